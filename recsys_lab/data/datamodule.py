@@ -1,0 +1,204 @@
+"""SequenceDataModule: a prepared data set, a split and a window length -> the loaders that Lightning asks for. Glue only."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from recsys_lab.data.batch import EvaluationBatches, Events, ExcludeSeen, TrainBatches, WindowDataset, WindowLoader
+from recsys_lab.data.locate import locate
+from recsys_lab.data.prepare import PrepareSettings
+from recsys_lab.data.processed import ProcessedDataset
+from recsys_lab.data.split import LeaveOneOut, Split, SplitResult, Targets
+from recsys_lab.data.windows import TrainingMode, Windows, evaluation_windows, training_windows
+from recsys_lab.schema import Configurable, DataSpec, RecsysLabError
+
+log = logging.getLogger("recsys_lab")
+
+
+class SequenceDataModule(Configurable, L.LightningDataModule):
+    """Next-item samples of one data set.
+
+    Args:
+        dataset: a known source (`ml-100k`, `synthetic`, ...: prepared on first use), the name of a set prepared into
+            `data_dir`, or the path of a prepared folder.
+        data_dir: where raw files and prepared sets lie.
+        prepare: how a known source is filtered and ordered; None = the source's own defaults.
+        split: which events train and which are predicted; None = leave-one-out.
+        max_length: L, the events that a model sees at once.
+        stride: targets counted per training window; None = `max_length` (see `windows.py`).
+        training_mode: `all_positions`, or `last_position` where each prefix is a sample of its own.
+        max_windows_per_user: train on each user's newest windows only; None = on all.
+        batch_size: training windows per process and step.
+        eval_batch_size: evaluation targets per process and step.
+        length_bucketing: batches of windows of similar length.
+        exclude_seen: what ranking leaves out: the user's whole `history`, the `window`, or `none`.
+        num_workers: processes that assemble batches; 0 is fastest on small machines.
+        seed: order of the batches; None = the seed of `seed_everything`.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "ml-100k",
+        data_dir: str = "data",
+        prepare: PrepareSettings | None = None,
+        split: Split | None = None,
+        max_length: int = 50,
+        stride: int | None = None,
+        training_mode: TrainingMode = "all_positions",
+        max_windows_per_user: int | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        length_bucketing: bool = True,
+        exclude_seen: ExcludeSeen = "history",
+        num_workers: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        if exclude_seen not in ("history", "window", "none"):
+            raise RecsysLabError(f"unknown exclude_seen {exclude_seen!r}; known: history, window, none")
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise RecsysLabError(f"{name} must be at least 1, got {value}")
+        self.dataset, self.data_dir, self.prepare_settings = dataset, Path(data_dir), prepare
+        self.split = split if split is not None else LeaveOneOut()
+        self.max_length, self.stride, self.training_mode = max_length, stride, training_mode
+        self.max_windows_per_user = max_windows_per_user
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.length_bucketing, self.exclude_seen, self.num_workers = length_bucketing, exclude_seen, num_workers
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Runs on one process: downloads and prepares what is missing."""
+        locate(self.dataset, self.data_dir, self.prepare_settings)
+
+    def setup(self, stage: str | None = None) -> None:
+        for reason, count in self.split_result.dropped.items():
+            log.info("%s: %d %s", self.split.describe(), count, reason)
+
+    @cached_property
+    def processed(self) -> ProcessedDataset:
+        return locate(self.dataset, self.data_dir, self.prepare_settings)
+
+    @cached_property
+    def events(self) -> Events:
+        data = self.processed
+        return Events(data.item_ids, data.timestamps, data.event_types, data.offsets)
+
+    @cached_property
+    def split_result(self) -> SplitResult:
+        data = self.processed
+        return self.split.apply(np.asarray(data.offsets), data.timestamps if data.has_timestamps else None)
+
+    @cached_property
+    def train_windows(self) -> Windows:
+        return training_windows(
+            self.events.offsets[:-1],
+            self.split_result.train_stop,
+            self.max_length,
+            self.stride,
+            self.training_mode,
+            self.max_windows_per_user,
+        )
+
+    @cached_property
+    def train_positions(self) -> np.ndarray:
+        """(E_train,) flat positions of the training events, users back to back."""
+        begin, stop = self.events.offsets[:-1], self.split_result.train_stop
+        is_train = np.zeros(self.events.offsets[-1] + 1, dtype=np.int8)
+        np.add.at(is_train, begin, 1)
+        np.add.at(is_train, stop, -1)
+        return np.flatnonzero(np.cumsum(is_train[:-1]))
+
+    @cached_property
+    def item_counts(self) -> torch.Tensor:
+        """(V,) int64: training events of each item; 0 for padding and for cold items, which are never scored."""
+        counts = np.bincount(self.events.item_ids[self.train_positions], minlength=self.processed.num_items + 1)
+        return torch.from_numpy(counts.astype(np.int64))
+
+    @cached_property
+    def spec(self) -> DataSpec:
+        data = self.processed
+        return DataSpec(
+            dataset=data.name,
+            num_items=data.num_items,
+            num_users=data.num_users,
+            num_event_types=data.num_event_types,
+            max_length=self.max_length,
+            has_timestamps=data.has_timestamps,
+            mean_gap_seconds=self._mean_gap() if data.has_timestamps else 1.0,
+            data_hash=data.data_hash,
+            vocabulary_hash=data.vocabulary_hash,
+            split=self.split.describe(),
+        )
+
+    def evaluation_settings(self) -> dict[str, Any]:
+        """What must agree for two runs' test numbers to be comparable."""
+        result = self.split_result
+        return {
+            "dataset": self.spec.dataset,
+            "data_hash": self.spec.data_hash,
+            "vocabulary_hash": self.spec.vocabulary_hash,
+            "split": self.spec.split,
+            "split_hash": f"{result.val.digest()}-{result.test.digest()}",
+            "exclude_seen": self.exclude_seen,
+            "val_targets": len(result.val),
+            "test_targets": len(result.test),
+            "cold_test_targets": int((self.item_counts[self.events.item_ids[result.test.position]] == 0).sum()),
+            "not_evaluated": result.dropped,
+        }
+
+    def _mean_gap(self) -> float:
+        """Mean seconds between neighbouring training events of a user, at least 1."""
+        position = self.train_positions
+        neighbours = position[~np.isin(position, self.events.offsets[:-1])]
+        gaps = self.events.timestamps[neighbours] - self.events.timestamps[neighbours - 1]
+        return max(1.0, float(gaps.mean())) if len(gaps) else 1.0
+
+    # -- loaders -------------------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> WindowLoader:
+        windows = self.train_windows
+        batches = TrainBatches(windows.lengths, self.batch_size, self.length_bucketing, self.seed)
+        return self._loader(WindowDataset(self.events, windows), batches)
+
+    def val_dataloader(self) -> WindowLoader:
+        return self._evaluation_loader(self.split_result.val)
+
+    def test_dataloader(self) -> WindowLoader:
+        return self._evaluation_loader(self.split_result.test)
+
+    def predict_dataloader(self) -> WindowLoader:
+        """One sample per user: the newest window of the whole history, to recommend what comes next."""
+        offsets = self.events.offsets
+        users = np.flatnonzero(np.diff(offsets) > 0)
+        # The last event stands in as a "target" that nobody reads: predict ranks the whole catalogue. Its window holds
+        # the events up to and including it.
+        windows = evaluation_windows(offsets[:-1], users, offsets[1:][users], self.max_length)
+        return self._loader(
+            WindowDataset(self.events, windows, evaluation=True, exclude_seen=self.exclude_seen),
+            EvaluationBatches(windows.lengths, self.eval_batch_size),
+        )
+
+    def _evaluation_loader(self, targets: Targets) -> WindowLoader:
+        windows = evaluation_windows(self.events.offsets[:-1], targets.user_index, targets.position, self.max_length)
+        dataset = WindowDataset(self.events, windows, evaluation=True, exclude_seen=self.exclude_seen)
+        return self._loader(dataset, EvaluationBatches(windows.lengths, self.eval_batch_size))
+
+    def _loader(self, dataset: WindowDataset, batches: TrainBatches | EvaluationBatches) -> WindowLoader:
+        return WindowLoader(
+            dataset,
+            batches,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

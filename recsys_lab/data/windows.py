@@ -1,0 +1,120 @@
+"""Sliding windows as indices: which slice of a user's history is one training sample. Never copies an event.
+
+A window holds up to `max_length` inputs; the target of the input at position t is the event at t + 1. With a `stride`
+shorter than `max_length` windows overlap, and a window then counts only its newest `stride` targets: the older part is
+context. So **every training target counts exactly once per epoch, whatever the stride**:
+
+    history  1 2 3 4 5 6 7 8 9, max_length 4
+    stride 4           stride 2                      last_position (= stride 1)
+    [1 2 3 4] -> 2345  [1 2 3 4] -> 2345             [1]       -> 2
+    [5 6 7 8] -> 6789  [3 4 5 6] ->   67             [1 2]     ->  3
+                       [5 6 7 8] ->   89             [1 2 3]   ->   4 ...
+
+Windows are laid from the newest event back, as evaluation sees a history: only a user's oldest window can be short.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from recsys_lab.schema import RecsysLabError
+
+TrainingMode = Literal["all_positions", "last_position"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Index of W windows over the flat event array. Inputs are events [start, stop); targets are shifted by one.
+
+    `first_target` is the position of the first event that counts as a target: targets are [first_target, stop].
+    For evaluation `first_target == stop`: the one event to predict.
+    """
+
+    user_index: np.ndarray  # (W,) int64
+    start: np.ndarray  # (W,) int64
+    stop: np.ndarray  # (W,) int64
+    first_target: np.ndarray  # (W,) int64
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.stop - self.start
+
+    @property
+    def num_targets(self) -> int:
+        return int((self.stop - self.first_target + 1).sum())
+
+
+def training_windows(
+    begin: np.ndarray,
+    stop: np.ndarray,
+    max_length: int,
+    stride: int | None = None,
+    mode: TrainingMode = "all_positions",
+    max_windows_per_user: int | None = None,
+) -> Windows:
+    """Windows over each user's training events [begin, stop).
+
+    Args:
+        begin: (U,) flat position of the first training event of each user.
+        stop: (U,) one past the last training event.
+        max_length: L, inputs per window.
+        stride: targets that a window counts (1..max_length); default `max_length`: no overlap, fewest windows.
+        mode: `all_positions` as above; `last_position` makes every prefix its own sample (stride 1, one target each).
+        max_windows_per_user: keep only the newest windows of each user (1 with the default stride is what SASRec's
+            original code trains on).
+
+    Raises:
+        RecsysLabError: for settings out of range, or when no user has two training events.
+    """
+    stride = _check(max_length, stride, mode)
+    targets = np.maximum(stop - begin - 1, 0)  # every training event but a user's first
+    # Window k counts the targets [last - (k+1)*stride + 1, last - k*stride]; the oldest window of a user absorbs what a
+    # full window can reach anyway, so that a short history is one window and not several.
+    beyond = np.maximum(targets - max_length, 0)
+    count = np.where(targets > 0, 1 + -(-beyond // stride), 0)
+    if mode == "last_position":
+        count = targets
+    if max_windows_per_user is not None:
+        if max_windows_per_user < 1:
+            raise RecsysLabError(f"max_windows_per_user must be at least 1, got {max_windows_per_user}")
+        count = np.minimum(count, max_windows_per_user)
+    if not count.any():
+        raise RecsysLabError(
+            f"no training sample: none of the {len(begin)} users has two events in the training part"
+        )
+    users = np.repeat(np.arange(len(begin)), count)
+    back = np.repeat(np.cumsum(count), count) - 1 - np.arange(len(users))  # 0 = the newest window of its user
+    last_target = stop[users] - 1 - back * stride
+    start = np.maximum(last_target - max_length, begin[users])
+    is_oldest = back == count[users] - 1
+    first = np.where(is_oldest, start + 1, last_target - stride + 1)  # the oldest window counts all that it can reach
+    if mode == "last_position":
+        first = last_target
+    return Windows(users, start, last_target, first)
+
+
+def evaluation_windows(begin: np.ndarray, user_index: np.ndarray, position: np.ndarray, max_length: int) -> Windows:
+    """The newest `max_length` events before each target: (N,) windows for (N,) targets of `begin`'s users."""
+    start = np.maximum(position - max_length, begin[user_index])
+    return Windows(user_index, start, position, position)
+
+
+def _check(max_length: int, stride: int | None, mode: str) -> int:
+    if max_length < 1:
+        raise RecsysLabError(f"max_length must be at least 1, got {max_length}")
+    if mode not in ("all_positions", "last_position"):
+        raise RecsysLabError(f"unknown training_mode {mode!r}; known: all_positions, last_position")
+    if mode == "last_position":
+        if stride not in (None, 1):
+            raise RecsysLabError(f"training_mode last_position makes every prefix a sample: stride must be 1, got {stride}")
+        return 1
+    stride = max_length if stride is None else stride
+    if not 1 <= stride <= max_length:
+        raise RecsysLabError(f"stride must be between 1 and max_length ({max_length}), got {stride}")
+    return stride

@@ -1,0 +1,242 @@
+"""The words of the project as code: column names, ids, `Batch`, `DataSpec`, and the contracts between parts.
+
+Everything else imports this file; this file imports nothing of ours.
+
+Shape letters used in every docstring and trailing comment:
+
+    B  batch            L  window length (inputs)   D  embedding_dim
+    H  heads            N  targets or negatives     V  num_items + 1 table rows (row 0 is padding)
+    U  users            K  cutoff                   S  seen items of a batch, flat
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from typing import Self
+
+PAD_ID = 0
+"""Real items are 1..num_items; row 0 of every item table is padding and is never scored."""
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+TIMESTAMP = "timestamp"
+EVENT_TYPE = "event_type"
+RATING = "rating"
+
+
+class RecsysLabError(Exception):
+    """An error that the user can mend. The command line prints its text without a traceback and exits with 2."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of windows, padded on the right.
+
+    Training: `target_ids` is (B, L), `PAD_ID` where a position has no target (padding, or context only).
+    Evaluation: `target_ids` is (B,), and `seen_ids`/`seen_offsets`/`query_time` are set.
+    """
+
+    item_ids: Tensor  # (B, L) int64, PAD_ID on the right
+    target_ids: Tensor  # (B, L) in training, (B,) in evaluation
+    valid_mask: Tensor  # (B, L) bool, True = a real event
+    timestamps: Tensor  # (B, L) int64 seconds; 0 at padding; positions 0,1,2.. where the data has no time
+    event_types: Tensor  # (B, L) int64, 0 at padding and where the data has no event types
+    lengths: Tensor  # (B,) int64, real events per row, at least 1
+    user_index: Tensor  # (B,) int64, 0-based user row of the processed data set
+    seen_ids: Tensor | None = None  # (S,) int64, unique within a row: the items that ranking leaves out
+    seen_offsets: Tensor | None = None  # (B + 1,) int64: row b owns seen_ids[seen_offsets[b]:seen_offsets[b + 1]]
+    query_time: Tensor | None = None  # (B,) int64, the time of the event to predict
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """A copy with every tensor moved; Lightning calls this to bring a batch to the device."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> Self:
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, function: Any) -> Self:
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{k: v if v is None else function(v) for k, v in moved.items()})
+
+    def __len__(self) -> int:
+        return self.item_ids.shape[0]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model must know of its data: table sizes, and hashes that tell one data set from another.
+
+    Kept in every checkpoint as a plain dict, so that a checkpoint loads without the data.
+    """
+
+    dataset: str  # name for people
+    num_items: int
+    num_users: int
+    num_event_types: int  # 0 = the data has none; otherwise types are 1..num_event_types
+    max_length: int
+    has_timestamps: bool
+    mean_gap_seconds: float  # mean time between neighbouring training events of a user; 1.0 without time
+    data_hash: str  # of the prepared arrays
+    vocabulary_hash: str  # of the item ids: the order of the rows of an item table
+    split: str  # for people, e.g. "leave_one_out (leaky)"
+
+    @property
+    def num_rows(self) -> int:
+        """V: rows of an item table."""
+        return self.num_items + 1
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# plain configuration: an object built from Python or from the CLI can be written as YAML/JSON and built again
+
+
+class Configurable:
+    """Remembers the arguments it was built with, so that `to_config` can write it down as a plain dict.
+
+    Subclasses do nothing for it: no `save_hyperparameters`, no `self.x = x` rule.
+    """
+
+    _init_args: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        instance = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind_partial(instance, *args, **kwargs)  # partial: copy/pickle pass none
+        init_args = dict(list(bound.arguments.items())[1:])
+        init_args.update(init_args.pop("kwargs", {}))
+        object.__setattr__(instance, "_init_args", init_args)
+        return instance
+
+
+def to_config(value: Any) -> Any:
+    """`value` as plain data (None, bool, numbers, strings, lists, dicts); objects become `class_path` + `init_args`.
+
+    Raises:
+        TypeError: for an object that is neither plain, a dataclass nor `Configurable`, naming it.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(k): to_config(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [to_config(v) for v in value]
+    if isinstance(value, Configurable):
+        init_args = value._init_args
+    elif is_dataclass(value) and not isinstance(value, type):
+        init_args = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+    else:
+        raise TypeError(
+            f"{type(value).__qualname__} can't be written as plain configuration: derive it from "
+            "recsys_lab.schema.Configurable (losses, samplers and models do already) or make it a dataclass"
+        )
+    path = f"{type(value).__module__}.{type(value).__qualname__}"
+    return {"class_path": path, "init_args": {k: to_config(v) for k, v in init_args.items()}}
+
+
+def from_config(config: Any) -> Any:
+    """The inverse of `to_config`: builds every `class_path`. A string is only a string.
+
+    Raises:
+        RecsysLabError: when a class can't be imported, naming it.
+    """
+    if isinstance(config, list):
+        return [from_config(v) for v in config]
+    if not isinstance(config, dict):
+        return config
+    if "class_path" not in config:
+        return {k: from_config(v) for k, v in config.items()}
+    return import_class(config["class_path"])(**from_config(config.get("init_args") or {}))
+
+
+def import_class(class_path: str) -> Any:
+    """The class that `package.module.Name` names."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RecsysLabError(f"can't import class {class_path!r}: {error}") from error
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# contracts between model, loss and sampler: each side knows only these
+
+
+class Scorer(nn.Module, ABC):
+    """hidden states -> scores of items. A linear scorer also shows its table, for losses that fuse the product."""
+
+    @abstractmethod
+    def item_weight(self) -> Tensor:
+        """(V, D) float, row 0 is padding."""
+
+    @abstractmethod
+    def item_bias(self) -> Tensor | None:
+        """(V,) float or None."""
+
+    @abstractmethod
+    def all_items(self, hidden: Tensor) -> Tensor:
+        """(N, D) -> (N, V) scores; column 0 (padding) is present and means nothing."""
+
+    @abstractmethod
+    def candidates(self, hidden: Tensor, item_ids: Tensor) -> Tensor:
+        """Scores of chosen items: (N, D) and (C,) shared ids, or (N, C) ids of their own -> (N, C)."""
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Sampled items that are not meant as targets; they may collide with one: the loss says how it handles that."""
+
+    item_ids: Tensor  # (C,) shared by all positions, or (N, C)
+    log_q: Tensor  # same shape as item_ids: log of the expected number of draws of the item among the C
+    target_log_q: Tensor  # (N,): the same for each target
+
+
+class NegativeSampler(Configurable, ABC):
+    """Draws negatives. `prepare` is called once with the counts of the training part."""
+
+    @abstractmethod
+    def prepare(self, item_counts: Tensor) -> None:
+        """item_counts: (V,) int64 events per item in the training part, [0] = 0."""
+
+    @abstractmethod
+    def sample(self, target_ids: Tensor, generator: torch.Generator | None) -> Negatives:
+        """target_ids: (N,) ids in 1..num_items."""
+
+
+class Loss(Configurable, nn.Module, ABC):
+    """loss(hidden (N, D), target_ids (N,), scorer, negatives) -> scalar, the mean over the N targets."""
+
+    default_negatives: int = 0
+    """How many uniform negatives the model draws when the user names no sampler; 0 = this loss takes none."""
+
+    @abstractmethod
+    def forward(
+        self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None
+    ) -> Tensor: ...
+
+
+def resolve_names(names: Iterable[str], known: Iterable[str], what: str) -> list[str]:
+    """`names` if each is known.
+
+    Raises:
+        RecsysLabError: naming the unknown ones and listing the known ones.
+    """
+    names, known = list(names), sorted(known)
+    unknown = [n for n in names if n not in known]
+    if unknown:
+        raise RecsysLabError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+    return names
