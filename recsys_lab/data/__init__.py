@@ -1,0 +1,1 @@
+"""Raw logs to batches: everything before the model."""

@@ -1,0 +1,216 @@
+"""prepare: a source -> filtered, ordered, memory-mapped events on disk, with a manifest that says how it was made."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys_lab import __version__
+from recsys_lab.data.events import Step, read_events
+from recsys_lab.data.filters import apply_filters
+from recsys_lab.data.processed import (
+    FORMAT,
+    FORMAT_VERSION,
+    ITEMS,
+    MANIFEST,
+    USERS,
+    ForeignFolderError,
+    MissingDatasetError,
+    ProcessedDataset,
+    ProcessedDatasetError,
+)
+from recsys_lab.data.settings import PrepareSettings
+from recsys_lab.data.sources.base import RawTables, Source
+from recsys_lab.data.store import FolderWriter, exclusive
+from recsys_lab.schema import EVENT_TYPE, ITEM_ID, USER_ID, RecsysLabError
+
+__all__ = ["PrepareSettings", "prepare"]
+
+log = logging.getLogger("recsys_lab")
+
+
+def prepare(
+    source: Source, settings: PrepareSettings, output: str | Path, raw_dir: str | Path, force: bool = False
+) -> ProcessedDataset:
+    """Prepares `source` into the folder `output`, or opens what is there if it was made of the same things.
+
+    A set is reused only if source, settings and format version are the same; why not is logged. The folder appears
+    whole or not at all; a second process that prepares the same folder waits for the first.
+
+    Args:
+        source: Where the interactions come from.
+        settings: Filters and tie order.
+        output: Folder of the prepared set.
+        raw_dir: Folder of the downloaded files; each source uses its own part of it.
+        force: Prepare again even if nothing changed.
+
+    Raises:
+        RecsysLabError: for bad input, when a filter leaves nothing, when `output` is a folder of something else, and
+            when the disk is full.
+    """
+    output, raw_dir = Path(output).absolute(), Path(raw_dir).absolute()
+    if output.exists() and not output.is_dir():
+        raise ForeignFolderError(f"{output} is a file; choose another folder for the prepared data set")
+    with exclusive(output):
+        tables: RawTables | None = None
+        if not force and output.exists():
+            fingerprint = source.fingerprint(raw_dir)
+            existing, reason = _open_existing(output, source, settings, fingerprint)
+            if existing is not None:
+                log.info("reused %s: same source, same settings", existing)
+                return existing
+            if reason:
+                log.info("preparing %s again: %s", output, reason)
+        tables = source.tables(raw_dir)
+        _write(source, tables, settings, output, source.fingerprint(raw_dir))
+    return ProcessedDataset.open(output)
+
+
+def _open_existing(
+    output: Path, source: Source, settings: PrepareSettings, fingerprint: str
+) -> tuple[ProcessedDataset | None, str]:
+    """What is in `output` if it can be reused; otherwise None and the reason."""
+    try:
+        existing = ProcessedDataset.open(output)
+    except MissingDatasetError:
+        return None, ""
+    except ForeignFolderError:
+        if any(output.iterdir()):
+            raise  # somebody else's files: never replaced
+        return None, ""
+    except ProcessedDatasetError as error:
+        return None, str(error)
+    made_of = existing.manifest["source"]
+    if made_of["name"] != source.name:
+        return None, f"it was made of source {made_of['name']!r}, not {source.name!r}"
+    if made_of["fingerprint"] != fingerprint:
+        return None, f"the files of {source.name!r} changed"
+    before, now = existing.manifest["settings"], settings.as_dict()
+    changes = [
+        f"{name} changed from {before.get(name)!r} to {now.get(name)!r}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name) or (name in before) != (name in now)
+    ]
+    return (None, "; ".join(changes)) if changes else (existing, "")
+
+
+def _write(source: Source, tables: RawTables, settings: PrepareSettings, output: Path, fingerprint: str) -> None:
+    started = time.perf_counter()
+    log.info("preparing %s into %s", source.name, output)
+    if settings.tie_order == "item_id":
+        log.warning(
+            "tie_order 'item_id' orders events of equal time by item id: neighbouring ids are often related, "
+            "which inflates every metric; use 'file', 'hash' or 'random' for results that you report"
+        )
+    events, steps = read_events(tables.interactions, settings, source.name)
+    frame, more = apply_filters(events.frame, settings, steps[-1])
+    steps += more
+    _log_steps(steps)
+
+    user_rows, offsets = _offsets(frame["user"].to_numpy())
+    item_rows, item_index = np.unique(frame["item"].to_numpy(), return_inverse=True)
+    users, user_features = _with_features(events.users.gather(user_rows), tables.users, USER_ID, source.name)
+    items, item_features = _with_features(events.items.gather(item_rows), tables.items, ITEM_ID, source.name)
+
+    needed = int(frame.height * 13 + offsets.nbytes + users.estimated_size() + items.estimated_size()) + 65536
+    with FolderWriter(output, needed) as writer:
+        writer.array("item_ids", (item_index + 1).astype(np.int32))
+        writer.array("timestamps", _timestamps(frame, offsets))
+        if events.event_type_names:
+            writer.array("event_types", frame[EVENT_TYPE].to_numpy())
+        writer.array("offsets", offsets)
+        writer.table(USERS, users)
+        writer.table(ITEMS, items)
+        manifest = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": source.name,
+            "source": {"name": source.name, "fingerprint": fingerprint, "licence": source.licence},
+            "settings": settings.as_dict(),
+            "num_users": len(user_rows),
+            "num_items": len(item_rows),
+            "num_events": frame.height,
+            "has_timestamps": events.has_time,
+            "event_type_names": events.event_type_names,
+            "steps": [asdict(step) for step in steps],
+            "tie_share": _tie_share(frame),
+            "features": {"users": user_features, "items": item_features},
+            "arrays": writer.arrays,
+            "vocabulary_hash": hashlib.sha256(json.dumps(items[ITEM_ID].to_list()).encode()).hexdigest()[:16],
+            "versions": {"recsys_lab": __version__, "polars": pl.__version__, "numpy": np.__version__},
+            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        writer.json(MANIFEST, manifest)  # last: a folder with a manifest is whole
+        writer.commit()
+    log.info(
+        "prepared %s: %s users, %s items, %s events in %.1f s",
+        source.name,
+        *(f"{manifest[key]:,}" for key in ("num_users", "num_items", "num_events")),
+        manifest["seconds"],
+    )
+
+
+def _log_steps(steps: list[Step]) -> None:
+    for step in steps:
+        log.info("  %s: %s events, %s users, %s items", step.name, *(f"{n:,}" for n in list(asdict(step).values())[1:]))
+
+
+def _offsets(user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted user codes (E,) -> the codes that occur (U,), and where each begins, with the end (U + 1,) int64."""
+    starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]]))
+    return user[starts], np.append(starts, len(user)).astype(np.int64)
+
+
+def _timestamps(frame: pl.DataFrame, offsets: np.ndarray) -> np.ndarray:
+    """(E,) int64 whole seconds (rounded down), or the position within the user where there is no time."""
+    if "time" in frame.columns:
+        return np.floor(frame["time"].to_numpy()).astype(np.int64)
+    return np.arange(frame.height, dtype=np.int64) - np.repeat(offsets[:-1], np.diff(offsets))
+
+
+def _tie_share(frame: pl.DataFrame) -> float | None:
+    """Share of events whose time another event of the same user has too; None without time."""
+    if "time" not in frame.columns:
+        return None
+    user, moment = frame["user"].to_numpy(), frame["time"].to_numpy()
+    same = (user[1:] == user[:-1]) & (moment[1:] == moment[:-1])
+    tied = np.append(same, False) | np.insert(same, 0, False)
+    return float(tied.mean())
+
+
+def _with_features(
+    ids: pl.Series, features: pl.LazyFrame | None, name: str, source: str
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The id table in vocabulary order with its features joined (null where there are none), and counts of the join."""
+    table = ids.to_frame(name)
+    if features is None:
+        return table, {"columns": [], "without_row": len(ids), "duplicate_rows": 0}
+    try:
+        loaded = features.collect()
+        if name not in loaded.columns:
+            raise RecsysLabError(
+                f"{source!r}: the feature table has no column {name!r}; it has: {', '.join(loaded.columns)}"
+            )
+        loaded = loaded.with_columns(pl.col(name).cast(ids.dtype))
+    except pl.exceptions.PolarsError as error:
+        raise RecsysLabError(f"{source!r}: the feature table with {name!r} can't be read: {error}") from error
+    unique = loaded.unique(name, keep="first", maintain_order=True)
+    duplicates = loaded.height - unique.height
+    if duplicates:
+        log.warning("%s: %d rows of the feature table repeat a %s; the first is kept", source, duplicates, name)
+    without = len(ids) - int(ids.is_in(unique[name].implode()).sum())
+    if without:
+        log.info("  %d of %d %s have no feature row", without, len(ids), name)
+    counts = {"columns": loaded.columns, "without_row": without, "duplicate_rows": duplicates}
+    counts["columns"] = [column for column in loaded.columns if column != name]
+    return table.join(unique, on=name, how="left", maintain_order="left"), counts

@@ -1,0 +1,85 @@
+"""PrepareSettings: every choice that changes which events a prepared data set holds, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from recsys_lab.schema import RecsysLabError
+
+Duplicates = Literal["keep", "drop", "first", "last"]
+ConsecutiveRepeats = Literal["keep", "drop"]
+TieOrder = Literal["file", "hash", "random", "item_id"]
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """Filters and tie order, applied in the order of the fields. The defaults keep every event.
+
+    Args:
+        min_rating: Keep events with a rating of at least this; events without a rating are dropped. Default: keep all.
+        event_types: Keep events of these types, by name. Default: keep all.
+        duplicates: Events of one user with the same item, timestamp and event type: 'keep' all or 'drop' all but one.
+            'first' and 'last' are stricter: one event per user and item, the earliest or the latest.
+        consecutive_repeats: The same item several times in a row for one user: 'keep' all or 'drop' all but the first.
+        min_user_events: Drop users with fewer events than this (k-core, user side).
+        min_item_events: Drop items with fewer events than this (k-core, item side).
+        k_core_iterate: Repeat until both minima (and consecutive_repeats) hold at once. Otherwise one pass: items are
+            counted and dropped first, users then, so that an item may end below its minimum.
+        min_length: Drop users with fewer events than this, after everything else; items are not counted again.
+        tie_order: Order of one user's events with equal timestamps. 'file' keeps the order of the source; 'hash'
+            depends on user, item and seed, not on the file; 'random' is drawn by seed; 'item_id' sorts by item and
+            inflates metrics, since neighbouring ids are often related: a warning says so.
+        seed: Needed by the tie orders 'hash' and 'random'.
+    """
+
+    min_rating: float | None = None
+    event_types: list[str] | None = None
+    duplicates: Duplicates = "keep"
+    consecutive_repeats: ConsecutiveRepeats = "keep"
+    min_user_events: int = 1
+    min_item_events: int = 1
+    k_core_iterate: bool = True
+    min_length: int = 1
+    tie_order: TieOrder = "file"
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("duplicates", get_args(Duplicates)),
+            ("consecutive_repeats", get_args(ConsecutiveRepeats)),
+            ("tie_order", get_args(TieOrder)),
+        ):
+            if getattr(self, name) not in known:
+                raise RecsysLabError(f"prepare: {name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        for name in ("min_user_events", "min_item_events", "min_length"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise RecsysLabError(f"prepare: {name} is {value!r}; it must be a whole number of at least 1")
+        if self.min_rating is not None and not isinstance(self.min_rating, int | float):
+            raise RecsysLabError(f"prepare: min_rating is {self.min_rating!r}; it must be a number")
+        if self.event_types is not None:
+            if isinstance(self.event_types, str) or not self.event_types:
+                raise RecsysLabError(
+                    f"prepare: event_types is {self.event_types!r}; it must be a list of at least one name"
+                )
+            # the order in which the types are written changes nothing, so it must not look like another setting
+            object.__setattr__(self, "event_types", sorted({str(name) for name in self.event_types}))
+        if self.tie_order in ("hash", "random") and self.seed is None:
+            raise RecsysLabError(f"prepare: tie_order {self.tie_order!r} needs a seed")
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PrepareSettings:
+        """Settings from plain data.
+
+        Raises:
+            RecsysLabError: for an unknown name, listing the known ones.
+        """
+        known = [f.name for f in fields(cls)]
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise RecsysLabError(f"unknown prepare setting {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+        return cls(**values)

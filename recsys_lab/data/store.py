@@ -1,0 +1,179 @@
+"""Writing a folder all at once or not at all: lock, temporary sibling, fsync, rename; and the disk-full error."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys_lab.schema import RecsysLabError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock; two processes then work side by side and the last rename wins
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("recsys_lab")
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Holds the lock of `folder`: one process prepares it, others wait (and then find it prepared).
+
+    The system frees the lock of a killed process, so whoever holds it may clean up what such a process left.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            file = stack.enter_context(open(_sibling(folder, "lock"), "a", encoding="utf-8"))
+            if _lock(file.fileno(), folder):
+                _clean_up(folder)
+        yield
+
+
+def _lock(descriptor: int, folder: Path) -> bool:
+    """True if the lock is held; False where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("another process prepares %s: waiting for it", folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        log.warning("%s can't be locked (%s): don't prepare it twice at the same time", folder, error)
+        return False
+    return True
+
+
+def _clean_up(folder: Path) -> None:
+    """Removes what a killed process left, and puts an old set back that was moved aside but not replaced."""
+    for old in folder.parent.glob(f"{_sibling(folder, 'old').name}-*"):
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(folder)
+    for left in folder.parent.glob(f"{_sibling(folder, 'tmp').name}-*"):
+        log.info("removing %s, left by a process that was stopped while preparing", left)
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _sibling(folder: Path, kind: str) -> Path:
+    return folder.parent / f".{folder.name}.{kind}"
+
+
+class FolderWriter:
+    """Files of one new folder, in a temporary sibling until `commit`.
+
+    Use as a context manager: left without `commit`, the temporary folder is removed and `folder` stays as it was.
+
+    Args:
+        folder: Where the finished folder shall be.
+        needed_bytes: Estimated size, for an early and clear error.
+
+    Raises:
+        RecsysLabError: when the disk has too little space, then or while writing.
+    """
+
+    def __init__(self, folder: Path, needed_bytes: int) -> None:
+        self.folder = folder
+        self.needed_bytes = needed_bytes
+        self.temporary = folder.parent / f"{_sibling(folder, 'tmp').name}-{uuid.uuid4().hex[:12]}"
+        self.arrays: dict[str, dict[str, Any]] = {}
+        """Manifest entry of each array written so far."""
+
+    def __enter__(self) -> FolderWriter:
+        self.temporary.mkdir(parents=True)
+        if shutil.disk_usage(self.temporary).free < self.needed_bytes:
+            self.temporary.rmdir()
+            raise self._disk_full()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        disk_full = self._disk_full() if error is not None and _is_disk_full(error) else None
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        if disk_full is not None:
+            raise disk_full from error
+
+    def _disk_full(self) -> RecsysLabError:
+        free = shutil.disk_usage(self.folder.parent).free
+        return RecsysLabError(
+            f"no space left on the disk of {self.folder}: about {_megabytes(self.needed_bytes)} are needed and "
+            f"{_megabytes(free)} are free. Free some space or choose another data folder; nothing was changed"
+        )
+
+    def array(self, name: str, values: np.ndarray) -> None:
+        """Writes (n,) values as `<name>.npy` and records length, dtype and sha256.
+
+        Not np.save: it reports a full disk as an OSError without a number.
+        """
+        values = np.ascontiguousarray(values)
+        digest = hashlib.sha256()
+        with open(self.temporary / f"{name}.npy", "wb") as file:
+            header = {"descr": values.dtype.str, "fortran_order": False, "shape": values.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            data, step = memoryview(values).cast("B"), 1 << 24
+            for start in range(0, len(data), step):
+                file.write(data[start : start + step])
+                digest.update(data[start : start + step])
+            _sync(file.fileno(), file)
+        self.arrays[name] = {"length": len(values), "dtype": values.dtype.name, "sha256": digest.hexdigest()}
+
+    def table(self, name: str, frame: pl.DataFrame) -> None:
+        """Writes a frame as a Parquet file."""
+        with open(self.temporary / name, "wb") as file:
+            frame.write_parquet(file)
+            _sync(file.fileno(), file)
+
+    def json(self, name: str, content: dict[str, Any]) -> None:
+        with open(self.temporary / name, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+            _sync(file.fileno(), file)
+
+    def commit(self) -> None:
+        """Puts the finished folder in place; a folder that is there is replaced, open memory maps of it stay valid."""
+        _sync_folder(self.temporary)
+        old = None
+        if self.folder.exists():
+            old = self.folder.parent / f"{_sibling(self.folder, 'old').name}-{uuid.uuid4().hex[:12]}"
+            self.folder.rename(old)
+        self.temporary.rename(self.folder)
+        _sync_folder(self.folder.parent)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(descriptor: int, file: Any) -> None:
+    file.flush()
+    os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Also as polars says it: its errors carry the system's text, not always the number."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, OSError | pl.exceptions.PolarsError) and os.strerror(errno.ENOSPC) in str(error)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
