@@ -59,7 +59,8 @@ class PrepareSettings:
         if self.min_rating is not None and not isinstance(self.min_rating, int | float):
             raise RecsysLabError(f"prepare: min_rating is {self.min_rating!r}; it must be a number")
         if self.event_types is not None:
-            if isinstance(self.event_types, str) or not self.event_types:
+            names: object = self.event_types  # from YAML or Python: may be anything
+            if not isinstance(names, list | tuple) or not names:
                 raise RecsysLabError(
                     f"prepare: event_types is {self.event_types!r}; it must be a list of at least one name"
                 )

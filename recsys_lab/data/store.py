@@ -121,7 +121,7 @@ class FolderWriter:
         with open(self.temporary / f"{name}.npy", "wb") as file:
             header = {"descr": values.dtype.str, "fortran_order": False, "shape": values.shape}
             np.lib.format.write_array_header_1_0(file, header)
-            data, step = memoryview(values).cast("B"), 1 << 24
+            data, step = values.data.cast("B"), 1 << 24
             for start in range(0, len(data), step):
                 file.write(data[start : start + step])
                 digest.update(data[start : start + step])
