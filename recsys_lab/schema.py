@@ -114,9 +114,12 @@ class Configurable:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         instance = super().__new__(cls)
-        bound = inspect.signature(cls.__init__).bind_partial(instance, *args, **kwargs)  # partial: copy/pickle pass none
+        signature = inspect.signature(cls.__init__)
+        bound = signature.bind_partial(instance, *args, **kwargs)  # partial: copy and pickle pass no arguments
         init_args = dict(list(bound.arguments.items())[1:])
-        init_args.update(init_args.pop("kwargs", {}))
+        for parameter in signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                init_args.update(init_args.pop(parameter.name, {}))
         object.__setattr__(instance, "_init_args", init_args)
         return instance
 
@@ -180,8 +183,11 @@ class Scorer(nn.Module, ABC):
     """hidden states -> scores of items. A linear scorer also shows its table, for losses that fuse the product."""
 
     @abstractmethod
-    def item_weight(self) -> Tensor:
-        """(V, D) float, row 0 is padding."""
+    def item_weight(self) -> Tensor | None:
+        """(V, D) float, row 0 is padding, such that `all_items(h) == h @ item_weight().T + item_bias()`.
+
+        None where the scores are not of that form: losses then call `all_items` and `candidates` only.
+        """
 
     @abstractmethod
     def item_bias(self) -> Tensor | None:
