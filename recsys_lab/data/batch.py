@@ -55,15 +55,20 @@ class WindowDataset(Dataset[Batch]):
     Args:
         events: the flat arrays.
         windows: W windows over them.
-        evaluation: True gives batches with (B,) targets, `query_time` and the seen items.
-        exclude_seen: evaluation only; which items ranking leaves out: all of the `history`, those in the `window`, `none`.
+        mode: `train`; `evaluate` gives batches with (B,) targets, `query_time` and the seen items; `predict` the same
+            with `PAD_ID` as target and the time of the last event as `query_time`: the future is not known.
+        exclude_seen: not for `train`: what ranking leaves out: all of the `history`, those in the `window`, `none`.
     """
 
     def __init__(
-        self, events: Events, windows: Windows, evaluation: bool = False, exclude_seen: ExcludeSeen = "history"
+        self,
+        events: Events,
+        windows: Windows,
+        mode: Literal["train", "evaluate", "predict"] = "train",
+        exclude_seen: ExcludeSeen = "history",
     ) -> None:
-        self.events, self.windows, self.evaluation, self.exclude_seen = events, windows, evaluation, exclude_seen
-        self._is_first = events.first_occurrence() if evaluation and exclude_seen == "history" else None
+        self.events, self.windows, self.mode, self.exclude_seen = events, windows, mode, exclude_seen
+        self._is_first = events.first_occurrence() if mode != "train" and exclude_seen == "history" else None
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -90,14 +95,15 @@ class WindowDataset(Dataset[Batch]):
             "lengths": _long(lengths),
             "user_index": _long(self.windows.user_index[rows]),
         }
-        if not self.evaluation:
+        if self.mode == "train":
             counted = valid & (position + 1 >= self.windows.first_target[rows][:, None])
             batch["target_ids"] = _long(events.item_ids[np.where(counted, position + 1, 0)] * counted)
             return Batch(**batch)
         seen_ids, seen_offsets = self._seen(rows)
+        known = self.mode == "evaluate"
         return Batch(
-            target_ids=_long(events.item_ids[stop]),
-            query_time=_long(events.timestamps[stop]),
+            target_ids=_long(events.item_ids[stop] if known else np.zeros_like(stop)),
+            query_time=_long(events.timestamps[stop if known else stop - 1]),
             seen_ids=_long(seen_ids),
             seen_offsets=_long(seen_offsets),
             **batch,

@@ -181,17 +181,15 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         """One sample per user: the newest window of the whole history, to recommend what comes next."""
         offsets = self.events.offsets
         users = np.flatnonzero(np.diff(offsets) > 0)
-        # The last event stands in as a "target" that nobody reads: predict ranks the whole catalogue. Its window holds
-        # the events up to and including it.
         windows = evaluation_windows(offsets[:-1], users, offsets[1:][users], self.max_length)
         return self._loader(
-            WindowDataset(self.events, windows, evaluation=True, exclude_seen=self.exclude_seen),
+            WindowDataset(self.events, windows, "predict", self.exclude_seen),
             EvaluationBatches(windows.lengths, self.eval_batch_size),
         )
 
     def _evaluation_loader(self, targets: Targets) -> WindowLoader:
         windows = evaluation_windows(self.events.offsets[:-1], targets.user_index, targets.position, self.max_length)
-        dataset = WindowDataset(self.events, windows, evaluation=True, exclude_seen=self.exclude_seen)
+        dataset = WindowDataset(self.events, windows, "evaluate", self.exclude_seen)
         return self._loader(dataset, EvaluationBatches(windows.lengths, self.eval_batch_size))
 
     def _loader(self, dataset: WindowDataset, batches: TrainBatches | EvaluationBatches) -> WindowLoader:

@@ -1,0 +1,153 @@
+"""RankingEvaluation: the one place where validation and test turn model outputs into metrics.
+
+Each batch's scores are ranked once, in row blocks that stay under a memory bound. At the end the per-target ranks of all
+processes are gathered once and put into one order, and every metric is computed from them: the numbers are the same on any
+number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from recsys_lab.metrics.ranking import ranking_metrics
+from recsys_lab.metrics.ranks import Ties, target_ranks
+from recsys_lab.schema import Batch, Configurable, RecsysLabError
+
+COLUMNS = ("user_index", "query_time", "target_id", "rank", "num_candidates", "is_cold", "is_hidden")
+
+
+class RankingEvaluation(Configurable, L.Callback):
+    """Logs `val/<metric>@k` and `test/<metric>@k`; keeps the ranks of the last evaluation.
+
+    Args:
+        cutoffs: K of hit_rate, ndcg and mrr.
+        ties: what a tied item counts against the target: half a place (`mean`), a whole one, or nothing.
+        cold_targets: a target without training events is a `miss`, or is left out (`drop`); its share is logged.
+        max_score_mb: bound on the memory of one block of scores.
+    """
+
+    def __init__(
+        self,
+        cutoffs: Sequence[int] = (1, 5, 10, 20),
+        ties: Ties = "mean",
+        cold_targets: Literal["miss", "drop"] = "miss",
+        max_score_mb: int = 64,
+    ) -> None:
+        super().__init__()
+        if ties not in ("mean", "conservative", "optimistic"):
+            raise RecsysLabError(f"unknown ties {ties!r}; known: mean, conservative, optimistic")
+        if cold_targets not in ("miss", "drop"):
+            raise RecsysLabError(f"unknown cold_targets {cold_targets!r}; known: miss, drop")
+        if not cutoffs or min(cutoffs) < 1:
+            raise RecsysLabError(f"cutoffs must be positive, got {list(cutoffs)}")
+        self.cutoffs, self.ties, self.cold_targets = tuple(cutoffs), ties, cold_targets
+        self.max_score_bytes = max_score_mb << 20
+        self._rows: list[Tensor] = []
+        self._is_candidate: Tensor | None = None
+        self.last_ranks: np.ndarray | None = None
+        """(N, 7) float64 of the last evaluation, in the order of `COLUMNS`, sorted by user and time."""
+        self.last_metrics: dict[str, float] = {}
+        self.last_stage = ""
+
+    # -- collecting ----------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start(trainer, pl_module)
+
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start(trainer, pl_module)
+
+    def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
+        self._rows.append(self.rank_batch(pl_module, outputs, batch))
+
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
+        self._rows.append(self.rank_batch(pl_module, outputs, batch))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._finish(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._finish(trainer, pl_module, "test")
+
+    def _start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._rows = []
+        counts: Tensor = trainer.datamodule.item_counts  # type: ignore[attr-defined]
+        self._is_candidate = (counts > 0).to(pl_module.device)
+
+    def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
+        """query (B, ...) as `model.query` gave it -> (B, 7) rows as in `COLUMNS`."""
+        assert self._is_candidate is not None and batch.seen_ids is not None and batch.seen_offsets is not None
+        block = max(1, self.max_score_bytes // (len(self._is_candidate) * 4))
+        rows = []
+        for start in range(0, len(batch), block):
+            part = slice(start, min(start + block, len(batch)))
+            offsets = batch.seen_offsets[start : part.stop + 1]
+            seen = batch.seen_ids[offsets[0] : offsets[-1]]
+            scores = model.score(query[part])
+            ranks = target_ranks(
+                scores, batch.target_ids[part], self._is_candidate, seen, offsets - offsets[0], self.ties
+            )
+            rows.append(torch.stack([ranks.rank, ranks.num_candidates, ranks.is_cold, ranks.is_hidden], dim=1))
+        assert batch.query_time is not None
+        keys = torch.stack([batch.user_index, batch.query_time, batch.target_ids], dim=1).double()
+        return torch.cat([keys, torch.cat(rows).double()], dim=1)
+
+    # -- finishing -----------------------------------------------------------------------------------------------------
+
+    def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        rows = torch.cat(self._rows) if self._rows else torch.zeros(0, len(COLUMNS), dtype=torch.float64)
+        self._rows = []
+        table = gather_rows(rows.to(pl_module.device)).cpu().numpy()
+        self.last_ranks = table[np.lexsort((table[:, 2], table[:, 1], table[:, 0]))]
+        self.last_stage = stage
+        is_cold = self.last_ranks[:, 5] > 0
+        counted = self.last_ranks[~is_cold] if self.cold_targets == "drop" else self.last_ranks
+        metrics = ranking_metrics(counted[:, 3], counted[:, 4], self.cutoffs)
+        if len(is_cold):
+            metrics["cold_target_share"] = float(is_cold.mean())
+            metrics["hidden_target_share"] = float((self.last_ranks[:, 6] > 0).mean())
+        self.last_metrics = {f"{stage}/{name}": value for name, value in metrics.items()}
+        if not trainer.sanity_checking:
+            bar = f"{stage}/ndcg@10"
+            for name, value in self.last_metrics.items():
+                pl_module.log(name, value, prog_bar=name == bar, rank_zero_only=False)
+
+    def ranks_frame(self, datamodule: Any) -> pl.DataFrame:
+        """The last evaluation with the data's own ids: what `ranks.parquet` holds, one row per target."""
+        if self.last_ranks is None:
+            raise RecsysLabError("no evaluation has run yet: call trainer.test or trainer.validate first")
+        columns = dict(zip(COLUMNS, self.last_ranks.T, strict=True))
+        data = datamodule.processed
+        return pl.DataFrame(
+            {
+                "user_id": data.user_ids.gather(columns["user_index"].astype(np.int64)),
+                "target_item_id": data.item_ids_raw.gather(columns["target_id"].astype(np.int64) - 1),
+                "query_time": columns["query_time"].astype(np.int64),
+                "rank": columns["rank"],
+                "num_candidates": columns["num_candidates"].astype(np.int64),
+                "is_cold": columns["is_cold"] > 0,
+                "is_hidden": columns["is_hidden"] > 0,
+            }
+        )
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """(n, C) of each process, n different on each -> all rows on every process, process by process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    world = torch.distributed.get_world_size()
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world)]
+    torch.distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    longest = int(max(counts))
+    padded = rows.new_zeros(longest, rows.shape[1])
+    padded[: len(rows)] = rows
+    parts = [torch.zeros_like(padded) for _ in range(world)]
+    torch.distributed.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])

@@ -1,0 +1,29 @@
+"""Popularity: every user gets the items with the most training events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recsys_lab.models.baselines.base import CountingModel
+from recsys_lab.schema import Batch, DataSpec
+
+
+class Popularity(CountingModel):
+    """score(i) = number of training events of item i, the same for every history."""
+
+    counts: Tensor
+
+    def build(self, spec: DataSpec) -> None:
+        self.register_buffer("counts", torch.zeros(spec.num_rows))
+
+    def count(self, datamodule: Any) -> None:
+        self.counts.copy_(datamodule.item_counts)
+
+    def query(self, batch: Batch) -> Tensor:
+        return self.counts.new_zeros(len(batch), 1)  # nothing of the history matters
+
+    def score(self, query: Tensor) -> Tensor:
+        return self.counts.expand(len(query), -1)  # (rows, V)

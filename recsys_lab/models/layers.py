@@ -1,0 +1,99 @@
+"""Building blocks shared by encoders: dropout, position embedding, attention and feed-forward blocks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask costs little on a CPU.
+
+    `torch.nn.Dropout` draws one number of a sequential generator per element there, which takes longer than the matrix
+    products of a small encoder. Here one 64-bit draw gives the masks of four elements (probabilities are multiples of
+    2^-16). Reproducible from the seed like any other use of torch's generator. On other devices it is torch's own.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {p}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.p)
+        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+        threshold = round(self.p * 65536) - 32768
+        keep = (draws.view(torch.int16)[: x.numel()] >= threshold).view(x.shape)
+        return x * keep.to(x.dtype).mul_(65536 / (32768 - threshold))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Positions(nn.Module):
+    """Learned position vectors, counted from the start of the window or from its end.
+
+    From the end, position 0 is always the newest event; from the start, the oldest of the window. With right padding
+    the two differ for every history shorter than the window, and between training windows and evaluation.
+    """
+
+    def __init__(self, max_length: int, embedding_dim: int, count_from: Literal["start", "end"] = "start") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(max_length, embedding_dim))
+        nn.init.normal_(self.weight, std=0.02)
+        self.count_from = count_from
+
+    def forward(self, lengths: Tensor, length: int) -> Tensor:
+        """lengths (B,) -> (1 or B, length, D)."""
+        if self.count_from == "start":
+            return self.weight[:length].unsqueeze(0)  # (1, L, D)
+        position = lengths[:, None] - 1 - torch.arange(length, device=lengths.device)  # (B, L), negative at padding
+        return self.weight[position.clamp_min(0)]  # (B, L, D)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention over earlier positions. Right padding needs no key mask: padding is always in the future."""
+
+    def __init__(self, embedding_dim: int, num_heads: int, attention_dropout: float = 0.0) -> None:
+        super().__init__()
+        if embedding_dim % num_heads:
+            raise ValueError(f"embedding_dim {embedding_dim} must be a multiple of num_heads {num_heads}")
+        self.num_heads, self.attention_dropout = num_heads, attention_dropout
+        self.qkv = nn.Linear(embedding_dim, 3 * embedding_dim)
+        self.out = nn.Linear(embedding_dim, embedding_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, dim = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, dim // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+        dropout = self.attention_dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))  # (B, L, D)
+        return out
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x)), dropout on both branches."""
+
+    def __init__(
+        self, embedding_dim: int, num_heads: int, feed_forward_dim: int, dropout: float, attention_dropout: float
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(embedding_dim)
+        self.attention = CausalSelfAttention(embedding_dim, num_heads, attention_dropout)
+        self.feed_forward_norm = nn.LayerNorm(embedding_dim)
+        self.expand = nn.Linear(embedding_dim, feed_forward_dim)
+        self.contract = nn.Linear(feed_forward_dim, embedding_dim)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        hidden = self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))
+        return x + self.dropout(hidden)

@@ -1,0 +1,229 @@
+"""LSTMAttention: an LSTM over events and time, and attention from each state over the states before it.
+
+    x_t  = sum of the event's field embeddings
+    h_t  = LSTM(h_{t-1}, [x_t ; time features])
+    a_ts = softmax over s <= t of sim(h_t, h_s)
+    c_t  = sum_s a_ts h_s
+    out  = feed_forward([h_t ; c_t])  -> scores over items (softmax losses), or a sigmoid per item (BCE losses)
+
+The project's own model; its `narm` setting is that of Li et al. 2017, "Neural Attentive Session-based Recommendation".
+
+Time. With T the window in seconds, the normalised time of event s seen from a reference time r is t'_s = (r - t_s) / T.
+`time="gap"` (default) gives the LSTM the gap to the previous event, (t_s - t_{s-1}) / T: it is causal, and the sum of the
+later gaps *is* t'_s, so all positions train in one pass. `time="relative"` joins t'_s itself, with r the window's last
+event (or the time of the prediction, `reference="query"`): every event then reads the end of the window, so it trains on
+`last_position` windows only. Both are compressed by log(1 + x). Without timestamps, positions stand in: each gap is 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys_lab.models.base import NextItemModule
+from recsys_lab.models.embedding import EventEmbedding
+from recsys_lab.models.layers import Dropout
+from recsys_lab.models.scoring import TiedScorer
+from recsys_lab.schema import Batch, DataSpec, RecsysLabError
+
+Similarity = Literal["dot", "scaled_dot", "additive", "bilinear"]
+ADDITIVE_BLOCK = 1 << 24
+"""Additive attention needs (B, queries, L, D) numbers at once; queries are taken in blocks of about this many."""
+
+
+class CausalStateAttention(nn.Module):
+    """c_t = sum over s <= t of alpha_ts h_s.
+
+    Args:
+        dim: width of the states.
+        similarity: of two states: `dot` h_t.h_s, `scaled_dot` h_t.h_s / sqrt(dim), `bilinear` h_t W h_s,
+            `additive` v.tanh(W h_t + U h_s) (Bahdanau et al. 2015).
+        narm: NARM's weights: additive with a sigmoid, alpha_ts = v.sigmoid(W h_t + U h_s), not normalised.
+    """
+
+    def __init__(self, dim: int, similarity: Similarity, narm: bool = False) -> None:
+        super().__init__()
+        if similarity not in ("dot", "scaled_dot", "additive", "bilinear"):
+            raise RecsysLabError(f"unknown similarity {similarity!r}; known: dot, scaled_dot, additive, bilinear")
+        self.similarity, self.narm = similarity, narm
+        self.scale = dim**-0.5 if similarity == "scaled_dot" else 1.0
+        self.additive = narm or similarity == "additive"
+        if self.additive:
+            self.query = nn.Linear(dim, dim, bias=False)
+            self.key = nn.Linear(dim, dim, bias=False)
+            self.v = nn.Linear(dim, 1, bias=False)
+        elif similarity == "bilinear":
+            self.query = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, L, dim) -> (B, L, dim)."""
+        if self.additive:
+            rows = max(1, ADDITIVE_BLOCK // states.numel())
+            blocks = [self.weights(states, i, i + rows) @ states for i in range(0, states.shape[1], rows)]
+            return torch.cat(blocks, dim=1)
+        query = self.query(states) if self.similarity == "bilinear" else states
+        return F.scaled_dot_product_attention(query, states, states, is_causal=True, scale=self.scale)
+
+    def weights(self, states: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """alpha of the queries at positions [start, stop): (B, stop - start, L), 0 at later positions."""
+        query = states[:, start:stop]
+        length = states.shape[1]
+        column = torch.arange(length, device=states.device)
+        future = column > column[start:stop, None]  # (queries, L)
+        if self.additive:
+            squash = torch.sigmoid if self.narm else torch.tanh
+            energy = squash(self.query(query).unsqueeze(2) + self.key(states).unsqueeze(1))  # (B, queries, L, dim)
+            logits = self.v(energy).squeeze(3)  # (B, queries, L)
+            if self.narm:
+                return logits.masked_fill(future, 0.0)
+        else:
+            query = self.query(query) if self.similarity == "bilinear" else query
+            logits = query @ states.transpose(1, 2) * self.scale
+        return logits.masked_fill(future, float("-inf")).softmax(dim=2)
+
+
+class LSTMAttentionEncoder(nn.Module):
+    """batch -> hidden (B, L, D)."""
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        embedding_dim: int,
+        hidden_dim: int,
+        num_layers: int,
+        dropout: float,
+        attention: Literal["self", "narm", "none"],
+        similarity: Similarity,
+        time: Literal["gap", "relative", "none"],
+        reference: Literal["last", "query"],
+        time_window: float,
+    ) -> None:
+        super().__init__()
+        self.time, self.reference, self.time_window = time, reference, time_window
+        self.embedding = EventEmbedding(spec, embedding_dim, std=embedding_dim**-0.5)
+        self.input_dropout = Dropout(dropout)
+        time_features = {"none": 0, "gap": 1, "relative": 2}[time]
+        self.lstm = nn.LSTM(
+            embedding_dim + time_features,
+            hidden_dim,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.state_dropout = Dropout(dropout)
+        self.attention = CausalStateAttention(hidden_dim, similarity, attention == "narm") if attention != "none" else None
+        joined = hidden_dim if attention == "none" else 2 * hidden_dim
+        # NARM decodes [global ; local] with one bilinear map; ours has a hidden layer and a residual to the state
+        self.expand = nn.Linear(joined, 2 * embedding_dim) if attention != "narm" else None
+        self.contract = nn.Linear(2 * embedding_dim if attention != "narm" else joined, embedding_dim)
+        self.skip = nn.Linear(hidden_dim, embedding_dim, bias=False) if attention != "narm" else None
+
+    def forward(self, batch: Batch) -> Tensor:
+        states = self.states(batch)  # (B, L, hidden_dim)
+        joined = states if self.attention is None else torch.cat([states, self.attention(states)], dim=2)
+        hidden = joined if self.expand is None else F.gelu(self.expand(joined))
+        out: Tensor = self.contract(self.state_dropout(hidden))  # (B, L, D)
+        return out if self.skip is None else out + self.skip(states)
+
+    def states(self, batch: Batch) -> Tensor:
+        """h_t: (B, L, hidden_dim)."""
+        x = self.input_dropout(self.embedding(batch))  # (B, L, D)
+        if self.time != "none":
+            x = torch.cat([x, self.time_features(batch).to(x.dtype)], dim=2)
+        states, _ = self.lstm(x)
+        dropped: Tensor = self.state_dropout(states)
+        return dropped
+
+    def time_features(self, batch: Batch) -> Tensor:
+        """log(1 + gap / T), and with `relative` also log(1 + t'): (B, L, 1 or 2) float32."""
+        t = batch.timestamps  # (B, L)
+        gap = torch.diff(t, dim=1, prepend=t[:, :1]).clamp_min(0)  # (B, L), 0 for the window's first event
+        features = [gap]
+        if self.time == "relative":
+            last = t.gather(1, batch.lengths[:, None] - 1)  # (B, 1)
+            if self.reference == "query" and batch.query_time is not None:
+                last = batch.query_time[:, None]
+            features.append((last - t).clamp_min(0))
+        stacked = torch.stack(features, dim=2).float() / self.time_window
+        return torch.log1p(stacked) * batch.valid_mask.unsqueeze(2)
+
+
+class LSTMAttention(NextItemModule):
+    """LSTMAttention under any loss.
+
+    Args:
+        embedding_dim: D, width of the item table.
+        hidden_dim: width of the LSTM state; None = D.
+        num_layers: stacked LSTM layers.
+        dropout: on the inputs, the states and in the head.
+        attention: `self` (causal self-attention over the states), `narm` (NARM's), `none`.
+        similarity: of states, for `self`: dot, scaled_dot, additive, bilinear.
+        time: `gap`, `relative` (needs last_position training) or `none`; see the top of this file.
+        reference: for `relative`: the window's `last` event or the `query` time, which reads when the prediction is made.
+        time_window: T in seconds; None = the mean gap of the training data.
+        item_bias: learn a bias per item.
+        base: loss, negatives, optimization, compile_model: see `NextItemModule`.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int = 64,
+        hidden_dim: int | None = None,
+        num_layers: int = 1,
+        dropout: float = 0.2,
+        attention: Literal["self", "narm", "none"] = "self",
+        similarity: Similarity = "scaled_dot",
+        time: Literal["gap", "relative", "none"] = "gap",
+        reference: Literal["last", "query"] = "last",
+        time_window: float | None = None,
+        item_bias: bool = False,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        for name, value, known in (
+            ("attention", attention, ("self", "narm", "none")),
+            ("time", time, ("gap", "relative", "none")),
+            ("reference", reference, ("last", "query")),
+        ):
+            if value not in known:
+                raise RecsysLabError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+        self.embedding_dim, self.hidden_dim, self.num_layers = embedding_dim, hidden_dim or embedding_dim, num_layers
+        self.dropout, self.attention, self.similarity = dropout, attention, similarity
+        self.time, self.reference, self.time_window, self.item_bias = time, reference, time_window, item_bias
+        self.causal = time != "relative"
+        self.uses_query_time = time == "relative" and reference == "query"
+
+    def build(self, spec: DataSpec) -> None:
+        self.encoder = LSTMAttentionEncoder(
+            spec,
+            self.embedding_dim,
+            self.hidden_dim,
+            self.num_layers,
+            self.dropout,
+            self.attention,
+            self.similarity,
+            self.time,
+            self.reference,
+            self.time_window or spec.mean_gap_seconds,
+        )
+        self.scorer = TiedScorer(self.encoder.embedding.items, bias=self.item_bias)
+
+    def encode(self, batch: Batch) -> Tensor:
+        hidden: Tensor = self.encoder(batch)
+        return hidden
+
+    @torch.no_grad()
+    def explain(self, batch: Batch) -> Tensor:
+        """How much each event weighs in the prediction: alpha of the last state, (B, L), 0 at padding.
+
+        Raises:
+            RecsysLabError: for `attention="none"`, which has no weights.
+        """
+        attention = self.encoder.attention
+        if attention is None:
+            raise RecsysLabError("LSTMAttention(attention='none') has no attention weights to explain")
+        weights = attention.weights(self.encoder.states(batch))  # (B, L, L)
+        return weights[torch.arange(len(batch), device=weights.device), batch.lengths - 1]
