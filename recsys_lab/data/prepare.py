@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from recsys_lab import __version__
+from recsys_lab.data.download import ChecksumError, DownloadError
 from recsys_lab.data.events import Step, read_events
 from recsys_lab.data.filters import apply_filters
 from recsys_lab.data.processed import (
@@ -29,7 +30,7 @@ from recsys_lab.data.processed import (
     ProcessedDatasetError,
 )
 from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.data.sources.base import RawTables, Source
+from recsys_lab.data.sources.base import Source
 from recsys_lab.data.store import FolderWriter, exclusive
 from recsys_lab.schema import EVENT_TYPE, ITEM_ID, USER_ID, RecsysLabError
 
@@ -61,22 +62,19 @@ def prepare(
     if output.exists() and not output.is_dir():
         raise ForeignFolderError(f"{output} is a file; choose another folder for the prepared data set")
     with exclusive(output):
-        tables: RawTables | None = None
-        if not force and output.exists():
-            fingerprint = source.fingerprint(raw_dir)
-            existing, reason = _open_existing(output, source, settings, fingerprint)
-            if existing is not None:
+        if output.exists():
+            existing, reason = _open_existing(output, source, settings, raw_dir)
+            if existing is not None and not force:
                 log.info("reused %s: same source, same settings", existing)
                 return existing
             if reason:
                 log.info("preparing %s again: %s", output, reason)
-        tables = source.tables(raw_dir)
-        _write(source, tables, settings, output, source.fingerprint(raw_dir))
+        _write(source, settings, output, raw_dir)
     return ProcessedDataset.open(output)
 
 
 def _open_existing(
-    output: Path, source: Source, settings: PrepareSettings, fingerprint: str
+    output: Path, source: Source, settings: PrepareSettings, raw_dir: Path
 ) -> tuple[ProcessedDataset | None, str]:
     """What is in `output` if it can be reused; otherwise None and the reason."""
     try:
@@ -92,18 +90,29 @@ def _open_existing(
     made_of = existing.manifest["source"]
     if made_of["name"] != source.name:
         return None, f"it was made of source {made_of['name']!r}, not {source.name!r}"
-    if made_of["fingerprint"] != fingerprint:
-        return None, f"the files of {source.name!r} changed"
     before, now = existing.manifest["settings"], settings.as_dict()
     changes = [
         f"{name} changed from {before.get(name)!r} to {now.get(name)!r}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name) or (name in before) != (name in now)
     ]
-    return (None, "; ".join(changes)) if changes else (existing, "")
+    if changes:
+        return None, "; ".join(changes)
+    try:
+        fingerprint = source.fingerprint(raw_dir)
+    except ChecksumError:
+        raise
+    except DownloadError as error:  # a prepared set that was copied to a machine without network is still good
+        log.warning(
+            "the raw files of %s can't be had, so they were not compared with %s: %s", source.name, output, error
+        )
+        return existing, ""
+    if made_of["fingerprint"] != fingerprint:
+        return None, f"the files of {source.name!r} changed"
+    return existing, ""
 
 
-def _write(source: Source, tables: RawTables, settings: PrepareSettings, output: Path, fingerprint: str) -> None:
+def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Path) -> None:
     started = time.perf_counter()
     log.info("preparing %s into %s", source.name, output)
     if settings.tie_order == "item_id":
@@ -111,19 +120,21 @@ def _write(source: Source, tables: RawTables, settings: PrepareSettings, output:
             "tie_order 'item_id' orders events of equal time by item id: neighbouring ids are often related, "
             "which inflates every metric; use 'file', 'hash' or 'random' for results that you report"
         )
+    tables = source.tables(raw_dir)
+    fingerprint = source.fingerprint(raw_dir)  # now: files changed from here on must not look like the prepared ones
     events, steps = read_events(tables.interactions, settings, source.name)
     frame, more = apply_filters(events.frame, settings, steps[-1])
     steps += more
     _log_steps(steps)
 
     user_rows, offsets = _offsets(frame["user"].to_numpy())
-    item_rows, item_index = np.unique(frame["item"].to_numpy(), return_inverse=True)
+    item_rows, item_ids = _item_ids(frame["item"].to_numpy())
     users, user_features = _with_features(events.users.gather(user_rows), tables.users, USER_ID, source.name)
     items, item_features = _with_features(events.items.gather(item_rows), tables.items, ITEM_ID, source.name)
 
     needed = int(frame.height * 13 + offsets.nbytes + users.estimated_size() + items.estimated_size()) + 65536
     with FolderWriter(output, needed) as writer:
-        writer.array("item_ids", (item_index + 1).astype(np.int32))
+        writer.array("item_ids", item_ids)
         writer.array("timestamps", _timestamps(frame, offsets))
         if events.event_type_names:
             writer.array("event_types", frame[EVENT_TYPE].to_numpy())
@@ -145,6 +156,7 @@ def _write(source: Source, tables: RawTables, settings: PrepareSettings, output:
             "tie_share": _tie_share(frame),
             "features": {"users": user_features, "items": item_features},
             "arrays": writer.arrays,
+            "tables": writer.tables,
             "vocabulary_hash": hashlib.sha256(json.dumps(items[ITEM_ID].to_list()).encode()).hexdigest()[:16],
             "versions": {"recsys_lab": __version__, "polars": pl.__version__, "numpy": np.__version__},
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -169,6 +181,12 @@ def _offsets(user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sorted user codes (E,) -> the codes that occur (U,), and where each begins, with the end (U + 1,) int64."""
     starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]]))
     return user[starts], np.append(starts, len(user)).astype(np.int64)
+
+
+def _item_ids(item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Item codes (E,) -> the codes that occur (num_items,), and their numbers 1..num_items per event (E,) int32."""
+    occurs = np.bincount(item) > 0
+    return np.flatnonzero(occurs), np.cumsum(occurs, dtype=np.int32)[item]
 
 
 def _timestamps(frame: pl.DataFrame, offsets: np.ndarray) -> np.ndarray:

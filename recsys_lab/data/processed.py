@@ -23,6 +23,11 @@ ITEMS = "items.parquet"
 ARRAY_TYPES = {"item_ids": "int32", "timestamps": "int64", "event_types": "uint8", "offsets": "int64"}
 """File stem -> dtype. `event_types` is absent where the source has none."""
 
+REQUIRED = (
+    *("name", "source", "settings", "num_users", "num_items", "num_events", "has_timestamps", "event_type_names"),
+    *("arrays", "tables", "vocabulary_hash"),
+)
+
 
 class ProcessedDatasetError(RecsysLabError):
     """The folder is missing, foreign, of another format version, or damaged."""
@@ -70,7 +75,7 @@ class ProcessedDataset:
 
         Args:
             path: The folder that `prepare` wrote.
-            verify: Also read every array and compare its sha256 with the manifest.
+            verify: Also read every file and compare its sha256 with the manifest.
 
         Raises:
             MissingDatasetError: there is no such folder.
@@ -81,9 +86,8 @@ class ProcessedDataset:
         manifest = read_manifest(path)
         arrays = {name: _map_array(path, name, about) for name, about in manifest["arrays"].items()}
         _check_shapes(path, manifest, arrays)
-        for name, about in manifest["arrays"].items() if verify else ():
-            if array_sha256(arrays[name]) != about["sha256"]:
-                raise _damaged(path, f"{name}.npy has another sha256 than the manifest records")
+        if verify:
+            _check_hashes(path, manifest, arrays)
         return cls(path, manifest, arrays)
 
     def __reduce__(self) -> Any:
@@ -180,6 +184,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path} has format version {manifest.get('format_version')}, this recsys_lab reads version "
             f"{FORMAT_VERSION}: prepare it again with `recsys-lab prepare`"
         )
+    missing = [key for key in REQUIRED if key not in manifest]
+    if missing:
+        raise _damaged(path, f"its {MANIFEST} lacks {', '.join(missing)}")
     return manifest
 
 
@@ -212,7 +219,7 @@ def _map_array(path: Path, name: str, about: dict[str, Any]) -> np.ndarray:
 def _check_shapes(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """What the sizes alone can tell; reads two numbers."""
     missing = [name for name in ("item_ids", "timestamps", "offsets") if name not in arrays]
-    missing += [file for file in (USERS, ITEMS) if not (path / file).is_file()]
+    missing += [name for name in (USERS, ITEMS) if name not in manifest["tables"] or not (path / name).is_file()]
     if missing:
         raise _damaged(path, f"{', '.join(missing)} is missing")
     offsets = arrays["offsets"]
@@ -222,3 +229,18 @@ def _check_shapes(path: Path, manifest: dict[str, Any], arrays: dict[str, np.nda
     for name, array in arrays.items():
         if name != "offsets" and len(array) != num_events:
             raise _damaged(path, f"{name}.npy holds {len(array)} events, the manifest says {num_events}")
+    for name, about in manifest["tables"].items():
+        size = (path / name).stat().st_size
+        if size != about["bytes"]:
+            raise _damaged(path, f"{name} has {size} bytes, the manifest says {about['bytes']}")
+
+
+def _check_hashes(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Reads everything."""
+    found = {f"{name}.npy": array_sha256(array) for name, array in arrays.items()}
+    found |= {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in manifest["tables"]}
+    recorded = {f"{name}.npy": about["sha256"] for name, about in manifest["arrays"].items()}
+    recorded |= {name: about["sha256"] for name, about in manifest["tables"].items()}
+    wrong = [name for name, digest in found.items() if digest != recorded[name]]
+    if wrong:
+        raise _damaged(path, f"{', '.join(wrong)} differs from what was prepared (sha256)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import logging
 import os
@@ -89,7 +90,8 @@ class FolderWriter:
         self.needed_bytes = needed_bytes
         self.temporary = folder.parent / f"{_sibling(folder, 'tmp').name}-{uuid.uuid4().hex[:12]}"
         self.arrays: dict[str, dict[str, Any]] = {}
-        """Manifest entry of each array written so far."""
+        self.tables: dict[str, dict[str, Any]] = {}
+        """Manifest entries of what was written so far."""
 
     def __enter__(self) -> FolderWriter:
         self.temporary.mkdir(parents=True)
@@ -129,10 +131,14 @@ class FolderWriter:
         self.arrays[name] = {"length": len(values), "dtype": values.dtype.name, "sha256": digest.hexdigest()}
 
     def table(self, name: str, frame: pl.DataFrame) -> None:
-        """Writes a frame as a Parquet file."""
+        """Writes a frame as a Parquet file and records size and sha256."""
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer)
+        content = buffer.getvalue()
         with open(self.temporary / name, "wb") as file:
-            frame.write_parquet(file)
+            file.write(content)
             _sync(file.fileno(), file)
+        self.tables[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     def json(self, name: str, content: dict[str, Any]) -> None:
         with open(self.temporary / name, "w", encoding="utf-8") as file:
