@@ -1,0 +1,50 @@
+"""Where raw interactions come from: public data sets by name, and the user's own files.
+
+A new public set is one new module in this package with a `SOURCES` list; nothing else has to know of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import pkgutil
+
+from recsys_lab.data.download import DownloadError
+from recsys_lab.data.sources.base import RawTables, Source
+from recsys_lab.data.sources.columns import Columns
+from recsys_lab.data.sources.files import FileSource
+from recsys_lab.schema import RecsysLabError
+
+__all__ = ["Columns", "DownloadError", "FileSource", "RawTables", "Source", "get_source", "source_names"]
+
+
+@functools.cache
+def _sources() -> dict[str, Source]:
+    found: dict[str, Source] = {}
+    for module in pkgutil.iter_modules(__path__):
+        for source in getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCES", []):
+            if source.name in found:
+                raise ValueError(f"two sources are called {source.name!r}; the second is in {module.name}")
+            found[source.name] = source
+    return dict(sorted(found.items()))
+
+
+def source_names() -> list[str]:
+    """Names of all known public sets, sorted."""
+    return list(_sources())
+
+
+def get_source(name: str) -> Source:
+    """The public set of this name; upper case and `_` are read as lower case and `-`.
+
+    Raises:
+        RecsysLabError: for an unknown name, suggesting the closest and listing the known ones.
+    """
+    known = _sources()
+    wanted = name.lower().replace("_", "-")
+    if wanted in known:
+        return known[wanted]
+    close = difflib.get_close_matches(wanted, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    raise RecsysLabError(f"unknown data set {name!r}{hint} known: {', '.join(known)}")

@@ -1,0 +1,262 @@
+"""What every data source is, and the shape that most public ones share: some files, a parser, a check."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import shutil
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recsys_lab.data.download import ChecksumError, DownloadError, download, file_digest
+from recsys_lab.schema import ITEM_ID, USER_ID, RecsysLabError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RawTables:
+    """The tables of a source, checked and with canonical column names, still lazy.
+
+    `interactions` has `user_id`, `item_id` (Int64 where every id is a whole number, else String), `order` (the row in
+    the file, or the named order column) and, where the source has them, `timestamp` (unix seconds: Int64, or Float64
+    where it has fractions), `event_type` (String), `rating` (Float64).
+    `items` and `users` have `item_id`/`user_id` of the same type, and one column per feature.
+    """
+
+    interactions: pl.LazyFrame
+    items: pl.LazyFrame | None = None
+    users: pl.LazyFrame | None = None
+
+
+class Source(ABC):
+    """Where raw interactions come from."""
+
+    name: str
+    licence: str  # one line, for people
+    homepage: str
+    citation: str
+
+    @property
+    @abstractmethod
+    def urls(self) -> tuple[str, ...]:
+        """Where the files are fetched from; empty if they can't be fetched by a program."""
+
+    @property
+    @abstractmethod
+    def checked_by(self) -> str:
+        """How the files are known to be the right ones, in words."""
+
+    @property
+    @abstractmethod
+    def has_timestamps(self) -> bool: ...
+
+    @property
+    def default_settings(self) -> dict[str, Any]:
+        """Arguments of `PrepareSettings` that this set is usually prepared with."""
+        return {}
+
+    @abstractmethod
+    def tables(self, raw_dir: Path) -> RawTables:
+        """The tables; fetches what is missing into `raw_dir/<name>/`, or uses the user's file put there.
+
+        Raises:
+            DownloadError: when a file is missing and can't be fetched; says what was tried and where to put it.
+            RecsysLabError: when a file is not what it should be.
+        """
+
+    @abstractmethod
+    def fingerprint(self, raw_dir: Path) -> str:
+        """sha256 (hex) over the raw files that `tables` reads: another value means other data."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Published size of a data set. None = not published."""
+
+    events: int
+    users: int | None = None
+    items: int | None = None
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """One file as its publisher names it, or a file inside the publisher's archive."""
+
+    name: str
+    urls: tuple[str, ...] = ()
+    checksum: str | None = None  # "sha256:<hex>" or "md5:<hex>" of the file as it is published
+    optional: bool = False  # features: the set can be used without
+
+
+@dataclass(frozen=True)
+class PublicSource(Source):
+    """A public data set: which files, where from, how they are checked, how they are read.
+
+    Attributes:
+        files: what `parse` reads, looked for in `raw_dir/<name>/` first (text files also gzipped or unpacked).
+        archive: the zip that `files` come in, if any; fetched when one of them is missing.
+        parse: the files found, by name -> canonical tables.
+        counts: published size. Always compared; the only check where a file has no checksum.
+        instructions: for sets that need an account or a browser: what to do.
+    """
+
+    name: str
+    licence: str
+    homepage: str
+    citation: str
+    files: tuple[PublicFile, ...]
+    parse: Callable[[Mapping[str, Path]], RawTables]
+    archive: PublicFile | None = None
+    counts: Counts | None = None
+    has_timestamps: bool = True
+    instructions: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return tuple(u for f in self._fetched() for u in f.urls)
+
+    @property
+    def default_settings(self) -> dict[str, Any]:
+        return dict(self.settings)
+
+    @property
+    def checked_by(self) -> str:
+        how = [f"{f.checksum.partition(':')[0]} of {f.name}" for f in (*self._fetched(), *self.files) if f.checksum]
+        if self.counts is not None:
+            how.append("published counts")
+        return ", ".join(dict.fromkeys(how))
+
+    def tables(self, raw_dir: Path) -> RawTables:
+        found = self.locate(raw_dir)
+        tables = self.parse(found)
+        if self.counts is not None:
+            check_counts(tables.interactions, self.counts, self.name, next(iter(found.values())).parent)
+        return tables
+
+    def fingerprint(self, raw_dir: Path) -> str:
+        return combined_digest(self.locate(raw_dir))
+
+    def locate(self, raw_dir: Path) -> dict[str, Path]:
+        """The files by published name, fetched and checked where needed."""
+        folder = raw_dir / self.name
+        found = {f.name: path for f in self.files if (path := find_local(folder, f.name)) is not None}
+        missing = [f for f in self.files if f.name not in found]
+        if any(not f.optional for f in missing) or (missing and self._archive_at(folder) is not None):
+            found |= self._fetch(folder, missing)
+        for file in self.files:
+            if file.checksum and file.name in found:
+                verify(found[file.name], file.name, file.checksum)
+        return found
+
+    def _archive_at(self, folder: Path) -> Path | None:
+        return find_local(folder, self.archive.name) if self.archive else None
+
+    def _fetched(self) -> tuple[PublicFile, ...]:
+        return self.files if self.archive is None else (self.archive,)
+
+    def _fetch(self, folder: Path, missing: list[PublicFile]) -> dict[str, Path]:
+        if self.archive is None:
+            wanted = [f for f in missing if f.urls]
+            if not wanted:
+                raise DownloadError(self._by_hand(folder, missing))
+            log.info("%s: %s", self.name, self.licence)
+            return {f.name: download(f.urls, folder / f.name, f.checksum) for f in wanted}
+        archive = self._archive_at(folder)
+        if archive is None:
+            log.info("%s: %s", self.name, self.licence)
+            archive = download(self.archive.urls, folder / self.archive.name, self.archive.checksum)
+        elif self.archive.checksum:
+            verify(archive, self.archive.name, self.archive.checksum)
+        return extract(archive, folder, missing)
+
+    def _by_hand(self, folder: Path, missing: list[PublicFile]) -> str:
+        names = " and ".join(f.name for f in missing if not f.optional)
+        return (
+            f"{self.name} can't be downloaded by a program. {self.instructions}\n"
+            f"Then put {names} (gzipped or not) into {folder.resolve()} and run the same command again"
+        )
+
+
+def find_local(folder: Path, name: str) -> Path | None:
+    """`name` in `folder` or in a folder just below it (an unpacked archive), as published, gzipped or unpacked."""
+    names = [name, name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"]
+    places = [folder, *sorted(p for p in folder.glob("*") if p.is_dir())]
+    return next((place / n for n in names for place in places if (place / n).is_file()), None)
+
+
+def verify(path: Path, name: str, checksum: str) -> None:
+    """Compare a file on disk with the checksum of the published file `name`; a gzipped copy is unpacked for it.
+
+    Raises:
+        ChecksumError: naming the file, both sums, and what to do.
+    """
+    algorithm, _, expected = checksum.partition(":")
+    if path.name == name:
+        found = file_digest(path, algorithm)
+    elif path.name == f"{name}.gz":
+        with gzip.open(path, "rb") as handle:
+            found = hashlib.file_digest(handle, algorithm).hexdigest()  # type: ignore[arg-type]
+    else:  # the unpacked form of a file published packed: its checksum is of other bytes
+        log.info("%s is unpacked, so the published checksum of %s can't be compared", path, name)
+        return
+    if found != expected:
+        raise ChecksumError(
+            f"{path} is not the published {name}: its {algorithm} is {found}, expected {expected}. "
+            "Remove it (it is then fetched again) or put the right file there"
+        )
+
+
+def extract(archive: Path, folder: Path, files: list[PublicFile]) -> dict[str, Path]:
+    """Unpack `files` (found by their base name) from a zip into `folder`; a broken run leaves no half file."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = {Path(name).name: name for name in packed.namelist()}
+            absent = [f.name for f in files if f.name not in members and not f.optional]
+            if absent:
+                raise RecsysLabError(
+                    f"{archive} holds no {', '.join(absent)}; it holds {', '.join(sorted(members)[:20])}"
+                )
+            found = {}
+            for name in (f.name for f in files if f.name in members):
+                part = folder / f"{name}.part"
+                with packed.open(members[name]) as source, part.open("wb") as out:
+                    shutil.copyfileobj(source, out)
+                found[name] = part.replace(folder / name)
+            return found
+    except zipfile.BadZipFile as error:
+        raise RecsysLabError(f"{archive} is not a readable zip file ({error}); remove it and try again") from error
+
+
+def combined_digest(files: Mapping[str, Path]) -> str:
+    """One sha256 over several files, whatever their order and wherever they lie."""
+    lines = sorted(f"{name} {file_digest(path)}" for name, path in files.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def check_counts(interactions: pl.LazyFrame, counts: Counts, name: str, folder: Path) -> None:
+    """Compare users, items and events with the published numbers.
+
+    Raises:
+        RecsysLabError: naming what differs.
+    """
+    wanted = {"events": (pl.len(), counts.events)}
+    if counts.users is not None:
+        wanted["users"] = (pl.col(USER_ID).n_unique(), counts.users)
+    if counts.items is not None:
+        wanted["items"] = (pl.col(ITEM_ID).n_unique(), counts.items)
+    row = interactions.select(**{k: expr for k, (expr, _) in wanted.items()}).collect().row(0, named=True)
+    wrong = [f"{row[k]:,} {k} instead of {number:,}" for k, (_, number) in wanted.items() if row[k] != number]
+    if wrong:
+        raise RecsysLabError(
+            f"{name}: {', '.join(wrong)}, so the files in {folder} are not the published ones; remove them to fetch "
+            "them again, or read them as your own data with `recsys-lab prepare --input`"
+        )

@@ -1,0 +1,74 @@
+"""Which column of a file means what."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from recsys_lab.schema import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
+
+ORDER = "order"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns in the user's file. None = the canonical name where the file has it, else no such column.
+
+    Attributes:
+        user: who; for session data the session. Default `user_id`.
+        item: what. Default `item_id`.
+        timestamp: when (default `timestamp`): unix seconds (also milli-, micro- or nanoseconds if the whole column
+            is), dates or ISO 8601 text.
+        event_type: what kind of event (default `event_type`): view, purchase, ...
+        rating: a number (default `rating`).
+        order: a number that orders the events (default `order`); it stands in for time, or breaks ties of it.
+    """
+
+    user: str | None = None
+    item: str | None = None
+    timestamp: str | None = None
+    event_type: str | None = None
+    rating: str | None = None
+    order: str | None = None
+
+    def resolve(self, found: Iterable[str], where: str) -> dict[str, str]:
+        """Canonical name -> name in the file, for the columns that are there.
+
+        Raises:
+            RecsysLabError: for a column that is missing, listing those found and suggesting the closest; for one
+                column given two meanings.
+        """
+        found = list(found)
+        named = {
+            USER_ID: self.user,
+            ITEM_ID: self.item,
+            TIMESTAMP: self.timestamp,
+            EVENT_TYPE: self.event_type,
+            RATING: self.rating,
+            ORDER: self.order,
+        }
+        resolved: dict[str, str] = {}
+        for canonical, name in named.items():
+            if name is None and canonical not in found and canonical not in (USER_ID, ITEM_ID):
+                continue
+            resolved[canonical] = name or canonical
+            if resolved[canonical] not in found:
+                raise RecsysLabError(_missing(resolved[canonical], canonical, found, where))
+        for canonical, name in resolved.items():
+            twin = next((c for c, n in resolved.items() if n == name and c != canonical), None)
+            if twin is not None:
+                raise RecsysLabError(f"{where}: column {name!r} is named for both {canonical} and {twin}")
+        return resolved
+
+
+def _missing(name: str, canonical: str, found: list[str], where: str) -> str:
+    lower = {f.lower(): f for f in found}
+    close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
+    hint = f"; did you mean {lower[close[0]]!r}?" if close else ""
+    option = canonical.removesuffix("_id").replace("_", "-")
+    return (
+        f"{where} has no column {name!r} (for {canonical}){hint} "
+        f"It has: {', '.join(map(repr, found))}. Name the right one with Columns({option.replace('-', '_')}=...) "
+        f"or --{option}-column"
+    )
