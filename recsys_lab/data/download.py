@@ -59,8 +59,9 @@ def download(urls: str | Sequence[str], path: Path, checksum: str | None = None,
 
     urls = [urls] if isinstance(urls, str) else list(urls)
     path.parent.mkdir(parents=True, exist_ok=True)
-    log_level, pooch_log = logging.WARNING, pooch.get_logger()
-    pooch_log.setLevel(log_level)  # its "Downloading data from ..." lines say what ours say
+    chatter = pooch.get_logger()  # its "Downloading data from ..." lines say what ours say
+    level = chatter.level
+    chatter.setLevel(logging.WARNING)
     failures = []
     for url in urls:
         try:
@@ -73,11 +74,12 @@ def download(urls: str | Sequence[str], path: Path, checksum: str | None = None,
         except (DownloadError, OSError) as error:
             failures.append(f"{url}: {error}")
         except ValueError as error:  # pooch: the hash of a whole file does not match; it has removed the file
-            found = str(error).rpartition("(")[2].partition(")")[0]
             raise ChecksumError(
-                f"{url} gave a file that is not the published one: expected {checksum}, got {found}. "
-                "It was not kept. The publisher may have changed it, or something between you and them did"
+                f"{url} gave a file that is not the published one, so it was not kept; the publisher may have changed "
+                f"it, or something between you and them did. {error}"
             ) from error
+        finally:
+            chatter.setLevel(level)
     tried = "\n".join(f"  - {line}" for line in failures)
     raise DownloadError(f"{path.name} could not be downloaded. Tried:\n{tried}\nOr put the file at {path} yourself")
 

@@ -38,6 +38,34 @@ def read_interactions(
         raise _unreadable(where, format, error) from error
 
 
+def read_items(paths: list[Path], key: str, dtype: pl.DataType) -> pl.LazyFrame:
+    """An item table with its id column `key` as `item_id` of the type that the interactions have.
+
+    Raises:
+        RecsysLabError: when there is no such column, listing those found.
+    """
+    where, format = str(paths[0]), format_of(str(paths[0]))
+    try:
+        found = open_table(paths, format).columns
+        if key not in found:
+            raise RecsysLabError(f"{where} has no column {key!r} with the item id; it has: {', '.join(found)}")
+        if format == "parquet":
+            table = pl.scan_parquet(paths)
+        elif format == "jsonl":
+            table = pl.scan_ndjson(paths, schema_overrides={key: pl.String})
+        else:
+            separator = "," if format == "csv" else "\t"
+            header = pl.scan_csv(paths, separator=separator, infer_schema=False).collect_schema().names()
+            plain = {name: name.partition(":")[0] if format == "inter" else name for name in header}
+            text = {name: pl.String for name in header if plain[name] == key}  # "007" is not 7
+            table = pl.scan_csv(paths, separator=separator, schema_overrides=text, infer_schema_length=10_000)
+            table = table.rename(plain)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(where, format, error) from error
+    # an id that isn't of the interactions' type can't be in them: its row is of no use
+    return table.rename({key: ITEM_ID}).with_columns(pl.col(ITEM_ID).cast(dtype, strict=False)).drop_nulls(ITEM_ID)
+
+
 def _unreadable(where: str, format: str, error: Exception) -> RecsysLabError:
     return RecsysLabError(f"{where} can't be read as {format}: {str(error).splitlines()[0]}")
 
@@ -93,8 +121,12 @@ class FileSource(Source):
         paths = self._local(self.path, raw_dir)
         format = self.format or format_of(str(paths[0]))
         interactions = read_interactions(paths, format, self.columns, self.separator, self.names)
-        items = None if self.items is None else self._item_table(interactions, raw_dir)
-        return RawTables(interactions, items)
+        if self.items is None:
+            return RawTables(interactions)
+        dtype = interactions.collect_schema()[ITEM_ID]
+        return RawTables(
+            interactions, read_items(self._local(self.items, raw_dir), self.columns.item or ITEM_ID, dtype)
+        )
 
     def fingerprint(self, raw_dir: Path) -> str:
         paths = self._local(self.path, raw_dir)
@@ -104,31 +136,6 @@ class FileSource(Source):
         meaning = [asdict(self.columns), self.format, self.separator, self.names]
         lines = [json.dumps(meaning, sort_keys=True), *map(file_digest, paths)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-    def _item_table(self, interactions: pl.LazyFrame, raw_dir: Path) -> pl.LazyFrame:
-        paths = self._local(self.items or "", raw_dir)
-        where, format = str(paths[0]), format_of(str(paths[0]))
-        try:
-            found = open_table(paths, format).columns
-            key = Columns(user=found[0], item=self.columns.item).resolve(found, where)[ITEM_ID]
-            if format == "parquet":
-                table = pl.scan_parquet(paths)
-            elif format == "jsonl":
-                table = pl.scan_ndjson(paths, schema_overrides={key: pl.String})
-            else:
-                separator = "," if format == "csv" else "\t"
-                table = pl.scan_csv(paths, separator=separator, infer_schema_length=10_000)
-                header = table.collect_schema().names()
-                table = pl.scan_csv(
-                    paths, separator=separator, infer_schema_length=10_000,
-                    schema_overrides={n: pl.String for n in header if n.partition(":")[0] == key},
-                ).rename({n: n.partition(":")[0] for n in header})  # fmt: skip
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(where, format, error) from error
-        # an id that isn't of the interactions' type can't be in them: its row is of no use
-        dtype = interactions.collect_schema()[ITEM_ID]
-        table = table.rename({key: ITEM_ID}) if key != ITEM_ID else table
-        return table.with_columns(pl.col(ITEM_ID).cast(dtype, strict=False)).drop_nulls(ITEM_ID)
 
     def _local(self, path: str | Path, raw_dir: Path) -> list[Path]:
         if _is_remote(path):

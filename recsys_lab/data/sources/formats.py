@@ -79,11 +79,9 @@ def open_table(paths: list[Path], format: str, separator: str | None = None, nam
         frame = _delimited(paths, "\t", (), quote=None)
         typed = frame.collect_schema().names()
         return _fixed(frame.rename({name: name.partition(":")[0] for name in typed}))
-    return _fixed(
-        _delimited(
-            paths, separator or ("\t" if format == "tsv" else ","), names, quote='"' if format == "csv" else None
-        )
-    )
+    if format == "tsv":
+        return _fixed(_delimited(paths, separator or "\t", names, quote=None))
+    return _fixed(_delimited(paths, separator or ",", names, quote='"'))
 
 
 def _fixed(frame: pl.LazyFrame) -> Table:

@@ -20,9 +20,10 @@ from pathlib import Path
 import polars as pl
 
 from recsys_lab.data.download import ChecksumError, DownloadError
-from recsys_lab.data.sources.base import Counts, PublicFile, PublicSource, RawTables, extract, find_local
+from recsys_lab.data.sources.base import PublicSource, RawTables
 from recsys_lab.data.sources.columns import Columns
 from recsys_lab.data.sources.files import read_interactions
+from recsys_lab.data.sources.raw_files import Counts, PublicFile, extract, find_local
 from recsys_lab.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,10 @@ def _users(path: Path, separator: str, has_header: bool) -> pl.LazyFrame:
 
 class MovieLens100K(PublicSource):
     """GroupLens first, a package index second."""
+
+    @property
+    def checked_by(self) -> str:
+        return f"sha256 of the parsed table, {super().checked_by}"
 
     def locate(self, raw_dir: Path) -> dict[str, Path]:
         folder = raw_dir / self.name

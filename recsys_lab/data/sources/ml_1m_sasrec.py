@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from recsys_lab.data.sources.base import Counts, PublicFile, PublicSource, RawTables
+from recsys_lab.data.sources.base import PublicSource, RawTables
 from recsys_lab.data.sources.columns import Columns
 from recsys_lab.data.sources.files import read_interactions
+from recsys_lab.data.sources.raw_files import Counts, PublicFile
 
 
 def parse(files: Mapping[str, Path]) -> RawTables:
