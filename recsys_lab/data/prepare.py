@@ -225,7 +225,7 @@ def _with_features(
     unique = loaded.unique(name, keep="first", maintain_order=True)
     duplicates = loaded.height - unique.height
     if duplicates:
-        log.warning("%s: %d rows of the feature table repeat a %s; the first is kept", source, duplicates, name)
+        log.warning("%s: %d rows of the feature table repeat %s; the first is kept", source, duplicates, name)
     without = len(ids) - int(ids.is_in(unique[name].implode()).sum())
     if without:
         log.info("  %d of %d %s have no feature row", without, len(ids), name)
