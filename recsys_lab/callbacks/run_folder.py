@@ -1,0 +1,256 @@
+"""RunFolder: everything that a run leaves behind, so that each claim can be recomputed from files.
+
+<folder>/config.yaml      the resolved run; `recsys-lab fit --config` runs it again
+<folder>/manifest.json    what was compared: hashes, versions, device, command, times, why training stopped
+<folder>/metrics.csv      one row per epoch
+<folder>/metrics.json     the best epoch's validation metrics, and the test metrics
+<folder>/ranks.parquet    one row per test target: user, target, rank
+<folder>/checkpoints/     written by ModelCheckpoint
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+
+from recsys_lab.callbacks.environment import describe_device, describe_environment
+from recsys_lab.callbacks.ranking import RankingEvaluation
+from recsys_lab.callbacks.throughput import Throughput
+from recsys_lab.schema import to_config
+
+
+class RunFolder(L.Callback):
+    """Writes the run folder. Only the first process writes; files appear whole or not at all.
+
+    Args:
+        folder: where; made when needed. A run that is resumed into its own folder keeps the rows of earlier epochs.
+        config: text of config.yaml; None writes none (a run built in Python has its model in the checkpoint).
+        facts: more entries for manifest.json, e.g. study, variant, seed, command.
+    """
+
+    def __init__(self, folder: str | Path, config: str | None = None, facts: dict[str, Any] | None = None) -> None:
+        self.folder = Path(folder)
+        self.config = config
+        self.facts = facts or {}
+        self.manifest: dict[str, Any] = {}
+        self.metrics: dict[str, Any] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._started = self._epoch_started = time.perf_counter()
+        self._earlier_seconds = 0.0
+
+    # -- the run -------------------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero and not self.manifest:
+            self._started = time.perf_counter()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.config is not None:
+                write_text(self.folder / "config.yaml", self.config)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._describe(trainer, pl_module)
+        self._write_manifest(trainer, stopped_by="running")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After a checkpoint was loaded: `current_epoch` is the first epoch that this process trains."""
+        if trainer.current_epoch and (self.folder / "metrics.csv").is_file():
+            self._rows = [row for row in read_rows(self.folder / "metrics.csv") if row["epoch"] < trainer.current_epoch]
+            self._earlier_seconds = sum(row["seconds"] for row in self._rows)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        row: dict[str, Any] = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "seconds": round(time.perf_counter() - self._epoch_started, 3),
+        }
+        if trainer.optimizers:
+            row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row |= logged(trainer, ("train/", "val/"))
+        self._rows.append(row)
+        if trainer.is_global_zero:
+            write_rows(self.folder / "metrics.csv", self._rows)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._finish_fit(trainer, stopped_by(trainer))
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if self.manifest.get("stopped_by") != "running":
+            return  # the exception came before training, or in the test that follows it
+        why = "interrupted" if isinstance(exception, KeyboardInterrupt) else getattr(exception, "stopped_by", "error")
+        self._finish_fit(trainer, why, error=None if why == "interrupted" else str(exception))
+
+    # -- the test ------------------------------------------------------------------------------------------------------
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._finish_evaluation(trainer, pl_module, "test/")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._finish_evaluation(trainer, pl_module, "val/")
+
+    def _finish_evaluation(self, trainer: L.Trainer, pl_module: L.LightningModule, prefix: str) -> None:
+        if not self.manifest:
+            self.manifest = trained_by(trainer.ckpt_path)
+            self._describe(trainer, pl_module)
+        self.metrics |= logged(trainer, (prefix,))
+        evaluation = find(trainer, RankingEvaluation)
+        if evaluation is not None:
+            self.metrics |= evaluation.last_metrics  # not rounded to float32
+        if trainer.is_global_zero and evaluation is not None:
+            ranks = evaluation.ranks_frame(trainer.datamodule)  # type: ignore[attr-defined]
+            partial = self.folder / "ranks.parquet.partial"
+            ranks.write_parquet(partial)
+            os.replace(partial, self.folder / "ranks.parquet")
+        self._write_metrics(trainer)
+        self._write_manifest(trainer, wall_seconds=round(self._seconds(), 2))
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers of a table's row, for a logger's summary."""
+        names = ("parameters", "stopped_by", "epochs", "train_seconds", "tokens_per_second")
+        return self.metrics | {name: self.manifest[name] for name in names if self.manifest.get(name) is not None}
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def _describe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What is known before the first step."""
+        datamodule: Any = getattr(trainer, "datamodule", None)
+        evaluation = find(trainer, RankingEvaluation)
+        model = to_config(pl_module)
+        self.manifest |= {
+            **self.facts,
+            "model": type(pl_module).__name__,
+            "loss": loss_name(pl_module),
+            "model_config": model,
+            "parameters": sum(p.numel() for p in pl_module.parameters()),
+            "evaluation": {
+                **(datamodule.evaluation_settings() if hasattr(datamodule, "evaluation_settings") else {}),
+                **(to_config(evaluation)["init_args"] if evaluation is not None else {}),
+                "ties": getattr(evaluation, "ties", None),
+                "cold_targets": getattr(evaluation, "cold_targets", None),
+            },
+            "device": describe_device(trainer.strategy.root_device, trainer.world_size),
+            "precision": str(trainer.precision),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **describe_environment(),
+        }
+
+    def _finish_fit(self, trainer: L.Trainer, why: str, **more: Any) -> None:
+        throughput = find(trainer, Throughput)
+        best = best_row(self._rows, trainer.checkpoint_callback)
+        self.metrics |= {name: best[name] for name in best if name == "epoch" or name.startswith(("train/", "val/"))}
+        self._write_metrics(trainer)
+        self._write_manifest(
+            trainer,
+            stopped_by=why,
+            epochs=len(self._rows),
+            best_epoch=best.get("epoch"),
+            train_seconds=round(self._seconds(), 2),
+            wall_seconds=round(self._seconds(), 2),
+            tokens_per_second=throughput.tokens_per_second if throughput is not None else None,
+            **more,
+        )
+
+    def _seconds(self) -> float:
+        """Since this run began, with the epochs of the process that it resumes."""
+        return self._earlier_seconds + time.perf_counter() - self._started
+
+    def _write_metrics(self, trainer: L.Trainer) -> None:
+        if trainer.is_global_zero:
+            write_text(self.folder / "metrics.json", json.dumps(self.metrics, indent=2) + "\n")
+
+    def _write_manifest(self, trainer: L.Trainer, **more: Any) -> None:
+        self.manifest |= more
+        if trainer.is_global_zero:
+            write_text(self.folder / "manifest.json", json.dumps(self.manifest, indent=2, default=str) + "\n")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# what the callback asks
+
+
+def stopped_by(trainer: L.Trainer) -> str:
+    """patience | max_epochs | max_steps | max_time | ...: why a fit that ended by itself ended."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+            return callback.stopping_reason.name.lower().removesuffix("_exhausted")
+        if isinstance(callback, Timer) and (callback.time_remaining() or 1.0) <= 0:
+            return "max_time"
+    if trainer.max_steps is not None and 0 <= trainer.max_steps <= trainer.global_step:
+        return "max_steps"
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
+        return "max_epochs"
+    return "stopped"
+
+
+def best_row(rows: list[dict[str, Any]], checkpoint: Any) -> dict[str, Any]:
+    """The epoch that ModelCheckpoint would keep as best; the last one when it watches nothing."""
+    monitor = (checkpoint.monitor if isinstance(checkpoint, ModelCheckpoint) else None) or ""
+    watched = [row for row in rows if isinstance(row.get(monitor), float)]
+    if not watched:
+        return rows[-1] if rows else {}
+    pick = max if checkpoint.mode == "max" else min
+    return pick(watched, key=lambda row: row[monitor])
+
+
+def loss_name(pl_module: L.LightningModule) -> str:
+    """Loss and negatives, as a table should name them (design rule: encoder, loss and negatives, always)."""
+    names = [getattr(pl_module, part, None) for part in ("loss", "negatives")]
+    trained = any(p.requires_grad for p in pl_module.parameters())
+    return " + ".join(type(n).__name__ for n in names if n is not None) if trained else "counted"
+
+
+def trained_by(ckpt_path: Any) -> dict[str, Any]:
+    """The manifest of the run that wrote a checkpoint, when it still lies in its run folder; the test adds to it."""
+    manifest = Path(ckpt_path).parent.parent / "manifest.json" if ckpt_path else None
+    if manifest is None or not manifest.is_file():
+        return {}
+    known: dict[str, Any] = json.loads(manifest.read_text())
+    return known
+
+
+def logged(trainer: L.Trainer, prefixes: tuple[str, ...]) -> dict[str, float]:
+    """Metrics under the names they were logged by, without Lightning's `_step` copies."""
+    found = {}
+    for name, value in trainer.callback_metrics.items():
+        if name.startswith(prefixes) and not name.endswith("_step"):
+            found[name.removesuffix("_epoch")] = float(value)
+    return dict(sorted(found.items()))
+
+
+def find(trainer: L.Trainer, kind: type[Any]) -> Any:
+    return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all: a reader never sees half a file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as file:
+        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    return [{**row, "epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]

@@ -1,0 +1,91 @@
+"""The command line: `recsys-lab COMMAND ...`. Every command is a few lines over the library.
+
+Exit codes: 0 done; 1 training stopped at a NaN loss, or something unforeseen (with a traceback); 2 an error that the
+user can mend (its text alone); 130 interrupted by Ctrl-C.
+
+This file imports nothing heavy, so that `--help` and typing errors answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from recsys_lab import __version__
+
+COMMANDS = {
+    "fit": ("recsys_lab.cli.lightning", "train a model, then test its best checkpoint"),
+    "validate": ("recsys_lab.cli.lightning", "evaluate a checkpoint on the validation targets"),
+    "test": ("recsys_lab.cli.lightning", "evaluate a checkpoint on the test targets"),
+    "predict": ("recsys_lab.cli.lightning", "write each user's top items"),
+    "prepare": ("recsys_lab.cli.prepare", "turn a public data set, or your own log, into a prepared data set"),
+    "sources": ("recsys_lab.cli.sources", "list the public data sets that are known by name"),
+    "compare": ("recsys_lab.cli.compare", "one table from several run folders, with paired tests"),
+}
+
+HELP = f"""usage: recsys-lab COMMAND [options]
+
+{os.linesep.join(f"  {name:10s}{text}" for name, (_, text) in COMMANDS.items())}
+
+Examples:
+  recsys-lab prepare ml-100k
+  recsys-lab fit --config configs/ml-100k/sasrec.yaml --model.embedding_dim 128
+  recsys-lab fit runs/ml-100k/sasrec/seed0          (goes on with a run that was interrupted)
+  recsys-lab test runs/ml-100k/sasrec/seed0         (tests its best checkpoint again)
+  recsys-lab compare runs/ml-100k
+
+Each command has its own --help. The manual is README.md."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code.
+
+    Args:
+        arguments: what follows `recsys-lab`; None = those of this process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP)
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"recsys-lab {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return _fail(f"unknown command {name!r}.{hint} Known: {', '.join(COMMANDS)}")
+    try:
+        importlib.import_module(COMMANDS[name][0]).run(arguments)
+    except KeyboardInterrupt:
+        print("recsys-lab: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` has read enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    except SystemExit as stop:  # argument parsers leave this way
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        return _known_failure(error)
+    return 0
+
+
+def run() -> None:
+    """The `recsys-lab` script."""
+    sys.exit(main())
+
+
+def _known_failure(error: Exception) -> int:
+    """Prints the text of an error that the user can mend; everything else keeps its traceback."""
+    from recsys_lab.schema import RecsysLabError
+
+    if not isinstance(error, RecsysLabError):
+        raise error
+    return _fail(str(error), getattr(error, "exit_code", 2))
+
+
+def _fail(text: str, code: int = 2) -> int:
+    print(f"recsys-lab: error: {text}", file=sys.stderr)
+    return code

@@ -1,0 +1,131 @@
+"""jsonargparse's messages in the user's words: which key, what is known there, what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from recsys_lab.schema import RecsysLabError, import_class
+
+# Lines that describe jsonargparse's search and not the mistake.
+_NOISE = re.compile(
+    r"^\s*(- )?(Does not validate against any of the Union subtypes|Subtypes: |Errors:|Given value|"
+    r"Expected a <class 'NoneType'>|Expected a path but .* either not accessible)"
+)
+_UNKNOWN_OPTION = re.compile(
+    r"Option '(?P<option>[^']+)' is not accepted|Group '(?P<group>[^']*)' does not accept option '(?P<member>[^']+)'"
+    r"|does not accept option '(?P<key>[^']+)'|unrecognized arguments: (?:--)?(?P<argument>[^=\s]+)"
+)
+_UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
+_CLASS_PATH = re.compile(r"Problem with given class_path '(?P<path>[^']+)'")
+_PARSER_KEY = re.compile(r"Parser key \"(?P<key>[^\"]+)\"")
+
+
+def explain(message: str, parser: ArgumentParser) -> str:
+    """One or two lines for `message`, an error of `parser`."""
+    where = ".".join(_PARSER_KEY.findall(message))
+    unknown_class = _UNKNOWN_CLASS.search(message)
+    if unknown_class:
+        base = _expected_base(message[: unknown_class.start()])
+        known = sorted(_subclasses(base)) if base else []
+        return f"{where}: unknown class {unknown_class['name']!r}.{_suggest(unknown_class['name'], known)}"
+    unknown = _UNKNOWN_OPTION.search(message)
+    if unknown:
+        owner = _CLASS_PATH.findall(message[: unknown.start()])
+        name = ".".join(filter(None, (unknown["group"], unknown["member"])))
+        name = name or unknown["option"] or unknown["key"] or unknown["argument"]
+        return _unknown_key(name, where, owner[-1] if owner else None, parser)
+    return _plain(message, where)
+
+
+def _unknown_key(name: str, where: str, owner: str | None, parser: ArgumentParser) -> str:
+    """`name` was given to the class `owner` at `where`, or to the parser itself when there is no owner."""
+    if owner is None:
+        prefix, part, known = _level(name, _options(parser))
+        return f"unknown key {prefix + part!r}.{_suggest(part, known)}"
+    cls = _import(owner)
+    subclasses = sorted(_subclasses(cls)) if cls is not None else []
+    if subclasses and cls is not None and _is_abstract(cls):
+        return f"{where}: name the class first (class_path, or --{where} NAME): {', '.join(subclasses)}"
+    prefix, part, known = _level(name, _class_options(cls))
+    return f"{where}: {owner.rpartition('.')[2]} has no key {prefix + part!r}.{_suggest(part, known)}"
+
+
+def _level(name: str, options: Iterable[str]) -> tuple[str, str, list[str]]:
+    """The part of a dotted name that is not known, what stands before it, and the names known at that level."""
+    options, prefix = list(options), ""
+    for part in name.split("."):
+        known = sorted({o[len(prefix) :].split(".")[0] for o in options if o.startswith(prefix)})
+        if part not in known:
+            return prefix, part, known
+        prefix += part + "."
+    return "", name, []
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.rpartition(".")[2], known, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return hint + (f"\nKnown: {', '.join(known)}" if known else "")
+
+
+def _options(parser: ArgumentParser) -> list[str]:
+    """Dotted names of what a parser and its subcommands accept."""
+    names = []
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            names += [name for sub in action.choices.values() for name in _options(sub)]
+        elif action.option_strings and action.dest not in ("help", "print_config", "print_shtab"):
+            names.append(action.dest)
+    return names
+
+
+def _class_options(cls: Any) -> list[str]:
+    if cls is None:
+        return []
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, fail_untyped=False)
+    return _options(parser)
+
+
+def _expected_base(before: str) -> Any:
+    """The class whose subclasses were asked for, from the last list of subtypes."""
+    listed = re.findall(r"Subtypes: \[(.*)\]", before)
+    names = [n for n in re.findall(r"([\w.]+\.\w+)", listed[-1]) if not n.endswith("NoneType")] if listed else []
+    return _import(names[0]) if names else None
+
+
+def _subclasses(cls: type[Any]) -> set[str]:
+    """Names of the concrete classes below `cls` that are imported."""
+    below: set[str] = set()
+    for sub in cls.__subclasses__():
+        below |= _subclasses(sub)
+        if not _is_abstract(sub) and not sub.__name__.startswith("_") and not sub.__module__.startswith("test"):
+            below.add(sub.__name__)
+    return below
+
+
+def _is_abstract(cls: type) -> bool:
+    """Abstract by `abc`, or a base that is never used by itself: it is in a file named base or schema."""
+    return bool(getattr(cls, "__abstractmethods__", None)) or cls.__module__.rpartition(".")[2] in ("base", "schema")
+
+
+def _import(path: str) -> Any:
+    try:
+        return import_class(path)
+    except RecsysLabError:
+        return None
+
+
+def _plain(message: str, where: str) -> str:
+    """The lines that say what is wrong, behind the full name of the key."""
+    lines = [
+        line.strip().removeprefix("- ") for line in message.splitlines() if line.strip() and not _NOISE.match(line)
+    ]
+    lines = [line for line in (_PARSER_KEY.sub("", line).removeprefix(":").strip() for line in lines) if line]
+    text = re.sub(r"a typing\.Literal\[([^\]]*)\]", r"one of \1", " ".join(lines))
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    return f"{where + ': ' if where else ''}{text}"
