@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from recsys_lab.losses.softmax import CrossEntropy
+from recsys_lab.losses.pairwise import BPR, BPRMax, TOP1Max
+from recsys_lab.losses.pointwise import BCE, GBCE
+from recsys_lab.losses.softmax import CrossEntropy, SampledSoftmax
 
-__all__ = ["CrossEntropy"]
+__all__ = ["BCE", "BPR", "GBCE", "BPRMax", "CrossEntropy", "SampledSoftmax", "TOP1Max"]

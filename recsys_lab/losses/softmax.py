@@ -5,6 +5,13 @@ Recommendations with Recurrent Neural Networks") and in SASRec-CE (Klenitskiy & 
 Loss: is BERT4Rec really better than SASRec?").
 What differs from the papers: GRU4Rec takes the softmax over the items of the batch only; label smoothing and
 temperature are additions, off by default; the logits of all positions are never in memory at once.
+
+SampledSoftmax: Bengio & Senecal 2008, "Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic
+Language Model"; the form with the target among the candidates and all logits corrected is that of Jean et al. 2015,
+"On Using Very Large Target Vocabulary for Neural Machine Translation".
+What differs from the papers: a fixed proposal, negatives that equal the target are left out, a temperature.
+With `InBatchNegatives` it is the in-batch softmax of GRU4Rec, with the correction of Yi et al. 2019,
+"Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations".
 """
 
 from __future__ import annotations
@@ -13,8 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys_lab.losses.candidates import require_negatives, score_candidates
 from recsys_lab.losses.linear_cross_entropy import linear_cross_entropy
 from recsys_lab.schema import Loss, Negatives, RecsysLabError, Scorer
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0.0:
+        raise RecsysLabError(f"temperature must be above 0, not {temperature}")
 
 
 class CrossEntropy(Loss):
@@ -30,8 +43,7 @@ class CrossEntropy(Loss):
         super().__init__()
         if not 0.0 <= label_smoothing < 1.0:
             raise RecsysLabError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
-        if not temperature > 0.0:
-            raise RecsysLabError(f"temperature must be above 0, not {temperature}")
+        _check_temperature(temperature)
         if chunk_size is not None and chunk_size < 1:
             raise RecsysLabError(f"chunk_size must be at least 1, or null for the default, not {chunk_size}")
         self.label_smoothing = label_smoothing
@@ -52,3 +64,39 @@ class CrossEntropy(Loss):
         return linear_cross_entropy(
             hidden, weight, target_ids, bias, label_smoothing=self.label_smoothing, chunk_size=self.chunk_size
         )
+
+
+class SampledSoftmax(Loss):
+    """-log softmax of the target among itself and the negatives, mean over positions.
+
+    A negative that is the position's target is left out of the sum (its logit is set to -inf).
+
+    Args:
+        log_q_correction: subtract from each logit the log of how often its item is expected among the negatives, so
+            that items drawn often are not pushed down for it.
+        temperature: scores are divided by it, before the correction; > 0.
+        correct_target: subtract it from the target's logit as well, as the papers do: consistent for any number of
+            negatives. False leaves the target as it is, since it is there with certainty: the sum is then an
+            unbiased estimate of the full softmax's, and the loss comes near full cross-entropy as negatives grow.
+    """
+
+    default_negatives = 256
+
+    def __init__(self, log_q_correction: bool = True, temperature: float = 1.0, correct_target: bool = True) -> None:
+        super().__init__()
+        _check_temperature(temperature)
+        self.log_q_correction = log_q_correction
+        self.temperature = temperature
+        self.correct_target = correct_target
+
+    def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
+        """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
+        negatives = require_negatives(self, negatives)
+        scores = score_candidates(hidden, target_ids, scorer, negatives)
+        target, negative = scores.target / self.temperature, scores.negative / self.temperature
+        if self.log_q_correction:
+            negative = negative - negatives.log_q
+            if self.correct_target:
+                target = target - negatives.target_log_q.unsqueeze(1)
+        logits = torch.cat([target, negative.masked_fill(scores.collides, -torch.inf)], dim=1)  # (N, 1 + C)
+        return F.cross_entropy(logits, torch.zeros_like(target_ids))
