@@ -219,7 +219,8 @@ def _with_features(
             raise RecsysLabError(
                 f"{source!r}: the feature table has no column {name!r}; it has: {', '.join(loaded.columns)}"
             )
-        loaded = loaded.with_columns(pl.col(name).cast(ids.dtype))
+        # an id that isn't of the interactions' type can't be in them: its row is of no use
+        loaded = loaded.with_columns(pl.col(name).cast(ids.dtype, strict=False)).drop_nulls(name)
     except pl.exceptions.PolarsError as error:
         raise RecsysLabError(f"{source!r}: the feature table with {name!r} can't be read: {error}") from error
     unique = loaded.unique(name, keep="first", maintain_order=True)
@@ -229,6 +230,5 @@ def _with_features(
     without = len(ids) - int(ids.is_in(unique[name].implode()).sum())
     if without:
         log.info("  %d of %d %s have no feature row", without, len(ids), name)
-    counts = {"columns": loaded.columns, "without_row": without, "duplicate_rows": duplicates}
-    counts["columns"] = [column for column in loaded.columns if column != name]
-    return table.join(unique, on=name, how="left", maintain_order="left"), counts
+    joined = table.join(unique, on=name, how="left", maintain_order="left")
+    return joined, {"columns": joined.columns[1:], "without_row": without, "duplicate_rows": duplicates}

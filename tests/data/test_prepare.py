@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_source import MadeSource
 
+from recsys_lab.data.download import ChecksumError, DownloadError
 from recsys_lab.data.prepare import PrepareSettings, prepare
 from recsys_lab.data.processed import ForeignFolderError, ProcessedDataset
 from recsys_lab.schema import RecsysLabError
@@ -221,7 +222,9 @@ def test_item_id_order_warns(tmp_path, caplog):
 
 
 def test_features_are_joined_in_vocabulary_order(tmp_path, caplog):
-    items = pl.DataFrame({"item_id": ["30", "9", "9", "77"], "title": ["thirty", "nine", "again", "unused"]})
+    items = pl.DataFrame(
+        {"item_id": ["30", "9", "9", "77", "x"], "title": ["thirty", "nine", "again", "unused", "no id"]}
+    )
     users = pl.DataFrame({"user_id": ["c", "a"], "age": [3, 1]})
     data = make(tmp_path, EVENTS, items, users)
     assert data.item_table.to_dict(as_series=False) == {
@@ -273,6 +276,21 @@ def test_a_damaged_set_is_prepared_again(tmp_path, caplog):
     (tmp_path / "made" / "item_ids.npy").write_bytes(b"")
     assert "is damaged: item_ids.npy can't be read" in prepared_again(caplog, tmp_path, source)
     assert ProcessedDataset.open(tmp_path / "made", verify=True).num_events == 6
+
+
+def test_a_prepared_set_is_used_where_the_raw_files_can_not_be_had(tmp_path, caplog):
+    class Offline(MadeSource):
+        failure = DownloadError("no network")
+
+        def fingerprint(self, raw_dir):
+            raise self.failure
+
+    make(tmp_path)
+    assert prepared_again(caplog, tmp_path, Offline(EVENTS)) == ""
+    assert "were not compared" in caplog.text and "no network" in caplog.text
+    Offline.failure = ChecksumError("not the published file")  # there, but changed: that is no reason to go on
+    with pytest.raises(ChecksumError, match="not the published file"):
+        prepared_again(caplog, tmp_path, Offline(EVENTS))
 
 
 def test_force_prepares_again(tmp_path):
