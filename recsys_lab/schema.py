@@ -66,8 +66,8 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, function: Any) -> Self:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v if v is None else function(v) for k, v in moved.items()})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{k: v if v is None else function(v) for k, v in values.items()})
 
     def __len__(self) -> int:
         return self.item_ids.shape[0]

@@ -33,7 +33,9 @@ class Events:
     def __init__(
         self, item_ids: np.ndarray, timestamps: np.ndarray, event_types: np.ndarray | None, offsets: np.ndarray
     ) -> None:
-        self.item_ids, self.timestamps, self.event_types = map(_plain, (item_ids, timestamps, event_types))
+        # np.asarray of a memory map is a view of the same pages; indexing an np.memmap costs microseconds each time
+        self.item_ids, self.timestamps = np.asarray(item_ids), np.asarray(timestamps)
+        self.event_types = None if event_types is None else np.asarray(event_types)
         self.offsets = np.asarray(offsets)
 
     def first_occurrence(self) -> np.ndarray:
@@ -244,8 +246,3 @@ def _ragged(start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _long(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array.astype(np.int64, copy=False))
-
-
-def _plain(array: np.ndarray | None) -> np.ndarray | None:
-    """A memory map as an ordinary array over the same pages: indexing a `np.memmap` costs microseconds each time."""
-    return None if array is None else np.asarray(array)

@@ -39,7 +39,9 @@ def locate(dataset: str, data_dir: str | Path = "data", settings: PrepareSetting
     try:
         source = get_source(dataset)
     except RecsysLabError as error:
-        raise RecsysLabError(f"{error}\nNor is there a prepared folder {dataset!r} or {str(data_dir / dataset)!r}") from error
+        raise RecsysLabError(
+            f"{error}\nNor is there a prepared folder {dataset!r} or {str(data_dir / dataset)!r}"
+        ) from error
     defaults = PrepareSettings(**source.default_settings)
     chosen = defaults if settings is None else settings
     return prepare(source, chosen, prepared_folder(source.name, data_dir, chosen, defaults), data_dir / "raw")

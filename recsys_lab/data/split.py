@@ -203,7 +203,9 @@ def _seconds(date: str) -> int:
     try:
         moment = dt.datetime.fromisoformat(date)
     except ValueError as error:
-        raise RecsysLabError(f"can't read the date {date!r}; write it like 2001-01-31 or 2001-01-31T12:00:00") from error
+        raise RecsysLabError(
+            f"can't read the date {date!r}; write it like 2001-01-31 or 2001-01-31T12:00:00"
+        ) from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
 
 

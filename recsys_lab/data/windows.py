@@ -85,9 +85,7 @@ def training_windows(
             raise RecsysLabError(f"max_windows_per_user must be at least 1, got {max_windows_per_user}")
         count = np.minimum(count, max_windows_per_user)
     if not count.any():
-        raise RecsysLabError(
-            f"no training sample: none of the {len(begin)} users has two events in the training part"
-        )
+        raise RecsysLabError(f"no training sample: none of the {len(begin)} users has two events in the training part")
     users = np.repeat(np.arange(len(begin)), count)
     back = np.repeat(np.cumsum(count), count) - 1 - np.arange(len(users))  # 0 = the newest window of its user
     last_target = stop[users] - 1 - back * stride
@@ -112,7 +110,9 @@ def _check(max_length: int, stride: int | None, mode: str) -> int:
         raise RecsysLabError(f"unknown training_mode {mode!r}; known: all_positions, last_position")
     if mode == "last_position":
         if stride not in (None, 1):
-            raise RecsysLabError(f"training_mode last_position makes every prefix a sample: stride must be 1, got {stride}")
+            raise RecsysLabError(
+                f"training_mode last_position makes every prefix a sample: stride must be 1, got {stride}"
+            )
         return 1
     stride = max_length if stride is None else stride
     if not 1 <= stride <= max_length:

@@ -55,7 +55,9 @@ def target_ranks(
     if not torch.isfinite(scores.sum()):  # one cheap pass; the sum alone may overflow, so look again
         bad = ~torch.isfinite(scores[:, 1:]).all(dim=1)
         if bad.any():
-            raise RecsysLabError(f"row {int(bad.nonzero()[0])} of the scores holds NaN or infinite values: can't be ranked")
+            raise RecsysLabError(
+                f"row {int(bad.nonzero()[0])} of the scores holds NaN or infinite values: can't be ranked"
+            )
     target_score = scores.gather(1, target_ids[:, None])  # (B, 1)
     greater = torch.count_nonzero(scores > target_score, dim=1)  # (B,)
     equal = torch.count_nonzero(scores == target_score, dim=1) - 1  # (B,) without the target itself

@@ -1,7 +1,7 @@
 """NextItemModule: the LightningModule that every encoder shares. One training step, one optimiser, no metric names.
 
-    training_step:  batch -> encode -> hidden (B, L, D) -> hidden at counted targets (N, D) -> loss -> scalar
-    evaluation:     batch -> query (B, ...) ; the ranking callback then asks for score(query rows) -> (rows, V)
+training_step:  batch -> encode -> hidden (B, L, D) -> hidden at counted targets (N, D) -> loss -> scalar
+evaluation:     batch -> query (B, ...) ; the ranking callback then asks for score(query rows) -> (rows, V)
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ class NextItemModule(Configurable, L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.optimization
-        decay, plain = [], []
+        decay: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         embeddings = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
         for parameter in self.parameters():
             decays = parameter.ndim > 1 and id(parameter) not in embeddings
@@ -215,7 +216,7 @@ class NextItemModule(Configurable, L.LightningModule):
                 torch.cuda.set_rng_state(resume["cuda_rng_state"].cpu())
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **overrides: Any) -> Any:  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **overrides: Any) -> Any:
         """The model of a checkpoint, ready to score, without the data and without pickle.
 
         Args:

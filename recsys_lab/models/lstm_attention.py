@@ -114,7 +114,9 @@ class LSTMAttentionEncoder(nn.Module):
             dropout=dropout if num_layers > 1 else 0.0,
         )
         self.state_dropout = Dropout(dropout)
-        self.attention = CausalStateAttention(hidden_dim, similarity, attention == "narm") if attention != "none" else None
+        self.attention = (
+            CausalStateAttention(hidden_dim, similarity, attention == "narm") if attention != "none" else None
+        )
         joined = hidden_dim if attention == "none" else 2 * hidden_dim
         # NARM decodes [global ; local] with one bilinear map; ours has a hidden layer and a residual to the state
         self.expand = nn.Linear(joined, 2 * embedding_dim) if attention != "narm" else None
