@@ -1,8 +1,8 @@
 """RankingEvaluation: the one place where validation and test turn model outputs into metrics.
 
-Each batch's scores are ranked once, in row blocks that stay under a memory bound. At the end the per-target ranks of all
-processes are gathered once and put into one order, and every metric is computed from them: the numbers are the same on any
-number of processes.
+Each batch's scores are ranked once, in row blocks that stay under a memory bound. At the end the per-target ranks of
+all processes are gathered once and put into one order, and every metric is computed from them: the numbers are the
+same on any number of processes.
 """
 
 from __future__ import annotations

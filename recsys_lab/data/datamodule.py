@@ -1,4 +1,5 @@
-"""SequenceDataModule: a prepared data set, a split and a window length -> the loaders that Lightning asks for. Glue only."""
+"""SequenceDataModule: a prepared data set, a split and a window length -> the loaders that Lightning asks for. Glue
+only."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def locate(dataset: str, data_dir: str | Path = "data", settings: PrepareSetting
         if dataset not in source_names() and folder.is_dir():
             if settings is not None:
                 raise RecsysLabError(
-                    f"{folder} is prepared already, so data.prepare can't change it; leave data.prepare out, or prepare "
+                    f"{folder} is prepared already, so data.prepare can't change it; leave data.prepare out, or "
+                    f"prepare "
                     "the raw file again with `recsys-lab prepare`"
                 )
             return ProcessedDataset.open(folder)

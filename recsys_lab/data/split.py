@@ -101,11 +101,12 @@ class GlobalTemporal(Split):
         test_date: ISO date or date-time (UTC) of the test cut instead of a quantile.
         val_date: ISO date or date-time (UTC) of the validation cut; needs `test_date`.
         target: which of a user's held-out events are predicted: `last`, `random` (one), `all` (each, successively, with
-            every earlier event as history) or `first` (its order of models can be the reverse of `all`: see the warning).
+            every earlier event as history) or `first` (its order of models can be the reverse of `all`: see the
+            warning).
         seed: for `random`.
 
-    Validation obeys the same rule between the two cuts. A user with no event before the cut has no history for its first
-    held-out event: such targets are dropped and counted. Paper: Gusak et al. 2025, "Time to Split".
+    Validation obeys the same rule between the two cuts. A user with no event before the cut has no history for its
+    first held-out event: such targets are dropped and counted. Paper: Gusak et al. 2025, "Time to Split".
     """
 
     leaky = False
@@ -140,7 +141,8 @@ class GlobalTemporal(Split):
         before_test = times[times < test_cut]
         if not len(before_test) or len(before_test) == len(times):
             raise RecsysLabError(
-                f"the test cut {_iso(test_cut)} leaves {len(before_test)} of {len(times)} events for training; the data "
+                f"the test cut {_iso(test_cut)} leaves {len(before_test)} of {len(times)} events for training; "
+                f"the data "
                 f"spans {_iso(int(times.min()))} to {_iso(int(times.max()))}: choose another quantile or test_date"
             )
         val_cut = _seconds(self.val_date) if self.val_date else _quantile(before_test, self.val_quantile)

@@ -58,7 +58,8 @@ class Optimization:
 
 
 class NextItemModule(Configurable, L.LightningModule):
-    """Base of every model. A subclass gives `build(spec)` and `encode(batch)`; see `models/gru4rec.py` for the shortest.
+    """Base of every model. A subclass gives `build(spec)` and `encode(batch)`; see `models/gru4rec.py` for the
+    shortest.
 
     The sizes of the tables come from the datamodule's `DataSpec`: from the Trainer in `configure_model()`, or from the
     checkpoint. `build` is called once when they are known.
@@ -132,8 +133,8 @@ class NextItemModule(Configurable, L.LightningModule):
     def configure_callbacks(self) -> list[L.Callback]:
         """Ranking metrics for whoever passes no callbacks: a notebook needs only data, model, Trainer."""
         evaluation = from_config({"class_path": DEFAULT_EVALUATION})
-        present = any(isinstance(callback, type(evaluation)) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        return [] if present else [evaluation]
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return [] if any(isinstance(callback, type(evaluation)) for callback in callbacks) else [evaluation]
 
     def on_fit_start(self) -> None:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -186,7 +187,7 @@ class NextItemModule(Configurable, L.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(settings, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    # -- checkpoints: plain data only, so they load with weights_only=True and without the data -------------------------
+    # -- checkpoints: plain data only, so they load with weights_only=True and without the data ------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.spec is not None
@@ -216,7 +217,9 @@ class NextItemModule(Configurable, L.LightningModule):
                 torch.cuda.set_rng_state(resume["cuda_rng_state"].cpu())
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **overrides: Any) -> Any:
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = "cpu", **overrides: Any
+    ) -> Any:
         """The model of a checkpoint, ready to score, without the data and without pickle.
 
         Args:
@@ -261,7 +264,8 @@ class NextItemModule(Configurable, L.LightningModule):
     def _stop_if_not_finite(self, loss: Tensor) -> None:
         if not math.isfinite(loss.item()):
             raise NonFiniteLossError(
-                f"the training loss became {loss.item()} at step {self.global_step} (epoch {self.current_epoch}): stopped "
+                f"the training loss became {loss.item()} at step {self.global_step} (epoch "
+                f"{self.current_epoch}): stopped "
                 "before the weights were touched. Lower optimization.lr, add warm-up, or set trainer.gradient_clip_val"
             )
 

@@ -4,8 +4,8 @@ Papers: Hidasi et al. 2016, "Session-based Recommendations with Recurrent Neural
 "Recurrent Neural Networks with Top-k Gains".
 
 What differs from the papers: histories are windows with gradients through all of it (the papers: session-parallel
-mini-batches, gradients through one step), the item embedding is always the tied output table, a linear layer brings a wider
-state back to D, Adam instead of Adagrad, and the loss is a separate choice (the papers: TOP1, BPR-max).
+mini-batches, gradients through one step), the item embedding is always the tied output table, a linear layer brings a
+wider state back to D, Adam instead of Adagrad, and the loss is a separate choice (the papers: TOP1, BPR-max).
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@
 The project's own model; its `narm` setting is that of Li et al. 2017, "Neural Attentive Session-based Recommendation".
 
 Time. With T the window in seconds, the normalised time of event s seen from a reference time r is t'_s = (r - t_s) / T.
-`time="gap"` (default) gives the LSTM the gap to the previous event, (t_s - t_{s-1}) / T: it is causal, and the sum of the
-later gaps *is* t'_s, so all positions train in one pass. `time="relative"` joins t'_s itself, with r the window's last
-event (or the time of the prediction, `reference="query"`): every event then reads the end of the window, so it trains on
-`last_position` windows only. Both are compressed by log(1 + x). Without timestamps, positions stand in: each gap is 1.
+`time="gap"` (default) gives the LSTM the gap to the previous event, (t_s - t_{s-1}) / T: it is causal, and the sum of
+the later gaps *is* t'_s, so all positions train in one pass. `time="relative"` joins t'_s itself, with r the window's
+last event (or the time of the prediction, `reference="query"`): every event then reads the end of the window, so it
+trains on `last_position` windows only. Both are compressed by log(1 + x). Without timestamps, positions stand in:
+each gap is 1.
 """
 
 from __future__ import annotations
@@ -164,7 +165,8 @@ class LSTMAttention(NextItemModule):
         attention: `self` (causal self-attention over the states), `narm` (NARM's), `none`.
         similarity: of states, for `self`: dot, scaled_dot, additive, bilinear.
         time: `gap`, `relative` (needs last_position training) or `none`; see the top of this file.
-        reference: for `relative`: the window's `last` event or the `query` time, which reads when the prediction is made.
+        reference: for `relative`: the window's `last` event or the `query` time, which reads when the prediction is
+            made.
         time_window: T in seconds; None = the mean gap of the training data.
         item_bias: learn a bias per item.
         base: loss, negatives, optimization, compile_model: see `NextItemModule`.

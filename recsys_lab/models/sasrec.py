@@ -2,9 +2,9 @@
 
 Paper: Kang & McAuley 2018, "Self-Attentive Sequential Recommendation".
 
-What differs from the paper: pre-norm blocks with a final norm (the paper normalises only the query of attention), GELU and
-a wider feed-forward layer, dropout on the branches only, the loss is a separate choice (the paper: BCE with one negative),
-and training uses every window of a history, not only its newest events.
+What differs from the paper: pre-norm blocks with a final norm (the paper normalises only the query of attention),
+GELU and a wider feed-forward layer, dropout on the branches only, the loss is a separate choice (the paper: BCE with
+one negative), and training uses every window of a history, not only its newest events.
 """
 
 from __future__ import annotations

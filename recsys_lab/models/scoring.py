@@ -33,8 +33,6 @@ class TiedScorer(Scorer):
 
     def candidates(self, hidden: Tensor, item_ids: Tensor) -> Tensor:
         rows = F.embedding(item_ids, self.items.weight)  # (C, D) or (N, C, D)
-        if item_ids.ndim == 1:
-            scores = hidden @ rows.T  # (N, C)
-        else:
-            scores = torch.bmm(rows, hidden.unsqueeze(2)).squeeze(2)  # (N, C)
+        shared = item_ids.ndim == 1
+        scores = hidden @ rows.T if shared else torch.bmm(rows, hidden.unsqueeze(2)).squeeze(2)  # (N, C)
         return scores if self.bias is None else scores + self.bias[item_ids]
