@@ -18,7 +18,8 @@ READ_TIMEOUT = 30.0
 """Seconds without a single byte before a started transfer counts as cut."""
 ATTEMPTS = 3
 """Times that a cut transfer is taken up again before giving up; a server that can't be reached is not asked twice."""
-CHUNK = 1 << 18
+CHUNK = 1 << 14
+"""Bytes written at once; a cut loses less than this of what had come."""
 
 
 class DownloadError(RecsysLabError):
@@ -62,7 +63,7 @@ def download(urls: str | Sequence[str], path: Path, checksum: str | None = None,
     chatter = pooch.get_logger()  # its "Downloading data from ..." lines say what ours say
     level = chatter.level
     chatter.setLevel(logging.WARNING)
-    failures = []
+    failures, changed = [], False
     for url in urls:
         try:
             if not path.exists():
@@ -74,14 +75,13 @@ def download(urls: str | Sequence[str], path: Path, checksum: str | None = None,
         except (DownloadError, OSError) as error:
             failures.append(f"{url}: {error}")
         except ValueError as error:  # pooch: the hash of a whole file does not match; it has removed the file
-            raise ChecksumError(
-                f"{url} gave a file that is not the published one, so it was not kept; the publisher may have changed "
-                f"it, or something between you and them did. {error}"
-            ) from error
+            changed = True
+            failures.append(f"{url}: not the published file, so it was not kept. {error}")
         finally:
             chatter.setLevel(level)
     tried = "\n".join(f"  - {line}" for line in failures)
-    raise DownloadError(f"{path.name} could not be downloaded. Tried:\n{tried}\nOr put the file at {path} yourself")
+    kind = ChecksumError if changed else DownloadError
+    raise kind(f"{path.name} could not be downloaded. Tried:\n{tried}\nOr put the file at {path.resolve()} yourself")
 
 
 class _Downloader:

@@ -91,16 +91,17 @@ def _fixed(frame: pl.LazyFrame) -> Table:
 def _delimited(paths: list[Path], separator: str, names: Sequence[str], quote: str | None) -> pl.LazyFrame:
     if len(separator) == 1:
         frame = pl.scan_csv(
-            paths, separator=separator, has_header=not names, quote_char=quote, infer_schema=False,
-            new_columns=list(names) or None,
+            paths, separator=separator, has_header=not names, quote_char=quote, infer_schema=False
         )  # fmt: skip
+        if not names:
+            return frame
         found = frame.collect_schema().names()
-        if names and len(found) != len(names):
+        if len(found) != len(names):
             raise RecsysLabError(
-                f"{paths[0]} has {len(found)} columns when split at {separator!r}, but names= gives {len(names)}: "
+                f"{paths[0]} has {len(found)} columns when split at {separator!r}, but {len(names)} are expected: "
                 f"{', '.join(names)}"
             )
-        return frame
+        return frame.rename(dict(zip(found, names, strict=True)))
     # polars splits at one byte only: take whole lines and split them
     header = list(names) or _first_line(paths[0], "csv").split(separator)
     lines = pl.concat([_lines(p, skip=0 if names else 1) for p in paths])
@@ -117,12 +118,12 @@ def _lines(path: Path, skip: int = 0) -> pl.LazyFrame:
 
 def _sequences(paths: list[Path]) -> pl.LazyFrame:
     """`user item item ...` per line -> one row per item, in file order."""
-    parts = pl.concat([_lines(p) for p in paths]).select(
-        parts=pl.col("line").str.strip_chars().str.replace_all(r"\s+", " ").str.split(" ")
+    words = pl.concat([_lines(p) for p in paths]).select(
+        words=pl.col("line").str.strip_chars().str.replace_all(r"\s+", " ").str.split(" ")
     )
-    return parts.select(
-        pl.col("parts").list.first().alias(USER_ID), pl.col("parts").list.slice(1).alias(ITEM_ID)
-    ).explode(ITEM_ID)
+    items = pl.col("words").list.slice(1)
+    some = pl.when(items.list.len() > 0).then(items)  # a user without items becomes a missing id, not nothing
+    return words.select(pl.col("words").list.first().alias(USER_ID), some.alias(ITEM_ID)).explode(ITEM_ID)
 
 
 def _jsonl(paths: list[Path]) -> Table:

