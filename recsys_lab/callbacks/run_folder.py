@@ -74,7 +74,7 @@ class RunFolder(L.Callback):
             "step": trainer.global_step,
             "seconds": round(time.perf_counter() - self._epoch_started, 3),
         }
-        if trainer.optimizers:
+        if is_trained(pl_module):
             row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         row |= logged(trainer, ("train/", "val/"))
         self._rows.append(row)
@@ -180,7 +180,9 @@ class RunFolder(L.Callback):
 
 
 def stopped_by(trainer: L.Trainer) -> str:
-    """patience | max_epochs | max_steps | max_time | ...: why a fit that ended by itself ended."""
+    """patience | max_epochs | max_steps | max_time | counted | ...: why a fit that ended by itself ended."""
+    if not is_trained(trainer.lightning_module):
+        return "counted"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
             return callback.stopping_reason.name.lower().removesuffix("_exhausted")
@@ -206,8 +208,12 @@ def best_row(rows: list[dict[str, Any]], checkpoint: Any) -> dict[str, Any]:
 def loss_name(pl_module: L.LightningModule) -> str:
     """Loss and negatives, as a table should name them (design rule: encoder, loss and negatives, always)."""
     names = [getattr(pl_module, part, None) for part in ("loss", "negatives")]
-    trained = any(p.requires_grad for p in pl_module.parameters())
-    return " + ".join(type(n).__name__ for n in names if n is not None) if trained else "counted"
+    return " + ".join(type(n).__name__ for n in names if n is not None) if is_trained(pl_module) else "none"
+
+
+def is_trained(pl_module: L.LightningModule) -> bool:
+    """False for models that only count, such as popularity."""
+    return any(p.requires_grad for p in pl_module.parameters())
 
 
 def trained_by(ckpt_path: Any) -> dict[str, Any]:

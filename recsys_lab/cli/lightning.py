@@ -111,9 +111,10 @@ class CommandLine(LightningCLI):
         self.folder = self._folder(config)
         saved = config.clone()
         saved.ckpt_path = None  # a second run starts from nothing
-        saved.run.folder = None if self.subcommand == "fit" else saved.run.folder
+        saved.run.folder, saved.run.overwrite = None, False
         self.config_text = self._parser(self.subcommand).dump(saved, skip_none=False)
-        config.checkpoint.dirpath = config.checkpoint.dirpath or str(self.folder / "checkpoints")
+        own = self.folder / "checkpoints" if self.subcommand == "fit" else Path(config.ckpt_path).parent
+        config.checkpoint.dirpath = config.checkpoint.dirpath or str(own)
         config.trainer.default_root_dir = config.trainer.default_root_dir or str(self.folder)
 
     def _folder(self, config: Any) -> Path:
@@ -163,8 +164,8 @@ class CommandLine(LightningCLI):
         self._trainer_call("fit", **kwargs)
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if self._get(self.config_init, "run").test_after_fit and best:
-            self._trainer_call("test", model=self.model, datamodule=self.datamodule, ckpt_path=best)
-        log.info("the run is in %s", self.folder)
+            self._trainer_call("test", model=self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
+        log.info("%s\nthe run is in %s", self._results("test/"), self.folder)
 
     def test(self, **kwargs: Any) -> None:
         self._trainer_call("test", **kwargs)
@@ -177,6 +178,11 @@ class CommandLine(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         self._trainer_call("predict", **kwargs)
         log.info("the recommendations are in %s", self.folder)
+
+    def _results(self, prefix: str) -> str:
+        found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        shown = [f"{name} {value:.4f}" for name, value in found.items() if name.startswith(prefix) and "@10" in name]
+        return "  ".join(shown)
 
     def _trainer_call(self, name: str, **kwargs: Any) -> None:
         try:

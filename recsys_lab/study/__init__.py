@@ -1,0 +1,1 @@
+"""Studies: what several run folders say together. Reads run folders, never models."""

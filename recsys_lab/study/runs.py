@@ -1,0 +1,111 @@
+"""Run folders read back: manifest.json, metrics.json, ranks.parquet. Nothing else of a run is looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recsys_lab.schema import RecsysLabError
+
+# What must agree for two numbers to mean the same thing.
+COMPARED = ("data_hash", "vocabulary_hash", "split", "split_hash", "exclude_seen", "ties", "cold_targets")
+TARGET_KEY = ("user_id", "target_item_id", "query_time")
+
+
+class UnreadableRunError(RecsysLabError):
+    """A folder that holds no finished run; says why."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def variant(self) -> str:
+        return str(self.manifest.get("variant") or self.manifest.get("model") or self.folder.name)
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.manifest["evaluation"]
+        return found
+
+    @cached_property
+    def ranks(self) -> pl.DataFrame:
+        """One row per evaluated target, in the order of users and time; cold targets only where they count."""
+        ranks = pl.read_parquet(self.folder / "ranks.parquet")
+        return ranks.filter(~pl.col("is_cold")) if self.evaluation.get("cold_targets") == "drop" else ranks
+
+
+def read_run(folder: Path) -> Run:
+    """The run in `folder`.
+
+    Raises:
+        UnreadableRunError: when a file is missing or damaged, or the run has not been tested.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest.get("stopped_by") in ("running", "interrupted", "nan", "error"):
+            raise UnreadableRunError(f"{folder}: unfinished ({manifest['stopped_by']})")
+        if not (folder / "ranks.parquet").is_file():
+            raise UnreadableRunError(f"{folder}: not tested yet (no ranks.parquet)")
+        run = Run(folder, manifest, json.loads((folder / "metrics.json").read_text()))
+        missing = [name for name in (*TARGET_KEY, "rank", "is_cold") if name not in run.ranks.columns]
+    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+        raise UnreadableRunError(f"{folder}: unreadable ({type(error).__name__}: {error})") from error
+    if missing:
+        raise UnreadableRunError(f"{folder}: ranks.parquet has no column {', '.join(missing)}")
+    return run
+
+
+def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
+    """Runs at or below the paths, and one line for each folder that holds no finished run.
+
+    Raises:
+        RecsysLabError: for a path that does not exist or has no run folder below it.
+    """
+    runs, problems = [], []
+    for path in map(Path, paths):
+        folders = _run_folders(path)
+        if not folders:
+            what = "holds no run folder (none has a manifest.json of a run)" if path.exists() else "does not exist"
+            raise RecsysLabError(f"{path} {what}")
+        for folder in folders:
+            try:
+                runs.append(read_run(folder))
+            except UnreadableRunError as error:
+                problems.append(str(error))
+    return list({run.folder.resolve(): run for run in runs}.values()), problems
+
+
+def differences(runs: list[Run]) -> list[str]:
+    """One line for each setting of the evaluation in which the runs differ: which values, in which runs."""
+    lines = []
+    for name in COMPARED:
+        groups: dict[str, list[str]] = {}
+        for run in runs:
+            groups.setdefault(str(run.evaluation.get(name)), []).append(str(run.folder))
+        if len(groups) > 1:
+            lines.append(f"{name}: " + "; ".join(f"{value} in {', '.join(where)}" for value, where in groups.items()))
+    return lines
+
+
+def _run_folders(path: Path) -> list[Path]:
+    if (path / "manifest.json").is_file():
+        return [path]
+    below = sorted(manifest.parent for manifest in path.rglob("manifest.json"))
+    # `test` and `validate` write folders inside a run folder; prepared data sets have manifests too
+    return [folder for folder in below if not (folder.parent / "manifest.json").is_file() and not _is_data(folder)]
+
+
+def _is_data(folder: Path) -> bool:
+    return (folder / "offsets.npy").is_file()

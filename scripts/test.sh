@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Lint, format, types, tests, in the environment of constraints.txt. Arguments go to pytest: scripts/test.sh tests/data -k split
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+case ${1:-} in
+  -h | --help) sed -n '2s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+esac
+
+bash scripts/setup.sh dev
+step() { echo "== $*"; ".venv/bin/$@"; }
+step ruff check
+step ruff format --check
+step mypy
+step pytest "$@"
