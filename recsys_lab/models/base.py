@@ -258,7 +258,7 @@ class NextItemModule(Configurable, L.LightningModule):
         if self.trainer.world_size == 1:
             return 1.0
         count = torch.tensor(float(num_targets), device=self.device)
-        total: Tensor = self.trainer.strategy.reduce(count.clone(), reduce_op="sum")  # type: ignore[assignment]
+        total: Tensor = self.trainer.strategy.reduce(count.clone(), reduce_op="sum")
         return count * self.trainer.world_size / total
 
     def _stop_if_not_finite(self, loss: Tensor) -> None:
@@ -272,6 +272,9 @@ class NextItemModule(Configurable, L.LightningModule):
 
 class NonFiniteLossError(RecsysLabError):
     """Training stopped at a NaN or infinite loss; the last good checkpoint is untouched."""
+
+    exit_code = 1  # of the command line: the run failed, not the way it was called
+    stopped_by = "nan"  # in the run's manifest
 
 
 def learning_rate_factor(settings: Optimization, total_steps: float) -> Callable[[int], float]:
