@@ -67,7 +67,8 @@ class Batch:
 
     def _map(self, function: Any) -> Self:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v if v is None else function(v) for k, v in values.items()})
+        moved: dict[str, Any] = {k: v if v is None else function(v) for k, v in values.items()}
+        return type(self)(**moved)
 
     def __len__(self) -> int:
         return self.item_ids.shape[0]
