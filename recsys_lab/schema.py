@@ -43,7 +43,8 @@ class RecsysLabError(Exception):
 class Batch:
     """One batch of windows, padded on the right.
 
-    Training: `target_ids` is (B, L), `PAD_ID` where a position has no target (padding, or context only).
+    Training: `target_ids` is (B, L), `PAD_ID` where a position has no target (padding, or context only); `query_time`
+    is the time of the last target, so only a model that trains on last positions may read it.
     Evaluation: `target_ids` is (B,), and `seen_ids`/`seen_offsets`/`query_time` are set.
     """
 

@@ -57,8 +57,9 @@ class WindowDataset(Dataset[Batch]):
     Args:
         events: the flat arrays.
         windows: W windows over them.
-        mode: `train`; `evaluate` gives batches with (B,) targets, `query_time` and the seen items; `predict` the same
-            with `PAD_ID` as target and the time of the last event as `query_time`: the future is not known.
+        mode: `train`, with the time of the window's last target as `query_time`; `evaluate` gives batches with (B,)
+            targets, `query_time` and the seen items; `predict` the same with `PAD_ID` as target and the time of the last
+            event as `query_time`: the future is not known.
         exclude_seen: not for `train`: what ranking leaves out: all of the `history`, those in the `window`, `none`.
     """
 
@@ -100,7 +101,7 @@ class WindowDataset(Dataset[Batch]):
         if self.mode == "train":
             counted = valid & (position + 1 >= self.windows.first_target[rows][:, None])
             batch["target_ids"] = _long(events.item_ids[np.where(counted, position + 1, 0)] * counted)
-            return Batch(**batch)
+            return Batch(**batch, query_time=_long(events.timestamps[stop]))
         seen_ids, seen_offsets = self._seen(rows)
         known = self.mode == "evaluate"
         return Batch(

@@ -138,10 +138,10 @@ class NextItemModule(Configurable, L.LightningModule):
 
     def on_fit_start(self) -> None:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not self.causal and datamodule.training_mode != "last_position":
+        if (not self.causal or self.uses_query_time) and datamodule.training_mode != "last_position":
+            reads = "the time of the prediction" if self.causal else "later events of its window"
             raise RecsysLabError(
-                f"{type(self).__name__} reads later events of its window, so it must train with "
-                "data.training_mode: last_position"
+                f"{type(self).__name__} reads {reads}, so it must train with data.training_mode: last_position"
             )
         if self.negatives is not None:
             self.negatives.prepare(datamodule.item_counts.to(self.device))
