@@ -1,0 +1,199 @@
+"""What holds for every encoder, whatever the loss. Encoders and losses are found by scanning the package."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from found_models import (
+    BASELINES,
+    ENCODERS,
+    LOSSES,
+    MODELS,
+    VARIANTS,
+    built,
+    random_batch,
+    row_alone,
+    small,
+    trained_as,
+)
+from small_data import quiet_trainer
+
+import recsys_lab.models
+import recsys_lab.models.baselines
+from recsys_lab.models import NextItemModule, Optimization
+from recsys_lab.models.base import last_position
+from recsys_lab.schema import Loss, RecsysLabError, from_config, to_config
+
+STEPS = 30
+CASES = [pytest.param(model, loss, id=f"{model.__name__}-{loss.__name__}") for model in ENCODERS for loss in LOSSES]
+CAUSAL = [name for name, (cls, settings) in VARIANTS.items() if small(cls, **settings).causal]
+each_variant = pytest.mark.parametrize("name", VARIANTS)
+
+
+class Watch(L.Callback):
+    """Keeps each step's loss, and the gradients of the first step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.gradients: dict[str, torch.Tensor | None] = {}
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self.gradients:
+            self.gradients = {n: None if p.grad is None else p.grad.clone() for n, p in pl_module.named_parameters()}
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+
+def test_every_model_is_exported() -> None:
+    assert {cls.__name__ for cls in ENCODERS} <= set(recsys_lab.models.__all__)
+    assert {cls.__name__ for cls in BASELINES} <= set(recsys_lab.models.baselines.__all__)
+    assert len(ENCODERS) >= 3 and BASELINES and len(LOSSES) >= 7
+
+
+@pytest.mark.parametrize(("cls", "loss"), CASES)
+def test_one_batch_overfits_and_its_checkpoint_loads(
+    cls: type[NextItemModule], loss: type[Loss], small_folder: Path, tmp_path: Path
+) -> None:
+    L.seed_everything(1, verbose=False)
+    model = small(cls, loss=loss(), optimization=Optimization(lr=2e-2))
+    data = trained_as(cls, small_folder, batch_size=64)
+    watch = Watch()
+    trainer = quiet_trainer(tmp_path, max_epochs=STEPS, limit_val_batches=0, callbacks=[watch])
+    trainer.fit(model, data)
+
+    assert len(watch.losses) == STEPS  # so each epoch was the same one batch
+    for name, gradient in watch.gradients.items():
+        assert gradient is not None, f"{name} has no gradient"
+        assert torch.isfinite(gradient).all(), f"{name} has a gradient that is not finite"
+        assert gradient.any(), f"{name} has a gradient of zeros only"
+    start, end = sum(watch.losses[:3]) / 3, sum(watch.losses[-3:]) / 3
+    assert end < 0.8 * start, f"loss went from {start:.3f} to {end:.3f}"
+
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    stored = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    assert stored["data_spec"] == data.spec.as_dict()
+    loaded = cls.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert type(loaded) is cls and to_config(loaded) == to_config(model) == stored["model_config"]
+    batch = next(iter(data.test_dataloader()))
+    model.eval()
+    with torch.no_grad():
+        before, after = model.score(model.query(batch)), loaded.score(loaded.query(batch))
+    assert torch.equal(before, after)
+    assert before.shape == (len(batch), data.spec.num_rows) and before.dtype == torch.float32
+    assert torch.isfinite(before).all()
+
+
+@pytest.mark.parametrize("cls", BASELINES)
+def test_a_baseline_is_fitted_stored_and_loaded(cls: type[NextItemModule], small_folder: Path, tmp_path: Path) -> None:
+    model, data = cls(), trained_as(cls, small_folder)
+    trainer = quiet_trainer(tmp_path, max_epochs=5)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = NextItemModule.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert type(loaded) is cls and to_config(from_config(to_config(model))) == to_config(model)
+    batch = next(iter(data.test_dataloader()))
+    scores = loaded.score(loaded.query(batch))
+    assert scores.shape == (len(batch), data.spec.num_rows) and torch.isfinite(scores).all()
+    assert torch.equal(scores, model.score(model.query(batch)))
+    assert len(scores[:, 1:].unique()) > 1, "a model that was never fitted scores all items alike"
+    metrics = trainer.test(loaded, data, verbose=False)[0]
+    assert 0 < metrics["test/auc"] < 1
+    if not cls.uses_query_time:
+        later = dataclasses.replace(batch, query_time=batch.query_time + 10**6)
+        assert torch.equal(model.score(model.query(later)), scores)
+
+
+@pytest.mark.parametrize("cls", MODELS)
+def test_configuration_round_trip(cls: type[NextItemModule]) -> None:
+    for model in (cls(), small(cls)):
+        config = to_config(model)
+        again = from_config(config)
+        assert type(again) is cls and to_config(again) == config
+
+
+@each_variant
+def test_shapes(name: str) -> None:
+    cls, settings = VARIANTS[name]
+    model, batch = built(cls, **settings), random_batch([3, 9, 1, 6])
+    with torch.no_grad():
+        hidden, query = model.encode(batch), model.query(batch)
+        scores = model.score(query)
+    assert hidden.shape == (4, 9, 16)
+    assert query.shape == (4, 16)
+    assert scores.shape == (4, 41) and torch.isfinite(scores).all()
+    torch.testing.assert_close(query, last_position(hidden, batch.lengths), rtol=1e-5, atol=1e-6)
+    shared, own = torch.tensor([1, 7, 40]), torch.tensor([[1, 7], [2, 3], [40, 4], [5, 5]])
+    assert torch.allclose(model.scorer.candidates(query, shared), scores[:, shared], atol=1e-6)
+    assert torch.allclose(model.scorer.candidates(query, own), scores.gather(1, own), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("field", ["item_ids", "event_types", "timestamps"])
+def test_no_look_ahead(name: str, field: str) -> None:
+    cls, settings = VARIANTS[name]
+    model, batch = built(cls, **settings), random_batch([9, 9, 7])
+    with torch.no_grad():
+        before = model.encode(batch)
+        for t in range(9):
+            values = getattr(batch, field).clone()
+            values[:, t] = values[:, t] % 3 + 1 if field != "timestamps" else values[:, t] + 50
+            after = model.encode(dataclasses.replace(batch, **{field: values * batch.valid_mask}))
+            torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=0)
+            if field == "item_ids":
+                assert not torch.allclose(after[0, t], before[0, t]), "the input at t must matter at t"
+
+
+@each_variant
+def test_padding_changes_nothing(name: str) -> None:
+    cls, settings = VARIANTS[name]
+    model, batch = built(cls, **settings), random_batch([2, 9, 1, 5])
+    with torch.no_grad():
+        together = model.encode(batch)
+        for row, length in enumerate(batch.lengths.tolist()):
+            alone = model.encode(row_alone(batch, row))
+            assert alone.shape == (1, length, 16)
+            torch.testing.assert_close(alone[0], together[row, :length], rtol=1e-5, atol=1e-6)
+
+
+@each_variant
+def test_query_time_is_read_only_by_models_that_say_so(name: str) -> None:
+    cls, settings = VARIANTS[name]
+    model, batch = built(cls, **settings), random_batch([4, 8, 6])
+    later = dataclasses.replace(batch, query_time=batch.query_time + 12_345)
+    with torch.no_grad():
+        same = torch.equal(model.query(batch), model.query(later))
+        without = dataclasses.replace(batch, query_time=None)
+        assert model.uses_query_time or torch.equal(model.query(batch), model.query(without))
+    assert same is not model.uses_query_time
+
+
+@each_variant
+def test_data_without_times_and_types(name: str) -> None:
+    """Positions then stand in for time, and there is no event type table."""
+    cls, settings = VARIANTS[name]
+    batch = random_batch([5, 3])
+    positions = torch.arange(5).expand(2, 5) * batch.valid_mask
+    bare = dataclasses.replace(
+        batch, timestamps=positions, event_types=torch.zeros_like(positions), query_time=batch.lengths
+    )
+    spec = dataclasses.replace(
+        built(cls).spec,
+        num_event_types=0,
+        has_timestamps=False,
+        mean_gap_seconds=1.0,  # type: ignore[type-var]
+    )
+    model = built(cls, spec, **settings)
+    assert not any("event_types" in parameter for parameter, _ in model.named_parameters())
+    assert torch.isfinite(model.encode(bare)).all()
+
+
+def test_a_model_without_data_says_what_it_needs(tmp_path: Path) -> None:
+    loader = torch.utils.data.DataLoader([0])  # type: ignore[arg-type]
+    with pytest.raises(RecsysLabError, match="SequenceDataModule"):
+        quiet_trainer(tmp_path).fit(small(ENCODERS[0]), loader)

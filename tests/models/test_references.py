@@ -1,0 +1,188 @@
+"""The encoders against the plainest implementation of their papers' formulas, with the same weights: loops over
+positions and heads, explicit masks, explicit softmax, explicit gates."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from found_models import built, random_batch
+from torch import Tensor
+
+from recsys_lab.models import GRU4Rec, LSTMAttention, SASRec
+from recsys_lab.schema import Batch
+
+LENGTHS = [4, 9, 1, 7]
+
+
+def events(weights: dict[str, Tensor], batch: Batch, row: int) -> Tensor:
+    """(length, D): item + event type of each real event."""
+    length = int(batch.lengths[row])
+    items = weights["encoder.embedding.items.weight"][batch.item_ids[row, :length]]
+    return items + weights["encoder.embedding.event_types.weight"][batch.event_types[row, :length]]
+
+
+def softmax(row: Tensor) -> Tensor:
+    powers = (row - row.max()).exp()
+    return powers / powers.sum()
+
+
+def layer_norm(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    scaled = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def linear(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
+    out = x @ weights[f"{name}.weight"].T
+    return out + weights[f"{name}.bias"] if f"{name}.bias" in weights else out
+
+
+def gelu(x: Tensor) -> Tensor:
+    return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """(length, width) each: one head, one query at a time."""
+    out = []
+    for t in range(len(query)):
+        alpha = softmax(torch.stack([query[t] @ key[s] / math.sqrt(query.shape[1]) for s in range(t + 1)]))
+        out.append(sum(alpha[s] * value[s] for s in range(t + 1)))
+    return torch.stack(out)  # type: ignore[arg-type]
+
+
+def sasrec(weights: dict[str, Tensor], batch: Batch, row: int, heads: int, layers: int, from_end: bool) -> Tensor:
+    x = events(weights, batch, row)
+    length, dim = x.shape
+    positions = weights["encoder.positions.weight"][:length]
+    x = x * math.sqrt(dim) + (positions.flip(0) if from_end else positions)
+    for layer in range(layers):
+        block = f"encoder.blocks.{layer}"
+        query, key, value = linear(
+            layer_norm(x, weights, f"{block}.attention_norm"), weights, f"{block}.attention.qkv"
+        ).split(dim, 1)
+        width = dim // heads
+        each = [slice(head * width, (head + 1) * width) for head in range(heads)]
+        mixed = torch.cat([causal_attention(query[:, h], key[:, h], value[:, h]) for h in each], dim=1)
+        x = x + linear(mixed, weights, f"{block}.attention.out")
+        inner = gelu(linear(layer_norm(x, weights, f"{block}.feed_forward_norm"), weights, f"{block}.expand"))
+        x = x + linear(inner, weights, f"{block}.contract")
+    return layer_norm(x, weights, "encoder.norm")
+
+
+def gru(weights: dict[str, Tensor], x: Tensor, layer: int) -> Tensor:
+    """Cho et al. 2014, with the reset gate behind the product, as cuDNN has it."""
+    w, u, b, c = (weights[f"encoder.gru.{n}_l{layer}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    h, out = torch.zeros(u.shape[1]), []
+    for event in x:
+        from_input, from_state = (w @ event + b).chunk(3), (u @ h + c).chunk(3)
+        reset = torch.sigmoid(from_input[0] + from_state[0])
+        update = torch.sigmoid(from_input[1] + from_state[1])
+        new = torch.tanh(from_input[2] + reset * from_state[2])
+        h = (1 - update) * new + update * h
+        out.append(h)
+    return torch.stack(out)
+
+
+def lstm(weights: dict[str, Tensor], x: Tensor, layer: int) -> Tensor:
+    w, u, b, c = (weights[f"encoder.lstm.{n}_l{layer}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    h = memory = torch.zeros(u.shape[1])
+    out = []
+    for event in x:
+        enter, forget, new, leave = (w @ event + b + u @ h + c).chunk(4)
+        memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(new)
+        h = torch.sigmoid(leave) * torch.tanh(memory)
+        out.append(h)
+    return torch.stack(out)
+
+
+def alphas(weights: dict[str, Tensor], states: Tensor, t: int, attention: str, similarity: str) -> Tensor:
+    """(t + 1,) weights of the states 0..t in the context of state t."""
+
+    def w(name: str) -> Tensor:
+        return weights[f"encoder.attention.{name}.weight"]
+
+    h, logits = states[t], []
+    for s in range(t + 1):
+        if attention == "narm":
+            logits.append(w("v")[0] @ torch.sigmoid(w("query") @ h + w("key") @ states[s]))
+        elif similarity == "additive":
+            logits.append(w("v")[0] @ torch.tanh(w("query") @ h + w("key") @ states[s]))
+        elif similarity == "bilinear":
+            logits.append((w("query") @ h) @ states[s])
+        else:
+            logits.append(h @ states[s] / (math.sqrt(len(h)) if similarity == "scaled_dot" else 1.0))
+    return torch.stack(logits) if attention == "narm" else softmax(torch.stack(logits))
+
+
+def time_features(batch: Batch, row: int, time: str, reference: str, window: float) -> Tensor:
+    """(length, 0, 1 or 2), one event at a time."""
+    times = batch.timestamps[row, : batch.lengths[row]].tolist()
+    assert batch.query_time is not None
+    now = int(batch.query_time[row]) if reference == "query" else times[-1]
+    rows = []
+    for t, moment in enumerate(times):
+        gap = math.log1p((moment - times[t - 1]) / window) if t else 0.0
+        rows.append([gap, math.log1p((now - moment) / window)][: {"none": 0, "gap": 1, "relative": 2}[time]])
+    return torch.tensor(rows, dtype=torch.float32).reshape(len(times), -1)
+
+
+@pytest.mark.parametrize(("heads", "origin"), [(1, "start"), (2, "start"), (4, "end")])
+def test_sasrec(heads: int, origin: str) -> None:
+    model = built(SASRec, num_heads=heads, positions=origin)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))  # biases and norms away from 0 and 1
+        batch, weights = random_batch(LENGTHS), dict(model.named_parameters())
+        hidden = model.encode(batch)
+        for row, length in enumerate(LENGTHS):
+            expected = sasrec(weights, batch, row, heads, 2, origin == "end")
+            torch.testing.assert_close(hidden[row, :length], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_gru4rec(layers: int) -> None:
+    model = built(GRU4Rec, num_layers=layers)
+    batch, weights = random_batch(LENGTHS), dict(model.named_parameters())
+    with torch.no_grad():
+        hidden = model.encode(batch)
+        for row, length in enumerate(LENGTHS):
+            states = events(weights, batch, row)
+            for layer in range(layers):
+                states = gru(weights, states, layer)
+            expected = linear(states, weights, "encoder.project")
+            torch.testing.assert_close(hidden[row, :length], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("attention", "similarity", "time", "reference"),
+    [
+        ("self", "dot", "gap", "last"),
+        ("self", "scaled_dot", "relative", "query"),
+        ("self", "additive", "relative", "last"),
+        ("self", "bilinear", "none", "last"),
+        ("narm", "scaled_dot", "gap", "last"),
+        ("none", "scaled_dot", "gap", "last"),
+    ],
+)
+def test_lstm_attention(attention: str, similarity: str, time: str, reference: str) -> None:
+    settings = {"attention": attention, "similarity": similarity, "time": time, "reference": reference}
+    model = built(LSTMAttention, num_layers=1, time_window=60.0, **settings)
+    batch, weights = random_batch(LENGTHS), dict(model.named_parameters())
+    with torch.no_grad():
+        hidden = model.encode(batch)
+        for row, length in enumerate(LENGTHS):
+            x = torch.cat([events(weights, batch, row), time_features(batch, row, time, reference, 60.0)], dim=1)
+            states = lstm(weights, x, 0)
+            if attention == "none":
+                joined = states
+            else:
+                each = [alphas(weights, states, t, attention, similarity) @ states[: t + 1] for t in range(length)]
+                joined = torch.cat([states, torch.stack(each)], dim=1)
+            if attention == "narm":
+                expected = linear(joined, weights, "encoder.contract")
+            else:
+                inner = gelu(linear(joined, weights, "encoder.expand"))
+                expected = linear(inner, weights, "encoder.contract") + linear(states, weights, "encoder.skip")
+            torch.testing.assert_close(hidden[row, :length], expected, rtol=1e-4, atol=1e-5)
