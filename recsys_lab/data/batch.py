@@ -58,8 +58,8 @@ class WindowDataset(Dataset[Batch]):
         events: the flat arrays.
         windows: W windows over them.
         mode: `train`, with the time of the window's last target as `query_time`; `evaluate` gives batches with (B,)
-            targets, `query_time` and the seen items; `predict` the same with `PAD_ID` as target and the time of the last
-            event as `query_time`: the future is not known.
+            targets, `query_time` and the seen items; `predict` the same with `PAD_ID` as target and the time of the
+            last event as `query_time`: the future is not known.
         exclude_seen: not for `train`: what ranking leaves out: all of the `history`, those in the `window`, `none`.
     """
 
