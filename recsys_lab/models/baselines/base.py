@@ -30,8 +30,8 @@ class CountingModel(NextItemModule):
     def on_fit_start(self) -> None:
         self.count(self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def on_train_epoch_start(self) -> None:
-        self.trainer.should_stop = True  # after this epoch: there is nothing more to learn
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.trainer.should_stop = True  # validates, then ends: there is nothing more to learn
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
         return None
