@@ -1,0 +1,108 @@
+"""`target_ranks` against the definition, item by item, in all combinations of ties, seen, cold and hidden."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_lab.metrics import ranking_metrics, target_ranks
+from recsys_lab.metrics.ranks import TIE_WEIGHT
+from recsys_lab.schema import RecsysLabError
+
+TIES = tuple(TIE_WEIGHT)
+
+
+def by_definition(
+    scores: list[float], target: int, candidates: set[int], seen: set[int], ties: str
+) -> tuple[float, int, bool, bool]:
+    """One row: rank, number of candidates, is_cold, is_hidden."""
+    left = candidates - seen
+    cold, hidden = target not in candidates, target in candidates and target in seen
+    if target not in left:
+        return math.inf, len(left), cold, hidden
+    place = 1.0
+    for item in left - {target}:
+        if scores[item] > scores[target]:
+            place += 1
+        elif scores[item] == scores[target]:
+            place += {"mean": 0.5, "conservative": 1.0, "optimistic": 0.0}[ties]
+    return place, len(left), cold, hidden
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, Any]:
+    rows, num_items = draw(st.integers(1, 5)), draw(st.integers(1, 9))
+    levels = draw(st.sampled_from([1, 2, 3, 50]))  # few levels: many ties
+    value = st.integers(0, levels - 1).map(lambda level: level / 4 - 1)
+    items = st.integers(1, num_items)
+    return {
+        "scores": draw(
+            st.lists(st.lists(value, min_size=num_items + 1, max_size=num_items + 1), min_size=rows, max_size=rows)
+        ),
+        "targets": draw(st.lists(items, min_size=rows, max_size=rows)),
+        "candidates": draw(st.sets(items)),
+        "seen": draw(st.lists(st.sets(items), min_size=rows, max_size=rows)),
+        "padding": draw(st.sampled_from([0.0, 99.0, -99.0, math.nan, math.inf])),
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(case=cases(), ties=st.sampled_from(TIES))
+def test_ranks_by_definition(case: dict[str, Any], ties: Any) -> None:
+    scores = torch.tensor(case["scores"])
+    scores[:, 0] = case["padding"]  # means nothing, whatever it holds
+    is_candidate = torch.tensor([item in case["candidates"] for item in range(scores.shape[1])])
+    seen_ids = torch.tensor([item for row in case["seen"] for item in row], dtype=torch.int64)
+    seen_offsets = torch.tensor([0, *np.cumsum([len(row) for row in case["seen"]])])
+    kept = scores.clone()
+    got = target_ranks(scores, torch.tensor(case["targets"]), is_candidate, seen_ids, seen_offsets, ties)
+    assert torch.equal(scores[:, 1:], kept[:, 1:]), "scores are never written to"
+    for row, target in enumerate(case["targets"]):
+        expected = by_definition(case["scores"][row], target, case["candidates"], case["seen"][row], ties)
+        found = (got.rank[row], got.num_candidates[row], got.is_cold[row], got.is_hidden[row])
+        assert tuple(value.item() for value in found) == expected
+
+
+def test_without_seen_items() -> None:
+    scores, every = torch.tensor([[0.0, 3.0, 1.0, 2.0]]), torch.tensor([False, True, True, True])
+    got = target_ranks(scores, torch.tensor([3]), every)
+    assert got.rank.tolist() == [2.0] and got.num_candidates.tolist() == [3]
+    assert got.rank.dtype == torch.float64
+
+
+@pytest.mark.parametrize(("ties", "rank"), [("optimistic", 1.0), ("mean", 50.5), ("conservative", 100.0)])
+def test_a_constant_scorer_gains_nothing(ties: Any, rank: float) -> None:
+    """Design rule: about K / num_items at most, never 1.0, unless `optimistic` is asked for."""
+    scores, targets = torch.full((20, 101), 0.25), torch.arange(1, 21)
+    got = target_ranks(scores, targets, torch.arange(101) > 0, ties=ties)
+    assert got.rank.tolist() == [rank] * 20
+    metrics = ranking_metrics(got.rank.numpy(), got.num_candidates.numpy(), (10,))
+    if ties == "mean":
+        assert metrics["hit_rate@10"] <= 10 / 100 and metrics["auc"] == 0.5
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_are_an_error_that_names_the_row(bad: float) -> None:
+    scores = torch.zeros(5, 4)
+    scores[3, 2] = bad
+    with pytest.raises(RecsysLabError, match="row 3 .*NaN or infinite"):
+        target_ranks(scores, torch.ones(5, dtype=torch.int64), torch.arange(4) > 0)
+
+
+def test_large_finite_scores_whose_sum_overflows_are_fine() -> None:
+    scores = torch.tensor([[0.0, 3e38, 2e38, 3e38]])
+    got = target_ranks(scores, torch.tensor([2]), torch.arange(4) > 0)
+    assert got.rank.tolist() == [3.0]
+
+
+def test_half_precision_and_double_scores_are_compared_as_float32() -> None:
+    double = torch.tensor([[0.0, 1.0, 1.0 + 1e-12]], dtype=torch.float64)
+    assert target_ranks(double, torch.tensor([1]), torch.arange(3) > 0).rank.tolist() == [1.5]
+    half = torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.bfloat16)
+    assert target_ranks(half, torch.tensor([1]), torch.arange(3) > 0).rank.tolist() == [2.0]
