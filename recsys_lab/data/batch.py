@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from recsys_lab.data.windows import Windows
-from recsys_lab.schema import Batch
+from recsys_lab.schema import Batch, RecsysLabError
 
 ExcludeSeen = Literal["history", "window", "none"]
 
@@ -151,7 +151,11 @@ class TrainBatches(DistributedSampler[Any]):
 
     def __len__(self) -> int:
         _, world = _rank_and_world()
-        return max(1, _num_batches(len(self.lengths), self.batch_size * world, world))
+        if len(self.lengths) < world:
+            raise RecsysLabError(
+                f"{len(self.lengths)} training window(s) can't be shared by {world} processes: use fewer devices"
+            )
+        return _num_batches(len(self.lengths), self.batch_size * world, world)
 
     def __iter__(self) -> Iterator[list[int]]:
         rank, world = _rank_and_world()
