@@ -136,7 +136,8 @@ class LSTMAttentionEncoder(nn.Module):
         x = self.input_dropout(self.embedding(batch))  # (B, L, D)
         if self.time != "none":
             x = torch.cat([x, self.time_features(batch).to(x.dtype)], dim=2)
-        states, _ = self.lstm(x)
+        with torch.autocast("cpu", enabled=False):  # most CPUs have no bfloat16 LSTM
+            states, _ = self.lstm(x)
         dropped: Tensor = self.state_dropout(states)
         return dropped
 
