@@ -15,5 +15,5 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """13 users (an odd number), histories of 2 to 14 events, times, three event types."""
+    """13 users, 9 of them long enough to be evaluated, with histories of 2 to 14 events, times, three event types."""
     return prepared(tmp_path_factory.mktemp("prepared") / "small", made_events()).path

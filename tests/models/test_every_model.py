@@ -94,6 +94,7 @@ def test_a_baseline_is_fitted_stored_and_loaded(cls: type[NextItemModule], small
     model, data = cls(), trained_as(cls, small_folder)
     trainer = quiet_trainer(tmp_path, max_epochs=5)
     trainer.fit(model, data)
+    assert trainer.current_epoch == 1 and "val/auc" in trainer.callback_metrics, "one epoch, and its validation"
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     loaded = NextItemModule.load_from_checkpoint(tmp_path / "model.ckpt")
     assert type(loaded) is cls and to_config(from_config(to_config(model))) == to_config(model)
@@ -197,3 +198,13 @@ def test_a_model_without_data_says_what_it_needs(tmp_path: Path) -> None:
     loader = torch.utils.data.DataLoader([0])  # type: ignore[arg-type]
     with pytest.raises(RecsysLabError, match="SequenceDataModule"):
         quiet_trainer(tmp_path).fit(small(ENCODERS[0]), loader)
+
+
+@pytest.mark.parametrize("cls", ENCODERS)
+def test_mixed_precision_is_a_flag(cls: type[NextItemModule], small_folder: Path, tmp_path: Path) -> None:
+    model, data = small(cls), trained_as(cls, small_folder)
+    trainer = quiet_trainer(tmp_path, precision="bf16-mixed")
+    trainer.fit(model, data)
+    assert 0 < float(trainer.callback_metrics["train/loss_epoch"]) < 10
+    assert 0 < float(trainer.callback_metrics["val/auc"]) < 1
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
