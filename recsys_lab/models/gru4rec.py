@@ -5,7 +5,8 @@ Papers: Hidasi et al. 2016, "Session-based Recommendations with Recurrent Neural
 
 What differs from the papers: histories are windows with gradients through all of it (the papers: session-parallel
 mini-batches, gradients through one step), the item embedding is always the tied output table, a linear layer brings a
-wider state back to D, Adam instead of Adagrad, and the loss is a separate choice (the papers: TOP1, BPR-max).
+wider state back to D, an optional residual connection around the network, Adam instead of Adagrad, and the loss is a
+separate choice (the papers: TOP1, BPR-max).
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from recsys_lab.schema import Batch, DataSpec
 class GRUEncoder(nn.Module):
     """batch -> hidden (B, L, D)."""
 
-    def __init__(self, spec: DataSpec, embedding_dim: int, hidden_dim: int, num_layers: int, dropout: float) -> None:
+    def __init__(
+        self, spec: DataSpec, embedding_dim: int, hidden_dim: int, num_layers: int, dropout: float, residual: bool
+    ) -> None:
         super().__init__()
+        self.residual = residual
         self.embedding = EventEmbedding(spec, embedding_dim, std=embedding_dim**-0.5)
         self.input_dropout = Dropout(dropout)
         self.gru = nn.GRU(
@@ -38,7 +42,7 @@ class GRUEncoder(nn.Module):
         x = self.input_dropout(self.embedding(batch))  # (B, L, D)
         states, _ = self.gru(x)  # (B, L, hidden_dim); right padding comes after all that counts
         hidden: Tensor = self.project(self.output_dropout(states))  # (B, L, D)
-        return hidden
+        return x + hidden if self.residual else hidden
 
 
 class GRU4Rec(NextItemModule):
@@ -49,6 +53,8 @@ class GRU4Rec(NextItemModule):
         hidden_dim: width of the recurrent state; None = D.
         num_layers: stacked GRU layers.
         dropout: on the inputs, between layers and on the states.
+        residual: add the event's own vector to the projected state, as Transformer blocks do: the state then has to
+            learn only what the last item does not say. Matters on short, sparse histories.
         item_bias: learn a bias per item.
         base: loss, negatives, optimization, compile_model: see `NextItemModule`.
     """
@@ -59,15 +65,19 @@ class GRU4Rec(NextItemModule):
         hidden_dim: int | None = None,
         num_layers: int = 1,
         dropout: float = 0.2,
+        residual: bool = False,
         item_bias: bool = False,
         **base: Any,
     ) -> None:
         super().__init__(**base)
         self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim or embedding_dim
-        self.num_layers, self.dropout, self.item_bias = num_layers, dropout, item_bias
+        self.num_layers, self.dropout = num_layers, dropout
+        self.residual, self.item_bias = residual, item_bias
 
     def build(self, spec: DataSpec) -> None:
-        self.encoder = GRUEncoder(spec, self.embedding_dim, self.hidden_dim, self.num_layers, self.dropout)
+        self.encoder = GRUEncoder(
+            spec, self.embedding_dim, self.hidden_dim, self.num_layers, self.dropout, self.residual
+        )
         self.scorer = TiedScorer(self.encoder.embedding.items, bias=self.item_bias)
 
     def encode(self, batch: Batch) -> Tensor:
