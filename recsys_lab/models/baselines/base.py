@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from abc import abstractmethod
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from recsys_lab.models.base import NextItemModule
 from recsys_lab.schema import Batch
 
+log = logging.getLogger("recsys_lab")
 
-class CountingModel(NextItemModule):
+
+class GrowingBuffers(nn.Module):
+    """Buffers whose sizes are known only once the data is counted: loading takes the sizes of the checkpoint."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, buffer in self._buffers.items():
+            stored = state_dict.get(prefix + name)
+            if buffer is not None and stored is not None and buffer.shape != stored.shape:
+                self._buffers[name] = torch.empty(stored.shape, dtype=buffer.dtype, device=buffer.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class CountingModel(GrowingBuffers, NextItemModule):
     """A subclass gives `build` (its buffers), `count(datamodule)`, `query(batch)` and `score(query)`.
 
     Its `fit` is one epoch without steps: the counts are made before the first batch, and validation follows.
+    A model that was neither fitted nor loaded counts before it validates, tests or predicts, so that
+    `trainer.test(EASE(), data)` is a whole run.
+
+    Each process counts the whole training part by itself, to the same numbers.
     """
+
+    is_counted: Tensor
 
     def __init__(self) -> None:
         super().__init__()
+        self.register_buffer("is_counted", torch.zeros((), dtype=torch.int64))
+        # DistributedDataParallel refuses a module in which nothing can be trained.
+        self.unused = nn.Parameter(torch.zeros(()))
 
     @abstractmethod
     def count(self, datamodule: Any) -> None:
@@ -28,7 +53,19 @@ class CountingModel(NextItemModule):
         raise NotImplementedError(f"{type(self).__name__} counts; it has no hidden states")
 
     def on_fit_start(self) -> None:
+        start = time.perf_counter()
         self.count(self.trainer.datamodule)  # type: ignore[attr-defined]
+        self.is_counted = torch.ones_like(self.is_counted)
+        log.info("%s: counted in %.2f s", type(self).__name__, time.perf_counter() - start)
+
+    def on_validation_start(self) -> None:
+        self._count_once()
+
+    def on_test_start(self) -> None:
+        self._count_once()
+
+    def on_predict_start(self) -> None:
+        self._count_once()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.trainer.should_stop = True  # validates, then ends: there is nothing more to learn
@@ -38,3 +75,7 @@ class CountingModel(NextItemModule):
 
     def configure_optimizers(self) -> None:
         return None
+
+    def _count_once(self) -> None:
+        if not self.is_counted:
+            self.on_fit_start()

@@ -20,7 +20,7 @@ class Popularity(CountingModel):
         self.register_buffer("counts", torch.zeros(spec.num_rows))
 
     def count(self, datamodule: Any) -> None:
-        self.counts.copy_(datamodule.item_counts)
+        self.counts = datamodule.item_counts.to(self.device, torch.float32)
 
     def query(self, batch: Batch) -> Tensor:
         return self.counts.new_zeros(len(batch), 1)  # nothing of the history matters
