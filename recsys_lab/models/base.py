@@ -207,14 +207,23 @@ class NextItemModule(Configurable, L.LightningModule):
         else:
             check_same_data(spec, self.spec)
         self.train_tokens = checkpoint.get("train_tokens", 0)
-        self._resume_rng = {k: checkpoint[k] for k in ("rng_state", "cuda_rng_state") if k in checkpoint}
+        if self._trainer is not None and self._trainer.state.fn == "fit":  # not where a test loads its weights
+            self._resume = {k: checkpoint[k] for k in ("rng_state", "cuda_rng_state") if k in checkpoint}
+            self._resume["loaders"] = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+
+    def on_train_start(self) -> None:
+        # Lightning hands a loader its state when it makes it; a schedule that asks for the number of steps makes it before
+        # the state was read, and the run would go on with the first batches of the epoch again.
+        loader: Any = self.trainer.train_dataloader
+        for state in self.__dict__.get("_resume", {}).get("loaders", []):
+            loader.load_state_dict(state)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        resume = self.__dict__.pop("_resume_rng", None)  # once, at the first batch after a resume
-        if resume is not None:
+        resume = self.__dict__.pop("_resume", {})  # once, at the first batch after a resume
+        if "rng_state" in resume:
             torch.set_rng_state(resume["rng_state"].cpu())
-            if "cuda_rng_state" in resume and torch.cuda.is_available():
-                torch.cuda.set_rng_state(resume["cuda_rng_state"].cpu())
+        if "cuda_rng_state" in resume and torch.cuda.is_available():
+            torch.cuda.set_rng_state(resume["cuda_rng_state"].cpu())
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -239,7 +248,6 @@ class NextItemModule(Configurable, L.LightningModule):
             raise RecsysLabError(f"{checkpoint_path} holds a {type(model).__name__}, not a {cls.__name__}")
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
-        model.__dict__.pop("_resume_rng", None)
         return model.eval()
 
     # -- details -------------------------------------------------------------------------------------------------------
