@@ -208,12 +208,12 @@ class NextItemModule(Configurable, L.LightningModule):
             check_same_data(spec, self.spec)
         self.train_tokens = checkpoint.get("train_tokens", 0)
         if self._trainer is not None and self._trainer.state.fn == "fit":  # not where a test loads its weights
-            self._resume = {k: checkpoint[k] for k in ("rng_state", "cuda_rng_state") if k in checkpoint}
+            self._resume: dict[str, Any] = {k: v for k, v in checkpoint.items() if k.endswith("rng_state")}
             self._resume["loaders"] = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
 
     def on_train_start(self) -> None:
-        # Lightning hands a loader its state when it makes it; a schedule that asks for the number of steps makes it before
-        # the state was read, and the run would go on with the first batches of the epoch again.
+        # Lightning hands a loader its state when it makes it; a schedule that asks for the number of steps makes it
+        # before the state was read, and the run would go on with the first batches of the epoch again.
         loader: Any = self.trainer.train_dataloader
         for state in self.__dict__.get("_resume", {}).get("loaders", []):
             loader.load_state_dict(state)
