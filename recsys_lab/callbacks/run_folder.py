@@ -88,7 +88,7 @@ class RunFolder(L.Callback):
         if self.manifest.get("stopped_by") != "running":
             return  # the exception came before training, or in the test that follows it
         why = "interrupted" if isinstance(exception, KeyboardInterrupt) else getattr(exception, "stopped_by", "error")
-        self._finish_fit(trainer, why, error=None if why == "interrupted" else str(exception))
+        self._finish_fit(trainer, why, **({} if why == "interrupted" else {"error": str(exception)}))
 
     # -- the test ------------------------------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class RunFolder(L.Callback):
             "model": type(pl_module).__name__,
             "loss": loss_name(pl_module),
             "model_config": model,
-            "parameters": sum(p.numel() for p in pl_module.parameters()),
+            "parameters": sum(p.numel() for p in pl_module.parameters()) if is_trained(pl_module) else 0,
             "evaluation": {
                 **(datamodule.evaluation_settings() if hasattr(datamodule, "evaluation_settings") else {}),
                 **(to_config(evaluation)["init_args"] if evaluation is not None else {}),
@@ -212,8 +212,8 @@ def loss_name(pl_module: L.LightningModule) -> str:
 
 
 def is_trained(pl_module: L.LightningModule) -> bool:
-    """False for models that only count, such as popularity."""
-    return any(p.requires_grad for p in pl_module.parameters())
+    """False for models that only count, such as popularity: their buffers say whether they have counted."""
+    return not hasattr(pl_module, "is_counted")
 
 
 def trained_by(ckpt_path: Any) -> dict[str, Any]:

@@ -127,5 +127,5 @@ def _plain(message: str, where: str) -> str:
     ]
     lines = [line for line in (_PARSER_KEY.sub("", line).removeprefix(":").strip() for line in lines) if line]
     text = re.sub(r"a typing\.Literal\[([^\]]*)\]", r"one of \1", " ".join(lines))
-    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    text = re.sub(r"(a )?<class '([\w.]+)'>", r"\2", text)
     return f"{where + ': ' if where else ''}{text}"

@@ -9,7 +9,6 @@ import pkgutil
 import shlex
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +27,7 @@ from recsys_lab.callbacks.run_folder import RunFolder, find
 from recsys_lab.callbacks.throughput import Throughput
 from recsys_lab.cli.errors import explain
 from recsys_lab.cli.loggers import finish_loggers, make_logger
+from recsys_lab.cli.messages import hush_lightning, show_messages
 from recsys_lab.cli.run_settings import RunSettings, make_room, run_folder
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models.base import NextItemModule, read_checkpoint
@@ -52,6 +52,8 @@ class Parser(LightningArgumentParser):
     """Says what was wrong in a line or two, instead of after hundreds of lines of usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # a parser inside the parser: the outer one names the whole key
+            super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         print(f"recsys-lab: error: {explain(message, self)}", file=sys.stderr)
         print(f"All options: {parser.prog.replace(' [options]', '')} --help", file=sys.stderr)
@@ -112,7 +114,7 @@ class CommandLine(LightningCLI):
         saved = config.clone()
         saved.ckpt_path = None  # a second run starts from nothing
         saved.run.folder, saved.run.overwrite = None, False
-        self.config_text = self._parser(self.subcommand).dump(saved, skip_none=False)
+        self.config_text = self._parser(self.subcommand).dump(saved, skip_unset=False)
         own = self.folder / "checkpoints" if self.subcommand == "fit" else Path(config.ckpt_path).parent
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(own)
         config.trainer.default_root_dir = config.trainer.default_root_dir or str(self.folder)
@@ -200,7 +202,8 @@ class CommandLine(LightningCLI):
 
 def run(arguments: list[str]) -> None:
     """Runs `recsys-lab fit ...` and its like; `arguments` begin with the command."""
-    _quiet()
+    show_messages()
+    hush_lightning()
     import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -237,14 +240,3 @@ def import_all(*packages: Any) -> None:
 def _variant(config: Any) -> str:
     files = [Path(str(getattr(path, "relative", path))).stem for path in config.get("config") or []]
     return files[-1] if files and files[-1] != "config" else config.model.class_path.rpartition(".")[2].lower()
-
-
-def _quiet() -> None:
-    """Our own messages are shown; Lightning's advertisements and advice that does not apply are not."""
-    if not log.handlers:
-        log.addHandler(logging.StreamHandler())
-        log.setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*treespec.*")  # Lightning calls what torch has deprecated
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from recsys_lab.cli.errors import explain
+from recsys_lab.cli.messages import show_messages
 from recsys_lab.data.locate import prepared_folder
 from recsys_lab.data.prepare import PrepareSettings, prepare
 from recsys_lab.data.processed import ProcessedDataset
@@ -50,6 +50,8 @@ class Where:
 
 class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # a parser inside the parser: the outer one names the whole key
+            super().error(message, ex)
         print(f"recsys-lab prepare: error: {explain(message, self)}", file=sys.stderr)
         print("All options: recsys-lab prepare --help", file=sys.stderr)
         self.exit(2)
@@ -74,8 +76,7 @@ def make_parser() -> ArgumentParser:
 def run(arguments: list[str]) -> None:
     """Runs `recsys-lab prepare ...`; options may be written with - or _."""
     chosen = make_parser().parse_args([_underscores(a) for a in arguments[1:]])
-    logging.getLogger("recsys_lab").addHandler(logging.StreamHandler())
-    logging.getLogger("recsys_lab").setLevel(logging.INFO)
+    show_messages()
     where = Where(**{f.name: chosen[f.name] for f in dataclasses.fields(Where)})
     columns = Columns(**{name: chosen[f"{name}_column"] for name in COLUMN_OPTIONS})
     source = _source(chosen["dataset"], where, columns)

@@ -1,0 +1,19 @@
+"""A callback that spoils the weights, to see a run fail after it has gone well."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+
+
+class Poison(L.Callback):
+    """Sets the weights to NaN before the first batch of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            with torch.no_grad():
+                for parameter in pl_module.parameters():
+                    parameter.fill_(float("nan"))
