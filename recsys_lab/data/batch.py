@@ -209,8 +209,9 @@ class WindowLoader(DataLoader[Any]):
     resumed run would then see other dropout masks than the uninterrupted one.
     """
 
-    def __init__(self, dataset: WindowDataset, batches: TrainBatches | EvaluationBatches, **kwargs: Any) -> None:
-        super().__init__(dataset, batch_size=None, sampler=batches, generator=torch.Generator(), **kwargs)
+    def __init__(self, dataset: WindowDataset, sampler: TrainBatches | EvaluationBatches, **kwargs: Any) -> None:
+        # Lightning makes the loader of a prediction anew, from arguments it remembers under DataLoader's names
+        super().__init__(dataset, sampler=sampler, **{**kwargs, "batch_size": None, "generator": torch.Generator()})
         self._done = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]

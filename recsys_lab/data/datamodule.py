@@ -196,7 +196,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     def _loader(self, dataset: WindowDataset, batches: TrainBatches | EvaluationBatches) -> WindowLoader:
         return WindowLoader(
             dataset,
-            batches,
+            sampler=batches,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
