@@ -1,0 +1,102 @@
+"""A user's own encoder: one file outside the package, trained, stored and loaded like the built-in ones."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_data import quiet_trainer
+
+from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.losses import BPRMax
+from recsys_lab.models import NextItemModule
+from recsys_lab.schema import Configurable, RecsysLabError, Scorer, from_config, to_config
+
+FILE = '''
+"""MeanOfHistory: the state at each position is the mean of the items so far, through one layer."""
+
+import torch
+from torch import nn
+
+from recsys_lab.models.base import NextItemModule
+from recsys_lab.models.embedding import EventEmbedding
+from recsys_lab.models.scoring import TiedScorer
+
+
+class MeanOfHistory(NextItemModule):
+    def __init__(self, embedding_dim: int = 32, **base):
+        super().__init__(**base)
+        self.embedding_dim = embedding_dim
+
+    def build(self, spec):
+        self.embedding = EventEmbedding(spec, self.embedding_dim, std=0.1)
+        self.layer = nn.Linear(self.embedding_dim, self.embedding_dim)
+        self.scorer = TiedScorer(self.embedding.items, bias=True)
+
+    def encode(self, batch):
+        x = self.embedding(batch)  # (B, L, D)
+        count = torch.arange(1, x.shape[1] + 1, device=x.device)[:, None]
+        return self.layer(x.cumsum(dim=1) / count)
+'''
+
+
+@pytest.fixture
+def own_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[NextItemModule]:
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "__init__.py").write_text("")
+    (tmp_path / "my_package" / "encoder.py").write_text(FILE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("my_package", "my_package.encoder"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return from_config({"class_path": "my_package.encoder.MeanOfHistory"}).__class__
+
+
+def test_train_store_load_and_test(own_class: type[NextItemModule], small_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = SequenceDataModule(str(small_folder), max_length=8, batch_size=64)
+    model = own_class(embedding_dim=16, loss=BPRMax(regularization=0.5))
+    assert to_config(model) == {
+        "class_path": "my_package.encoder.MeanOfHistory",
+        "init_args": {
+            "embedding_dim": 16,
+            "loss": {"class_path": "recsys_lab.losses.pairwise.BPRMax", "init_args": {"regularization": 0.5}},
+        },
+    }
+    trainer = quiet_trainer(tmp_path, max_epochs=20)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    metrics = trainer.test(model, data, verbose=False)[0]
+    loaded = NextItemModule.load_from_checkpoint(tmp_path / "own.ckpt")
+    assert type(loaded) is own_class and loaded.loss.regularization == 0.5
+    again = quiet_trainer(tmp_path).test(loaded, data, verbose=False)[0]
+    assert again == metrics and 0 < metrics["test/auc"] < 1
+
+
+def test_without_its_file_the_checkpoint_names_the_class(
+    own_class: type[NextItemModule], small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = quiet_trainer(tmp_path, limit_val_batches=0)
+    trainer.fit(own_class(), SequenceDataModule(str(small_folder)))
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    monkeypatch.setitem(sys.modules, "my_package.encoder", None)
+    with pytest.raises(RecsysLabError, match="can't import class 'my_package.encoder.MeanOfHistory'"):
+        NextItemModule.load_from_checkpoint(tmp_path / "own.ckpt")
+
+
+def test_an_argument_that_can_not_be_written_down_is_named(small_folder: Path, tmp_path: Path) -> None:
+    class NotPlain(torch.nn.Module):
+        pass
+
+    with pytest.raises(TypeError, match="NotPlain.*can't be written as plain configuration.*Configurable"):
+        to_config({"loss": NotPlain()})
+    assert issubclass(NextItemModule, Configurable) and not issubclass(NotPlain, Scorer)
+
+
+def test_a_forgotten_method_is_named(small_folder: Path, tmp_path: Path) -> None:
+    class Empty(NextItemModule):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Empty must define build\(spec\)"):
+        quiet_trainer(tmp_path).fit(Empty(), SequenceDataModule(str(small_folder)))
