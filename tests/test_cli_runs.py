@@ -138,6 +138,14 @@ def test_test_repeats_the_test_and_leaves_the_fit_alone(finished: Path) -> None:
     assert validated == pytest.approx(fit_metrics["val/ndcg@10"], abs=1e-6)
 
 
+def test_predict_recommends_to_every_user(finished: Path, small_folder: Path) -> None:
+    assert main(["predict", str(finished), "--recommendations.top_k", "3"]) == 0
+    best = pl.read_parquet(finished / "predict" / "recommendations.parquet")
+    data = ProcessedDataset.open(small_folder)
+    assert best["user_id"].n_unique() == data.num_users and len(best) == 3 * data.num_users
+    assert set(best["item_id"]) <= set(data.item_ids_raw)
+
+
 def test_resuming_equals_never_having_stopped(small_folder: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert fit(small_folder, whole, "--trainer.max_epochs", "4") == 0

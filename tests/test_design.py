@@ -12,7 +12,7 @@ from recsys_lab.cli import main
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "recsys_lab"
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
-MAX_LINES = {"recsys_lab": 330, "scripts": 330, "tests": 420}
+MAX_LINES = {"recsys_lab": 340, "scripts": 340, "tests": 420}
 
 # part -> parts of the package that it may import, beside itself
 ALLOWED = {

@@ -22,9 +22,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.callbacks import RankingEvaluation
-from recsys_lab.callbacks.run_folder import RunFolder, find
-from recsys_lab.callbacks.throughput import Throughput
+from recsys_lab.callbacks import RankingEvaluation, Recommendations, RunFolder, Throughput
+from recsys_lab.callbacks.run_folder import find
 from recsys_lab.cli.errors import explain
 from recsys_lab.cli.loggers import finish_loggers, make_logger
 from recsys_lab.cli.messages import hush_lightning, show_messages
@@ -86,6 +85,7 @@ class CommandLine(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(RankingEvaluation, "evaluation")
+        parser.add_lightning_class_args(Recommendations, "recommendations")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_class_arguments(RunSettings, "run")
@@ -117,6 +117,8 @@ class CommandLine(LightningCLI):
         self.config_text = self._parser(self.subcommand).dump(saved, skip_unset=False)
         own = self.folder / "checkpoints" if self.subcommand == "fit" else Path(config.ckpt_path).parent
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(own)
+        if self.subcommand == "predict":
+            config.recommendations.path = str(self.folder / config.recommendations.path)
         config.trainer.default_root_dir = config.trainer.default_root_dir or str(self.folder)
 
     def _folder(self, config: Any) -> Path:
@@ -178,8 +180,8 @@ class CommandLine(LightningCLI):
         log.info("the results are in %s", self.folder)
 
     def predict(self, **kwargs: Any) -> None:
-        self._trainer_call("predict", **kwargs)
-        log.info("the recommendations are in %s", self.folder)
+        self._trainer_call("predict", **(kwargs | {"return_predictions": False}))  # they go to the file, batch by batch
+        log.info("the recommendations are in %s", find(self.trainer, Recommendations).path)
 
     def _results(self, prefix: str) -> str:
         found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
