@@ -14,8 +14,8 @@ Peers: for every NAME with both VENVS/NAME/bin/python and SCRIPTS/bench_NAME.py 
 --dataset --model SASRec --maxlen --batch-size --max-epochs --max-batches --max-seconds --threads --seed --min-user
 --out --work` and must print one JSON line with `targets_per_s`, `targets_per_epoch`, `eval_users_per_s` (and
 `eval_users_per_s_B`, seen items left out: the faster of the two counts), `n_users`, `peak_rss_mb`, `prep_s`,
-`import_s`.
-Ours and theirs run in turn, round by round, with the same number of threads; the ratios are medians over the rounds.
+`import_s`. Ours and theirs run in turn, round by round, with the same number of threads; the ratios are medians over
+the rounds.
 
 This process imports nothing heavy: a child's peak memory starts at that of its parent.
 """
@@ -45,9 +45,9 @@ def main() -> int:
     args = parse_args()
     busy = busy_cores()
     if busy > MAX_BUSY_CORES:
+        advice = "the result will say so" if args.even_if_busy else "wait until it is idle, or pass --even-if-busy"
         print(
-            f"benchmark: other processes use {busy:.1f} cores now: numbers taken now would be wrong. Wait until the "
-            "machine is idle, or pass --even-if-busy (the result then says so)",
+            f"benchmark: others use {busy:.1f} cores of this machine: numbers taken now would be wrong; {advice}",
             file=sys.stderr,
         )
         if not args.even_if_busy:
