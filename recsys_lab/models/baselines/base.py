@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lab.models.base import NextItemModule
-from recsys_lab.schema import Batch
+from recsys_lab.schema import Batch, DataSpec
 
 log = logging.getLogger("recsys_lab")
 
@@ -41,7 +41,6 @@ class CountingModel(GrowingBuffers, NextItemModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("is_counted", torch.zeros((), dtype=torch.int64))
         # DistributedDataParallel refuses a module in which nothing can be trained.
         self.unused = nn.Parameter(torch.zeros(()))
 
@@ -70,11 +69,15 @@ class CountingModel(GrowingBuffers, NextItemModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.trainer.should_stop = True  # validates, then ends: there is nothing more to learn
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
-        return None
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.unused * 0.0  # with several processes Lightning wants a loss
 
     def configure_optimizers(self) -> None:
         return None
+
+    def _build(self, spec: DataSpec) -> None:
+        super()._build(spec)
+        self.register_buffer("is_counted", torch.zeros((), dtype=torch.int64))
 
     def _count_once(self) -> None:
         if not self.is_counted:
