@@ -206,6 +206,8 @@ def run(arguments: list[str]) -> None:
     """Runs `recsys-lab fit ...` and its like; `arguments` begin with the command."""
     show_messages()
     hush_lightning()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # so that `class_path: my_package.MyEncoder` finds what lies beside the user
     import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
     handler = signal.getsignal(signal.SIGINT)
     try:

@@ -8,17 +8,26 @@ import warnings
 
 
 class _StandardError(logging.Handler):
-    """Writes to what `sys.stderr` is at that moment."""
+    """Writes to what `sys.stderr` is at that moment, each message once: fit and test open the same data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        text = self.format(record)
+        if text not in self.said:
+            self.said.add(text)
+            print(text, file=sys.stderr)
 
 
 def show_messages() -> None:
+    """Shows what the library logs; a second command in the same process starts anew."""
     log = logging.getLogger("recsys_lab")
-    if not log.handlers:
-        log.addHandler(_StandardError())
-        log.setLevel(logging.INFO)
+    for handler in [h for h in log.handlers if isinstance(h, _StandardError)]:
+        log.removeHandler(handler)
+    log.addHandler(_StandardError())
+    log.setLevel(logging.INFO)
 
 
 def hush_lightning() -> None:

@@ -75,7 +75,7 @@ def make_parser() -> ArgumentParser:
 
 def run(arguments: list[str]) -> None:
     """Runs `recsys-lab prepare ...`; options may be written with - or _."""
-    chosen = make_parser().parse_args([_underscores(a) for a in arguments[1:]])
+    chosen = make_parser().parse_args([underscores(a) for a in arguments[1:]])
     show_messages()
     where = Where(**{f.name: chosen[f.name] for f in dataclasses.fields(Where)})
     columns = Columns(**{name: chosen[f"{name}_column"] for name in COLUMN_OPTIONS})
@@ -89,7 +89,7 @@ def run(arguments: list[str]) -> None:
     _print(prepare(source, settings, output, data_dir / "raw", chosen["force"]))
 
 
-def _underscores(argument: str) -> str:
+def underscores(argument: str) -> str:
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument.partition("=")
