@@ -18,8 +18,8 @@ from recsys_lab.schema import Batch, Configurable, RecsysLabError
 class Recommendations(Configurable, L.Callback):
     """Writes `user_id, position, item_id, score`, best first, sorted by user.
 
-    Items without training events, and what the datamodule's `exclude_seen` names, are never recommended. A user for whom
-    fewer than `top_k` candidates are left gets fewer rows.
+    Items without training events, and what the datamodule's `exclude_seen` names, are never recommended. A user for
+    whom fewer than `top_k` candidates are left gets fewer rows.
 
     Args:
         path: the Parquet file.
