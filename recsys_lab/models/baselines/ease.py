@@ -73,6 +73,6 @@ class EASE(CountingModel):
         del matrix
         inverse = torch.cholesky_inverse(factor)
         del factor
-        weights = inverse.div_(-inverse.diagonal().clone()).float()  # column j by -P_jj
+        weights = inverse.div_(-inverse.diagonal().clone()).float().contiguous()  # column j by -P_jj; rows are read
         weights.fill_diagonal_(0.0)
         return weights

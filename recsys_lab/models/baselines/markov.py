@@ -31,7 +31,7 @@ class Markov(CountingModel):
 
     share: Tensor
 
-    def __init__(self, backoff: float = 0.0) -> None:
+    def __init__(self, backoff: float = 1.0) -> None:
         super().__init__()
         if backoff < 0:
             raise RecsysLabError(f"Markov backoff must be at least 0, got {backoff}")

@@ -223,7 +223,7 @@ def test_short_and_repeating_histories(
     train, num_rows = slow.training_histories(data), data.spec.num_rows
     order = newest_sessions_first(data)
     weights = slow.ease_weights(train, data.spec.num_items, 2.0)
-    results = {m: test_scores(counted(m, data), data) for m in (Markov(), ItemKNN(), SessionKNN(2, 3), EASE(2.0))}
+    results = {m: test_scores(counted(m, data), data) for m in (Markov(0.0), ItemKNN(), SessionKNN(2, 3), EASE(2.0))}
     row_table.MAX_ENTRIES, whole = chunk, row_table.MAX_ENTRIES
     try:
         in_blocks = {m: test_scores(m, data) for m in results}
