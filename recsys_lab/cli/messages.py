@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 
@@ -27,7 +28,7 @@ def show_messages() -> None:
     for handler in [h for h in log.handlers if isinstance(h, _StandardError)]:
         log.removeHandler(handler)
     log.addHandler(_StandardError())
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING)  # one process talks
 
 
 def hush_lightning() -> None:
@@ -36,6 +37,7 @@ def hush_lightning() -> None:
     for text in (
         "does not have many workers",  # 0 is fastest for memory-mapped data on small machines
         "treespec",  # Lightning calls what torch has deprecated
+        "It is recommended to use `self.log",  # ranks are gathered: each process logs the same numbers
         "smaller than the logging interval",
         "exists and is not empty",  # a resumed run
         "configure_optimizers` returned `None`",  # models that only count
