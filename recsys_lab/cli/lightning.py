@@ -29,7 +29,8 @@ from recsys_lab.cli.loggers import finish_loggers, make_logger
 from recsys_lab.cli.messages import hush_lightning, show_messages
 from recsys_lab.cli.run_settings import RunSettings, make_room, run_folder
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.models.base import NextItemModule, read_checkpoint
+from recsys_lab.models.base import NextItemModule
+from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.schema import RecsysLabError
 
 log = logging.getLogger("recsys_lab")

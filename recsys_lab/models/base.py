@@ -7,14 +7,15 @@ evaluation:     batch -> query (B, ...) ; the ranking callback then asks for sco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from recsys_lab.models.checkpoint import check_same_data, read_checkpoint
+from recsys_lab.models.optimization import Optimization, make_optimizer
 from recsys_lab.schema import (
     PAD_ID,
     Batch,
@@ -32,29 +33,6 @@ from recsys_lab.schema import (
 DEFAULT_LOSS = "recsys_lab.losses.CrossEntropy"
 DEFAULT_SAMPLER = "recsys_lab.data.negatives.UniformNegatives"
 DEFAULT_EVALUATION = "recsys_lab.callbacks.RankingEvaluation"
-
-
-@dataclass(frozen=True)
-class Optimization:
-    """How the weights are updated.
-
-    Args:
-        optimizer: `adam`, or `adamw` (decoupled weight decay).
-        lr: learning rate after warm-up.
-        weight_decay: not applied to biases, norms and embeddings.
-        betas: of Adam.
-        warmup_steps: the rate rises linearly from 0 over so many steps.
-        schedule: `constant`, or `cosine` down to `final_lr_fraction` of `lr` over the Trainer's planned steps.
-        final_lr_fraction: where cosine ends.
-    """
-
-    optimizer: Literal["adam", "adamw"] = "adam"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup_steps: int = 0
-    schedule: Literal["constant", "cosine"] = "constant"
-    final_lr_fraction: float = 0.0
 
 
 class NextItemModule(Configurable, L.LightningModule):
@@ -152,11 +130,10 @@ class NextItemModule(Configurable, L.LightningModule):
         target_ids = batch.target_ids[counted]  # (N,)
         negatives = self.negatives.sample(target_ids, None) if self.negatives is not None else None
         loss: Tensor = self.loss(hidden[counted], target_ids, self.scorer, negatives)
-        # The mean over this process's targets becomes the mean over all processes' targets, and stays finite or stops.
-        self._stop_if_not_finite(loss)
+        weight = self._weight_of(loss, len(target_ids))
         self.train_tokens += int(batch.lengths.sum())
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(target_ids))
-        return loss * self._share(len(target_ids))
+        return loss * weight
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.query(batch)
@@ -168,24 +145,7 @@ class NextItemModule(Configurable, L.LightningModule):
         return self.query(batch)
 
     def configure_optimizers(self) -> Any:
-        settings = self.optimization
-        decay: list[nn.Parameter] = []
-        plain: list[nn.Parameter] = []
-        embeddings = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
-        for parameter in self.parameters():
-            decays = parameter.ndim > 1 and id(parameter) not in embeddings
-            (decay if decays else plain).append(parameter)
-        groups = [
-            {"params": decay, "weight_decay": settings.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-        optimizer = kind([g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas, fused=True)
-        if settings.schedule == "constant" and not settings.warmup_steps:
-            return optimizer
-        total = float(self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(settings, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return make_optimizer(self, self.optimization, lambda: float(self.trainer.estimated_stepping_batches))
 
     # -- checkpoints: plain data only, so they load with weights_only=True and without the data ------------------------
 
@@ -225,6 +185,12 @@ class NextItemModule(Configurable, L.LightningModule):
         if "cuda_rng_state" in resume and torch.cuda.is_available():
             torch.cuda.set_rng_state(resume["cuda_rng_state"].cpu())
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As torch's; a model trained in spawned processes is built first, or its weights would be lost."""
+        if self.spec is None:
+            self.configure_model()
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: Any, map_location: Any = "cpu", **overrides: Any
@@ -258,24 +224,25 @@ class NextItemModule(Configurable, L.LightningModule):
         if self.compile_model:
             self._encode = torch.compile(self.encode, dynamic=True)
 
-    def _share(self, num_targets: int) -> Tensor | float:
+    def _weight_of(self, loss: Tensor, num_targets: int) -> Tensor | float:
         """Weight of this process's loss: DDP averages gradients over processes, whose batches differ in targets.
 
         With it, N processes take the very step that one process would take on the joined batch.
-        """
-        if self.trainer.world_size == 1:
-            return 1.0
-        count = torch.tensor(float(num_targets), device=self.device)
-        total: Tensor = self.trainer.strategy.reduce(count.clone(), reduce_op="sum")
-        return count * self.trainer.world_size / total
 
-    def _stop_if_not_finite(self, loss: Tensor) -> None:
-        if not math.isfinite(loss.item()):
+        Raises:
+            NonFiniteLossError: on every process, when the loss of one of them is NaN or infinite.
+        """
+        bad = float(not math.isfinite(loss.item()))
+        facts = torch.tensor([float(num_targets), bad], device=self.device)
+        if self.trainer.world_size > 1:
+            facts = self.trainer.strategy.reduce(facts, reduce_op="sum")
+        if facts[1] > 0:
+            value = loss.item() if bad else "NaN or infinite on another process"
             raise NonFiniteLossError(
-                f"the training loss became {loss.item()} at step {self.global_step} (epoch "
-                f"{self.current_epoch}): stopped "
+                f"the training loss became {value} at step {self.global_step} (epoch {self.current_epoch}): stopped "
                 "before the weights were touched. Lower optimization.lr, add warm-up, or set trainer.gradient_clip_val"
             )
+        return num_targets * self.trainer.world_size / facts[0] if self.trainer.world_size > 1 else 1.0
 
 
 class NonFiniteLossError(RecsysLabError):
@@ -285,50 +252,6 @@ class NonFiniteLossError(RecsysLabError):
     stopped_by = "nan"  # in the run's manifest
 
 
-def learning_rate_factor(settings: Optimization, total_steps: float) -> Callable[[int], float]:
-    """Linear warm-up, then constant or cosine, as a factor of `lr`. A function: schedulers don't pickle functions."""
-
-    def factor(step: int) -> float:
-        warmup = settings.warmup_steps
-        if step < warmup:
-            return (step + 1) / warmup
-        if settings.schedule == "constant" or not math.isfinite(total_steps):
-            return 1.0
-        progress = min(1.0, (step - warmup) / max(1.0, total_steps - warmup))
-        low = settings.final_lr_fraction
-        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
-
-    return factor
-
-
 def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:
     """(B, L, D), (B,) -> (B, D): each row at its last real event."""
     return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
-
-
-def check_same_data(expected: DataSpec, actual: DataSpec) -> None:
-    """Raises RecsysLabError when a model's tables belong to another data set or vocabulary."""
-    for name, what in (("vocabulary_hash", "item vocabulary"), ("data_hash", "data")):
-        if getattr(expected, name) != getattr(actual, name):
-            raise RecsysLabError(
-                f"the checkpoint belongs to another data set: its {what} is {expected.dataset} "
-                f"({getattr(expected, name)}), the data module's is {actual.dataset} ({getattr(actual, name)}). "
-                "Use the data set (and prepare settings) that it was trained on"
-            )
-
-
-def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
-    """The checkpoint's dict, read with `weights_only=True`.
-
-    Raises:
-        RecsysLabError: when the file is missing, is not a checkpoint, or was not written by recsys_lab.
-    """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-    except FileNotFoundError as error:
-        raise RecsysLabError(f"no checkpoint at {path}") from error
-    except Exception as error:
-        raise RecsysLabError(f"{path} is not a readable checkpoint: {error}") from error
-    if not isinstance(checkpoint, dict) or "model_config" not in checkpoint:
-        raise RecsysLabError(f"{path} was not written by recsys_lab: it holds no model configuration")
-    return checkpoint

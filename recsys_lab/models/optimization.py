@@ -1,0 +1,67 @@
+"""How the weights are updated: the settings, the optimiser and the schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the weights are updated.
+
+    Args:
+        optimizer: `adam`, or `adamw` (decoupled weight decay).
+        lr: learning rate after warm-up.
+        weight_decay: not applied to biases, norms and embeddings.
+        betas: of Adam.
+        warmup_steps: the rate rises linearly from 0 over so many steps.
+        schedule: `constant`, or `cosine` down to `final_lr_fraction` of `lr` over the Trainer's planned steps.
+        final_lr_fraction: where cosine ends.
+    """
+
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    final_lr_fraction: float = 0.0
+
+
+def make_optimizer(model: nn.Module, settings: Optimization, planned_steps: Callable[[], float]) -> Any:
+    """What Lightning's `configure_optimizers` returns. `planned_steps` is asked only where a schedule needs it."""
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for parameter in model.parameters():
+        decays = parameter.ndim > 1 and id(parameter) not in embeddings
+        (decay if decays else plain).append(parameter)
+    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    optimizer = kind([g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas, fused=True)
+    if settings.schedule == "constant" and not settings.warmup_steps:
+        return optimizer
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(settings, planned_steps()))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def learning_rate_factor(settings: Optimization, total_steps: float) -> Callable[[int], float]:
+    """Linear warm-up, then constant or cosine, as a factor of `lr`. A function: schedulers don't pickle functions."""
+
+    def factor(step: int) -> float:
+        warmup = settings.warmup_steps
+        if step < warmup:
+            return (step + 1) / warmup
+        if settings.schedule == "constant" or not math.isfinite(total_steps):
+            return 1.0
+        progress = min(1.0, (step - warmup) / max(1.0, total_steps - warmup))
+        low = settings.final_lr_fraction
+        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return factor
