@@ -16,6 +16,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from recsys_lab.callbacks.target_facts import KEY, add_target_facts, target_facts
 from recsys_lab.metrics.ranking import ranking_metrics
 from recsys_lab.metrics.ranks import Ties, target_ranks
 from recsys_lab.schema import Batch, Configurable, RecsysLabError
@@ -133,22 +134,24 @@ class RankingEvaluation(Configurable, L.Callback):
                 pl_module.log(name, value, prog_bar=name == bar, rank_zero_only=False)
 
     def ranks_frame(self, datamodule: Any) -> pl.DataFrame:
-        """The last evaluation with the data's own ids: what `ranks.parquet` holds, one row per target."""
+        """The last evaluation with the data's own ids: what `ranks.parquet` holds, one row per target. Behind what was
+        ranked come the facts that slices need (see `target_facts`)."""
         if self.last_ranks is None:
             raise RecsysLabError("no evaluation has run yet: call trainer.test or trainer.validate first")
         columns = dict(zip(COLUMNS, self.last_ranks.T, strict=True))
-        data = datamodule.processed
+        data, keys = datamodule.processed, {name: columns[name].astype(np.int64) for name in KEY}
+        facts = add_target_facts(pl.DataFrame(keys), target_facts(datamodule, self.last_stage))
         return pl.DataFrame(
             {
-                "user_id": data.user_ids.gather(columns["user_index"].astype(np.int64)),
-                "target_item_id": data.item_ids_raw.gather(columns["target_id"].astype(np.int64) - 1),
-                "query_time": columns["query_time"].astype(np.int64),
+                "user_id": data.user_ids.gather(keys["user_index"]),
+                "target_item_id": data.item_ids_raw.gather(keys["target_id"] - 1),
+                "query_time": keys["query_time"],
                 "rank": columns["rank"],
                 "num_candidates": columns["num_candidates"].astype(np.int64),
                 "is_cold": columns["is_cold"] > 0,
                 "is_hidden": columns["is_hidden"] > 0,
             }
-        )
+        ).hstack(facts.drop(KEY))
 
 
 def gather_rows(rows: Tensor) -> Tensor:

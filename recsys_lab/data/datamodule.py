@@ -149,6 +149,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
             "dataset": self.spec.dataset,
             "data_hash": self.spec.data_hash,
             "vocabulary_hash": self.spec.vocabulary_hash,
+            "tie_order": self.processed.manifest["settings"].get("tie_order"),
             "split": self.spec.split,
             "split_hash": f"{result.val.digest()}-{result.test.digest()}",
             "exclude_seen": self.exclude_seen,

@@ -62,7 +62,7 @@ def test_evaluation_settings_tell_comparable_runs_from_others(small_folder: Path
 
     base = settings()
     assert base == settings(max_length=3, batch_size=7, seed=5)
-    assert base != settings(exclude_seen="none")
+    assert base != settings(exclude_seen="none") and base["tie_order"] == "file"
     temporal = settings(split=GlobalTemporal(0.7, 0.7))
     assert temporal["split_hash"] != base["split_hash"] and temporal["test_targets"] > 0
     assert base["not_evaluated"] == {"users with fewer than 3 events (they train only)": 4}

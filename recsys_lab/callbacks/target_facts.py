@@ -1,0 +1,83 @@
+"""What is known of each evaluation target before it is ranked: the columns of `ranks.parquet` that slices need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+KEY = ("user_index", "query_time", "target_id")
+USERS_AT_ONCE = 1 << 22
+"""Events of the users whose histories are searched at once: bounds the memory at some hundred megabytes."""
+
+
+def target_facts(datamodule: Any, stage: str) -> pl.DataFrame:
+    """One row per target of `stage` (`val` or `test`): `KEY`, and
+
+    history_length: earlier events of the user; not cut to the window of a model.
+    target_count: training events of the target item; 0 = cold.
+    popularity_decile: 1 = the tenth of the trained items with the fewest training events, 10 = with the most; items
+        with equal counts share a decile; null = cold.
+    gap_seconds: since the user's last event; null without timestamps.
+    is_repeat: the target is in the user's history, whether or not ranking hides it.
+    """
+    events, targets = datamodule.events, getattr(datamodule.split_result, stage)
+    user, position = np.asarray(targets.user_index), np.asarray(targets.position)
+    item_ids, times = np.asarray(events.item_ids), np.asarray(events.timestamps)
+    target, counts = item_ids[position].astype(np.int64), datamodule.item_counts.numpy()
+    decile = popularity_deciles(counts)[target]
+    gap = times[position] - times[position - 1]  # a target always has an event before it
+    return pl.DataFrame(
+        {
+            "user_index": user.astype(np.int64),
+            "query_time": times[position].astype(np.int64),
+            "target_id": target,
+            "history_length": position - np.asarray(events.offsets)[user],
+            "target_count": counts[target],
+            "popularity_decile": pl.Series(decile).replace(0, None),
+            "gap_seconds": pl.Series(gap, dtype=pl.Int64) if datamodule.processed.has_timestamps else None,
+            "is_repeat": repeats(item_ids, np.asarray(events.offsets), user, position),
+        },
+        schema_overrides={"gap_seconds": pl.Int64},
+    )
+
+
+def add_target_facts(rows: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """`rows` (with the columns of `KEY`) in their order, with the facts behind. An evaluation that was cut short has
+    fewer rows than there are facts. Equal keys (the same item again in the same second) are matched in their order."""
+
+    def numbered(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(pl.int_range(pl.len()).over(KEY).alias("occurrence"))
+
+    joined = numbered(rows).join(numbered(facts), on=[*KEY, "occurrence"], how="left", maintain_order="left")
+    return joined.drop("occurrence")
+
+
+def popularity_deciles(counts: np.ndarray) -> np.ndarray:
+    """(V,) training events of each item -> (V,) int64: 1 (least popular) to 10 of the trained items, 0 for the rest."""
+    deciles = np.zeros(len(counts), dtype=np.int64)
+    trained = counts > 0
+    place = stats.rankdata(counts[trained], method="average")
+    deciles[trained] = np.ceil(10 * place / max(1, trained.sum())).astype(np.int64)
+    return deciles
+
+
+def repeats(item_ids: np.ndarray, offsets: np.ndarray, user: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """(N,) bool: is the event at `position[n]` of `user[n]` (sorted) one of an item that the user had before?"""
+    found = np.zeros(len(user), dtype=bool)
+    start = 0
+    while start < len(user):
+        first = offsets[user[start]]
+        # whole users, at least one, up to the bound
+        last_user = max(int(np.searchsorted(offsets, first + USERS_AT_ONCE, side="right")) - 2, user[start])
+        stop = int(np.searchsorted(user, last_user, side="right"))
+        events = slice(first, offsets[last_user + 1])
+        owner = np.repeat(np.arange(user[start], last_user + 1), np.diff(offsets[user[start] : last_user + 2]))
+        pair = owner * (int(item_ids.max()) + 1) + item_ids[events]
+        _, first_of_pair, code = np.unique(pair, return_index=True, return_inverse=True)
+        here = position[start:stop] - first
+        found[start:stop] = first_of_pair[code[here]] < here
+        start = stop
+    return found
