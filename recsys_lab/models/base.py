@@ -186,9 +186,11 @@ class NextItemModule(Configurable, L.LightningModule):
             torch.cuda.set_rng_state(resume["cuda_rng_state"].cpu())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As torch's; a model trained in spawned processes is built first, or its weights would be lost."""
+        """As torch's. Weights that come before the sizes are known wait for `build`: so they come back to a notebook
+        from processes that it spawned, where only the copies in those processes were built."""
         if self.spec is None:
-            self.configure_model()
+            self._waiting_weights = dict(state_dict)
+            return torch.nn.modules.module._IncompatibleKeys([], [])
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     @classmethod
@@ -221,6 +223,9 @@ class NextItemModule(Configurable, L.LightningModule):
     def _build(self, spec: DataSpec) -> None:
         self.build(spec)
         self.spec = spec
+        waiting = self.__dict__.pop("_waiting_weights", None)
+        if waiting is not None:
+            self.load_state_dict(waiting)
         if self.compile_model:
             self._encode = torch.compile(self.encode, dynamic=True)
 

@@ -162,3 +162,14 @@ def test_the_same_seed_gives_the_same_run(small_folder: Path, tmp_path: Path) ->
     )
     assert one.losses == same.losses and one.validations == same.validations
     assert one.losses != other.losses
+
+
+def test_weights_that_come_before_the_sizes_wait_for_them(small_folder: Path, tmp_path: Path) -> None:
+    """A notebook's model gets its weights from the processes that it spawned before it was ever built itself."""
+    data = SequenceDataModule(str(small_folder), max_length=6)
+    trained, back = SASRec(embedding_dim=8), SASRec(embedding_dim=8)
+    quiet_trainer(tmp_path).fit(trained, data)
+    back.load_state_dict(trained.state_dict(), strict=False)
+    quiet_trainer(tmp_path).test(back, data, verbose=False)
+    for name, value in trained.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value), name
