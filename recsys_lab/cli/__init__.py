@@ -22,6 +22,7 @@ COMMANDS = {
     "test": ("recsys_lab.cli.lightning", "evaluate a checkpoint on the test targets"),
     "predict": ("recsys_lab.cli.lightning", "write each user's top items"),
     "prepare": ("recsys_lab.cli.prepare", "turn a public data set, or your own log, into a prepared data set"),
+    "audit": ("recsys_lab.cli.audit", "what a data set is, and what a split of it leaks"),
     "sources": ("recsys_lab.cli.sources", "list the public data sets that are known by name"),
     "compare": ("recsys_lab.cli.compare", "one table from several run folders, with paired tests"),
 }

@@ -1,0 +1,81 @@
+"""`recsys-lab audit DATASET`: the data card and the leakage audit, printed and written beside the data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser
+
+from recsys_lab.cli.errors import explain
+from recsys_lab.cli.messages import show_messages
+from recsys_lab.cli.prepare import underscores
+from recsys_lab.data.audit import MEANINGS, audit, failures, parse_thresholds
+from recsys_lab.data.locate import locate
+from recsys_lab.data.split import LeaveOneOut, Split
+from recsys_lab.report.audit_page import audit_page
+from recsys_lab.report.audit_text import as_markdown, as_text
+from recsys_lab.schema import RecsysLabError
+
+
+class AuditFailed(RecsysLabError):
+    """A check is above its limit."""
+
+    exit_code = 1
+
+
+class Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # a parser inside the parser: the outer one names the whole key
+            super().error(message, ex)
+        print(f"recsys-lab audit: error: {explain(message, self)}", file=sys.stderr)
+        print("All options: recsys-lab audit --help", file=sys.stderr)
+        self.exit(2)
+
+
+def make_parser() -> ArgumentParser:
+    parser = Parser(
+        prog="recsys-lab audit",
+        allow_abbrev=False,
+        description="What a data set is, and what a split of it leaks. Writes audit.json, audit.md and audit.html.",
+    )
+    parser.add_argument("dataset", type=str, help="a prepared folder, or a name of `recsys-lab sources`")
+    parser.add_subclass_arguments(Split, "split", required=False, help="the split to audit; default: LeaveOneOut")
+    parser.add_argument("--data_dir", type=str, default="data", help="folder of raw files and prepared sets")
+    parser.add_argument("--output", type=str, default=None, help="folder to write to; default: the prepared folder")
+    parser.add_argument(
+        "--recommendations", type=str, default=None, help="a file that `predict` wrote: audits its items against time"
+    )
+    parser.add_argument(
+        "--fail_on",
+        nargs="+",
+        type=str,
+        action="extend",
+        default=[],
+        metavar="NAME=SHARE",
+        help=f"exit with 1 when a share is above its limit; names: {', '.join(MEANINGS)}",
+    )
+    return parser
+
+
+def run(arguments: list[str]) -> None:
+    """Runs `recsys-lab audit ...`; options may be written with - or _."""
+    parser = make_parser()
+    chosen = parser.parse_args([underscores(a) for a in arguments[1:]])
+    show_messages()
+    thresholds = parse_thresholds(chosen.fail_on)
+    split = parser.instantiate_classes(chosen).get("split") or LeaveOneOut()
+    data = locate(chosen.dataset, chosen.data_dir)
+    found = audit(data, split, Path(chosen.recommendations) if chosen.recommendations else None)
+    output = Path(chosen.output) if chosen.output else data.path
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "audit.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (output / "audit.md").write_text(as_markdown(found), encoding="utf-8")
+    (output / "audit.html").write_text(audit_page(found), encoding="utf-8")
+    print(as_text(found))
+    print(f"\nwritten: audit.json, audit.md and audit.html in {output}")
+    broken = failures(found, thresholds)
+    if broken:
+        raise AuditFailed("the audit failed\n" + "\n".join(f"  {line}" for line in broken))

@@ -1,0 +1,1 @@
+"""Pages and tables made of plain data: run folders and audits."""

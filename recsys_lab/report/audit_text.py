@@ -1,0 +1,185 @@
+"""An audit as tables: for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+UNKNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of (what, value), and a note in plain words."""
+
+    title: str
+    rows: list[tuple[str, str]]
+    note: str = ""
+
+
+def audit_tables(audit: dict[str, Any]) -> list[Table]:
+    """The tables of an audit, in the order of reading."""
+    return [_sizes(audit), _distributions(audit), *_time(audit), _order(audit), _parts(audit), _rules(audit)]
+
+
+def check_rows(audit: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, value, meaning) of each check; checks that can't be known say so."""
+    return [
+        (name, percent(check["value"]), check["meaning"])
+        for name, check in audit["checks"].items()
+        if check["value"] is not None or name != "future_items"
+    ]
+
+
+def headline(audit: dict[str, Any]) -> str:
+    """What the split means for a claim, in one or two sentences."""
+    value = audit["checks"]["future_events"]["value"]
+    test = audit["leakage"]["test"]
+    if value is None:
+        return "The data has no timestamps: whether the split leaks across time can't be known."
+    if not value:
+        return "No training event is later than the earliest test target."
+    return (
+        f"{percent(value)} of the training events are later than the earliest test target; for an average target it is "
+        f"{percent(test['future_events_per_target'])}. Numbers under this split tell of models that know the future."
+    )
+
+
+def as_text(audit: dict[str, Any]) -> str:
+    """For the terminal."""
+    lines = [f"{audit['dataset']['name']}, split {audit['split']['name']}", headline(audit)]
+    for table in audit_tables(audit):
+        width = max(len(what) for what, _ in table.rows)
+        lines += ["", table.title, *(f"  {what.ljust(width)}  {value}" for what, value in table.rows)]
+    rows = check_rows(audit)
+    width = max(len(name) for name, _, _ in rows)
+    lines += ["", "Checks (names for --fail-on)"]
+    lines += [f"  {name.ljust(width)}  {value.rjust(9)}  {meaning}" for name, value, meaning in rows]
+    return "\n".join(lines)
+
+
+def as_markdown(audit: dict[str, Any]) -> str:
+    about = audit["dataset"]
+    lines = [
+        f"# Audit of {about['name']}",
+        "",
+        f"Split: {audit['split']['name']}. {headline(audit)}",
+        "",
+        f"Data {about['data_hash']}, items {about['vocabulary_hash']}, split {audit['split']['split_hash']}.",
+    ]
+    for table in audit_tables(audit):
+        lines += ["", f"## {table.title}", "", "| what | value |", "|---|---:|"]
+        lines += [f"| {what} | {value} |" for what, value in table.rows]
+        lines += ["", table.note] if table.note else []
+    lines += ["", "## Checks", "", "| check | share | of |", "|---|---:|---|"]
+    lines += [f"| `{name}` | {value} | {meaning} |" for name, value, meaning in check_rows(audit)]
+    return "\n".join(lines) + "\n"
+
+
+def percent(value: float | None) -> str:
+    """A share with three digits; never rounded to 0 % or 100 % unless it is exactly that."""
+    if value is None:
+        return UNKNOWN
+    if value in (0, 1):
+        return f"{100 * value:.0f} %"
+    return "< 0.01 %" if value < 1e-4 else "> 99.99 %" if value > 0.9999 else f"{100 * value:.2f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """12 s, 3.5 min, 7.0 h, 12.3 days."""
+    if seconds is None:
+        return UNKNOWN
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.4g} {unit}"
+    return f"{seconds:.4g} s"
+
+
+def _sizes(audit: dict[str, Any]) -> Table:
+    card = audit["card"]
+    rows = [(name, f"{card[name]:,}") for name in ("users", "items", "events")]
+    rows.append(("density (share of user-item pairs that occur)", percent(card["density"])))
+    rows += [(f"events of type {name}", f"{count:,}") for name, count in card["event_types"].items()]
+    return Table("Sizes", rows, f"Licence: {audit['dataset']['licence']}." if audit["dataset"]["licence"] else "")
+
+
+def _distributions(audit: dict[str, Any]) -> Table:
+    rows = []
+    for title, about in (("events per user", "history_length"), ("events per item", "popularity")):
+        found = audit["card"][about]
+        q = found["quantiles"]
+        rows.append((f"{title}: smallest, median, mean, 90 %, largest", ""))
+        values = (found["min"], q["0.5"], found["mean"], q["0.9"], found["max"])
+        rows[-1] = (rows[-1][0], ", ".join(f"{v:,.1f}".removesuffix(".0") for v in values))
+    popularity = audit["card"]["popularity"]
+    rows += [
+        ("events on the most popular 1 % of items", percent(popularity["top_1_percent_share"])),
+        ("events on the most popular 10 % of items", percent(popularity["decile_shares"][0])),
+        ("Gini coefficient of popularity", f"{popularity['gini']:.3f}"),
+    ]
+    return Table("Histories and popularity", rows)
+
+
+def _time(audit: dict[str, Any]) -> list[Table]:
+    time = audit["card"]["time"]
+    if time is None:
+        return [Table("Time", [("timestamps", "none, only an order")])]
+    return [
+        Table(
+            "Time",
+            [
+                ("first event", time["first"]),
+                ("last event", time["last"]),
+                ("days", f"{time['days']:,.1f}"),
+                ("resolution of the clock", duration(time["resolution_seconds"])),
+                ("median time between a user's events", duration(time["median_gap_seconds"])),
+                ("median time from a user's first to last event", duration(time["median_user_span_days"] * 86400)),
+            ],
+        )
+    ]
+
+
+def _order(audit: dict[str, Any]) -> Table:
+    order = audit["order"]
+    names = {
+        "tied_events": "events inside a timestamp tie",
+        "repeated_events": "events that repeat an earlier user-item pair",
+        "consecutive_repeats": "events that repeat the event just before",
+        "duplicate_events": "duplicate events",
+        "duplicate_users": "users with another user's history",
+        "duplicate_users_of_5_events": "the same with at least 5 events",
+    }
+    rows = [(text, UNKNOWN if order[name] is None else f"{order[name]:,}") for name, text in names.items()]
+    return Table("Ties, repeats and duplicates", rows)
+
+
+def _parts(audit: dict[str, Any]) -> Table:
+    leak = audit["leakage"]
+    rows = [
+        ("training events", f"{leak['training_events']:,}"),
+        ("items with training events", f"{leak['training_items']:,}"),
+    ]
+    for part, name in (("val", "validation"), ("test", "test")):
+        found = leak[part]
+        rows.append((f"{name} targets", f"{found['targets']:,} of {found['users']:,} users" if found else "none"))
+    rows += [(f"left out: {reason}", f"{count:,}") for reason, count in leak["dropped"].items()]
+    if audit["recommendations"]:
+        about = audit["recommendations"]
+        rows.append(("recommendations audited", f"{about['rows']:,} for {about['users']:,} users"))
+        rows.append(("time of a recommendation", about["time"]))
+    return Table(f"Split: {audit['split']['name']}", rows)
+
+
+def _rules(audit: dict[str, Any]) -> Table:
+    rows = []
+    for rule in audit["rules"]:
+        left = rule["rules_shuffled"]
+        change = "" if rule["change"] is None else f" ({100 * rule['change']:+.1f} %)"
+        rows.append((f"{rule['n']}-gram rules", f"{rule['rules']:,}; shuffled {sum(left) / len(left):,.1f}{change}"))
+    first = audit["rules"][0]
+    note = (
+        f"A rule: a run of items that occurs more than {first['support_above']} times and makes up more than "
+        f"{first['confidence_above']:.0%} of the occurrences of all but its last item. Shuffled: each user's events in "
+        "random order. Near -100 %, order carries the rules; near 0 %, it plays no part (Klenitskiy et al. 2024)."
+    )
+    return Table("Is it sequential?", rows, note)
