@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import get_args
 
-from recsys_lab.study.compare import compare
+from recsys_lab.study.compare import METRICS, compare
+from recsys_lab.study.pairs import Method, Test
+from recsys_lab.study.resampling import Interval
 from recsys_lab.study.runs import find_runs
 from recsys_lab.study.table import FORMATS, render
 
@@ -15,14 +18,27 @@ def run(arguments: list[str]) -> None:
         prog="recsys-lab compare",
         allow_abbrev=False,
         description="Compares runs that were tested on the same data, split and evaluation settings; seeds of one "
-        "variant are averaged, and each variant is tested against the best (paired t-test over users, Holm-corrected).",
+        "variant are averaged. Every pair of variants is tested, or each against the --baseline: paired over users, "
+        "Holm-corrected over all pairs and metrics shown.",
     )
     parser.add_argument("runs", nargs="+", help="run folders, or folders that hold some")
+    parser.add_argument("--baseline", help="variant, or a run folder of it, that all others are tested against")
     parser.add_argument("--format", choices=FORMATS, default="text")
+    parser.add_argument("--pairs", action="store_true", help="also the table of all pairs and metrics (csv: only that)")
     parser.add_argument("--cutoff", type=int, default=10, help="K of the metrics (default 10)")
+    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=list(METRICS), help="which (default all)")
+    parser.add_argument(
+        "--test", choices=get_args(Test), default="t", help="paired t, paired bootstrap, or sign flips (default t)"
+    )
+    parser.add_argument("--interval", choices=get_args(Interval), default="bca", help="over users (default bca)")
+    parser.add_argument("--resamples", type=int, help="default 2000, and 10000 for the tests that are made of them")
+    parser.add_argument("--alpha", type=float, default=0.05, help="of tests and intervals (default 0.05)")
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default 0)")
     parser.add_argument("--force", action="store_true", help="compare even what is not comparable; says in what")
     chosen = parser.parse_args(arguments[1:])
     found, problems = find_runs(chosen.runs)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    print(render(compare(found, chosen.cutoff, chosen.force), chosen.format))
+    method = Method(chosen.test, chosen.interval, chosen.resamples, chosen.alpha, chosen.seed)
+    comparison = compare(found, chosen.cutoff, chosen.force, chosen.baseline, chosen.metrics, method)
+    print(render(comparison, chosen.format, chosen.pairs))

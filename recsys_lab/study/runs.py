@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from recsys_lab.schema import RecsysLabError
 
 # What must agree for two numbers to mean the same thing.
 COMPARED = ("data_hash", "vocabulary_hash", "split", "split_hash", "exclude_seen", "ties", "cold_targets")
+# Says why data hashes differ; the data hash alone decides, and older manifests don't have it.
+EXPLAINING = ("tie_order",)
 TARGET_KEY = ("user_id", "target_item_id", "query_time")
 
 
@@ -44,6 +47,11 @@ class Run:
         """One row per evaluated target, in the order of users and time; cold targets only where they count."""
         ranks = pl.read_parquet(self.folder / "ranks.parquet")
         return ranks.filter(~pl.col("is_cold")) if self.evaluation.get("cold_targets") == "drop" else ranks
+
+    @cached_property
+    def targets_hash(self) -> str:
+        """Of the targets that ranks.parquet holds, in their order; to be compared within one process only."""
+        return sha256(self.ranks.select(TARGET_KEY).hash_rows(seed=0).to_numpy().tobytes()).hexdigest()[:16]
 
 
 def read_run(folder: Path) -> Run:
@@ -90,10 +98,12 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
 def differences(runs: list[Run]) -> list[str]:
     """One line for each setting of the evaluation in which the runs differ: which values, in which runs."""
     lines = []
-    for name in COMPARED:
+    for name in (*COMPARED, *EXPLAINING, "targets"):
         groups: dict[str, list[str]] = {}
         for run in runs:
-            groups.setdefault(str(run.evaluation.get(name)), []).append(str(run.folder))
+            value = run.targets_hash if name == "targets" else run.evaluation.get(name)
+            if value is not None or name not in EXPLAINING:
+                groups.setdefault(str(value), []).append(str(run.folder))
         if len(groups) > 1:
             lines.append(f"{name}: " + "; ".join(f"{value} in {', '.join(where)}" for value, where in groups.items()))
     return lines

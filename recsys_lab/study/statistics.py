@@ -47,16 +47,28 @@ class PairedTest:
     half_width: float  # of its 95 % interval
     p_value: float  # two-sided, not corrected
     effect_size: float  # Cohen's d of the differences: mean over standard deviation over users
+    standard_error: float = float("nan")
+    users: int = 0
 
 
 def paired_test(a: np.ndarray, b: np.ndarray, user: np.ndarray) -> PairedTest:
     """Paired t-test of a - b, (N,) each, over users. Not Wilcoxon: see Ihemelandu & Ekstrand 2023."""
     found = estimate(a - b, user)
     if found.users < 2 or found.standard_error == 0.0:
-        return PairedTest(found.mean, found.half_width(), 1.0 if found.mean == 0.0 else float("nan"), 0.0)
+        p_value, effect = (1.0, 0.0) if found.mean == 0.0 else (float("nan"), float("nan"))
+        return PairedTest(found.mean, found.half_width(), p_value, effect, found.standard_error, found.users)
     t = found.mean / found.standard_error
     p_value = float(2 * stats.t.sf(abs(t), found.users - 1))
-    return PairedTest(found.mean, found.half_width(), p_value, t / float(np.sqrt(found.users)))
+    effect = t / float(np.sqrt(found.users))
+    return PairedTest(found.mean, found.half_width(), p_value, effect, found.standard_error, found.users)
+
+
+def smallest_detectable(standard_error: float, users: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The true difference that a two-sided paired t-test at `alpha` finds with probability `power`, given the standard
+    error of the difference: (t quantile of 1 - alpha / 2 + t quantile of power) times it (Bloom 1995)."""
+    if users < 2:
+        return float("nan")
+    return float(stats.t.ppf(1 - alpha / 2, users - 1) + stats.t.ppf(power, users - 1)) * standard_error
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -18,6 +18,7 @@ from recsys_lab.metrics.ranking import ndcg
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.compare import compare
 from recsys_lab.study.runs import find_runs
+from recsys_lab.study.statistics import holm
 
 USERS = 40
 EVALUATION = {
@@ -82,18 +83,19 @@ def test_numbers(runs: Path) -> None:
     assert not problems and len(found) == 4
     comparison = compare(found)
     best = comparison.rows[0]
-    assert best.variant == "a" and len(best.runs) == 2 and best.against_best is None
+    assert best.variant == "a" and len(best.runs) == 2 and not best.against
     per_seed = np.stack([ndcg(made_ranks(0, 12), 10), ndcg(made_ranks(1, 12), 10)])
     mean = per_seed.mean(axis=0)
     assert best.estimates["ndcg"].mean == pytest.approx(mean.mean())
     assert best.seed_deviation["ndcg"] == pytest.approx(per_seed.mean(axis=1).std(ddof=1))
     assert best.mean_of("train_seconds") == 10.5
     b, c = sorted(comparison.rows[1:], key=lambda row: row.variant)
-    raw = [stats.ttest_rel(ndcg(made_ranks(s), 10), mean).pvalue for s in (2, 3)]
-    for row, p in zip((b, c), raw, strict=True):
-        assert row.against_best is not None and row.against_best.p_value == pytest.approx(p)
-        assert row.p_corrected >= p
-    assert min(b.p_corrected, c.p_corrected) == pytest.approx(min(1.0, 2 * min(raw)))
+    for row, seed in ((b, 2), (c, 3)):
+        assert row.against["ndcg"].p_value == pytest.approx(stats.ttest_rel(ndcg(made_ranks(seed), 10), mean).pvalue)
+        assert row.against["ndcg"].difference == pytest.approx(ndcg(made_ranks(seed), 10).mean() - mean.mean())
+    # no baseline: three pairs in three metrics
+    assert len(comparison.pairs) == 9
+    assert [p.p_corrected for p in comparison.pairs] == holm([p.p_value for p in comparison.pairs])
 
 
 @pytest.mark.parametrize("setting", ["data_hash", "split_hash", "vocabulary_hash", "exclude_seen", "ties"])
@@ -110,7 +112,7 @@ def test_different_targets_are_not_tested_against_each_other(runs: Path) -> None
     make_run(runs / "d" / "seed0", made_ranks(4)[:30], "d", 0, split_hash="other")
     comparison = compare(find_runs([runs])[0], force=True)
     (other,) = (row for row in comparison.rows if row.variant == "d")
-    assert other.against_best is None and any("no paired test" in note for note in comparison.notes)
+    assert not other.against and any("no paired test" in note for note in comparison.notes)
 
 
 def test_another_loss_is_another_row(runs: Path) -> None:

@@ -1,0 +1,62 @@
+"""Cells laid out as a table: plain text, Markdown, LaTeX with booktabs. A cell in ** ** is bold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+Cells = dict[str, str]
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def text(cells: list[Cells], left: Collection[str]) -> str:
+    """Columns of one width each; those named in `left` are flush left."""
+    titles = list(cells[0])
+    widths = {t: max(len(t), *(len(c[t]) for c in cells)) for t in titles}
+
+    def line(values: Cells) -> str:
+        parts = [values[t].ljust(widths[t]) if t in left else values[t].rjust(widths[t]) for t in titles]
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line({t: t for t in titles}), *(line(c) for c in cells)])
+
+
+def markdown(cells: list[Cells]) -> str:
+    titles = list(cells[0])
+    rows = [[v.replace("|", r"\|") for v in row] for row in (titles, *([c[t] for t in titles] for c in cells))]
+    rows.insert(1, ["---"] * len(titles))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def latex(cells: list[Cells], left: Collection[str]) -> str:
+    r"""A tabular for \usepackage{booktabs}."""
+    titles = list(cells[0])
+    columns = "".join("l" if t in left else "r" for t in titles)
+    lines = [r"\begin{tabular}{" + columns + "}", r"\toprule", _line(titles), r"\midrule"]
+    lines += [_line([c[t] for t in titles]) for c in cells]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _line(values: list[str]) -> str:
+    return " & ".join(_escaped(value) for value in values) + r" \\"
+
+
+def _escaped(value: str) -> str:
+    if len(value) > 4 and value.startswith("**") and value.endswith("**"):
+        return r"\textbf{" + _escaped(value[2:-2]) + "}"
+    # a row that begins with [ would be read as the optional argument of the \\ before it
+    shown = "".join(_LATEX.get(c, c) for c in value)
+    return "{}" + shown if shown.startswith(("[", "*")) else shown
