@@ -21,6 +21,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 
+from recsys_lab.callbacks.audit_entry import audit_of
 from recsys_lab.callbacks.environment import describe_device, describe_environment
 from recsys_lab.callbacks.ranking import RankingEvaluation
 from recsys_lab.callbacks.throughput import Throughput
@@ -139,6 +140,7 @@ class RunFolder(L.Callback):
                 "ties": getattr(evaluation, "ties", None),
                 "cold_targets": getattr(evaluation, "cold_targets", None),
             },
+            "audit": audit_of(datamodule),
             "device": describe_device(trainer.strategy.root_device, trainer.world_size),
             "precision": str(trainer.precision),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -21,20 +21,23 @@ h1{font-size:1.6rem;line-height:1.25;margin:0 0 4px}h2{font-size:1.05rem;margin:
 h3{font-size:.9rem;margin:6px 0 0}
 p{margin:0 0 10px}.soft,.card p{color:var(--soft);font-size:.88rem}.lead{font-size:1.08rem;max-width:46em}
 .leaks{border-left:4px solid var(--c);padding-left:12px}.keeps{border-left:4px solid var(--a);padding-left:12px}
-.grid-of-cards{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr));margin-top:14px}
+.grid-of-cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr));
+gap:14px;margin-top:14px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px;min-width:0}
-.wide{grid-column:1/-1}
+.wide{grid-column:1/-1}.tall{grid-row:span 2}
 table{border-collapse:collapse;width:100%;font-size:.9rem}td{padding:5px 0;border-top:1px solid var(--line);
 vertical-align:top}tr:first-child td{border-top:0}td:last-child{text-align:right;padding-left:12px;
-font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+font-variant-numeric:tabular-nums}
 svg{width:100%;max-width:520px;height:auto;display:block;margin:0 auto}
 svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
 svg .axis{fill:var(--soft)}.grid{stroke:var(--line)}
 .bar-a{fill:var(--a)}.bar-b{fill:var(--b)}.bar-c{fill:var(--c)}.bar-d{fill:var(--d)}
 .check{display:grid;grid-template-columns:15.5em 6em 7.5em 1fr;gap:2px 14px;padding:7px 0;
-border-top:1px solid var(--line);font-size:.9rem;align-items:center}.check:first-of-type{border-top:0}.check .value{text-align:right;
+border-top:1px solid var(--line);font-size:.9rem;align-items:center}
+.check:first-of-type{border-top:0}.check .value{text-align:right;
 font-variant-numeric:tabular-nums}.check .meaning{color:var(--soft)}
-.track{background:var(--line);border-radius:3px;height:9px;overflow:hidden}.fill{background:var(--c);height:9px;min-width:2px}
+.track{background:var(--line);border-radius:3px;height:9px;overflow:hidden}
+.fill{background:var(--c);height:9px;min-width:2px}
 code{font-size:.86rem}
 @media(max-width:760px){.check{grid-template-columns:1fr auto}.track,.check .meaning{grid-column:1/-1}}
 """
@@ -59,9 +62,9 @@ def audit_page(audit: dict[str, Any]) -> str:
     )
 
 
-def _card(title: str, body: str, note: str = "", wide: bool = False) -> str:
+def _card(title: str, body: str, note: str = "", kind: str = "") -> str:
     after = f"<p>{escape(note)}</p>" if note else ""
-    return f'<section class="card{" wide" if wide else ""}"><h2>{escape(title)}</h2>{body}{after}</section>'
+    return f'<section class="card {kind}"><h2>{escape(title)}</h2>{body}{after}</section>'
 
 
 def _checks(audit: dict[str, Any]) -> str:
@@ -74,7 +77,7 @@ def _checks(audit: dict[str, Any]) -> str:
             f'<div class="check"><code>{name}</code><span class="value">{escape(value)}</span>{track}'
             f'<span class="meaning">{escape(meaning)}</span></div>'
         )
-    return _card("Checks: shares that should be small", "".join(rows), wide=True)
+    return _card("Checks: shares that should be small", "".join(rows), kind="wide")
 
 
 def _tables(audit: dict[str, Any]) -> list[str]:
@@ -137,9 +140,9 @@ def _when(audit: dict[str, Any]) -> list[str]:
         if total:
             shares = [count / total for count in when[part]]
             rows.append(f"<h3>{title}</h3>")
-            rows.append(bars(shares, names, f"{title} over time", "", f"share of {total:,}", ticks, True, kind, 120))
+            rows.append(bars(shares, names, f"{title} over time", "", f"share of {total:,}", ticks, True, kind, 128))
     note = "Where training events lie to the right of test targets, the model trains on what was still to come."
-    return [_card("When it happens", "".join(rows), note)]
+    return [_card("When it happens", "".join(rows), note, kind="tall")]
 
 
 def _rules(audit: dict[str, Any]) -> str:
@@ -151,7 +154,7 @@ def _rules(audit: dict[str, Any]) -> str:
         names = ["in the data", "shuffled"]
         ticks = {0.5: f"in the data: {rule['rules']:,}", 1.5: f"shuffled: {left:,.1f}"}
         label = f"{rule['n']}-gram rules in the data and in shuffled data"
-        rows.append(bars([rule["rules"], left], names, label, "", "rules", ticks, height=120))
+        rows.append(bars([rule["rules"], left], names, label, "", "rules", ticks, height=128))
     return _card(
         "Is it sequential?", "".join(rows), "Rules that vanish when each user's events are shuffled are order."
     )

@@ -108,9 +108,9 @@ def _distributions(audit: dict[str, Any]) -> Table:
     for title, about in (("events per user", "history_length"), ("events per item", "popularity")):
         found = audit["card"][about]
         q = found["quantiles"]
-        rows.append((f"{title}: smallest, median, mean, 90 %, largest", ""))
         values = (found["min"], q["0.5"], found["mean"], q["0.9"], found["max"])
-        rows[-1] = (rows[-1][0], ", ".join(f"{v:,.1f}".removesuffix(".0") for v in values))
+        text = " / ".join(f"{v:,.1f}".removesuffix(".0") for v in values)
+        rows.append((f"{title}: smallest / median / mean / 90 % / largest", text))
     popularity = audit["card"]["popularity"]
     rows += [
         ("events on the most popular 1 % of items", percent(popularity["top_1_percent_share"])),
@@ -128,8 +128,8 @@ def _time(audit: dict[str, Any]) -> list[Table]:
         Table(
             "Time",
             [
-                ("first event", time["first"]),
-                ("last event", time["last"]),
+                ("first event", _moment(time["first"])),
+                ("last event", _moment(time["last"])),
                 ("days", f"{time['days']:,.1f}"),
                 ("resolution of the clock", duration(time["resolution_seconds"])),
                 ("median time between a user's events", duration(time["median_gap_seconds"])),
@@ -137,6 +137,10 @@ def _time(audit: dict[str, Any]) -> list[Table]:
             ],
         )
     ]
+
+
+def _moment(iso: str) -> str:
+    return iso[:16].replace("T", " ") + " UTC"
 
 
 def _order(audit: dict[str, Any]) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 380, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 12, 36
+LEFT, RIGHT, TOP, BOTTOM = 46, 8, 26, 36
 
 
 def bars(
@@ -32,6 +32,7 @@ def bars(
     """
     top = nice_ceiling(max(heights, default=0))
     plot_width, plot_height = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
+    height, bottom = (height, BOTTOM) if x_title else (height - 14, BOTTOM - 14)
     step = plot_width / max(len(heights), 1)
     gap = min(2.0, step * 0.15)
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">']
@@ -51,9 +52,9 @@ def bars(
     for place, text in ticks.items():
         x = LEFT + place * step
         anchor = "end" if x > WIDTH - RIGHT - 12 else "start" if x < LEFT + 1 and len(text) > 6 else "middle"
-        parts.append(f'<text x="{x:.1f}" y="{height - BOTTOM + 15}" text-anchor="{anchor}">{escape(text)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{height - bottom + 15}" text-anchor="{anchor}">{escape(text)}</text>')
     parts.append(f'<text class="axis" x="{WIDTH - RIGHT}" y="{height - 5}" text-anchor="end">{escape(x_title)}</text>')
-    parts.append(f'<text class="axis" x="{LEFT}" y="{height - 5}">{escape(y_title)}</text></svg>')
+    parts.append(f'<text class="axis" x="2" y="13">{escape(y_title)}</text></svg>')
     return "".join(parts)
 
 
