@@ -17,7 +17,7 @@ from recsys_lab.data.locate import locate
 from recsys_lab.data.split import LeaveOneOut, Split
 from recsys_lab.report.audit_page import audit_page
 from recsys_lab.report.audit_text import as_markdown, as_text
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.schema import RecsysLabError, from_config
 
 
 class AuditFailed(RecsysLabError):
@@ -62,11 +62,11 @@ def make_parser() -> ArgumentParser:
 
 def run(arguments: list[str]) -> None:
     """Runs `recsys-lab audit ...`; options may be written with - or _."""
-    parser = make_parser()
-    chosen = parser.parse_args([underscores(a) for a in arguments[1:]])
+    chosen = make_parser().parse_args([underscores(a) for a in arguments[1:]])
     show_messages()
     thresholds = parse_thresholds(chosen.fail_on)
-    split = parser.instantiate_classes(chosen).get("split") or LeaveOneOut()
+    # not jsonargparse's own instantiation: it would bury the split's error text in one of its own
+    split = from_config(chosen.split.as_dict()) if chosen.split else LeaveOneOut()
     data = locate(chosen.dataset, chosen.data_dir)
     found = audit(data, split, Path(chosen.recommendations) if chosen.recommendations else None)
     output = Path(chosen.output) if chosen.output else data.path

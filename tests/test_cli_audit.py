@@ -1,0 +1,148 @@
+"""`recsys-lab audit`: what it writes, what it prints, how it fails; and the audit in the run manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from small_data import quiet_trainer
+
+from recsys_lab.callbacks.audit_entry import audit_entry
+from recsys_lab.callbacks.run_folder import RunFolder
+from recsys_lab.cli import main
+from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.models import Popularity
+from recsys_lab.report.audit_text import duration, percent
+from recsys_lab.report.svg_bars import bars, nice_ceiling
+
+
+@pytest.fixture
+def folder(small_folder: Path, tmp_path: Path) -> Path:
+    """A copy: an audit is written beside the data."""
+    return Path(shutil.copytree(small_folder, tmp_path / "small"))
+
+
+class Balanced(HTMLParser):
+    """Holds that every element is closed in order, and collects what is referred to."""
+
+    EMPTY = ("meta", "line", "rect")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.pictures = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.references += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.pictures += tag == "svg"
+        if tag not in self.EMPTY or (tag == "rect" and self.open):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag
+
+
+def test_audit_writes_json_markdown_and_a_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    found = json.loads((folder / "audit.json").read_text())
+    assert found["card"]["users"] == 13 and found["split"]["name"] == "leave_one_out (leaky)"
+    share = percent(found["checks"]["future_events"]["value"])
+    page, markdown = (folder / "audit.html").read_text(), (folder / "audit.md").read_text()
+    for text in (shown, page, markdown):
+        assert share in text
+        for name, check in found["checks"].items():
+            assert (name in text) == (name != "future_items"), name
+            assert (check["meaning"] in text) == (name != "future_items")
+    parser = Balanced()
+    parser.feed(page)
+    assert not parser.open and not parser.references and parser.pictures == 8
+    assert "<script" not in page and "url(" not in page and "@import" not in page
+    assert "prefers-color-scheme:dark" in page
+    assert not re.search(r"\bnan\b|\binf\b|None", page)
+
+
+def test_the_same_audit_has_the_same_hash(folder: Path, tmp_path: Path) -> None:
+    texts = []
+    for name in ("one", "two"):
+        assert main(["audit", str(folder), "--output", str(tmp_path / name)]) == 0
+        texts.append((tmp_path / name / "audit.json").read_bytes())
+    assert texts[0] == texts[1]
+    assert not (folder / "audit.json").exists()
+
+
+def test_thresholds_set_the_exit_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(folder), "--fail-on", "future_events=0", "trained_targets=0"]) == 1
+    error = capsys.readouterr().err
+    assert "future_events is 0." in error and "trained_targets is" not in error and "Traceback" not in error
+    assert main(["audit", str(folder), "--fail-on", "future_events=0", "--fail-on", "trained_targets=0"]) == 1
+    assert main(["audit", str(folder), "--fail-on", "future_events=1"]) == 0
+    temporal = ["audit", str(folder), "--split", "GlobalTemporal", "--split.quantile", "0.7"]
+    assert main([*temporal, "--fail-on", "future_events=0"]) == 0
+    assert json.loads((folder / "audit.json").read_text())["split"]["config"]["init_args"]["quantile"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--fail-on", "future=0"], ["'future'", "future_events"]),
+        (["--fail-on", "future_events"], ["name=share"]),
+        (["--split", "LeaveTwoOut"], ["LeaveOneOut", "GlobalTemporal"]),
+        (["--split", "GlobalTemporal", "--split.quantile", "2"], ["quantile", "between 0 and 1"]),
+        (["--recommendations", "gone.parquet"], ["gone.parquet"]),
+        (["--outptu", "x"], ["outptu"]),
+    ],
+)
+def test_mistyped(folder: Path, arguments: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(folder), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    for part in expected:
+        assert part in error
+
+
+def test_the_run_manifest_names_the_audit(folder: Path, tmp_path: Path) -> None:
+    def manifest(run: str) -> dict:
+        trainer = quiet_trainer(tmp_path, callbacks=[RunFolder(tmp_path / run)])
+        trainer.fit(Popularity(), SequenceDataModule(str(folder)))
+        return json.loads((tmp_path / run / "manifest.json").read_text())
+
+    assert manifest("before")["audit"] is None
+    assert main(["audit", str(folder)]) == 0
+    entry = manifest("after")["audit"]
+    assert entry["sha256"] == hashlib.sha256((folder / "audit.json").read_bytes()).hexdigest()
+    assert entry["split"] == "leave_one_out (leaky)" and entry["same_data"] and entry["same_split"]
+    assert main(["audit", str(folder), "--split", "GlobalTemporal"]) == 0
+    entry = manifest("other")["audit"]
+    assert entry["same_data"] and not entry["same_split"]
+
+
+def test_a_broken_audit_does_not_stop_a_run(tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text("{}")
+    entry = audit_entry(tmp_path, "a", "b")
+    assert entry is not None and "KeyError" in entry["error"]
+
+
+def test_words_for_numbers() -> None:
+    assert [percent(v) for v in (0, 1, 1e-9, 1 - 1e-9, 0.12345, None)] == [
+        "0 %", "100 %", "< 0.01 %", "> 99.99 %", "12.35 %", "not known",
+    ]  # fmt: skip
+    assert [duration(v) for v in (1, 90, 7200, 86400)] == ["1 s", "1.5 min", "2 h", "1 days"]
+    for value in (0.0004, 0.07, 0.991, 1, 15, 16, 99, 100, 123_456):
+        assert value <= nice_ceiling(value) <= 2 * value or value < 0.001
+
+
+def test_bars_are_as_tall_as_their_values() -> None:
+    picture = bars([0, 5, 10], ["none", "half", "all"], "three", "x", "y", {0.5: "none"})
+    tall = [float(h) for h in re.findall(r'<rect [^>]*height="([\d.]+)"', picture)]
+    assert tall[0] == 0 and tall[2] == pytest.approx(2 * tall[1], abs=0.2)
+    assert "<title>half: 5</title>" in picture
