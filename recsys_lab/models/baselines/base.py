@@ -76,8 +76,8 @@ class CountingModel(GrowingBuffers, NextItemModule):
         return None
 
     def _build(self, spec: DataSpec) -> None:
-        super()._build(spec)
         self.register_buffer("is_counted", torch.zeros((), dtype=torch.int64))
+        super()._build(spec)  # may load weights that wait for the sizes, this buffer among them
 
     def _count_once(self) -> None:
         if not self.is_counted:
