@@ -28,7 +28,7 @@ fi
 [ "$dataset" = synthetic ] && "$lab" prepare synthetic
 
 # At most so long per model, so that all of it stays under ten minutes; `stopped by` in the table says who hit it.
-options=(--trainer.max_time 00:00:01:40 --trainer.enable_model_summary false)
+options=(--trainer.max_time 00:00:02:00 --trainer.enable_model_summary false)
 options+=(--data.dataset "$dataset" --run.study "quickstart-$dataset" --run.overwrite true)
 [ -t 1 ] || options+=(--trainer.enable_progress_bar false)
 
