@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,13 +190,19 @@ def test_ctrl_c_keeps_what_there_is(small_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "recsys_lab.cli", "fit", *TINY, "--data.dataset", str(small_folder)]
     command += ["--run.root", str(tmp_path), "--trainer.max_epochs", "100000", "--early_stopping.patience", "100000"]
     folder = tmp_path / "small" / "sasrec" / "seed0"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    # a job in the background of a script is born deaf to Ctrl-C, and its children with it: hear it all the same
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, preexec_fn=listens, **piped) as process:  # type: ignore[call-overload]
         for _ in range(600):
             if (folder / "checkpoints" / "last.ckpt").is_file() or process.poll() is not None:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        try:
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, output
     assert "Traceback" not in output and f"recsys-lab fit {folder}" in output
     manifest = read(folder / "manifest.json")
