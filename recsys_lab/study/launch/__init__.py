@@ -1,0 +1,1 @@
+"""How planned runs are executed: each as its own process, claimed by one worker, its output kept beside its results."""

@@ -1,0 +1,215 @@
+"""One run executed as its own process: started or resumed, its output and its end kept in the run folder.
+
+<folder>/run.yaml    the configuration that it was started with
+<folder>/log.txt     standard output and error of every attempt
+<folder>/job.json    state, host, pid, times, exit code, attempts; the last lines of a failed run's traceback
+<folder>/claim.json  while a worker has it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import yaml
+
+from recsys_lab.study.launch.claim import claimed, is_alive, owner, process_started
+
+State = Literal["finished", "failed", "interrupted", "running", "missing"]
+BROKEN = ("nan", "error")
+"""`stopped_by` of a run that failed by itself."""
+TAKEN_AWAY = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
+"""A run that ended so was not at fault: it resumes. (Out of memory is one of these, and job.json says SIGKILL.)"""
+GRACE_SECONDS = 60.0
+"""That an interrupted run has to write its checkpoint before it is killed."""
+ERROR_LINES = 12
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to execute. folder: the run folder; config: what `recsys-lab fit --config` is given."""
+
+    folder: Path
+    config: dict[str, Any]
+
+    def command(self) -> list[str]:
+        """Of the process: from the beginning, or from the last checkpoint."""
+        command = [sys.executable, "-m", "recsys_lab.cli", "fit"]
+        if can_resume(self.folder):
+            return [*command, str(self.folder)]
+        return [*command, "--config", str(self.folder / "run.yaml"), "--run.overwrite", "true"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an execution ended. `finished`, `failed`, `interrupted`; `running`: another worker has the run."""
+
+    state: State
+    exit_code: int | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+
+def execute(job: Job, environment: dict[str, str] | None = None) -> Outcome:
+    """Runs `job` to its end and says how it ended. A run that fails does not raise.
+
+    Args:
+        environment: variables of the process on top of this one's, e.g. OMP_NUM_THREADS.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C was passed on and the run has ended.
+    """
+    with claimed(job.folder) as is_mine:
+        if not is_mine:
+            return Outcome("running")
+        already = state_of(job.folder, ignore_claim=True)
+        if already in ("finished", "running"):  # since the plan was made; or its launcher was killed and it lives on
+            return Outcome(already)
+        execution = Execution(job, environment)
+        try:
+            execution.process.wait()
+        except KeyboardInterrupt:
+            execution.interrupt()
+            execution.finish()
+            raise
+        return execution.finish()
+
+
+class Execution:
+    """The process of a run, to be watched while it works: `process.poll()` or `wait()`, then `finish`. The caller has
+    claimed the folder."""
+
+    def __init__(self, job: Job, environment: dict[str, str] | None = None) -> None:
+        self.job, self.started = job, time.time()
+        folder = job.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        command = job.command()
+        (folder / "run.yaml").write_text(yaml.safe_dump(job.config, sort_keys=False))
+        self.attempts = int(read_job(folder).get("attempts", 0)) + 1
+        self.log: IO[str] = (folder / "log.txt").open("a")
+        self.log.write(f"\n$ {shlex.join(command)}  # attempt {self.attempts}, {_now()}\n")
+        self.log.flush()
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+        )
+        self._write("running")
+
+    def interrupt(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Ctrl-C for the run, which keeps its epochs; killed when it does not end in time."""
+        self.ask_to_stop()
+        try:
+            self.process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def ask_to_stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def finish(self) -> Outcome:
+        """Writes job.json after the process has ended."""
+        self.log.close()
+        code = self.process.returncode
+        state: State = "finished" if code == 0 else "interrupted" if code == 130 or -code in TAKEN_AWAY else "failed"
+        error = ""
+        if state == "finished" and not is_finished(self.job.folder):
+            state, error = "failed", "the process ended without results; see log.txt"
+        elif state != "finished" and code != 130:
+            error = _last_lines(self.job.folder / "log.txt", code)
+        self._write(state, exit_code=code, ended=_now(), error=error)
+        return Outcome(state, code, time.time() - self.started, error)
+
+    def _write(self, state: State, **more: Any) -> None:
+        facts = {
+            "state": state,
+            "host": socket.gethostname(),
+            "pid": self.process.pid,
+            "process_started": process_started(self.process.pid),
+            "attempts": self.attempts,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
+            **{name: value for name, value in more.items() if value not in (None, "")},
+        }
+        partial = self.job.folder / "job.json.partial"
+        partial.write_text(json.dumps(facts, indent=2) + "\n")
+        os.replace(partial, self.job.folder / "job.json")
+
+
+def read_job(folder: Path) -> dict[str, Any]:
+    return _read(folder / "job.json")
+
+
+def state_of(folder: Path, ignore_claim: bool = False) -> State:
+    """What the files of a run folder say.
+
+    Args:
+        ignore_claim: look past a worker's claim, e.g. one's own.
+    """
+    if not folder.is_dir():
+        return "missing"
+    if not ignore_claim and owner(folder) is not None:
+        return "running"
+    job = read_job(folder)
+    is_here = job.get("state") == "running" and job.get("host") == socket.gethostname()
+    if is_here and is_alive(job.get("pid"), job.get("process_started")):  # its launcher was killed, and it lives on
+        return "running"
+    if is_finished(folder):
+        return "finished"
+    stopped_by = _read(folder / "manifest.json").get("stopped_by")
+    if job.get("state") == "failed" or stopped_by in BROKEN:
+        return "failed"
+    return "missing" if stopped_by is None and not job else "interrupted"
+
+
+def is_finished(folder: Path) -> bool:
+    """All results are there: training came to its own end, and the test's ranks unless only a fit was asked for."""
+    if _read(folder / "manifest.json").get("stopped_by") in (None, "running", "interrupted", *BROKEN):
+        return False
+    if (folder / "ranks.parquet").is_file():
+        return True
+    try:
+        asked = yaml.safe_load((folder / "run.yaml").read_text())
+        return asked["run"]["test_after_fit"] is False
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return False
+
+
+def can_resume(folder: Path) -> bool:
+    return (folder / "checkpoints" / "last.ckpt").is_file() and (folder / "config.yaml").is_file()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _last_lines(path: Path, code: int | None) -> str:
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    begin = max((i for i, line in enumerate(lines) if line.startswith("$ ")), default=-1) + 1
+    end = f" (killed by {signal.Signals(-code).name})" if code is not None and code < 0 else ""
+    return "\n".join(lines[begin:][-ERROR_LINES:]) + end
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,183 @@
+"""The runs of a study, each with its folder and state; what the missing ones will cost. Reads folders, changes none."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recsys_lab.study.launch.job import State, read_job, state_of
+from recsys_lab.study.plan.study_file import Study
+from recsys_lab.study.plan.variants import Resolver, Variant, make_variants
+
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
+"""Of runs whose output goes to a file."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One variant with one seed."""
+
+    study: str
+    variant: Variant
+    seed: int
+    folder: Path
+    state: State
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `recsys-lab fit --config` is given."""
+        settings = self.variant.settings
+        return {
+            **settings,
+            "seed_everything": self.seed,
+            "trainer": {**QUIET, **settings.get("trainer", {})},
+            "run": {
+                **settings.get("run", {}),
+                "study": self.study,
+                "variant": self.variant.label,
+                "folder": str(self.folder),
+            },
+        }
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Of the run folder; empty where there is none yet."""
+        if self.state == "missing":
+            return {}
+        try:
+            found = json.loads((self.folder / "manifest.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def error(self) -> str:
+        """Of a failed run: the last lines of its traceback."""
+        return str(read_job(self.folder).get("error") or self.manifest.get("error") or "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study and its runs.
+
+    refusals: why the results folder can't be gone on with; one line each. Nothing may be run while there is any.
+    """
+
+    study: Study
+    variants: list[Variant]
+    runs: list[PlannedRun]
+    refusals: list[str] = field(default_factory=list)
+
+    def in_state(self, *states: State) -> list[PlannedRun]:
+        return [run for run in self.runs if run.state in states]
+
+    def counts(self) -> dict[str, int]:
+        """State -> number of runs."""
+        return dict(Counter(run.state for run in self.runs))
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        return Estimates(self)
+
+
+class Estimates:
+    """Seconds that a run will take: the median of finished runs of its variant, or of those alike, or its cap."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._seconds: dict[tuple[Any, ...], list[float]] = {}
+        for run in plan.in_state("finished"):
+            seconds = run.manifest.get("wall_seconds")
+            if isinstance(seconds, int | float):
+                for key in _alike(run.variant):
+                    self._seconds.setdefault(key, []).append(float(seconds))
+
+    def of(self, run: PlannedRun) -> float | None:
+        """Of the whole run, without the start of its process; None where nothing is known."""
+        cap = seconds_of((run.variant.settings.get("trainer") or {}).get("max_time"))
+        for key in _alike(run.variant):
+            if key in self._seconds:
+                known = statistics.median(self._seconds[key])
+                return min(known, cap) if cap is not None and key == () else known
+        return cap
+
+
+def _alike(variant: Variant) -> list[tuple[Any, ...]]:
+    """Keys of runs whose time is a guess for this variant's, the best guess first."""
+    settings = variant.settings
+    data = settings.get("data") or {}
+    model = settings.get("model")
+    name = model.get("class_path") if isinstance(model, dict) else model
+    return [(variant.identity,), (data.get("dataset"), str(name).rpartition(".")[2]), (data.get("dataset"),), ()]
+
+
+def seconds_of(max_time: Any) -> float | None:
+    """Of a Trainer's max_time: `DD:HH:MM:SS` or a mapping of days, hours, minutes, seconds; None for none."""
+    if isinstance(max_time, dict):
+        units = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
+        return float(sum(units.get(unit, 0) * count for unit, count in max_time.items()))
+    if isinstance(max_time, str) and max_time.count(":") == 3:
+        days, hours, minutes, seconds = map(float, max_time.split(":"))
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    return None
+
+
+def make_plan(study: Study, resolver: Resolver) -> Plan:
+    """Every run of a study with its state.
+
+    Raises:
+        RecsysLabError: for a study whose variants can't be built, or with two alike (see `make_variants`).
+    """
+    variants = make_variants(study, resolver)
+    there = _folders(study.folder)
+    runs = []
+    for variant in variants:
+        # found by identity, so that a new name for an axis value orphans nothing
+        name = there.get(variant.identity[:8])
+        folder = study.folder / (name or variant.folder_name)
+        for seed in variant.seeds:
+            run_folder = folder / f"seed{seed}"
+            state: State = state_of(run_folder) if name is not None else "missing"
+            runs.append(PlannedRun(study.name, variant, seed, run_folder, state))
+    # every variant once before any twice: an unfinished study is then a whole one with fewer seeds
+    runs.sort(key=lambda run: run.variant.seeds.index(run.seed))
+    return Plan(study, variants, runs, _other_data(runs, resolver))
+
+
+def _folders(folder: Path) -> dict[str, str]:
+    """Identity -> name of the variants' folders that are there."""
+    if not folder.is_dir():
+        return {}
+    names = [path.name for path in folder.iterdir() if path.is_dir()]
+    return {name.rpartition("-")[2]: name for name in sorted(names) if "-" in name}
+
+
+def _other_data(runs: list[PlannedRun], resolver: Resolver) -> list[str]:
+    """Results that were made on another version of the data than is prepared now, or than other results."""
+    by_data: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        if run.state == "finished":
+            data = run.variant.settings.get("data") or {}
+            key = json.dumps([data.get(name) for name in ("dataset", "data_dir", "prepare")], default=str)
+            by_data.setdefault(key, []).append(run)
+    lines = []
+    for group in by_data.values():
+        now = resolver.data_hash(group[0].variant.settings)
+        hashes = [run.manifest.get("evaluation", {}).get("data_hash") for run in group]
+        wanted = now or Counter(hashes).most_common(1)[0][0]
+        what = f"the prepared data set {_dataset(group[0])!r} has" if now else "most of the others were made on"
+        lines += [
+            f"{run.folder}: made on another version of the data (data_hash {had}; {what} {wanted}). Move these results "
+            "away, or prepare the old data again"
+            for run, had in zip(group, hashes, strict=True)
+            if had != wanted
+        ]
+    return lines
+
+
+def _dataset(run: PlannedRun) -> str:
+    return str((run.variant.settings.get("data") or {}).get("dataset", "ml-100k"))

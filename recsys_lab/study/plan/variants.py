@@ -1,0 +1,153 @@
+"""The variants of a study: the grid of its axes less the exclusions, and the explicit ones."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol
+
+from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.plan.study_file import AxisValue, Settings, Study
+
+LONGEST_LABEL = 120
+"""Of file names, in characters: file systems take 255, and the identity follows."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of one run configuration: its identity, or why it can't be built."""
+
+    identity: str = ""
+    error: str = ""
+
+
+class Resolver(Protocol):
+    """What a plan must know of run configurations; the command line has it, `study` knows no parser and no model."""
+
+    def compose(self, settings: list[Settings]) -> dict[str, Any]:
+        """Settings one over the other, as a nested run configuration.
+
+        Raises:
+            RecsysLabError: when a key can't be set there.
+        """
+
+    def check(self, configs: list[dict[str, Any]]) -> list[Checked]:
+        """Validates configurations: unknown keys, wrong types, parts that can't be built."""
+
+    def data_hash(self, config: dict[str, Any]) -> str | None:
+        """Of the prepared data set that a run with this configuration would open now; None when not prepared yet."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing that a study compares.
+
+    label: unique in the study, and a file name.
+    values: axis -> label of its value; empty for an explicit variant.
+    settings: nested run configuration, without the seed and the run folder.
+    identity: hash of the resolved configuration without the seed and without what equals its default.
+    seeds: that it is trained with.
+    """
+
+    label: str
+    values: dict[str, str]
+    settings: dict[str, Any]
+    identity: str
+    seeds: tuple[int, ...]
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.label}-{self.identity[:8]}"
+
+
+def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
+    """All variants of a study, checked.
+
+    Raises:
+        RecsysLabError: for a key that does not exist, a value of the wrong type, two variants with the same resolved
+            configuration; names the variant and the key.
+    """
+    base = [{"early_stopping.monitor": study.select, "checkpoint.monitor": study.select}, _mode(study), study.base]
+    chosen = [*_grid(study), *[({}, [value]) for value in study.variants]]
+    if not study.axes and not study.variants:
+        chosen = [({}, [AxisValue("base", {})])]
+    if not chosen:
+        raise RecsysLabError(f"{study.file}: every variant is excluded")
+    problems: dict[str, str] = {}  # text -> the first variant that has it
+    found: list[Variant] = []
+    for values, parts in chosen:
+        label = _label(values, parts)
+        try:
+            settings = resolver.compose([*base, *[part.settings for part in parts], study.overrides])
+            found.append(Variant(label, values, settings, "", _seeds(study, parts)))
+        except RecsysLabError as error:
+            problems.setdefault(str(error), label)
+    _raise(study.file, problems)
+    for variant, checked in zip(found, resolver.check([variant.settings for variant in found]), strict=True):
+        if checked.error:
+            problems.setdefault(checked.error, variant.label)
+        object.__setattr__(variant, "identity", checked.identity)
+    _raise(study.file, problems)
+    return _unique_labels(_distinct(study, found))
+
+
+def _mode(study: Study) -> Settings:
+    better = "min" if "loss" in study.select or "rank" in study.select else "max"
+    return {"early_stopping.mode": better, "checkpoint.mode": better}
+
+
+def _grid(study: Study) -> list[tuple[dict[str, str], list[AxisValue]]]:
+    if not study.axes:
+        return []
+    found = []
+    for parts in product(*study.axes.values()):
+        values = {axis: part.label for axis, part in zip(study.axes, parts, strict=True)}
+        if not any(all(values[axis] in labels for axis, labels in one.items()) for one in study.exclude):
+            found.append((values, list(parts)))
+    return found
+
+
+def _seeds(study: Study, parts: list[AxisValue]) -> tuple[int, ...]:
+    """Those of the study, less what a value is limited to. A value may also ask for seeds that the study has not."""
+    limits = [part.seeds for part in parts if part.seeds is not None]
+    seeds = [seed for seed in limits[0] if all(seed in other for other in limits)] if limits else list(study.seeds)
+    return tuple(seeds[:1] if study.fast else seeds)
+
+
+def _label(values: dict[str, str], parts: list[AxisValue]) -> str:
+    texts = [part.label for part in parts]
+    for i, axis in enumerate(values):
+        is_plain = "." in axis and not re.search(r"[A-Za-z]", texts[i].replace("true", "").replace("none", ""))
+        if is_plain or texts[i] in ("true", "false", "none"):  # a number alone says nothing
+            texts[i] = f"{axis.rpartition('.')[2]}={texts[i]}"
+    return re.sub(r"[^A-Za-z0-9.=+,@-]+", "_", "_".join(texts))[:LONGEST_LABEL].strip(".") or "variant"
+
+
+def _distinct(study: Study, variants: list[Variant]) -> list[Variant]:
+    """Refuses two variants with one resolved configuration; the smoke test makes some alike and keeps the first."""
+    seen: dict[str, Variant] = {}
+    for variant in variants:
+        first = seen.setdefault(variant.identity, variant)
+        if first is not variant and not study.fast:
+            raise RecsysLabError(
+                f"{study.file}: the variants {first.label} and {variant.label} have the same resolved configuration; "
+                "leave one out (exclude), or check that their settings differ from each other"
+            )
+    return list(seen.values())
+
+
+def _unique_labels(variants: list[Variant]) -> list[Variant]:
+    count: dict[str, int] = {}
+    for variant in variants:
+        count[variant.label] = count.get(variant.label, 0) + 1
+    return [
+        replace(variant, label=f"{variant.label}+{variant.identity[:4]}") if count[variant.label] > 1 else variant
+        for variant in variants
+    ]
+
+
+def _raise(file: Path, problems: dict[str, str]) -> None:
+    if problems:
+        raise RecsysLabError(f"{file}: " + "\n".join(f"variant {label}: {text}" for text, label in problems.items()))
