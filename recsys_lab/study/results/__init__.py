@@ -1,0 +1,31 @@
+"""All numbers of a study, read from its run folders once, for every report of it."""
+
+from recsys_lab.study.results.block import Block, Line
+from recsys_lab.study.results.curve import Curve
+from recsys_lab.study.results.effects import AxisEffect
+from recsys_lab.study.results.facts import AuditFacts, CalibrationEntry
+from recsys_lab.study.results.front import Front, FrontPoint
+from recsys_lab.study.results.order import Flip, OrderAgreement
+from recsys_lab.study.results.ranks import CriticalDifference
+from recsys_lab.study.results.read import read_results
+from recsys_lab.study.results.record import Record
+from recsys_lab.study.results.study_results import Answer, Caution, StudyResults
+
+__all__ = [
+    "Answer",
+    "AuditFacts",
+    "AxisEffect",
+    "Block",
+    "CalibrationEntry",
+    "Caution",
+    "CriticalDifference",
+    "Curve",
+    "Flip",
+    "Front",
+    "FrontPoint",
+    "Line",
+    "OrderAgreement",
+    "Record",
+    "StudyResults",
+    "read_results",
+]

@@ -1,0 +1,78 @@
+"""One comparison block: the runs of a study that were tested on the same targets in the same way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from recsys_lab.study.compare import Comparison
+from recsys_lab.study.results.curve import Curve
+from recsys_lab.study.results.effects import AxisEffect
+from recsys_lab.study.results.facts import AuditFacts, CalibrationEntry
+from recsys_lab.study.results.front import Front
+from recsys_lab.study.results.ranks import CriticalDifference
+from recsys_lab.study.results.record import Record
+from recsys_lab.study.slices import Sliced
+
+
+@dataclass
+class Line:
+    """What belongs to `Comparison.rows[i]` beside its numbers; `Block.lines` has the same order.
+
+    name: short and unique in the block: the values of the axes that differ inside it; a counted baseline's own name.
+    match: what the same variant is called in every block.
+    letters: metric -> compact letters: two rows that share a letter do not differ; empty for rows that were not tested
+        with all others (counted baselines).
+    """
+
+    name: str
+    match: str
+    values: dict[str, str]
+    label: str
+    letters: dict[str, str] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
+    stopped_by: list[str] = field(default_factory=list)  # different reasons, sorted
+    epochs: float | None = None  # mean over seeds
+    best_epoch: float | None = None  # from 0, mean over seeds
+
+
+@dataclass
+class Block:
+    """Everything about one data set x split x evaluation.
+
+    key: unique in the study; letters, digits, - and _ only: an anchor and a file name.
+    title: for a heading.
+    values: axes that tell this block from the others -> their value here.
+    lines: one for each of `comparison.rows`.
+    effects: by axis, in the order of the study's axes, for every metric; automatic baselines take no part.
+    users: of test targets; targets: how many.
+    """
+
+    key: str
+    title: str
+    dataset: str
+    split: str
+    is_retrained: bool
+    values: dict[str, str]
+    comparison: Comparison
+    lines: list[Line]
+    effects: list[AxisEffect] = field(default_factory=list)
+    critical_difference: dict[str, CriticalDifference] = field(default_factory=dict)  # metric -> over users
+    curves: list[Curve] = field(default_factory=list)
+    fronts: list[Front] = field(default_factory=list)
+    slices: Sliced | None = None
+    calibration: list[CalibrationEntry] = field(default_factory=list)
+    audit: AuditFacts = field(default_factory=AuditFacts)
+    records: list[Record] = field(default_factory=list)  # finished runs, in the order of the rows, then by seed
+    notes: list[str] = field(default_factory=list)
+    users: int = 0
+    targets: int = 0
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        return self.comparison.evaluation
+
+    @property
+    def is_leaky(self) -> bool:
+        """Training events are later than test targets (design: leave-one-out)."""
+        return "leaky" in self.split

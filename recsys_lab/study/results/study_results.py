@@ -1,0 +1,63 @@
+"""All numbers of a study, for every report of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from recsys_lab.study.pairs import Method
+from recsys_lab.study.results.block import Block
+from recsys_lab.study.results.order import OrderAgreement
+from recsys_lab.study.results.ranks import CriticalDifference
+from recsys_lab.study.results.record import Record
+
+
+@dataclass(frozen=True)
+class Caution:
+    """What a reader should know before believing the numbers.
+
+    kind: unconverged | stop_reasons | commits | dirty | leaky | ties | single_seed | missing | failed | cap | data |
+        note; severity: `warning` can change a conclusion, `note` is to be known.
+    block: `Block.key`, empty for the whole study.
+    """
+
+    kind: str
+    text: str
+    block: str = ""
+    severity: Literal["warning", "note"] = "warning"
+
+
+@dataclass
+class Answer:
+    """sentence: the answer on top. findings: one line for each block and axis or pair behind it."""
+
+    sentence: str
+    findings: list[str] = field(default_factory=list)
+    is_complete: bool = True  # every planned run is finished
+
+
+@dataclass
+class StudyResults:
+    """What `read_results` found. The first metric of `metrics` that is `deciding` sorts rows; all are at `cutoff`."""
+
+    name: str
+    question: str
+    file: Path
+    select: str
+    axes: dict[str, list[str]]  # axis -> labels of its values, in the order of the study file
+    states: dict[str, int]  # state -> number of planned runs
+    planned: int
+    commits: list[str]
+    generated: str  # UTC, ISO 8601
+    cutoff: int
+    metrics: tuple[str, ...]
+    deciding: str
+    method: Method
+    blocks: list[Block]
+    answer: Answer
+    multiplicity: str = ""  # what is corrected for what, in plain words
+    cautions: list[Caution] = field(default_factory=list)
+    orders: list[OrderAgreement] = field(default_factory=list)
+    critical_differences: list[CriticalDifference] = field(default_factory=list)  # over data sets
+    records: list[Record] = field(default_factory=list)  # all planned runs, then the counted baselines
