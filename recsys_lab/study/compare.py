@@ -62,6 +62,8 @@ class Comparison:
     reference: int = 0  # the row that the others are tested against: the baseline, or the best
     has_baseline: bool = False
     pairs: list[Pair] = field(default_factory=list)
+    samples: list[tuple[list[int], Sample]] = field(default_factory=list, repr=False)
+    """Rows on the same targets, and what their tests were made from: for more tests."""
 
     @property
     def deciding(self) -> str:
@@ -73,7 +75,7 @@ class Comparison:
         seed says nothing of seeds, so it is never clearly best."""
         means = [r.estimates[metric].mean for r in self.rows]
         others = [i for i in range(len(means)) if i != row]
-        if not others:
+        if not others or means[row] < max(means):
             return False
         second = max(others, key=lambda i: means[i])
         spread = [0.0 if self.rows[i].is_counted else self.rows[i].seed_deviation[metric] for i in (row, second)]
@@ -233,12 +235,15 @@ def _test(comparison: Comparison) -> None:
         values = np.stack([np.stack([rows[i].values[name] for name in metrics]) for i in members])
         user = rows[members[0]].runs[0].ranks["user_id"].rank("dense").to_numpy()
         sample = Sample(values, user, metrics, method)
-        for place, i in enumerate(members):
+        comparison.samples.append((members, sample))
+        place_of = {i: place for place, i in enumerate(members)}
+        for i, place in place_of.items():
             ends = sample.interval(place)
             rows[i].intervals = {name: (float(e[0]), float(e[1])) for name, e in zip(metrics, ends, strict=True)}
+            rows[i].values = dict(zip(metrics, values[place], strict=True))  # one copy of them in memory, not two
         for a, b in wanted:
-            if a in members and b in members:
-                for pair in sample.pairs(members.index(a), members.index(b)):
+            if a in place_of and b in place_of:
+                for pair in sample.pairs(place_of[a], place_of[b]):
                     pair.a, pair.b = a, b
                     comparison.pairs.append(pair)
     correct(comparison.pairs, method.alpha)

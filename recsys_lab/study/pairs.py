@@ -8,17 +8,23 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+from scipy import special
 
 from recsys_lab.study.resampling import (
     Interval,
-    bootstrap_interval,
     bootstrap_means,
     flipped_means,
+    interval_of_draws,
+    left_out_influence,
     two_sided_p,
     user_sums,
 )
-from recsys_lab.study.statistics import estimate, holm, paired_test, smallest_detectable
+from recsys_lab.study.statistics import holm, smallest_detectable
 
+Weights = list[tuple[int, float]]
+"""Systems and their weights."""
+ROUNDING = 1e-12
+"""A standard error below this share of the difference is rounding: all users differ by the same."""
 Test = Literal["t", "bootstrap", "sign_flip"]
 
 
@@ -43,7 +49,7 @@ class Method:
         return self.resamples if self.resamples is not None else 2_000 if self.test == "t" else 10_000
 
 
-@dataclass
+@dataclass(slots=True)
 class Pair:
     """Row `a` minus row `b` in one metric."""
 
@@ -62,7 +68,10 @@ class Pair:
 
 
 class Sample:
-    """R systems x M metrics on the same targets.
+    """R systems x M metrics on the same targets, made ready for many pairs.
+
+    A mean over targets, its linearised standard error, its jackknife and its bootstrap draws are all linear in the
+    users' sums. So those of each system are made once, and those of a pair are their difference.
 
     Args:
         values: (R, M, N) per target.
@@ -70,47 +79,82 @@ class Sample:
     """
 
     def __init__(self, values: np.ndarray, user: np.ndarray, metrics: Sequence[str], method: Method) -> None:
-        self.values, self.user, self.metrics, self.method = values, user, list(metrics), method
+        self.metrics, self.method = list(metrics), method
         self.shape = values.shape[:2]
-        sums, self.counts = user_sums(values.reshape(-1, values.shape[2]).T, user)
-        self.sums = sums.reshape(len(sums), *self.shape)  # (U, R, M)
+        sums, self.counts = user_sums(values.reshape(-1, values.shape[2]).T, user)  # (U, R M), (U,)
+        self.means = (sums.sum(axis=0) / self.counts.sum()).reshape(self.shape)
         wants_bootstrap = method.interval != "t" or method.test == "bootstrap"
-        self.drawn = self._draw(bootstrap_means) if wants_bootstrap and len(self.counts) > 1 else None
-        self.flipped = self._draw(flipped_means) if method.test == "sign_flip" else None
+        self.drawn = self._draw(bootstrap_means, sums) if wants_bootstrap and len(self.counts) > 1 else None
+        self.flipped = self._draw(flipped_means, sums) if method.test == "sign_flip" else None
+        # (R, M, U): of the jackknife; equal numbers of targets give the residuals, but for the scale
+        is_uneven = method.interval != "t" and self.counts.min() < self.counts.max()
+        influence = self._by_system(left_out_influence(sums, self.counts)) if is_uneven else None
+        sums -= self.means.reshape(-1) * self.counts[:, None]
+        self.residuals = self._by_system(sums)  # (R, M, U): the user's sum less what the mean would give it
+        self.influence = self.residuals if influence is None else influence
 
-    def _draw(self, how: Callable[..., np.ndarray]) -> np.ndarray:
-        draws = how(self.sums.reshape(len(self.counts), -1), self.counts, self.method.draws, self.method.seed)
-        return draws.reshape(-1, *self.shape)
+    def _draw(self, how: Callable[..., np.ndarray], sums: np.ndarray) -> np.ndarray:
+        """(R, M, B)"""
+        return self._by_system(how(sums, self.counts, self.method.draws, self.method.seed))
+
+    def _by_system(self, columns: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(columns.T).reshape(*self.shape, -1)
 
     def interval(self, row: int) -> np.ndarray:
         """(M, 2) low and high of the row's means."""
-        if self.method.interval == "t" or self.drawn is None:
-            found = [estimate(values, self.user) for values in self.values[row]]
-            level = 1 - self.method.alpha
-            return np.array([[e.mean - e.half_width(level), e.mean + e.half_width(level)] for e in found])
-        level = 1 - self.method.alpha
-        return bootstrap_interval(self.drawn[:, row], self.sums[:, row], self.counts, self.method.interval, level)
+        return self._ends(self.means[row], self.residuals[row], [(row, 1.0)])
 
     def pairs(self, a: int, b: int) -> list[Pair]:
         """a - b in every metric; p not corrected."""
-        tests = [paired_test(x, y, self.user) for x, y in zip(self.values[a], self.values[b], strict=True)]
-        differences = np.array([t.difference for t in tests])
-        p_values = np.array([t.p_value for t in tests])
+        return self.contrast([a], [b])
+
+    def contrast(self, plus: Sequence[int], minus: Sequence[int]) -> list[Pair]:
+        """The mean of the systems `plus` less that of `minus`, in every metric; p not corrected. `a` and `b` of the
+        pairs are the first of each."""
+        weights = [(row, 1 / len(plus)) for row in plus] + [(row, -1 / len(minus)) for row in minus]
+        differences, residuals = weighted(self.means, weights), weighted(self.residuals, weights)
+        errors = self._errors(residuals)
+        users, is_known = len(self.counts), errors > ROUNDING * np.abs(differences)
+        t = np.divide(differences, errors, out=np.full_like(errors, np.nan), where=is_known)
+        t[(differences == 0) & ~is_known] = 0.0
+        p_values = np.where(t == 0, 1.0, 2 * special.stdtr(users - 1, -np.abs(t)))
         if self.method.test == "bootstrap" and self.drawn is not None:
-            p_values = two_sided_p(self.drawn[:, a] - self.drawn[:, b] - differences, differences)
+            p_values = two_sided_p(weighted(self.drawn, weights).T - differences, differences)
         elif self.flipped is not None:
-            p_values = two_sided_p(self.flipped[:, a] - self.flipped[:, b], differences)
+            p_values = two_sided_p(weighted(self.flipped, weights).T, differences)
+        ends = self._ends(differences, residuals, weights)
+        table = np.column_stack([differences, ends, p_values, t / users**0.5, errors]).tolist()
+        return [
+            Pair(plus[0], minus[0], name, difference, low, high, p, effect, error, users)
+            for name, (difference, low, high, p, effect, error) in zip(self.metrics, table, strict=True)
+        ]
+
+    def _errors(self, residuals: np.ndarray) -> np.ndarray:
+        """residuals (M, U) -> (M,) standard errors over users; nan for a single one."""
+        users = len(self.counts)
+        if users < 2:
+            return np.full(len(residuals), np.nan)
+        squares = np.einsum("mu,mu->m", residuals, residuals)
+        return np.sqrt(users / (users - 1) * squares) / self.counts.sum()
+
+    def _ends(self, means: np.ndarray, residuals: np.ndarray, weights: Weights) -> np.ndarray:
+        """(M, 2) low and high of weighted means."""
         level = 1 - self.method.alpha
         if self.method.interval == "t" or self.drawn is None:
-            half = [estimate(x - y, self.user).half_width(level) for x, y in zip(*self.values[[a, b]], strict=True)]
-            ends = np.stack([differences - half, differences + half], axis=1)
-        else:
-            drawn, sums = self.drawn[:, a] - self.drawn[:, b], self.sums[:, a] - self.sums[:, b]
-            ends = bootstrap_interval(drawn, sums, self.counts, self.method.interval, level)
-        return [
-            Pair(a, b, name, t.difference, float(low), float(high), float(p), t.effect_size, t.standard_error, t.users)
-            for name, t, (low, high), p in zip(self.metrics, tests, ends, p_values, strict=True)
-        ]
+            half = special.stdtrit(max(1, len(self.counts) - 1), 0.5 + level / 2) * self._errors(residuals)
+            return np.stack([means - half, means + half], axis=1)
+        influence = residuals if self.influence is self.residuals else weighted(self.influence, weights)
+        return interval_of_draws(weighted(self.drawn, weights), means, influence, self.method.interval, level)
+
+
+def weighted(values: np.ndarray, weights: Weights) -> np.ndarray:
+    """values (R, ...) -> (...): the weighted sum of some rows."""
+    if len(weights) == 2 and weights[0][1] == 1 and weights[1][1] == -1:  # a pair: exact where both are equal
+        return values[weights[0][0]] - values[weights[1][0]]
+    total = values[weights[0][0]] * weights[0][1]
+    for row, weight in weights[1:]:
+        total += values[row] * weight
+    return total
 
 
 def which_pairs(rows: int, baseline: int | None = None, automatic: Sequence[int] = ()) -> list[tuple[int, int]]:

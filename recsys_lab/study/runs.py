@@ -60,6 +60,15 @@ class Run:
         """Of the targets that ranks.parquet holds, in their order; to be compared within one process only."""
         return sha256(self.ranks.select(TARGET_KEY).hash_rows(seed=0).to_numpy().tobytes()).hexdigest()[:16]
 
+    def share(self, other: Run) -> None:
+        """Holds `other`'s columns of ranks.parquet instead of its own where they are equal. Many runs on the same
+        targets then cost the memory of their ranks only."""
+        mine, theirs = self.ranks, other.ranks
+        equal = [c for c in mine.columns if c in theirs.columns and mine[c].equals(theirs[c], check_dtypes=True)]
+        self.__dict__["ranks"] = mine.with_columns(theirs[column] for column in equal)
+        if set(TARGET_KEY) <= set(equal):
+            self.__dict__["targets_hash"] = other.targets_hash
+
 
 def read_run(folder: Path) -> Run:
     """The run in `folder`.

@@ -7,6 +7,7 @@ Several targets of one user are not independent, so every standard error is that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -66,9 +67,14 @@ def paired_test(a: np.ndarray, b: np.ndarray, user: np.ndarray) -> PairedTest:
 def smallest_detectable(standard_error: float, users: int, alpha: float = 0.05, power: float = 0.8) -> float:
     """The true difference that a two-sided paired t-test at `alpha` finds with probability `power`, given the standard
     error of the difference: (t quantile of 1 - alpha / 2 + t quantile of power) times it (Bloom 1995)."""
+    return _detectable_errors(users, alpha, power) * standard_error
+
+
+@cache
+def _detectable_errors(users: int, alpha: float, power: float) -> float:
     if users < 2:
         return float("nan")
-    return float(stats.t.ppf(1 - alpha / 2, users - 1) + stats.t.ppf(power, users - 1)) * standard_error
+    return float(stats.t.ppf(1 - alpha / 2, users - 1) + stats.t.ppf(power, users - 1))
 
 
 def holm(p_values: list[float]) -> list[float]:
