@@ -85,6 +85,13 @@ class RunFolder(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._finish_fit(trainer, stopped_by(trainer))
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.manifest.get("stopped_by") == "running":  # resumed from a checkpoint after which nothing was to train
+            if (self.folder / "metrics.csv").is_file():
+                self._rows = read_rows(self.folder / "metrics.csv")
+                self._earlier_seconds = sum(row["seconds"] for row in self._rows)
+            self._finish_fit(trainer, stopped_by(trainer))
+
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if self.manifest.get("stopped_by") != "running":
             return  # the exception came before training, or in the test that follows it

@@ -51,7 +51,7 @@ def _unknown_key(name: str, where: str, owner: str | None, parser: ArgumentParse
     subclasses = sorted(_subclasses(cls)) if cls is not None else []
     if subclasses and cls is not None and _is_abstract(cls):
         return f"{where}: name the class first (class_path, or --{where} NAME): {', '.join(subclasses)}"
-    prefix, part, known = _level(name, _class_options(cls))
+    prefix, part, known = _level(name, class_options(cls))
     return f"{where}: {owner.rpartition('.')[2]} has no key {prefix + part!r}.{_suggest(part, known)}"
 
 
@@ -83,7 +83,8 @@ def _options(parser: ArgumentParser) -> list[str]:
     return names
 
 
-def _class_options(cls: Any) -> list[str]:
+def class_options(cls: Any) -> list[str]:
+    """Dotted names of what a class takes; none for None."""
     if cls is None:
         return []
     parser = ArgumentParser(exit_on_error=False)

@@ -21,6 +21,22 @@ def prepared_folder(name: str, data_dir: Path, settings: PrepareSettings, defaul
     return data_dir / f"{name}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
 
 
+def find_prepared(
+    dataset: str, data_dir: str | Path = "data", settings: PrepareSettings | None = None
+) -> ProcessedDataset | None:
+    """What `locate` would open, as far as it is prepared already; nothing is downloaded, checked or made."""
+    data_dir = Path(data_dir)
+    folders = [Path(dataset), data_dir / dataset]
+    if dataset in source_names():
+        source = get_source(dataset)
+        defaults = PrepareSettings(**source.default_settings)
+        folders = [prepared_folder(source.name, data_dir, settings or defaults, defaults)]
+    for folder in folders:
+        if (folder / "manifest.json").is_file():
+            return ProcessedDataset.open(folder)
+    return None
+
+
 def locate(dataset: str, data_dir: str | Path = "data", settings: PrepareSettings | None = None) -> ProcessedDataset:
     """The prepared set that `dataset` names: a prepared folder, or a known source (prepared now if need be).
 

@@ -26,8 +26,8 @@ class Checked:
 class Resolver(Protocol):
     """What a plan must know of run configurations; the command line has it, `study` knows no parser and no model."""
 
-    def compose(self, settings: list[Settings]) -> dict[str, Any]:
-        """Settings one over the other, as a nested run configuration.
+    def compose(self, settings: list[Settings], start: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Settings one over the other, on top of the nested configuration `start`, as a nested run configuration.
 
         Raises:
             RecsysLabError: when a key can't be set there.
@@ -69,18 +69,26 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
         RecsysLabError: for a key that does not exist, a value of the wrong type, two variants with the same resolved
             configuration; names the variant and the key.
     """
-    base = [{"early_stopping.monitor": study.select, "checkpoint.monitor": study.select}, _mode(study), study.base]
+    layers: list[Settings] = [
+        {"early_stopping.monitor": study.select, "checkpoint.monitor": study.select},
+        _mode(study),
+        study.base,
+    ]
     chosen = [*_grid(study), *[({}, [value]) for value in study.variants]]
     if not study.axes and not study.variants:
         chosen = [({}, [AxisValue("base", {})])]
     if not chosen:
         raise RecsysLabError(f"{study.file}: every variant is excluded")
+    try:
+        base = resolver.compose(layers)
+    except RecsysLabError as error:
+        raise RecsysLabError(f"{study.file}: base: {error}") from error
     problems: dict[str, str] = {}  # text -> the first variant that has it
     found: list[Variant] = []
     for values, parts in chosen:
         label = _label(values, parts)
         try:
-            settings = resolver.compose([*base, *[part.settings for part in parts], study.overrides])
+            settings = resolver.compose([*[part.settings for part in parts], study.overrides], base)
             found.append(Variant(label, values, settings, "", _seeds(study, parts)))
         except RecsysLabError as error:
             problems.setdefault(str(error), label)

@@ -1,0 +1,133 @@
+"""`recsys-lab study run FILE`: runs what is missing, each run as its own process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from recsys_lab.cli.messages import show_messages
+from recsys_lab.cli.study.opened import add_selection, open_study, refuse_other_data, select, study_parser
+from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.launch.job import Job, Outcome
+from recsys_lab.study.launch.local import launch_local, make_places
+from recsys_lab.study.plan import Plan, PlannedRun
+from recsys_lab.study.plan.text import UNDONE, cost_line, counts_line, duration
+
+
+class FailedRunsError(RecsysLabError):
+    """Some runs of the study failed; the others are done."""
+
+    exit_code = 1
+
+
+def run(arguments: list[str]) -> None:
+    parser = study_parser(
+        "run",
+        "Runs what is missing of a study, each run as its own process with its output in its folder's log.txt. A "
+        "finished run is never run again, one that was interrupted goes on from its last checkpoint, and a failed one "
+        "stops no other (`study retry` runs it again). Ctrl-C leaves a study that the same command continues.",
+    )
+    add_selection(parser)
+    add_launch_options(parser)
+    chosen = parser.parse_args(arguments[1:])
+    plan, resolver = open_study(chosen)
+    execute(plan, [run for run in select(plan, chosen) if run.state in UNDONE], resolver, chosen)
+
+
+def add_launch_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, help="runs at a time (default: one per GPU, or per 4 cores)")
+    parser.add_argument("--threads", type=int, help="of each run (default: the cores shared out)")
+    parser.add_argument(
+        "--gpus-per-run", type=int, default=1, help="of each run, for trainer.devices above 1 (default 1)"
+    )
+    parser.add_argument("--limit", type=int, help="at most so many runs, then stop")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and run nothing")
+
+
+def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argparse.Namespace) -> None:
+    """Runs `runs` on this machine and reports each as it ends.
+
+    Raises:
+        RecsysLabError: when the results folder belongs to other data; when some runs failed (exit code 1).
+    """
+    refuse_other_data(plan)
+    runs = list(runs)[: chosen.limit]
+    places = make_places(chosen.workers, chosen.threads, chosen.gpus_per_run)
+    workers = len(places.environments)
+    print(f"{plan.study.name}: {counts_line(plan, plan.runs)}")
+    if not runs:
+        failed = len(plan.in_state("failed"))
+        print("nothing to run" + (f"; {failed} failed: `recsys-lab study retry`" if failed else ""))
+        return
+    print(f"{cost_line(plan, runs, workers)}; {places.describe()}", flush=True)
+    if chosen.dry_run:
+        for one in runs:
+            print(f"would run {one.variant.label} seed {one.seed} in {one.folder}")
+        return
+    show_messages()
+    resolver.prepare([one.variant.settings for one in runs])
+    progress = Progress(plan, runs, workers)
+    with terminated_as_interrupt():
+        outcomes = launch_local([Job(one.folder, one.config) for one in runs], places, on_end=progress.ended)
+    failed_now = sum(outcome.state == "failed" for outcome in outcomes)
+    done = sum(outcome.state == "finished" for outcome in outcomes)
+    print(f"{done} finished, {failed_now} failed in {duration(time.time() - progress.began)}")
+    if failed_now:
+        raise FailedRunsError(
+            f"{failed_now} of {len(runs)} runs failed: `recsys-lab study status {plan.study.file}` says why, "
+            f"`recsys-lab study retry {plan.study.file}` runs them again"
+        )
+
+
+class Progress:
+    """A line for each run that ends, with the time that is left."""
+
+    def __init__(self, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> None:
+        self.by_folder = {run.folder: run for run in runs}
+        self.plan, self.runs, self.workers = plan, list(runs), workers
+        self.began, self.ended_count, self.seconds = time.time(), 0, 0.0
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        run = self.by_folder[job.folder]
+        self.ended_count += 1
+        self.seconds += outcome.seconds
+        left = len(self.runs) - self.ended_count
+        ahead = self.seconds / self.ended_count * left / min(self.workers, max(left, 1))
+        texts = [
+            f"[{self.ended_count}/{len(self.runs)}] {run.variant.label} seed {run.seed}: {outcome.state}",
+            f"{duration(outcome.seconds)}",
+        ]
+        if outcome.state == "failed":
+            texts.append(f"{(outcome.error.splitlines() or ['?'])[-1]} ({job.folder / 'log.txt'})")
+        if outcome.state == "running":
+            texts = [texts[0].replace("running", "left to another worker, which has it")]
+        if left:
+            texts.append(f"about {duration(ahead)} left")
+        print(", ".join(texts), flush=True)
+
+
+@contextmanager
+def terminated_as_interrupt() -> Iterator[None]:
+    """SIGTERM and a closed terminal stop a study as Ctrl-C does: its runs keep their epochs."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGHUP")
+    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names if hasattr(signal, name)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(
+            "interrupted: finished epochs are kept, and the same command goes on" + os.linesep, file=sys.stderr, end=""
+        )
+        raise
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
