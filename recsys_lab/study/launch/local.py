@@ -111,14 +111,14 @@ def launch_local(
             if live:
                 time.sleep(POLL_SECONDS)
     except BaseException:
-        _stop_all([entry[1] for entry in live])
+        stop_all([entry[1] for entry in live])
         for entry in list(live):
             take_away(entry)
         raise
     return [outcomes[index] for index in range(len(jobs))]
 
 
-def _stop_all(executions: Sequence[Execution]) -> None:
+def stop_all(executions: Sequence[Execution]) -> None:
     """All at once, so that one slow run does not make the others wait."""
     try:
         for execution in executions:
