@@ -48,6 +48,7 @@ class Study:
     base: dotted keys that every variant starts from.
     axes: name -> its values; the variants are their grid.
     exclude: each a mapping of axis name -> labels; a variant that matches all of one is left out.
+    adjust: settings for variants that match all of a mapping of axis name -> labels, on top of their axes' own.
     variants: explicit ones beside the grid.
     seeds: of every variant.
     select: validation metric that picks epochs, and trials when tuning.
@@ -63,6 +64,7 @@ class Study:
     base: Settings = field(default_factory=dict)
     axes: dict[str, list[AxisValue]] = field(default_factory=dict)
     exclude: list[dict[str, list[str]]] = field(default_factory=list)
+    adjust: list[tuple[dict[str, list[str]], Settings]] = field(default_factory=list)
     variants: list[AxisValue] = field(default_factory=list)
     seeds: tuple[int, ...] = (0,)
     select: str = "val/ndcg@10"
@@ -130,7 +132,8 @@ def _study(path: Path, plain: dict[str, Any], root: Path, fast: bool, overrides:
         question=str(plain.get("question", "")).strip(),
         base=settings_of(_mapping(plain, "base"), "base", where),
         axes=axes,
-        exclude=[_exclusion(one, axes) for one in _list(plain, "exclude")],
+        exclude=[_condition(one, axes, "exclude") for one in _list(plain, "exclude")],
+        adjust=[_adjustment(one, axes, where) for one in _list(plain, "adjust")],
         variants=variants,
         seeds=seeds[:1] if fast else seeds,
         select=_metric(plain.get("select", "val/ndcg@10")),
@@ -226,17 +229,29 @@ def _seeds(value: Any, key: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _exclusion(one: Any, axes: dict[str, list[AxisValue]]) -> dict[str, list[str]]:
+def _condition(one: Any, axes: dict[str, list[AxisValue]], key: str) -> dict[str, list[str]]:
+    """Axis -> labels, of variants that are meant: those that have one of the labels on each of the axes."""
     if not isinstance(one, dict) or not one:
-        raise RecsysLabError(f"exclude: each entry must be a mapping of axes to values, got {one!r}")
+        raise RecsysLabError(f"{key}: each entry must be a mapping of axes to values, got {one!r}")
     found = {}
     for axis, values in one.items():
-        _must_be_known("axis in exclude", str(axis), list(axes))
+        _must_be_known(f"axis in {key}", str(axis), list(axes))
         labels = [text_of(value) for value in (values if isinstance(values, list) else [values])]
         for label in labels:
-            _must_be_known(f"value of {axis} in exclude", label, [value.label for value in axes[axis]])
+            _must_be_known(f"value of {axis} in {key}", label, [value.label for value in axes[axis]])
         found[axis] = labels
     return found
+
+
+def _adjustment(one: Any, axes: dict[str, list[AxisValue]], where: Path) -> tuple[dict[str, list[str]], Settings]:
+    if not isinstance(one, dict) or set(one) != {"when", "set"} or not isinstance(one["set"], dict):
+        raise RecsysLabError(f"adjust: each entry must hold `when` (axes and values) and `set` (settings), got {one!r}")
+    return _condition(one["when"], axes, "adjust"), settings_of(one["set"], "adjust", where)
+
+
+def matches(values: dict[str, str], condition: dict[str, list[str]]) -> bool:
+    """Whether a variant with these axis values is meant by a condition of `exclude` or `adjust`."""
+    return all(values[axis] in labels for axis, labels in condition.items())
 
 
 def _metric(value: Any) -> str:

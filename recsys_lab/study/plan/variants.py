@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.plan.study_file import AxisValue, Settings, Study
+from recsys_lab.study.plan.study_file import AxisValue, Settings, Study, matches
 
 LONGEST_LABEL = 120
 """Of file names, in characters: file systems take 255, and the identity follows."""
@@ -80,7 +80,7 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
     if not chosen:
         raise RecsysLabError(f"{study.file}: every variant is excluded")
     try:
-        base = resolver.compose(layers)
+        base = resolver.compose(common)
     except RecsysLabError as error:
         raise RecsysLabError(f"{study.file}: base: {error}") from error
     problems: dict[str, str] = {}  # text -> the first variant that has it
@@ -88,7 +88,9 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
     for values, parts in chosen:
         label = _label(values, parts)
         try:
-            settings = resolver.compose([*[part.settings for part in parts], study.overrides], base)
+            adjusted = [settings for when, settings in study.adjust if values and matches(values, when)]
+            layers = [*[part.settings for part in parts], *adjusted, study.overrides]
+            settings = resolver.compose(layers, base)
             found.append(Variant(label, values, settings, "", _seeds(study, parts)))
         except RecsysLabError as error:
             problems.setdefault(str(error), label)
@@ -112,7 +114,7 @@ def _grid(study: Study) -> list[tuple[dict[str, str], list[AxisValue]]]:
     found = []
     for parts in product(*study.axes.values()):
         values = {axis: part.label for axis, part in zip(study.axes, parts, strict=True)}
-        if not any(all(values[axis] in labels for axis, labels in one.items()) for one in study.exclude):
+        if not any(matches(values, one) for one in study.exclude):
             found.append((values, list(parts)))
     return found
 

@@ -1,0 +1,79 @@
+"""A plan as text: its runs, what it will cost, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recsys_lab.study import layout
+from recsys_lab.study.plan.plan import Plan, PlannedRun
+
+UNDONE = ("missing", "interrupted")
+"""States that `study run` executes."""
+
+
+def plan_table(plan: Plan, runs: Sequence[PlannedRun]) -> str:
+    """One line per run: variant, seed, state, epochs, seconds taken (or ~ expected), folder."""
+    cells = [
+        {
+            "variant": run.variant.label,
+            "seed": str(run.seed),
+            "state": run.state,
+            "epochs": str(run.manifest.get("epochs", "-")),
+            "time": _time(plan, run),
+            "folder": str(run.folder),
+        }
+        for run in runs
+    ]
+    return layout.text(cells, left=("variant", "state", "folder"))
+
+
+def _time(plan: Plan, run: PlannedRun) -> str:
+    seconds = run.manifest.get("wall_seconds") if run.state == "finished" else None
+    if seconds is not None:
+        return duration(float(seconds))
+    expected = plan.estimates.of(run)
+    return "?" if expected is None else f"~{duration(expected)}"
+
+
+def counts_line(plan: Plan, runs: Sequence[PlannedRun]) -> str:
+    """`42 runs of 14 variants: 12 finished, 30 missing`."""
+    states = [run.state for run in runs]
+    counts = {state: states.count(state) for state in dict.fromkeys(("finished", "running", *UNDONE, "failed"))}
+    variants = len({run.variant.identity for run in runs})
+    found = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return f"{len(runs)} runs of {variants} variants: {found}"
+
+
+def cost_line(plan: Plan, runs: Sequence[PlannedRun], workers: int = 1) -> str:
+    """How long the undone runs will take, and what that is known from."""
+    undone = [run for run in runs if run.state in UNDONE]
+    if not undone:
+        return "nothing is left to run"
+    expected = [plan.estimates.of(run) for run in undone]
+    known = [seconds for seconds in expected if seconds is not None]
+    finished = len(plan.in_state("finished"))
+    if not known:
+        return f"{len(undone)} to run; their time is not known before one has finished"
+    total = sum(known) + (len(undone) - len(known)) * sum(known) / len(known)
+    source = f"from {finished} finished" if finished else "at most: from the cap trainer.max_time"
+    side = f", {duration(total / min(workers, len(undone)))} with {workers} workers" if workers > 1 else ""
+    return f"{len(undone)} to run, about {duration(total)} one after another{side} ({source})"
+
+
+def failures(runs: Sequence[PlannedRun]) -> str:
+    """What each failed run said last, and where the rest is."""
+    failed = [run for run in runs if run.state == "failed"]
+    lines = []
+    for run in failed:
+        error = run.error.strip().splitlines()
+        lines.append(f"failed: {run.variant.label} seed {run.seed}: {error[-1] if error else 'no message'}")
+        lines.append(f"        {run.folder / 'log.txt'}")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
