@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from recsys_lab.study import layout
@@ -38,7 +39,7 @@ def _time(plan: Plan, run: PlannedRun) -> str:
 def counts_line(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     """`42 runs of 14 variants: 12 finished, 30 missing`."""
     states = [run.state for run in runs]
-    counts = {state: states.count(state) for state in dict.fromkeys(("finished", "running", *UNDONE, "failed"))}
+    counts = Counter(states)
     variants = len({run.variant.identity for run in runs})
     found = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     return f"{len(runs)} runs of {variants} variants: {found}"

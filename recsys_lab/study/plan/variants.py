@@ -69,11 +69,8 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
         RecsysLabError: for a key that does not exist, a value of the wrong type, two variants with the same resolved
             configuration; names the variant and the key.
     """
-    layers: list[Settings] = [
-        {"early_stopping.monitor": study.select, "checkpoint.monitor": study.select},
-        _mode(study),
-        study.base,
-    ]
+    selecting = {"early_stopping.monitor": study.select, "checkpoint.monitor": study.select}
+    common: list[Settings] = [selecting, _mode(study), study.base]
     chosen = [*_grid(study), *[({}, [value]) for value in study.variants]]
     if not study.axes and not study.variants:
         chosen = [({}, [AxisValue("base", {})])]
