@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from recsys_lab.study.compare import Comparison
+from recsys_lab.study.pairs import Pair
 from recsys_lab.study.results.curve import Curve
 from recsys_lab.study.results.effects import AxisEffect
 from recsys_lab.study.results.facts import AuditFacts, CalibrationEntry
@@ -67,6 +69,15 @@ class Block:
     notes: list[str] = field(default_factory=list)
     users: int = 0
     targets: int = 0
+
+    @cached_property
+    def pair_index(self) -> dict[tuple[int, int, str], Pair]:
+        """Rows a and b, and the metric -> their pair, as it was tested: a minus b."""
+        return {(pair.a, pair.b, pair.metric): pair for pair in self.comparison.pairs}
+
+    def pair_of(self, a: int, b: int, metric: str) -> Pair | None:
+        """In either direction: look at `pair.a`. None where the two were not tested."""
+        return self.pair_index.get((a, b, metric)) or self.pair_index.get((b, a, metric))
 
     @property
     def evaluation(self) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 
 import numpy as np
+
+from recsys_lab.study.runs import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,3 +24,20 @@ class Curve:
     values: np.ndarray
     best_epoch: int | None
     stopped_by: str
+
+
+def read_curve(row: int, name: str, run: Run, metric: str) -> Curve | None:
+    """The curve of a run; None where metrics.csv is missing or damaged, or has no column `metric`."""
+    try:
+        with (run.folder / "metrics.csv").open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        epochs = np.array([int(line["epoch"]) for line in lines])
+        seconds = np.cumsum([float(line["seconds"] or 0) for line in lines])
+        values = np.array([float(line.get(metric) or "nan") for line in lines])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not len(values) or np.isnan(values).all():
+        return None
+    facts = run.manifest
+    seed, best = int(facts.get("seed") or 0), facts.get("best_epoch")
+    return Curve(row, name, seed, metric, epochs, seconds, values, best, str(facts.get("stopped_by")))

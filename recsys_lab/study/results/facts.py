@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import statistics
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from recsys_lab.study.runs import Run
 
 
 @dataclass(frozen=True)
@@ -37,3 +43,89 @@ class AuditFacts:
     same_split: bool | None = None
     content: dict[str, Any] | None = None
     note: str = ""
+
+
+MEASURES = (
+    "nll",
+    "brier",
+    "ece",
+    "ece_equal_mass",
+    "confidence",
+    "top_accuracy",
+    "auc_pooled",
+    "gauc",
+    "probability_share",
+)
+
+
+def read_calibration(row: int, name: str, runs: list[Run]) -> CalibrationEntry | None:
+    """From the runs of one variant; None where none of them was measured."""
+    before: list[dict[str, float]] = []
+    after: list[dict[str, float]] = []
+    temperatures: list[float] = []
+    bins: dict[str, Any] = {}
+    for run in runs:
+        fitted = _calibration_file(run)
+        measured = {m: run.metrics[f"test/{m}"] for m in MEASURES if f"test/{m}" in run.metrics}
+        if "nll" not in measured and fitted:
+            measured = fitted["test"]["before"]
+        if "nll" in measured:
+            before.append(measured)
+        if fitted:
+            after.append(fitted["test"]["after"])
+            temperatures.append(fitted["temperature"])
+            bins = bins or fitted["test"].get("bins", {})
+    if not before:
+        return None
+    temperature = statistics.fmean(temperatures) if temperatures else None
+    return CalibrationEntry(row, name, len(before), _means(before), _means(after), temperature, bins)
+
+
+def read_audit(runs: list[Run]) -> AuditFacts:
+    """The audit that the manifests of a block name."""
+    entries = [run.manifest["audit"] for run in runs if run.manifest.get("audit")]
+    if not entries:
+        return AuditFacts(note="no audit of this data was made before the runs: recsys-lab audit")
+    entry = next((one for one in entries if not one.get("error")), entries[0])
+    if entry.get("error"):
+        return AuditFacts(str(entry.get("file", "")), note=str(entry["error"]))
+    notes = []
+    if len({one.get("sha256") for one in entries}) > 1:
+        notes.append("the runs name different audits")
+    if not (entry.get("same_data") and entry.get("same_split")):
+        notes.append("the audit is of another version of the data or of another split")
+    content: dict[str, Any] | None = None
+    try:
+        written = Path(entry["file"]).read_bytes()
+        if hashlib.sha256(written).hexdigest() == entry.get("sha256"):
+            content = json.loads(written)
+        else:
+            notes.append(f"{entry['file']} has been written anew since")
+    except (OSError, ValueError):
+        notes.append(f"{entry['file']} can't be read now")
+    return AuditFacts(
+        str(entry["file"]),
+        str(entry.get("sha256", "")),
+        entry.get("same_data"),
+        entry.get("same_split"),
+        content,
+        "; ".join(notes),
+    )
+
+
+def _calibration_file(run: Run) -> dict[str, Any]:
+    """What `diagnose calibration` wrote; empty where it was not run or its file is damaged."""
+    try:
+        found = json.loads((run.folder / "calibration" / "calibration.json").read_text())
+        is_whole = "nll" in found["test"]["before"] and "nll" in found["test"]["after"] and found["temperature"] > 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if is_whole else {}
+
+
+def _means(measured: list[dict[str, float]]) -> dict[str, float]:
+    return {
+        name: statistics.fmean(one[name] for one in measured)
+        for name in MEASURES
+        if measured and all(isinstance(one.get(name), int | float) for one in measured)
+    }

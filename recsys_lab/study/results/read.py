@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
 
-from recsys_lab.study.compare import METRICS
-from recsys_lab.study.pairs import Method
-from recsys_lab.study.plan import Plan
-from recsys_lab.study.results.study_results import StudyResults
-from recsys_lab.study.runs import Run
-
-Automatic = Callable[[Sequence[Run]], tuple[list[Run], list[str]]]
-"""The runs of one block -> counted baselines on the same targets, and a line for each that could not be had."""
+from recsys_lab.metrics.ranking import RANKING_METRICS
+from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.compare import METRICS, deciding
+from recsys_lab.study.pairs import Method, correct
+from recsys_lab.study.plan import Plan, PlannedRun
+from recsys_lab.study.results.answer import find_answer
+from recsys_lab.study.results.block import Block
+from recsys_lab.study.results.cautions import find_cautions
+from recsys_lab.study.results.effects import correct_effects, find_reversals
+from recsys_lab.study.results.measure import Automatic, Measured, Setting, group_runs, measure_block
+from recsys_lab.study.results.names import anchor, unique
+from recsys_lab.study.results.order import OrderAgreement, agreement
+from recsys_lab.study.results.ranks import CriticalDifference, over_data_sets
+from recsys_lab.study.results.record import Record
+from recsys_lab.study.results.study_results import Answer, StudyResults
+from recsys_lab.study.runs import Run, UnreadableRunError, read_run
 
 
 def read_results(
@@ -31,6 +42,150 @@ def read_results(
         metrics: which are shown, and so corrected for.
 
     Raises:
-        RecsysLabError: when no run is finished.
+        RecsysLabError: when no run is finished, or for an unknown metric.
     """
-    raise NotImplementedError
+    study, metrics, method = plan.study, tuple(metrics), method or Method()
+    if unknown := [name for name in metrics if name not in RANKING_METRICS]:
+        raise RecsysLabError(f"unknown metric {', '.join(unknown)}; known: {', '.join(RANKING_METRICS)}")
+    setting = Setting(
+        axes={axis: [value.label for value in values] for axis, values in study.axes.items()},
+        select=study.select,
+        cutoff=cutoff or _cutoff(study.select),
+        metrics=metrics,
+        method=method,
+    )
+    records = [_record(run) for run in plan.runs]
+    groups = group_runs(records, _read_runs(records, study.name))
+    if not groups:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(plan.counts().items()))
+        raise RecsysLabError(
+            f"the study {study.name!r} has no finished run, so there is nothing to report ({states}). "
+            f"Run it first: recsys-lab study run {study.file}"
+        )
+    measured = [measure_block(group, setting, automatic) for group in groups]
+    _name_blocks(measured)
+    blocks = [one.block for one in measured]
+    correct([pair for block in blocks for pair in block.comparison.pairs], method.alpha)
+    correct_effects([effect for block in blocks for effect in block.effects], method.alpha)
+    for one in measured:
+        find_reversals(one.block.effects, one.pairs, method.alpha)
+        one.find_letters()
+    records += [record for block in blocks for record in block.records if record.is_automatic]
+    results = StudyResults(
+        name=study.name,
+        question=study.question,
+        file=study.file,
+        select=study.select,
+        axes=setting.axes,
+        states=plan.counts(),
+        planned=len(plan.runs),
+        commits=[c for c, _ in Counter(record.commit for record in records if record.commit).most_common()],
+        generated=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        cutoff=setting.cutoff,
+        metrics=metrics,
+        deciding=deciding(metrics),
+        method=method,
+        blocks=blocks,
+        orders=_orders(measured, setting),
+        critical_differences=_over_data_sets(blocks, setting),
+        records=records,
+        multiplicity=multiplicity(blocks, method),
+        answer=Answer(""),
+    )
+    results.cautions = find_cautions(results, plan.refusals, [line for one in measured for line in one.missing])
+    results.answer = find_answer(results)
+    return results
+
+
+def multiplicity(blocks: list[Block], method: Method) -> str:
+    """What is corrected for what."""
+    pairs = sum(len(block.comparison.pairs) for block in blocks)
+    effects = sum(len(block.effects) for block in blocks)
+    alpha = 100 * method.alpha
+    lines = [
+        f"All {pairs:,} tests of pairs of variants (all blocks, pairs and metrics) are one family, Holm-corrected "
+        f"together: the chance of even one false difference among them is at most {alpha:g} %. Letters, and what is "
+        "said of single variants and of their order, rest on them."
+    ]
+    if effects:
+        lines.append(
+            f"All {effects:,} tests of axis effects are a second family, corrected likewise by itself, so that an "
+            "answer about an axis does not pay for all pairs of variants; over both families together the chance is at "
+            f"most {2 * alpha:g} %."
+        )
+    lines.append(
+        f"Intervals are not corrected: each by itself covers with {100 - alpha:g} %. Slices, calibration, curves and "
+        "fronts are for exploring: nothing there is tested against the whole study. The tests take users as the sample "
+        "and the trained models as given; what another seed would do is the sd over seeds, which a difference must "
+        "exceed before it is said to hold."
+    )
+    return " ".join(lines)
+
+
+def _cutoff(select: str) -> int:
+    found = re.search(r"@(\d+)$", select)
+    return int(found[1]) if found else 10
+
+
+def _record(run: PlannedRun) -> Record:
+    variant = run.variant
+    record = Record(variant.label, variant.label, variant.values, run.seed, run.state, run.folder, variant.identity)
+    if run.state != "finished":
+        record.manifest = run.manifest
+        record.reason = run.error or {"missing": "not run yet", "running": "is running"}.get(run.state, run.state)
+    return record
+
+
+def _read_runs(records: list[Record], study: str) -> list[Run | None]:
+    """The finished ones; what can't be read becomes a record in the state `unreadable`."""
+    found: list[Run | None] = []
+    for record in records:
+        run = None
+        if record.state == "finished":
+            try:
+                run = read_run(record.folder)
+                # names of today's study file: a renamed variant keeps its folder and the manifest that lies there
+                run.manifest.update(study=study, variant=record.label, seed=record.seed)
+                record.manifest, record.metrics = run.manifest, run.metrics
+            except UnreadableRunError as error:
+                record.state, record.reason = "unreadable", str(error)
+        found.append(run)
+    return found
+
+
+def _name_blocks(measured: list[Measured]) -> None:
+    blocks = [one.block for one in measured]
+    keys = unique([anchor(f"{block.dataset}--{block.split}{'-retrained' * block.is_retrained}") for block in blocks])
+    for block, key in zip(blocks, keys, strict=True):
+        block.key = key
+        for record in block.records:
+            record.block = key
+
+
+def _orders(measured: list[Measured], setting: Setting) -> list[OrderAgreement]:
+    metric = deciding(setting.metrics)
+    ordered = [one.ordered(metric) for one in measured]
+    found = [agreement(a, b, metric, setting.method.alpha) for i, a in enumerate(ordered) for b in ordered[i + 1 :]]
+    return [one for one in found if one is not None]
+
+
+def _over_data_sets(blocks: list[Block], setting: Setting) -> list[CriticalDifference]:
+    """One for each protocol that several data sets share."""
+    metric = deciding(setting.metrics)
+    protocols: dict[tuple[str, ...], list[Block]] = {}
+    for block in blocks:
+        agreed = (str(block.evaluation.get(name)) for name in ("exclude_seen", "ties", "cold_targets"))
+        protocols.setdefault((block.split, "retrained" * block.is_retrained, *agreed), []).append(block)
+    found = []
+    for (split, retrained, *_), group in protocols.items():
+        values: dict[str, dict[str, list[float]]] = {}
+        for block in group:
+            of = values.setdefault(block.dataset, {})
+            for line, row in zip(block.lines, block.comparison.rows, strict=True):
+                of.setdefault(line.match, []).append(row.estimates[metric].mean)
+        means = {data: {name: sum(v) / len(v) for name, v in of.items()} for data, of in values.items()}
+        protocol = f"{split}, retrained" if retrained else split
+        one = over_data_sets(means, metric, protocol, [block.key for block in group], setting.method.alpha)
+        if one is not None:
+            found.append(one)
+    return found
