@@ -1,0 +1,145 @@
+"""What a reader should know before believing the numbers of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recsys_lab.study.results.block import Block
+from recsys_lab.study.results.names import listed
+from recsys_lab.study.results.record import Record
+from recsys_lab.study.results.study_results import Caution, StudyResults
+
+LAST_SHARE = 0.1
+"""A best epoch among the last tenth of the epochs (at least the last two): training longer could have gone on."""
+MANY_COLD = 0.05
+
+
+def find_cautions(results: StudyResults, refusals: list[str], missing_baselines: list[str]) -> list[Caution]:
+    """Those of the whole study, then those of each block; warnings first."""
+    found = [*_unfinished(results), *(Caution("data", line) for line in refusals), *_code(results)]
+    found += [Caution("baselines", f"counted baseline missing: {line}") for line in missing_baselines]
+    for block in results.blocks:
+        if not any(row.is_automatic or row.is_counted for row in block.comparison.rows):
+            text = "no counted baseline takes part, so whether any model is better than one is not known"
+            found.append(Caution("baselines", f"{block.title}: {text}", block.key))
+        found += [*_training(block), *_evaluation(block), *_reversals(block, results.deciding)]
+    if results.select.rpartition("/")[2] != f"{results.deciding}@{results.cutoff}":
+        text = (
+            f"epochs were picked by {results.select}, and variants are compared by {results.deciding}@{results.cutoff}"
+        )
+        found.append(Caution("note", text, severity="note"))
+    return sorted(found, key=lambda one: one.severity == "note")
+
+
+def _unfinished(results: StudyResults) -> Iterator[Caution]:
+    by_state: dict[str, list[Record]] = {}
+    for record in results.records:
+        if record.state != "finished":
+            by_state.setdefault(record.state, []).append(record)
+    for state, records in by_state.items():
+        kind = "failed" if state in ("failed", "unreadable") else "missing"
+        runs = listed([f"{record.label} seed {record.seed}" for record in records])
+        what = {"missing": "not run yet", "running": "still running"}.get(state, state)
+        text = f"{len(records)} of {results.planned} runs {what}, and so in no number here: {runs}"
+        reasons = listed([record.reason.strip().rpartition("\n")[2] for record in records], 2)
+        yield Caution(kind, f"{text} ({reasons})" if kind == "failed" else text)
+
+
+def _code(results: StudyResults) -> Iterator[Caution]:
+    finished = [record for record in results.records if record.state == "finished"]
+    if len(results.commits) > 1:
+        counts = [
+            f"{commit[:10]} ({sum(record.commit == commit for record in finished)} runs)" for commit in results.commits
+        ]
+        yield Caution("commits", f"runs of {len(counts)} different commits: {listed(counts)}")
+    dirty = [record for record in finished if record.is_dirty]
+    if dirty:
+        yield Caution(
+            "dirty",
+            f"{len(dirty)} of {len(finished)} runs were made with changes that were not committed: "
+            f"{listed([record.label for record in dirty])}",
+        )
+    for what, severity in (("device", "note"), ("precision", "warning")):
+        values = sorted({str(r.manifest.get(what)) for r in finished if r.manifest.get(what) and not r.is_automatic})
+        if len(values) > 1:
+            text = f"runs of more than one {what}: {listed(values)}"
+            yield Caution("environment", f"{text}; seconds are not comparable", "", severity)  # type: ignore[arg-type]
+    versions = {str(record.manifest["versions"]) for record in finished if record.manifest.get("versions")}
+    if len(versions) > 1:
+        yield Caution("environment", f"runs with {len(versions)} different sets of library versions", "", "note")
+
+
+def _training(block: Block) -> Iterator[Caution]:
+    trained = [record for record in block.records if record.manifest.get("stopped_by") != "counted"]
+    reasons: dict[str, list[str]] = {}
+    for record in trained:
+        reasons.setdefault(str(record.manifest.get("stopped_by")), []).append(record.name)
+    cut = [record for record in trained if is_unconverged(record)]
+    if cut:
+        yield Caution(
+            "unconverged",
+            f"{block.title}: {len(cut)} of {len(trained)} runs were still improving when they were stopped (best epoch "
+            f"among the last): {listed([record.name for record in cut])}. Trained longer, their places could differ",
+            block.key,
+        )
+    if "max_time" in reasons:
+        names = reasons["max_time"]
+        yield Caution(
+            "cap",
+            f"{block.title}: the wall-time cap ended {len(names)} of {len(trained)} runs: {listed(names)}; they are "
+            "compared at that time, on that machine",
+            block.key,
+        )
+    if len(reasons) > 1:
+        text = "; ".join(f"{reason}: {len(names)} ({listed(names, 3)})" for reason, names in reasons.items())
+        yield Caution("stop_reasons", f"{block.title}: training ended for different reasons: {text}", block.key)
+
+
+def is_unconverged(record: Record) -> bool:
+    """Cut off by a limit, with the best epoch among the last ones."""
+    epochs, best = record.manifest.get("epochs"), record.manifest.get("best_epoch")
+    if record.manifest.get("stopped_by") not in ("max_epochs", "max_steps", "max_time") or not epochs or best is None:
+        return False
+    return bool(epochs - 1 - best < max(2, LAST_SHARE * epochs))
+
+
+def _evaluation(block: Block) -> Iterator[Caution]:
+    evaluation = block.evaluation
+    if evaluation.get("split_warning"):
+        yield Caution("leaky", f"{block.title}: {evaluation['split_warning']}", block.key)
+    elif block.is_leaky:
+        yield Caution(
+            "leaky",
+            f"{block.title}: models train on events that are later than the test targets of other users; numbers tell "
+            "of models that know the future (Ji et al. 2023)",
+            block.key,
+        )
+    targets = evaluation.get("test_targets") or block.targets
+    cold = (evaluation.get("cold_test_targets") or 0) / targets
+    if cold > MANY_COLD:
+        text = f"{100 * cold:.1f} % of the test targets were never seen in training ({evaluation.get('cold_targets')})"
+        yield Caution("data", f"{block.title}: {text}", block.key, "note")
+    for note in block.comparison.notes:
+        text = note.removeprefix("WARNING: ")
+        if "tie_order" in text:
+            yield Caution("ties", f"{block.title}: {text}", block.key)
+        elif text.startswith("a single seed"):
+            rows = [line for line, row in zip(block.lines, block.comparison.rows, strict=True) if not row.is_counted]
+            names = listed([line.name for line in rows if len(line.seeds) == 1])
+            text = f"{block.title}: a single seed says nothing of what another seed would give: {names}"
+            yield Caution("single_seed", text, block.key)
+        else:
+            yield Caution("note", f"{block.title}: {text}", block.key, "warning" if text != note else "note")
+    if block.audit.note:
+        yield Caution("audit", f"{block.title}: {block.audit.note}", block.key, "note")
+
+
+def _reversals(block: Block, metric: str) -> Iterator[Caution]:
+    for effect in block.effects:
+        if effect.metric == metric and effect.reversed_settings:
+            yield Caution(
+                "interaction",
+                f"{block.title}: {effect.axis}: {effect.a} minus {effect.b} is {effect.difference:+.4f} on average, "
+                f"and significantly the other way round with {listed(effect.reversed_settings)}",
+                block.key,
+            )

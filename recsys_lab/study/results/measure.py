@@ -1,0 +1,232 @@
+"""One block measured: its comparison, effects, curves, fronts, slices, calibration and audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from recsys_lab.metrics.ranking import RANKING_METRICS
+from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.compare import Comparison, Row, compare, deciding
+from recsys_lab.study.pairs import Method
+from recsys_lab.study.results.block import Block, Line
+from recsys_lab.study.results.curve import Curve, read_curve
+from recsys_lab.study.results.effects import PairIndex, SeedMeans, axis_effects
+from recsys_lab.study.results.facts import read_audit, read_calibration
+from recsys_lab.study.results.front import find_front
+from recsys_lab.study.results.letters import groups_of, letters_of
+from recsys_lab.study.results.names import Values, block_axes, joined, unique, varying_axes
+from recsys_lab.study.results.order import Ordered
+from recsys_lab.study.results.ranks import over_users
+from recsys_lab.study.results.record import Record
+from recsys_lab.study.runs import COMPARED, Run
+from recsys_lab.study.slices import Sliced, slices
+
+Automatic = Callable[[Sequence[Run]], tuple[list[Run], list[str]]]
+"""The runs of one block -> counted baselines on the same targets, and a line for each that could not be had."""
+SLICED_ROWS = 6
+"""Best rows that are cut into slices, beside the best counted baseline: more can't be read in one figure."""
+COSTS = ("train_seconds", "parameters")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for all blocks."""
+
+    axes: dict[str, list[str]]
+    select: str
+    cutoff: int
+    metrics: tuple[str, ...]
+    method: Method
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished runs that are comparable. separating: axes that tell the groups of the study apart."""
+
+    records: list[Record]
+    runs: list[Run]
+    separating: list[str]
+
+
+@dataclass
+class Measured:
+    """A block, and what further questions to it need."""
+
+    block: Block
+    pairs: PairIndex
+    seed_means: list[SeedMeans]
+    missing: list[str] = field(default_factory=list)  # baselines that could not be had
+
+    def ordered(self, metric: str) -> Ordered:
+        block = self.block
+        place = block.comparison.metrics.index(metric)
+        return Ordered(
+            block.key,
+            {"dataset": block.dataset, "split": block.split, "retrained": str(block.is_retrained)}
+            | {name: str(block.evaluation.get(name)) for name in ("exclude_seen", "ties", "cold_targets")},
+            {line.match: row for row, line in enumerate(block.lines)},
+            [row.estimates[metric].mean for row in block.comparison.rows],
+            [{seed: means[place] for seed, means in of.items()} for of in self.seed_means],
+            self.pairs,
+        )
+
+    def find_letters(self) -> None:
+        """Letters and the diagram over users, from the corrected pairs. Of the counted baselines only the best was
+        tested with all, so only it takes part."""
+        block, comparison = self.block, self.block.comparison
+        tested = {row for pair in comparison.pairs for row in (pair.a, pair.b)}
+        asked = {row for row, of in enumerate(comparison.rows) if not of.is_automatic}
+        for metric in comparison.metrics:
+            best_first = sorted(tested | asked, key=lambda row: -comparison.rows[row].estimates[metric].mean)
+            different = [
+                (pair.a, pair.b)
+                for pair in comparison.pairs
+                if pair.metric == metric and pair.p_corrected < comparison.method.alpha
+            ]
+            groups = groups_of(best_first, different)
+            for row, letters in letters_of(best_first, groups).items():
+                block.lines[row].letters[metric] = letters
+            names = [line.name for line in block.lines]
+            block.critical_difference[metric] = over_users(comparison, names, metric, groups)
+
+
+def group_runs(records: list[Record], runs: list[Run | None]) -> list[Group]:
+    """Finished runs by all that must agree for two of them to be comparable, in the order of the plan."""
+    first: dict[tuple[str, ...], Run] = {}
+    found: dict[tuple[str, ...], tuple[list[Record], list[Run]]] = {}
+    for record, run in zip(records, runs, strict=True):
+        if run is None:
+            continue
+        agreed = (*(str(run.evaluation.get(name)) for name in COMPARED), str(run.is_retrained))
+        run.share(first.setdefault(agreed, run))
+        of_records, of_runs = found.setdefault((*agreed, run.targets_hash), ([], []))
+        of_records.append(record)
+        of_runs.append(run)
+    axes = list(dict.fromkeys(axis for record in records for axis in record.values))
+    separating = block_axes(axes, [[record.values for record in of] for of, _ in found.values()])
+    return [Group(of_records, of_runs, separating) for of_records, of_runs in found.values()]
+
+
+def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -> Measured:
+    """Everything of a block that needs no other block; p values are those of its own comparison until they are
+    corrected over the whole study."""
+    counted, missing = automatic(group.runs) if automatic is not None else ([], [])
+    for run in counted:
+        run.share(group.runs[0])
+    comparison = compare(group.runs, setting.cutoff, metrics=setting.metrics, method=setting.method, automatic=counted)
+    rows, metric = comparison.rows, deciding(setting.metrics)
+    seed_means = [_seed_means(row, setting) for row in rows]
+    pairs = {(pair.a, pair.b, pair.metric): pair for pair in comparison.pairs}
+    lines = _lines(rows, group, setting)
+    values: list[Values] = [line.values for line in lines]
+    names = [line.name for line in lines]
+    (_, sample) = comparison.samples[0]
+    evaluation = comparison.evaluation
+    first = group.records[0]
+    block = Block(
+        key="",
+        title=_title(group.runs[0]),
+        dataset=str(evaluation.get("dataset")),
+        split=str(evaluation.get("split")),
+        is_retrained=group.runs[0].is_retrained,
+        values={axis: first.values[axis] for axis in group.separating if axis in first.values},
+        comparison=comparison,
+        lines=lines,
+        effects=axis_effects(setting.axes, values, sample, seed_means, pairs),
+        curves=_curves(comparison, names, setting.select),
+        fronts=[find_front(comparison, names, cost, metric) for cost in COSTS],
+        calibration=[
+            entry for i, row in enumerate(rows) if (entry := read_calibration(i, names[i], row.runs)) is not None
+        ],
+        audit=read_audit(group.runs),
+        records=_records(rows, lines, group),
+        users=rows[0].estimates[metric].users,
+        targets=len(rows[0].values[metric]),
+    )
+    comparison.samples.clear()  # the largest thing in memory, and not needed any more
+    block.slices = _slices(block, names, setting)
+    return Measured(block, pairs, seed_means, [f"{block.title}: {line}" for line in missing])
+
+
+def _seed_means(row: Row, setting: Setting) -> SeedMeans:
+    return {
+        int(run.manifest.get("seed") or 0): [
+            float(RANKING_METRICS[name](run.ranks["rank"].to_numpy(), setting.cutoff).mean())
+            for name in setting.metrics
+        ]
+        for run in row.runs
+    }
+
+
+def _title(run: Run) -> str:
+    title = f"{run.evaluation.get('dataset')}, {run.evaluation.get('split')}"
+    return f"{title}, retrained on training and validation part" if run.is_retrained else title
+
+
+def _lines(rows: list[Row], group: Group, setting: Setting) -> list[Line]:
+    by_label = {record.label: record.values for record in group.records}
+    varying = varying_axes(list(setting.axes), list(by_label.values()))
+    shared = [axis for axis in setting.axes if axis not in group.separating]
+    lines = []
+    for row in rows:
+        values = {} if row.is_automatic else by_label[row.variant]
+        name = joined(values, varying) or (
+            row.variant if row.is_automatic or len(by_label) > 1 else row.texts_of("model")
+        )
+        line = Line(name, joined(values, shared) or (name if values else row.variant), values, row.variant)
+        line.seeds = sorted({int(run.manifest.get("seed") or 0) for run in row.runs})
+        line.stopped_by = sorted({str(run.manifest.get("stopped_by")) for run in row.runs})
+        line.epochs, line.best_epoch = row.mean_of("epochs"), row.mean_of("best_epoch")
+        lines.append(line)
+    for name, match, line in zip(
+        unique([one.name for one in lines]), unique([one.match for one in lines]), lines, strict=True
+    ):
+        line.name, line.match = name, match
+    return lines
+
+
+def _records(rows: list[Row], lines: list[Line], group: Group) -> list[Record]:
+    planned = {run.folder: record for record, run in zip(group.records, group.runs, strict=True)}
+    found = []
+    for row, line in zip(rows, lines, strict=True):
+        for run in sorted(row.runs, key=lambda one: int(one.manifest.get("seed") or 0)):
+            record = planned.get(run.folder)
+            if record is None:
+                seed = int(run.manifest.get("seed") or 0)
+                record = Record(line.label, line.name, {}, seed, "finished", run.folder, is_automatic=True)
+                record.manifest, record.metrics = run.manifest, run.metrics
+            record.name = line.name
+            found.append(record)
+    return found
+
+
+def _curves(comparison: Comparison, names: list[str], metric: str) -> list[Curve]:
+    found: list[Curve | None] = []
+    for i, row in enumerate(comparison.rows):
+        if not row.is_counted:
+            found += [read_curve(i, names[i], run, metric) for run in row.runs]
+    return [curve for curve in found if curve is not None]
+
+
+def _slices(block: Block, names: list[str], setting: Setting) -> Sliced | None:
+    """Of the best rows; None with a note where ranks.parquet holds too little."""
+    rows = block.comparison.rows
+    chosen = [row for row in rows if not row.is_automatic][:SLICED_ROWS]
+    chosen += [row for row in rows if row.is_automatic][:1]
+    try:
+        found = slices(
+            [run for row in chosen for run in row.runs],
+            metric=deciding(setting.metrics),
+            cutoff=setting.cutoff,
+            method=replace(setting.method, test="t"),
+        )
+    except RecsysLabError as error:
+        block.notes.append(f"no slices: {error}")
+        return None
+    of_label = {row.variant: names[i] for i, row in enumerate(rows) if row in chosen}
+    for one in (found.overall, *found.slices):
+        one.parts[:] = [replace(part, variant=of_label[part.variant]) for part in one.parts]
+    if len(chosen) < len(rows):
+        block.notes.append(f"slices: the {len(chosen)} best of {len(rows)} rows, one counted baseline among them")
+    return found
