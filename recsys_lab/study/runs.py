@@ -20,6 +20,8 @@ COMPARED = ("data_hash", "vocabulary_hash", "split", "split_hash", "exclude_seen
 EXPLAINING = ("tie_order",)
 BASELINES = "baselines"
 """Folder of a study that holds the baselines which take part in every comparison without being asked for."""
+TRIALS = "tune"
+"""Folder of a study that holds the trials of its searches; they are never tested and no seeds of its variants."""
 TARGET_KEY = ("user_id", "target_item_id", "query_time")
 
 
@@ -136,6 +138,7 @@ def _run_folders(path: Path) -> list[Path]:
         if not (folder.parent / "manifest.json").is_file()
         and not _is_data(folder)
         and BASELINES not in folder.relative_to(path).parts
+        and not (TRIALS in folder.relative_to(path).parts and folder.name.startswith("trial"))
     ]
 
 

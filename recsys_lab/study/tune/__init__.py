@@ -1,0 +1,1 @@
+"""Fair tuning: the same search budget for everything that a study compares. Trials look at the validation part only."""

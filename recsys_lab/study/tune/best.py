@@ -1,0 +1,127 @@
+"""What was found, as a study of its own: `<study>/tune/best.yaml`, which every study command takes.
+
+<study>/tune/best/<variant>.yaml   the resolved settings of each variant, also for `recsys-lab fit --config`
+<root>/<study>-tuned/              its runs
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recsys_lab.study.plan.plan import make_plan
+from recsys_lab.study.plan.study_file import Study, read_study
+from recsys_lab.study.plan.variants import Resolver, Variant
+from recsys_lab.study.runs import TRIALS
+from recsys_lab.study.tune.record import TUNING_FILE, write_json
+from recsys_lab.study.tune.results import read_tuning
+from recsys_lab.study.tune.searches import Search, describe
+from recsys_lab.study.tune.settings import TuneSettings
+from recsys_lab.study.tune.text import settings_text
+
+
+def write_tuning(
+    study: Study, settings: TuneSettings, searches: Sequence[Search], finals: dict[str, str] | None = None
+) -> None:
+    """tuning.json: which searches there are.
+
+    Args:
+        finals: label of a variant -> folder of its final runs, seen from the root; None keeps what was there.
+    """
+    place = study.folder / TRIALS
+    place.mkdir(parents=True, exist_ok=True)
+    described = [describe(search) for search in searches]
+    known = _finals(place) if finals is None else finals
+    for one in described:
+        one["finals"] = {label: known[label] for label in one["variants"] if label in known}
+    plain = {
+        "study": study.name,
+        "select": study.select,
+        "axes": list(settings.axes),
+        "budget": asdict(settings.budget),
+        "sampler": settings.sampler,
+        "pruner": settings.pruner,
+        "seed": settings.seed,
+        "searches": described,
+    }
+    write_json(place / TUNING_FILE, plain)
+
+
+def write_best(study: Study, settings: TuneSettings, searches: Sequence[Search], resolver: Resolver) -> Path | None:
+    """Writes best.yaml with what the trials so far have found, and says in tuning.json where its runs go.
+
+    Returns:
+        the file; None when no search has a complete trial.
+    """
+    results = read_tuning(study.folder)
+    found = {result.label: result.best for result in results.searches} if results is not None else {}
+    place = study.folder / TRIALS
+    variants: list[tuple[Variant, str]] = []
+    shutil.rmtree(place / "best", ignore_errors=True)
+    (place / "best").mkdir()
+    for search in searches:
+        best = found.get(search.label)
+        if best is None:
+            continue
+        why = f"{search.label} trial {best.number}: {study.select} {best.value:.4f} with {settings_text(best.settings)}"
+        for variant in search.variants:
+            config = resolver.compose([best.settings], variant.settings)
+            path = place / "best" / f"{variant.label}.yaml"
+            path.write_text(f"# {why}\n" + yaml.safe_dump(config, sort_keys=False))
+            variants.append((variant, f"best/{path.name}"))
+    if not variants:
+        return None
+    file = place / "best.yaml"
+    budget = settings.budget.describe()
+    head = f"# Written by `recsys-lab study tune {study.file}` ({budget}): the best by {study.select} of each search.\n"
+    file.write_text(head + yaml.safe_dump(_study(study, variants), sort_keys=False))
+    plan = make_plan(read_study(file, study.root), resolver)
+    finals = {run.variant.label: str(run.folder.parent.relative_to(study.root)) for run in plan.runs}
+    write_tuning(study, settings, searches, finals)
+    return file
+
+
+def _finals(place: Path) -> dict[str, str]:
+    try:
+        searches = json.loads((place / TUNING_FILE).read_text())["searches"]
+        return {label: where for one in searches for label, where in one["finals"].items()}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _study(study: Study, variants: list[tuple[Variant, str]]) -> dict[str, Any]:
+    """The study with each variant's settings in a file: the same axes, so the same labels and effects."""
+    plain: dict[str, Any] = {"name": f"{study.name}-tuned", "question": study.question}
+    grid = [(variant, path) for variant, path in variants if variant.values]
+    if grid:
+        plain["axes"] = {
+            axis: {value.label: _seeds(value.seeds, study) for value in values} for axis, values in study.axes.items()
+        }
+        there = [variant.values for variant, _ in grid]
+        every = [dict(zip(study.axes, one, strict=True)) for one in product(*_labels(study))]
+        plain["exclude"] = [values for values in every if values not in there]
+        plain["adjust"] = [{"when": variant.values, "set": {"config": path}} for variant, path in grid]
+    plain["variants"] = {
+        variant.label: {"config": path, **_seeds(variant.seeds, study)}
+        for variant, path in variants
+        if not variant.values
+    }
+    plain |= {"seeds": list(study.seeds), "select": study.select, "report": study.report, "slurm": study.slurm}
+    return {name: section for name, section in plain.items() if section not in ("", [], {})}
+
+
+def _labels(study: Study) -> list[list[str]]:
+    return [[value.label for value in values] for values in study.axes.values()]
+
+
+def _seeds(seeds: tuple[int, ...] | None, study: Study) -> dict[str, Any]:
+    if seeds is None or seeds == study.seeds:
+        return {}
+    return {"seeds": list(seeds[:1] if study.fast else seeds)}

@@ -1,0 +1,174 @@
+"""A tuned study read back from its files, for every report of it. Needs no Optuna."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.runs import TRIALS, Run, UnreadableRunError, read_run
+from recsys_lab.study.tune.expected import Point, best_so_far, expected_best, expected_best_over_seconds
+from recsys_lab.study.tune.record import FILE, TUNING_FILE, TrialRecord
+
+
+@dataclass(frozen=True)
+class Trial(TrialRecord):
+    """An ended trial, with its run folder."""
+
+    folder: Path = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What one search came to.
+
+    label: of the axis value or the variant.
+    values: compared axis -> label of its value.
+    variants: labels of the variants that the found settings are for.
+    trials: that have ended, by number; trial 0 is the study's own settings.
+    mode: max or min, of the selecting metric.
+    space: dotted key -> range or choices.
+    finals: label of a variant -> folder of its runs with the found settings, seed<k> inside; they may not be there yet.
+    """
+
+    label: str
+    values: dict[str, str]
+    variants: list[str]
+    folder: Path
+    trials: list[Trial]
+    mode: str
+    space: dict[str, Any]
+    finals: dict[str, Path]
+
+    @property
+    def best(self) -> Trial | None:
+        """By validation, among the trials that came to their own end; the earliest of equals."""
+        complete = [trial for trial in self.trials if trial.state == "complete" and trial.value is not None]
+        if not complete:
+            return None
+        sign = 1 if self.mode == "max" else -1
+        return max(complete, key=lambda trial: (sign * (trial.value or 0.0), -trial.number))
+
+    @property
+    def default(self) -> Trial | None:
+        """Trial 0, once it has ended."""
+        return next((trial for trial in self.trials if trial.number == 0), None)
+
+    @property
+    def seconds(self) -> float:
+        return sum(trial.seconds for trial in self.trials)
+
+    def count(self, state: str) -> int:
+        return sum(trial.state == state for trial in self.trials)
+
+    @cached_property
+    def curve(self) -> list[Point]:
+        """Expected best over the number of trials. A stopped trial counts with its best epoch until then."""
+        return expected_best([trial.value for trial in self.trials], self.mode)
+
+    @cached_property
+    def curve_over_seconds(self) -> list[Point]:
+        return expected_best_over_seconds(
+            [trial.value for trial in self.trials], [trial.seconds for trial in self.trials], self.mode
+        )
+
+    @cached_property
+    def best_so_far(self) -> list[float | None]:
+        """After each trial, as it was."""
+        return best_so_far([trial.value for trial in self.trials], self.mode)
+
+    @cached_property
+    def final_runs(self) -> dict[str, list[Run]]:
+        """Label of a variant -> its finished runs with the found settings, tested, one per seed."""
+        found: dict[str, list[Run]] = {}
+        for label, folder in self.finals.items():
+            for below in sorted(folder.glob("seed*")):
+                try:
+                    found.setdefault(label, []).append(read_run(below))
+                except UnreadableRunError:
+                    continue  # not finished
+        return found
+
+
+@dataclass(frozen=True)
+class TuningResults:
+    """All searches of a study.
+
+    select: validation metric that trials are compared by.
+    axes: that are compared; none: each variant is.
+    trials, seconds: the budget of each search, the other one None.
+    best_file: study file of the found settings, once it was written.
+    """
+
+    study: str
+    folder: Path
+    select: str
+    axes: list[str]
+    trials: int | None
+    seconds: float | None
+    sampler: str
+    pruner: str
+    searches: list[SearchResult]
+    best_file: Path | None
+
+    def winners(self) -> list[tuple[int, str]]:
+        """(n, label of the search with the highest expected best after n trials), for every n that all have."""
+        curves = {search.label: search.curve for search in self.searches if search.curve and len(search.trials) > 1}
+        if len(curves) < 2:
+            return []
+        sign = 1 if self.searches[0].mode == "max" else -1
+        return [
+            (n + 1, max(curves, key=lambda label: sign * curves[label][n].expected))
+            for n in range(min(map(len, curves.values())))
+        ]
+
+
+def read_tuning(folder: str | Path) -> TuningResults | None:
+    """The tuning of a study from its folder of results, `<root>/<study>`; None when it was never tuned.
+
+    Raises:
+        RecsysLabError: when its files can't be read.
+    """
+    folder = Path(folder)
+    place = folder / TRIALS
+    try:
+        plain = json.loads((place / TUNING_FILE).read_text())
+        best_file = place / "best.yaml"
+        return TuningResults(
+            study=plain["study"],
+            folder=place,
+            select=plain["select"],
+            axes=plain["axes"],
+            trials=plain["budget"]["trials"],
+            seconds=plain["budget"]["seconds"],
+            sampler=plain["sampler"],
+            pruner=plain["pruner"],
+            searches=[_search(folder, one) for one in plain["searches"]],
+            best_file=best_file if best_file.is_file() else None,
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecsysLabError(f"{place} can't be read ({type(error).__name__}: {error})") from error
+
+
+def _search(folder: Path, plain: dict[str, Any]) -> SearchResult:
+    place = folder / TRIALS / plain["folder"]
+    trials = [_trial(path) for path in place.glob(f"trial*/{FILE}")]
+    return SearchResult(
+        label=plain["label"],
+        values=plain["values"],
+        variants=plain["variants"],
+        folder=place,
+        trials=sorted(trials, key=lambda trial: trial.number),
+        mode=plain["mode"],
+        space=plain["space"],
+        finals={label: folder.parent / where for label, where in plain.get("finals", {}).items()},
+    )
+
+
+def _trial(path: Path) -> Trial:
+    return Trial(**json.loads(path.read_text()), folder=path.parent)

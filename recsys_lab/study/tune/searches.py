@@ -1,0 +1,182 @@
+"""The searches of a study: one for each value of the compared axis, or for each variant, at the same budget."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.plan.study_file import Settings, Study
+from recsys_lab.study.plan.variants import LONGEST_LABEL, Resolver, Variant
+from recsys_lab.study.runs import TRIALS
+from recsys_lab.study.tune.settings import TuneSettings
+from recsys_lab.study.tune.space import Space, plain_space
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search for good settings.
+
+    label: unique, and a file name.
+    values: compared axis -> label of its value; empty for an explicit variant.
+    start: the variant whose settings the trials start from; trial 0 is this one as it stands.
+    variants: all that the found settings are for: those with the same values of the compared axes.
+    space: may be empty (models that only count): trial 0 is then all.
+    mode: max or min, of the selecting metric.
+    identity: hash of all that decides how the search goes, except for its budget.
+    folder: of its trials.
+    """
+
+    label: str
+    values: dict[str, str]
+    start: Variant
+    variants: tuple[Variant, ...]
+    space: Space
+    mode: str
+    identity: str
+    folder: Path
+
+    @property
+    def seed(self) -> int:
+        """Of every trial."""
+        return self.start.seeds[0]
+
+
+def make_searches(
+    study: Study, variants: Sequence[Variant], settings: TuneSettings, resolver: Resolver
+) -> list[Search]:
+    """All searches of a study over its variants, with every key and every end of their spaces checked.
+
+    Raises:
+        RecsysLabError: for a key that a variant does not have, a value that it does not take, an axis that is searched
+            as well; names the key.
+    """
+    groups: dict[str, list[Variant]] = {}
+    for variant in (variant for variant in variants if variant.seeds):
+        groups.setdefault(_label(variant, settings.axes), []).append(variant)
+    _spaces_are_for_something(study, settings, groups)
+    searches = []
+    for label, members in groups.items():
+        start = members[0]
+        values = {axis: value for axis, value in start.values.items() if not settings.axes or axis in settings.axes}
+        space = _space(settings, start, label)
+        mode = str((start.settings.get("checkpoint") or {}).get("mode", "max"))
+        identity = _identity(study, settings, start, space, mode)
+        folder = study.folder / TRIALS / f"{label}-{identity[:8]}"
+        searches.append(Search(label, values, start, tuple(members), space, mode, identity, folder))
+    _axes_stay(study, searches)
+    _check_spaces(study, searches, resolver)
+    return searches
+
+
+def _label(variant: Variant, axes: tuple[str, ...]) -> str:
+    if not axes or not variant.values:
+        return variant.label
+    texts = [
+        f"{axis.rpartition('.')[2]}={variant.values[axis]}" if "." in axis else variant.values[axis] for axis in axes
+    ]
+    return re.sub(r"[^A-Za-z0-9.=+,@-]+", "_", "_".join(texts))[:LONGEST_LABEL].strip(".")
+
+
+def _space(settings: TuneSettings, start: Variant, label: str) -> Space:
+    merged = dict(settings.space)
+    for name, more in settings.spaces.items():
+        if name == label or name in start.values.values():
+            merged |= more
+    return {key: one for key, one in merged.items() if one is not None}
+
+
+def _identity(study: Study, settings: TuneSettings, start: Variant, space: Space, mode: str) -> str:
+    facts = {
+        "variant": start.identity,
+        "space": plain_space(space),
+        "select": [study.select, mode],
+        "search": [settings.sampler, settings.seed, settings.pruner, settings.pruner_options],
+        "seed": start.seeds[0],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _spaces_are_for_something(study: Study, settings: TuneSettings, groups: dict[str, list[Variant]]) -> None:
+    known = {name for label, members in groups.items() for name in (label, *members[0].values.values())}
+    for name in settings.spaces:
+        if name not in known:
+            raise RecsysLabError(
+                f"{study.file}: tune.spaces.{name}: nothing that is compared has this name; known: "
+                f"{', '.join(sorted(known))}"
+            )
+
+
+def _axes_stay(study: Study, searches: list[Search]) -> None:
+    """What is compared, or varied beside the search, can't be searched: its values would become alike."""
+    searched = {key for search in searches for key in search.space}
+    for axis, values in study.axes.items():
+        if axis in searches[0].values:  # compared: each value may start its search from a setting of its own
+            bad = all(set(value.settings) <= searched for value in values)
+        else:
+            bad = any(set(value.settings) & searched for value in values)
+        if bad:
+            key = sorted({key for value in values for key in value.settings} & searched)[0]
+            raise RecsysLabError(
+                f"{study.file}: tune.space.{key}: is what the axis {axis} varies; it can't be searched as well"
+            )
+
+
+def _check_spaces(study: Study, searches: list[Search], resolver: Resolver) -> None:
+    """Every end of every range and every choice, one key at a time."""
+    tried: list[tuple[str, str, Any, dict[str, Any]]] = []
+    problems: list[str] = []
+    for search in searches:
+        for key, one in search.space.items():
+            for value in one.extremes():
+                try:
+                    tried.append((search.label, key, value, resolver.compose([{key: value}], search.start.settings)))
+                except RecsysLabError as error:
+                    problems.append(f"tune.space.{key}: {value!r} for {search.label}: {error}")
+    for (label, key, value, _), checked in zip(tried, resolver.check([one[3] for one in tried]), strict=True):
+        if checked.error:
+            problems.append(f"tune.space.{key}: {value!r} for {label}: {checked.error}")
+    if problems:
+        first = list(dict.fromkeys(problem.partition(":")[0] for problem in problems))
+        shown = [next(p for p in problems if p.startswith(name + ":")) for name in first]
+        hint = (
+            "\nA key for some of the compared only: put it into tune.spaces.<their name>, or take it out there (null)"
+        )
+        raise RecsysLabError(f"{study.file}: " + "\n".join(shown) + (hint if len(searches) > 1 else ""))
+
+
+def trial_config(study: Study, search: Search, number: int, settings: Settings, resolver: Resolver) -> dict[str, Any]:
+    """What `recsys-lab fit --config` is given for a trial: no test, no second training."""
+    config = resolver.compose([settings], search.start.settings)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    return {
+        **config,
+        "seed_everything": search.seed,
+        "trainer": {**quiet, **config.get("trainer", {})},
+        "run": {
+            **config.get("run", {}),
+            "test_after_fit": False,
+            "retrain": False,
+            "study": study.name,
+            "variant": f"{search.label}-trial{number}",
+            "folder": str(search.folder / f"trial{number}"),
+        },
+    }
+
+
+def describe(search: Search) -> dict[str, Any]:
+    """For tuning.json."""
+    return {
+        "label": search.label,
+        "values": search.values,
+        "variants": [variant.label for variant in search.variants],
+        "folder": search.folder.name,
+        "mode": search.mode,
+        "seed": search.seed,
+        "space": plain_space(search.space),
+    }
