@@ -1,81 +1,175 @@
-"""W&B and TensorBoard: a real offline W&B run is read back from the file that it stored."""
+"""W&B and TensorBoard: what a run stores is read back from its files, and sent to a server on this machine."""
 
 from __future__ import annotations
 
 import json
-import struct
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli_runs import fit
+from test_cli_runs import TINY, fit
+from wandb_files import offline_runs, stored
+from wandb_server import wandb_server
 
 from recsys_lab.cli import main
+from recsys_lab.cli.loggers import LONGEST_TAG, fact_tags, wandb_mode
 
 
-def log_records(data: bytes) -> Iterator[bytes]:
-    """The records of a `.wandb` file: a LevelDB log (blocks of 32 KiB, parts with a 7-byte header) behind 7 bytes."""
-    assert data[:4] == b":W&B"
-    at, whole = 7, b""
-    while at < len(data):
-        left = 32768 - at % 32768
-        if left < 7:  # a header never crosses blocks
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        whole += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # the record is complete: one part, or the last of several
-            yield whole
-            whole = b""
-
-
-def stored(folder: Path) -> dict[str, Any]:
-    """config, summary, history and run record of the one offline run below `folder`."""
-    from wandb.proto import wandb_internal_pb2
-
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    found: dict[str, Any] = {"config": {}, "summary": {}, "history": []}
-    for data in log_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.HasField("run"):
-            found["run"] = record.run
-            found["config"] |= {u.key: json.loads(u.value_json) for u in record.run.config.update if u.key}
-        if record.HasField("config"):
-            found["config"] |= {u.key: json.loads(u.value_json) for u in record.config.update if u.key}
-        if record.HasField("summary"):
-            names = ((u.key or ".".join(u.nested_key), u.value_json) for u in record.summary.update)
-            found["summary"] |= {name: json.loads(value) for name, value in names}
-        if record.HasField("history"):
-            items = ((i.key or ".".join(i.nested_key), i.value_json) for i in record.history.item)
-            found["history"].append({name: json.loads(value) for name, value in items})
-    return found
-
-
-def test_wandb_offline(small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_MODE", "WANDB_SWEEP_ID", "WANDB_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
-    assert fit(small_folder, tmp_path, "--run.logger", "wandb") == 0
-    folder = tmp_path / "small" / "sasrec" / "seed0"
-    run = stored(folder)
+
+
+@pytest.fixture(scope="module")
+def logged(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run with an offline W&B run; tests only read it."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_MODE", raising=False)
+        patch.setenv("WANDB_SILENT", "true")
+        assert fit(small_folder, root, "--run.logger", "wandb") == 0
+        assert "WANDB_MODE" not in os.environ, "the next run of this process is to choose for itself"
+    return root / "small" / "sasrec" / "seed0"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_wandb_offline(logged: Path, small_folder: Path) -> None:
+    (folder,) = offline_runs(logged)
+    run, manifest, metrics = stored(folder), read(logged / "manifest.json"), read(logged / "metrics.json")
     assert run["run"].project == "small" and run["run"].display_name == "sasrec-seed0"
-    assert set(run["run"].tags) == {"small", "sasrec", "SASRec"}
+    assert run["run"].run_group == "sasrec" and run["run"].job_type == "fit"
     assert run["config"]["model"]["init_args"]["embedding_dim"] == 8
     assert run["config"]["data"]["dataset"] == str(small_folder)
-    metrics = json.loads((folder / "metrics.json").read_text())
     assert run["summary"]["test/ndcg@10"] == pytest.approx(metrics["test/ndcg@10"])
     assert run["summary"]["val/ndcg@10"] == pytest.approx(metrics["val/ndcg@10"])
-    assert run["summary"]["stopped_by"] == "max_epochs" and run["summary"]["parameters"] > 0
+    assert run["summary"]["stopped_by"] == "max_epochs" and run["summary"]["parameters"] == manifest["parameters"]
     assert sum("val/ndcg@10" in row for row in run["history"]) == 2, "one value per epoch"
+    assert run["exit_code"] == 0
+
+
+def test_wandb_is_tagged_with_seed_data_and_commit(logged: Path) -> None:
+    run, manifest = stored(offline_runs(logged)[0]), read(logged / "manifest.json")
+    expected = {"small", "sasrec", "SASRec", "seed:0", f"data:{manifest['evaluation']['data_hash']}"}
+    commit = {f"commit:{manifest['commit'][:12]}"} if manifest["commit"] else set()
+    assert set(run["run"].tags) - {"dirty"} == expected | commit
+    assert run["config"]["data_hash"] == manifest["evaluation"]["data_hash"]
+    assert run["config"]["split_hash"] == manifest["evaluation"]["split_hash"]
+    assert (run["config"]["seed"], run["config"]["study"], run["config"]["variant"]) == (0, "small", "sasrec")
+
+
+def test_tags_fit_what_wandb_takes() -> None:
+    facts = {"seed": 3, "data_hash": "ab", "commit": "0123456789abcdef", "dirty": True}
+    assert fact_tags(facts) == ["seed:3", "data:ab", "commit:0123456789ab", "dirty"]
+    assert fact_tags({"seed": None}) == []
+
+
+def test_a_long_variant_name_is_no_obstacle(small_folder: Path, tmp_path: Path) -> None:
+    name = "sasrec_" + "x" * 100
+    assert fit(small_folder, tmp_path, "--run.logger", "wandb", "--run.variant", name) == 0
+    run = stored(offline_runs(tmp_path / "small" / name / "seed0")[0])["run"]
+    assert name[:LONGEST_TAG] in run.tags and run.run_group == name
+
+
+def test_a_resumed_run_is_one_run_in_wandb(small_folder: Path, tmp_path: Path) -> None:
+    """Two offline directories; a server that both are synced to has one run with both parts of its curve."""
+    assert fit(small_folder, tmp_path, "--run.logger", "wandb") == 0
+    folder = tmp_path / "small" / "sasrec" / "seed0"
+    assert main(["fit", str(folder), "--trainer.max_epochs", "4"]) == 0
+    first, second = offline_runs(folder)
+    ids = [stored(part)["run"].run_id for part in (first, second)]
+    assert ids[0] == ids[1] == (folder / "wandb" / "run_id").read_text().strip()
+    with wandb_server() as server:
+        done = sync(server.environment(), folder / "wandb")
+        assert done.returncode == 0 and done.stderr.count("Finished syncing") == 2, done.stderr
+        assert not server.unknown
+    assert list(server.runs) == [ids[0]]
+    run = server.runs[ids[0]]
+    assert (run["project"], run["groupName"], run["displayName"]) == ("small", "sasrec", "sasrec-seed0")
+    assert "seed:0" in run["tags"] and any(tag.startswith("data:") for tag in run["tags"])
+    rows = [server.history[ids[0]][i] for i in sorted(server.history[ids[0]])]
+    steps = [row["_step"] for row in rows]
+    assert steps == sorted(set(steps)), "row numbers only grow, or W&B drops rows"
+    assert {row["epoch"] for row in rows if "val/ndcg@10" in row} == {0, 1, 2, 3}
+    assert server.summary[ids[0]]["val/ndcg@10"] == pytest.approx(read(folder / "metrics.json")["val/ndcg@10"])
+
+
+def test_a_replaced_run_is_another_run(small_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "small" / "sasrec" / "seed0"
+    assert fit(small_folder, tmp_path, "--run.logger", "wandb") == 0
+    first = (folder / "wandb" / "run_id").read_text()
+    assert fit(small_folder, tmp_path, "--run.logger", "wandb", "--run.overwrite", "true") == 0
+    assert (folder / "wandb" / "run_id").read_text() != first
+    assert len(offline_runs(folder)) == 1, "nobody syncs what was replaced"
+
+
+def test_offline_means_no_connection(small_folder: Path, tmp_path: Path) -> None:
+    """Every address that the run could try leads to a server that counts; `wandb sync` then shows that it would."""
+    with wandb_server() as server:
+        environment = {**os.environ, **server.environment()}
+        command = [sys.executable, "-m", "recsys_lab.cli", "fit", *TINY, "--data.dataset", str(small_folder)]
+        command += ["--run.root", str(tmp_path), "--run.logger", "wandb"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        assert server.requests == []
+        done = sync(server.environment(), tmp_path / "small" / "sasrec" / "seed0" / "wandb")
+        assert done.returncode == 0 and server.requests, done.stderr
+
+
+def test_two_processes_make_one_wandb_run(small_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "recsys_lab.cli", "fit", *TINY, "--data.dataset", str(small_folder)]
+    command += ["--run.root", str(tmp_path), "--run.logger", "wandb"]
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (folder,) = offline_runs(tmp_path / "small" / "sasrec" / "seed0")
+    run = stored(folder)
+    assert run["run"].run_id == (folder.parent / "run_id").read_text().strip()
+    assert run["exit_code"] == 0 and "test/ndcg@10" in run["summary"]
+
+
+def test_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wandb_mode() == "offline"
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    assert wandb_mode() == "online", "a sweep is led by W&B's server"
+    for given, meant in (("online", "online"), ("disabled", "disabled"), ("dryrun", "offline"), ("offline", "offline")):
+        monkeypatch.setenv("WANDB_MODE", given)
+        assert wandb_mode() == meant
 
 
 def test_tensorboard(small_folder: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
     assert fit(small_folder, tmp_path, "--run.logger", "tensorboard") == 0
-    assert list((tmp_path / "small" / "sasrec" / "seed0" / "tensorboard").glob("events.*"))
+    folder = tmp_path / "small" / "sasrec" / "seed0"
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    manifest, metrics = read(folder / "manifest.json"), read(folder / "metrics.json")
+    assert [event.value for event in events.Scalars("final/test/ndcg@10")] == [pytest.approx(metrics["test/ndcg@10"])]
+    assert len(events.Scalars("val/ndcg@10")) == 2
+    (text,) = events.Tensors("run/text_summary")
+    shown = text.tensor_proto.string_val[0].decode()
+    assert f"| data_hash | {manifest['evaluation']['data_hash']} |" in shown and "| seed | 0 |" in shown
+    start = HParamsPluginData.FromString(events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
+    values = start.session_start_info.hparams
+    assert values["variant"].string_value == "sasrec" and values["seed"].number_value == 0
+    assert values["data_hash"].string_value == manifest["evaluation"]["data_hash"]
+    assert values["model/init_args/embedding_dim"].number_value == 8
+
+
+def test_tensorboard_of_a_replaced_run(small_folder: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for more in ([], ["--run.overwrite", "true"]):
+        assert fit(small_folder, tmp_path, "--run.logger", "tensorboard", *more) == 0
+    events = EventAccumulator(str(tmp_path / "small" / "sasrec" / "seed0" / "tensorboard")).Reload()
+    assert len(events.Scalars("val/ndcg@10")) == 2, "no curve of the replaced run"
 
 
 def test_loggers_are_imported_only_when_chosen() -> None:
@@ -88,3 +182,9 @@ def test_unknown_logger(small_folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert fit(small_folder, tmp_path, "--run.logger", "wandbb") == 2
     assert "run.logger" in capsys.readouterr().err
     assert main(["fit", "--model", "SASRec", "--run.logger", "wandb", "--print_config"]) == 0
+
+
+def sync(environment: dict[str, str], *paths: Path) -> subprocess.CompletedProcess[str]:
+    """`wandb sync PATHS`, as docs/loggers.md has it."""
+    command = [sys.executable, "-m", "wandb", "sync", *map(str, paths)]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)

@@ -25,7 +25,7 @@ import recsys_lab.models
 from recsys_lab.callbacks import RankingEvaluation, Recommendations, RunFolder, Throughput
 from recsys_lab.callbacks.run_folder import find
 from recsys_lab.cli.errors import explain, mendable
-from recsys_lab.cli.loggers import finish_loggers, make_logger
+from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
 from recsys_lab.cli.messages import hush_lightning, show_messages
 from recsys_lab.cli.retrain import fit_twice
 from recsys_lab.cli.run_settings import RunSettings, make_room, run_folder
@@ -167,7 +167,8 @@ class CommandLine(LightningCLI):
         settings: RunSettings = self._get(self.config_init, "run")
         plain = yaml.safe_load(self.config_text)
         if self._get(self.config_init, "trainer").logger is None:
-            kwargs["logger"] = make_logger(settings, self.folder, plain)
+            resumes = self.config[self.subcommand].get("ckpt_path") is not None
+            kwargs["logger"] = make_logger(settings, self.folder, plain, self.subcommand, resumes)
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -180,7 +181,7 @@ class CommandLine(LightningCLI):
         }
         ours: list[Callback] = [Throughput()]
         if not config["fast_dev_run"]:
-            ours.append(RunFolder(self.folder, self.config_text, facts))
+            ours += [RunFolder(self.folder, self.config_text, facts), LoggedFacts()]
         return super()._instantiate_trainer(config, [*callbacks, *ours])
 
     # -- commands ------------------------------------------------------------------------------------------------------
@@ -191,7 +192,9 @@ class CommandLine(LightningCLI):
             super()._run_subcommand(subcommand)
         finally:
             folder = find(self.trainer, RunFolder) or find(first, RunFolder)
-            finish_loggers(first, folder.summary() if folder is not None else {})
+            if folder is not None:
+                plain = yaml.safe_load(self.config_text)
+                finish_loggers(first, folder.summary(), plain, run_facts(folder.manifest))
 
     def fit(self, **kwargs: Any) -> None:
         config = self._get(self.config_init, "run")

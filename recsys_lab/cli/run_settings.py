@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,8 @@ from recsys_lab.schema import RecsysLabError
 log = logging.getLogger("recsys_lab")
 
 RESULTS = ("config.yaml", "manifest.json", "metrics.csv", "metrics.json", "ranks.parquet")
+LOGGED = ("wandb", "tensorboard")
+"""Folders of the loggers."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,5 @@ def make_room(folder: Path, overwrite: bool, resumes_from: str | None) -> None:
     log.info("replacing the run in %s", folder)
     for path in [*(folder / name for name in RESULTS), *(folder / "checkpoints").glob("*.ckpt")]:
         path.unlink(missing_ok=True)
+    for name in LOGGED:  # or the new run's curves would be drawn over the old one's
+        shutil.rmtree(folder / name, ignore_errors=True)
