@@ -97,7 +97,8 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
             problems.setdefault(checked.error, variant.label)
         object.__setattr__(variant, "identity", checked.identity)
     _raise(study.file, problems)
-    return _unique_labels(_distinct(study, found))
+    found = _unique_labels(_distinct(study, found))
+    return _covering(found) if study.fast else found
 
 
 def _mode(study: Study) -> Settings:
@@ -143,6 +144,17 @@ def _distinct(study: Study, variants: list[Variant]) -> list[Variant]:
                 "leave one out (exclude), or check that their settings differ from each other"
             )
     return list(seen.values())
+
+
+def _covering(variants: list[Variant]) -> list[Variant]:
+    """Few variants that hold every value of every axis, and all explicit ones: what a smoke test runs."""
+    wanted = {pair for variant in variants for pair in variant.values.items()}
+    chosen = [variant for variant in variants if not variant.values]
+    while wanted:
+        best = max(variants, key=lambda variant: len(wanted & variant.values.items()))
+        chosen.append(best)
+        wanted -= set(best.values.items())
+    return chosen
 
 
 def _unique_labels(variants: list[Variant]) -> list[Variant]:
