@@ -100,10 +100,10 @@ def interval_of_draws(
     if kind == "percentile":
         return _quantiles(ordered, np.broadcast_to(tails, (len(drawn), 2)))
     squares = influence * influence
-    skew, spread = np.einsum("cu,cu->c", squares, influence), squares.sum(axis=1)
+    skew, spread = np.einsum("cu,cu->c", squares, influence), np.einsum("cu,cu->c", influence, influence)
     acceleration = np.divide(skew, 6 * spread**1.5, out=np.zeros_like(skew), where=spread > 0)
-    below = ((drawn < means[:, None]).mean(axis=1) + (drawn <= means[:, None]).mean(axis=1)) / 2
-    draws = drawn.shape[1]
+    draws, at = drawn.shape[1], means[:, None]
+    below = (np.count_nonzero(drawn < at, axis=1) + np.count_nonzero(drawn <= at, axis=1)) / (2 * draws)
     bias = special.ndtri(np.clip(below, 1 / (draws + 1), draws / (draws + 1)))[:, None]
     z = bias + special.ndtri(tails)  # (C, 2)
     return _quantiles(ordered, special.ndtr(bias + z / (1 - acceleration[:, None] * z)))
@@ -114,5 +114,6 @@ def _quantiles(ordered: np.ndarray, levels: np.ndarray) -> np.ndarray:
     place = levels * (ordered.shape[1] - 1)
     low = np.floor(place).astype(np.int64)
     high = np.minimum(low + 1, ordered.shape[1] - 1)
-    below, above = np.take_along_axis(ordered, low, axis=1), np.take_along_axis(ordered, high, axis=1)
-    return below + (above - below) * (place - low)
+    row = np.arange(len(ordered))[:, None]
+    below = ordered[row, low]
+    return below + (ordered[row, high] - below) * (place - low)
