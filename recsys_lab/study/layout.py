@@ -51,12 +51,13 @@ def latex(cells: list[Cells], left: Collection[str]) -> str:
 
 
 def _line(values: list[str]) -> str:
-    return " & ".join(_escaped(value) for value in values) + r" \\"
+    return " & ".join(escaped(value) for value in values) + r" \\"
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
+    """Plain text for LaTeX; ** ** becomes bold."""
     if len(value) > 4 and value.startswith("**") and value.endswith("**"):
-        return r"\textbf{" + _escaped(value[2:-2]) + "}"
+        return r"\textbf{" + escaped(value[2:-2]) + "}"
     # a row that begins with [ would be read as the optional argument of the \\ before it
     shown = "".join(_LATEX.get(c, c) for c in value)
     return "{}" + shown if shown.startswith(("[", "*")) else shown

@@ -10,6 +10,7 @@ from recsys_lab.study.results.ranks import CriticalDifference
 from recsys_lab.study.results.read import read_results
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import Answer, Caution, StudyResults
+from recsys_lab.study.results.table import as_table, write_table
 
 __all__ = [
     "Answer",
@@ -27,5 +28,7 @@ __all__ = [
     "OrderAgreement",
     "Record",
     "StudyResults",
+    "as_table",
     "read_results",
+    "write_table",
 ]

@@ -15,12 +15,14 @@ from recsys_lab.study.results.study_results import Answer, StudyResults
 class Verdict:
     """What one block says of one axis, by the deciding metric.
 
-    ahead: values that no other value is ahead of for sure, best first; behind: the others.
+    ahead: values that no other value is ahead of for sure, best first.
+    behind: values that the first of `ahead` is ahead of for sure; others: that only another value is ahead of.
     low, high: the smallest and largest difference between the best value and those behind it.
     """
 
     ahead: tuple[str, ...]
     behind: tuple[str, ...]
+    others: tuple[str, ...] = ()
     low: float = 0.0
     high: float = 0.0
     largest: float = 0.0  # difference between the best value and any other
@@ -38,7 +40,8 @@ def find_answer(results: StudyResults) -> Answer:
             if (of := _of(block, axis, results.deciding))
         ]
         phrases.append(f"{axis}: {_over_blocks(axis, verdicts, name, len(results.blocks) > 1)}")
-        findings += [f"{block.title}: {axis}: {_phrase(axis, verdict, name)}" for block, verdict in verdicts]
+        if len(results.blocks) > 1:
+            findings += [f"{block.title}: {axis}: {_phrase(axis, verdict, name)}" for block, verdict in verdicts]
     for block in results.blocks:
         best = _best_pair(block, results)
         if not axes:
@@ -67,15 +70,17 @@ def find_verdict(effects: list[AxisEffect], alpha: float, order: list[str]) -> V
     behind = [
         v for v in ranked if any(b == v and d > 0 and effect.holds(alpha) for (_, b), (d, effect) in signed.items())
     ]
-    best = ranked[0]
+    ahead = [v for v in ranked if v not in behind]  # never empty: the best by any count of wins can be, in a circle
+    best = (ahead or ranked)[0]
     of_best = {b: (d, effect) for (a, b), (d, effect) in signed.items() if a == best}
-    sizes = [of_best[v][0] for v in behind if v in of_best and of_best[v][1].holds(alpha)]
+    sizes = {v: of_best[v][0] for v in behind if v in of_best and of_best[v][0] > 0 and of_best[v][1].holds(alpha)}
     largest = max(of_best.values(), key=lambda one: one[0])
     return Verdict(
-        tuple(v for v in ranked if v not in behind),
-        tuple(behind),
-        min(sizes, default=0.0),
-        max(sizes, default=0.0),
+        tuple(ahead or [best]),
+        tuple(sizes),
+        tuple(v for v in behind if v not in sizes and v != best),
+        min(sizes.values(), default=0.0),
+        max(sizes.values(), default=0.0),
         largest[0],
         largest[1].smallest_detectable,
     )
@@ -88,12 +93,17 @@ def _of(block: Block, axis: str, metric: str) -> list[AxisEffect]:
 def _phrase(axis: str, verdict: Verdict, metric: str) -> str:
     ahead = [value_name(axis, value) for value in verdict.ahead]
     behind = [value_name(axis, value) for value in verdict.behind]
+    if not behind and verdict.others:
+        others = listed([value_name(axis, value) for value in verdict.others])
+        return f"{listed(ahead)} are not told apart; {others}: behind one of them"
     if not behind:
         return (
             f"no difference holds (the largest, {verdict.largest:+.4f} {metric} for {ahead[0]}, could be chance; "
             f"{verdict.detectable:.4f} would have been found)"
         )
     size = f"{verdict.low:+.4f}" if verdict.low == verdict.high else f"{verdict.low:+.4f} to {verdict.high:+.4f}"
+    if verdict.others:
+        size += f" (and others of {listed([value_name(axis, value) for value in verdict.others])})"
     if len(ahead) == 1:
         return f"{ahead[0]} is ahead of {listed(behind)} by {size} {metric}"
     return f"{listed(ahead)} are not told apart, and {ahead[0]} is ahead of {listed(behind)} by {size} {metric}"
@@ -103,9 +113,11 @@ def _over_blocks(axis: str, verdicts: list[tuple[Block, Verdict]], metric: str, 
     """Blocks that say the same together, the most common first."""
     if not several:
         return _phrase(axis, verdicts[0][1], metric)
-    alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[Block, Verdict]]] = {}
+    alike: dict[tuple[tuple[str, ...], ...], list[tuple[Block, Verdict]]] = {}
     for block, verdict in verdicts:
-        key = (tuple(sorted(verdict.ahead)), tuple(sorted(verdict.behind))) if verdict.behind else ((), ())
+        key = (
+            tuple(tuple(sorted(of)) for of in (verdict.ahead, verdict.behind, verdict.others)) if verdict.behind else ()
+        )
         alike.setdefault(key, []).append((block, verdict))
     texts = []
     for group in sorted(alike.values(), key=len, reverse=True):
@@ -116,7 +128,7 @@ def _over_blocks(axis: str, verdicts: list[tuple[Block, Verdict]], metric: str, 
             texts.append(f"{where} no difference holds (largest {largest.largest:+.4f} {metric})")
             continue
         low, high = min(v.low for _, v in group), max(v.high for _, v in group)
-        merged = Verdict(first.ahead, first.behind, low, high)
+        merged = Verdict(first.ahead, first.behind, first.others, low, high)
         texts.append(f"{where} {_phrase(axis, merged, metric)}")
     return "; ".join(texts)
 

@@ -1,0 +1,66 @@
+r"""The results of a study as LaTeX tables for \usepackage{booktabs}."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from recsys_lab.report.text import tables
+from recsys_lab.study.layout import Cells, escaped, latex
+from recsys_lab.study.results import StudyResults
+from recsys_lab.study.results.names import anchor
+
+NOT_SHOWN = ("", "seconds", "epochs", "could see", "settings", "d")
+"""Columns that a paper's width has no room for; they are in the Markdown."""
+
+
+def as_latex(results: StudyResults) -> str:
+    """Rankings, effects of axes, the order across blocks and mean ranks: one table environment each, to be put into a
+    document that loads booktabs (and graphicx, which makes wide ones fit)."""
+    name = f"{results.deciding}@{results.cutoff}"
+    level = f"{100 * (1 - results.method.alpha):g} %"
+    parts = [
+        f"% study {results.name}, written {results.generated} by recsys-lab study report",
+        f"% {results.answer.sentence}",
+        *(f"% {caution.severity}: {one}" for caution in results.cautions for one in caution.text.splitlines()),
+        f"% {results.multiplicity}",
+        r"% \usepackage{booktabs,graphicx}",
+    ]
+    for block in results.blocks:
+        seeds = max(len(row.runs) for row in block.comparison.rows)
+        caption = (
+            f"{block.title}: {block.targets:,} test targets, full ranking, {seeds} seed{'s' * (seeds > 1)}. [low, high]: "
+            f"{level} interval over users; sd over seeds. Rows that share a letter do not differ in {name} (paired "
+            "tests over users, Holm-corrected over the study)."
+        )
+        parts.append(_table(tables.ranking(block, results), caption, f"{results.name}-{block.key}"))
+        for axis in dict.fromkeys(effect.axis for effect in block.effects):
+            caption = f"{block.title}: effect of {axis}, mean over all settings of the other axes; {level} intervals."
+            label = f"{results.name}-{block.key}-{axis}"
+            parts.append(_table(tables.effects(block, axis, results), caption, label))
+    if results.orders:
+        caption = f"Order of the variants by {name} across blocks: Kendall's tau."
+        parts.append(_table(tables.orders(results), caption, f"{results.name}-order"))
+    for diagram in results.critical_differences:
+        caption = (
+            f"Mean ranks by {name} over {diagram.count} data sets, {diagram.protocol}; critical difference "
+            f"{diagram.critical_difference:.2f} (Nemenyi)."
+        )
+        parts.append(_table(tables.mean_ranks(diagram), caption, f"{results.name}-ranks-{diagram.protocol}"))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(cells: list[Cells], caption: str, label: str, hidden: Collection[str] = NOT_SHOWN) -> str:
+    shown, rest = tables.cut([{name: text for name, text in row.items() if name not in hidden} for row in cells])
+    caption = f"{caption} ({rest[0].upper()}{rest[1:]}.)" if rest else caption
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(caption)}}}",
+            rf"\label{{tab:{anchor(label)}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            latex(shown, tables.LEFT),
+            "}",
+            r"\end{table}",
+        ]
+    )

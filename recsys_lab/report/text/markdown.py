@@ -1,0 +1,131 @@
+"""The results of a study as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recsys_lab.report.audit_text import check_rows, headline
+from recsys_lab.report.text import tables
+from recsys_lab.study.layout import Cells, markdown
+from recsys_lab.study.results import Block, StudyResults
+from recsys_lab.study.slices_table import render_slices
+from recsys_lab.study.table import evaluation_line
+
+COSTS = {"train_seconds": "training seconds", "parameters": "parameters"}
+
+
+def as_markdown(results: StudyResults, brief: bool = False) -> str:
+    """The whole report but for its figures; `brief` is for a README: the answer, warnings, rankings and effects."""
+    lines = [f"# {results.name}", ""]
+    lines += [results.question, ""] if results.question else []
+    lines += [f"**{results.answer.sentence}**", ""]
+    lines += [*(f"- {line}" for line in results.answer.findings), ""] if results.answer.findings else []
+    lines += [*_cautions(results), _facts(results), ""]
+    for block in results.blocks:
+        lines += _block(block, results, brief)
+    if results.orders:
+        lines += ["## Order of the variants across blocks", "", markdown(tables.orders(results)), ""]
+        lines += [*_flips(results), ORDER, ""]
+    for diagram in results.critical_differences:
+        lines += [f"## Mean ranks over data sets: {diagram.protocol}", "", markdown(tables.mean_ranks(diagram)), ""]
+        lines += [
+            f"{diagram.metric}@{results.cutoff}, {diagram.count} data sets; critical difference "
+            f"{diagram.critical_difference:.2f} (Nemenyi), Friedman p {tables.p_text(diagram.p_value or 0.0)}. "
+            f"{diagram.note}".strip(),
+            "",
+        ]
+    lines += ["## How to read this", "", *(f"- {line}" for line in [*tables.legend(results), results.multiplicity]), ""]
+    if not brief:
+        lines += [*_provenance(results)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+ORDER = (
+    "tau: Kendall's tau-b between the two orders (1: the same). tau of seeds: between two seeds of the same block, "
+    "what training alone does to the order. Only pairs told apart in both blocks can show that the order changed."
+)
+
+
+def _cautions(results: StudyResults) -> Iterator[str]:
+    if results.cautions:
+        yield "## Before believing it"
+        yield ""
+        for caution in results.cautions:
+            yield f"- {'**warning**: ' if caution.severity == 'warning' else ''}{caution.text}"
+        yield ""
+
+
+def _facts(results: StudyResults) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in sorted(results.states.items()))
+    commits = ", ".join(commit[:10] for commit in results.commits[:3]) or "unknown"
+    more = f" and {len(results.commits) - 3} more" if len(results.commits) > 3 else ""
+    return (
+        f"{results.planned} runs planned ({states}); epochs picked by {results.select}; commit {commits}{more}; "
+        f"written {results.generated}."
+    )
+
+
+def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
+    yield from [f"## {block.title}", "", evaluation_line(block.evaluation), ""]
+    yield from _table(tables.ranking(block, results))
+    for axis in dict.fromkeys(effect.axis for effect in block.effects):
+        yield from [f"### Effect of {axis}", ""]
+        yield from _table(tables.effects(block, axis, results))
+    if brief:
+        return
+    for one in block.fronts:
+        if one.points:
+            yield from [f"### Best for the {COSTS.get(one.cost, one.cost)} spent", ""]
+            yield from _table(tables.front(one, results))
+    if block.slices is not None:
+        yield from ["### Where it comes from", "", render_slices(block.slices, "markdown"), ""]
+    if block.calibration:
+        yield from ["### Calibration", ""]
+        yield from _table(tables.calibration(block))
+    yield from _audit(block)
+    yield from [f"- {note}" for note in block.notes] + [""] * bool(block.notes)
+
+
+def _table(cells: list[Cells]) -> Iterator[str]:
+    shown, rest = tables.cut(cells)
+    if shown:
+        yield from [markdown(shown), ""]
+    if rest:
+        yield from [f"({rest})", ""]
+
+
+def _audit(block: Block) -> Iterator[str]:
+    audit = block.audit
+    if audit.content is not None:
+        yield from ["### Audit of the data", "", headline(audit.content), ""]
+        rows = [
+            {"check": name, "share": value, "meaning": meaning} for name, value, meaning in check_rows(audit.content)
+        ]
+        yield from _table(rows)
+    if audit.note:
+        yield from [f"Audit: {audit.note}.", ""]
+
+
+def _flips(results: StudyResults) -> Iterator[str]:
+    titles = {block.key: block.title for block in results.blocks}
+    for one in results.orders:
+        for flip in one.flips:
+            if flip.is_significant:
+                yield (
+                    f"- {flip.first} is ahead of {flip.second} on {titles[one.a]} ({flip.difference_a:+.4f}) and "
+                    f"behind it on {titles[one.b]} ({flip.difference_b:+.4f})"
+                )
+    yield ""
+
+
+def _provenance(results: StudyResults) -> Iterator[str]:
+    finished = [record for record in results.records if record.state == "finished"]
+    yield from ["## Where each number comes from", "", f"{len(finished)} runs; all of them are in results.parquet.", ""]
+    versions = {str(record.manifest.get("versions")): record.manifest.get("versions") for record in finished}
+    for known in versions.values():
+        if isinstance(known, dict):
+            yield "- " + ", ".join(f"{name} {version}" for name, version in known.items())
+    yield from ["", "<details><summary>commands, commits and hashes</summary>", ""]
+    for block in results.blocks:
+        yield from [block.title, "", markdown(tables.provenance(block.records)), ""]
+    yield "</details>"
