@@ -1,0 +1,41 @@
+#!/bin/bash
+# One run on 4 nodes with 8 GPUs each: 32 processes. SLURM starts one process per GPU, and Lightning finds them.
+#
+#   recsys-lab prepare ml-1m-sasrec                                   once, where there is a network
+#   sbatch scripts/cluster/four_nodes_8_gpus.sh                       from the project's folder, which all nodes see
+#   sbatch scripts/cluster/four_nodes_8_gpus.sh --data.batch_size 8   whatever follows goes to `recsys-lab fit`
+#
+# Two minutes before the time is up the run is stopped, and the job queued again: it goes on from its last epoch.
+#SBATCH --job-name=sasrec-32
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=64G
+#SBATCH --time=04:00:00
+#SBATCH --signal=B:USR2@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.out
+set -euo pipefail
+
+folder=runs/cluster/sasrec-4x8/seed0
+fit=(--config configs/ml-1m-sasrec/sasrec.yaml --run.folder "$folder")
+fit+=(--trainer.accelerator gpu --trainer.devices 8 --trainer.num_nodes 4 --trainer.enable_progress_bar false)
+if [ -f "$folder/checkpoints/last.ckpt" ]; then fit=("$folder"); fi # goes on, with the settings it began with
+
+source .venv/bin/activate
+export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
+# export NCCL_SOCKET_IFNAME=ib0  # where NCCL picks the wrong network between the nodes
+
+out_of_time=
+trap 'out_of_time=yes; scancel --signal=INT "$SLURM_JOB_ID.0" || true' USR2 # as Ctrl-C for every process
+code=0
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 recsys-lab fit "${fit[@]}" "$@" &
+wait $! || code=$?
+if [ "$out_of_time" ]; then # the signal ended the wait, not the run
+  code=0
+  wait $! || code=$?
+  if [ "$code" != 0 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+fi
+exit "$code"

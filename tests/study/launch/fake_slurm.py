@@ -1,0 +1,80 @@
+"""SLURM's commands as far as the tests need them: sbatch notes a script, squeue says what is queued, srun starts tasks.
+
+`install(folder)` puts them into `folder/bin`; they keep their notes in `folder`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+COMMANDS = {
+    "sbatch": """
+        if [ -f "$FAKE/refuse" ]; then cat "$FAKE/refuse" >&2; exit 1; fi
+        count=$(ls "$FAKE" | grep -c '^script-' || true)
+        cp "$1" "$FAKE/script-$((1000 + count)).sh"
+        echo "Submitted batch job $((1000 + count))"
+    """,
+    "squeue": """
+        echo "$@" >> "$FAKE/squeue.txt"
+        if [ -f "$FAKE/down" ]; then echo "slurm_load_jobs error: Socket timed out" >&2; exit 1; fi
+        cat "$FAKE/queue" 2> /dev/null || true
+    """,
+    "scontrol": """
+        if [ "$1" = show ]; then echo localhost; else echo "$@" >> "$FAKE/scontrol.txt"; fi
+    """,
+    "scancel": """
+        echo "$@" >> "$FAKE/scancel.txt"
+        kill -INT $(cat "$FAKE/tasks")
+    """,
+    "srun": f"""
+        exec {sys.executable} {Path(__file__).resolve()} "$@"
+    """,
+}
+
+
+def install(folder: Path) -> dict[str, str]:
+    """Environment variables with which the commands are found."""
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    for name, text in COMMANDS.items():
+        lines = "\n".join(line.strip() for line in text.strip().splitlines())
+        (programs / name).write_text(f"#!/bin/bash\nset -eu\n{lines}\n")
+        (programs / name).chmod(0o755)
+    return {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "FAKE": str(folder)}
+
+
+def allocation(tasks: int, job: str = "1000") -> dict[str, str]:
+    """What SLURM tells a batch script of an allocation on one node."""
+    return {
+        "SLURM_JOB_ID": job,
+        "SLURM_JOB_NAME": "test",
+        "SLURM_NNODES": "1",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_NTASKS_PER_NODE": str(tasks),
+        "SLURM_NTASKS": str(tasks),
+        "SLURM_CPUS_PER_TASK": "1",
+    }
+
+
+def srun(arguments: list[str]) -> int:
+    """Starts the command that follows srun's options once for each task, and gives the highest exit code."""
+    while arguments and arguments[0].startswith("-"):
+        takes_value = arguments.pop(0) in ("--output", "--error")
+        arguments = arguments[1:] if takes_value else arguments
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # bash makes background processes deaf to it, SLURM its tasks not
+    tasks = []
+    for rank in range(int(os.environ["SLURM_NTASKS"])):
+        own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}
+        tasks.append(subprocess.Popen(arguments, env=os.environ | own))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    (Path(os.environ["FAKE"]) / "tasks").write_text(" ".join(str(task.pid) for task in tasks))
+    return max(task.wait() for task in tasks)
+
+
+if __name__ == "__main__":
+    sys.exit(srun(sys.argv[1:]))
