@@ -168,7 +168,7 @@ class CommandLine(LightningCLI):
         plain = yaml.safe_load(self.config_text)
         if self._get(self.config_init, "trainer").logger is None:
             resumes = self.config[self.subcommand].get("ckpt_path") is not None
-            kwargs["logger"] = make_logger(settings, self.folder, plain, self.subcommand, resumes)
+            kwargs["logger"] = make_logger(settings, self.folder, plain, str(self.subcommand), resumes)
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
