@@ -198,14 +198,16 @@ class Resolver:
     def _defaults_of(self, name: str, resolved: Flat) -> Flat:
         """Values of a configuration with the same classes and nothing else set."""
         classes = {path: value for path, value in resolved.items() if path[-1] == "class_path"}
-        key = name + json.dumps(sorted((".".join(path), value) for path, value in classes.items()))
+        groups = sorted({path[:-1] for path in resolved if len(path) > 1})
+        key = json.dumps([name, groups, sorted((".".join(path), value) for path, value in classes.items())])
         if key not in self._defaults:
             skeleton: dict[str, Any] = {}
-            for path, value in classes.items():
+            for group in groups:  # a group that is null by default has defaults of its own once it is there
                 node = skeleton
-                for part in path[:-1]:
+                for part in group:
                     node = node.setdefault(part, {})
-                node["class_path"] = value
+                if (*group, "class_path") in classes:
+                    node["class_path"] = classes[*group, "class_path"]
             try:
                 found = _flatten(_plain(self._parsed(name, skeleton)))
             except RecsysLabError:  # a class with an argument that has no default: nothing of it is left out

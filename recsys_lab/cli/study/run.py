@@ -119,8 +119,10 @@ def terminated_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    names = ("SIGTERM", "SIGHUP")
-    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names if hasattr(signal, name)}
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    # a shell ignores it for what it starts in the background, and the runs would inherit that
+    before["SIGINT"] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:

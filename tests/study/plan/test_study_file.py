@@ -51,7 +51,13 @@ def test_a_grid_is_every_combination_less_the_exclusions(tmp_path: Path) -> None
         base: {model.dropout: 0.1}
         """
     found = variants(tmp_path, text)
-    assert [v.label for v in found] == ["a_max_length=10", "b_max_length=10", "b_max_length=20", "b_max_length=30", "wide"]
+    assert [v.label for v in found] == [
+        "a_max_length=10",
+        "b_max_length=10",
+        "b_max_length=20",
+        "b_max_length=30",
+        "wide",
+    ]
     assert found[1].values == {"encoder": "b", "data.max_length": "10"} and found[-1].values == {}
     assert found[3].settings["model"] == "GRU4Rec" and found[3].settings["data.max_length"] == 30
     assert all(v.settings["model.dropout"] == 0.1 for v in found)
@@ -74,7 +80,12 @@ def test_seeds_of_a_value_take_the_place_of_the_studys(tmp_path: Path) -> None:
     text = "axes: {data: {small: {a: 1}, large: {a: 2, seeds: [7]}}}\nseeds: 3"
     plan = make_plan(read_study(write(tmp_path, text), tmp_path / "runs"), FlatResolver())
     # every variant once before any twice
-    assert [(run.variant.label, run.seed) for run in plan.runs] == [("small", 0), ("large", 7), ("small", 1), ("small", 2)]
+    assert [(run.variant.label, run.seed) for run in plan.runs] == [
+        ("small", 0),
+        ("large", 7),
+        ("small", 1),
+        ("small", 2),
+    ]
 
 
 def test_adjust_sets_what_depends_on_several_axes(tmp_path: Path) -> None:
@@ -120,7 +131,10 @@ def test_the_smoke_test_covers_every_value_once(tmp_path: Path) -> None:
         ("axes: {a: [1, 1]}", "axes.a: value 1 stands there twice"),
         ("axes: {a: {x: 3}}", "axes.a.x: must be a mapping"),
         ("axes: {a: {zip: {p: [1, 2], q: [1]}}}", "the lists differ in length: p has 2, q has 1"),
-        ("axes: {encoder: {a: {}}}\nexclude: [{encodr: a}]", "unknown axis in exclude 'encodr'. Did you mean 'encoder'"),
+        (
+            "axes: {encoder: {a: {}}}\nexclude: [{encodr: a}]",
+            "unknown axis in exclude 'encodr'. Did you mean 'encoder'",
+        ),
         ("axes: {e: {aa: {}}}\nexclude: [{e: ab}]", "unknown value of e in exclude 'ab'. Known: aa"),
         ("axes: {e: {a: {}}}\nadjust: [{when: {e: a}}]", "adjust: each entry must hold `when`"),
         ("axes: {e: {a: {}}}\nexclude: [{e: a}]", "every variant is excluded"),
