@@ -28,9 +28,9 @@ def as_latex(results: StudyResults) -> str:
     for block in results.blocks:
         seeds = max(len(row.runs) for row in block.comparison.rows)
         caption = (
-            f"{block.title}: {block.targets:,} test targets, full ranking, {seeds} seed{'s' * (seeds > 1)}. [low, high]: "
-            f"{level} interval over users; sd over seeds. Rows that share a letter do not differ in {name} (paired "
-            "tests over users, Holm-corrected over the study)."
+            f"{block.title}: {block.targets:,} test targets, full ranking, {seeds} seed{'s' * (seeds > 1)}. "
+            f"[low, high]: {level} interval over users; sd over seeds. Rows that share a letter do not differ in {name} "
+            "(paired tests over users, Holm-corrected over the study)."
         )
         parts.append(_table(tables.ranking(block, results), caption, f"{results.name}-{block.key}"))
         for axis in dict.fromkeys(effect.axis for effect in block.effects):

@@ -39,7 +39,7 @@ def find_answer(results: StudyResults) -> Answer:
             for block in results.blocks
             if (of := _of(block, axis, results.deciding))
         ]
-        phrases.append(f"{axis}: {_over_blocks(axis, verdicts, name, len(results.blocks) > 1)}")
+        phrases.append(f"{axis}: {_over_blocks(axis, verdicts, name, len(results.blocks))}")
         if len(results.blocks) > 1:
             findings += [f"{block.title}: {axis}: {_phrase(axis, verdict, name)}" for block, verdict in verdicts]
     for block in results.blocks:
@@ -109,9 +109,9 @@ def _phrase(axis: str, verdict: Verdict, metric: str) -> str:
     return f"{listed(ahead)} are not told apart, and {ahead[0]} is ahead of {listed(behind)} by {size} {metric}"
 
 
-def _over_blocks(axis: str, verdicts: list[tuple[Block, Verdict]], metric: str, several: bool) -> str:
+def _over_blocks(axis: str, verdicts: list[tuple[Block, Verdict]], metric: str, blocks: int) -> str:
     """Blocks that say the same together, the most common first."""
-    if not several:
+    if blocks == 1:
         return _phrase(axis, verdicts[0][1], metric)
     alike: dict[tuple[tuple[str, ...], ...], list[tuple[Block, Verdict]]] = {}
     for block, verdict in verdicts:
@@ -121,7 +121,7 @@ def _over_blocks(axis: str, verdicts: list[tuple[Block, Verdict]], metric: str, 
         alike.setdefault(key, []).append((block, verdict))
     texts = []
     for group in sorted(alike.values(), key=len, reverse=True):
-        where = "in every block" if len(alike) == 1 else "on " + listed([block.title for block, _ in group], 3)
+        where = "in every block" if len(group) == blocks else "on " + listed([block.title for block, _ in group], 3)
         first = group[0][1]
         if not first.behind:
             largest = max(group, key=lambda one: one[1].largest)[1]
@@ -155,12 +155,13 @@ def _best_pair(block: Block, results: StudyResults) -> str:
     ]
     next_pair = block.pair_of(asked[0], asked[1], results.deciding)
     gap = f"{abs(next_pair.difference):.4f} {name}" if next_pair else "an unknown difference"
-    if not alike:
-        return f"{best} is ahead of all {len(asked) - 1} others, of the next ({block.lines[asked[1]].name}) by {gap}"
+    behind = listed([block.lines[i].name for i in asked[1:] if i not in alike], 3)
     others = listed([block.lines[i].name for i in alike], 3)
-    if len(alike) == len(asked) - 1:
+    if not alike:
+        return f"{best} is ahead of {behind}: of the next by {gap}"
+    if not behind:
         return f"none is ahead for sure: {best} is the best by {gap}, not told apart from {others}"
-    return f"{best} is not told apart from {others}, and is ahead of the other {len(asked) - 1 - len(alike)}"
+    return f"{best} is not told apart from {others}, and is ahead of {behind}"
 
 
 def _against_baseline(block: Block, results: StudyResults) -> str:

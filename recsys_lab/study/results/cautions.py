@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed
@@ -19,16 +20,30 @@ def find_cautions(results: StudyResults, refusals: list[str], missing_baselines:
     found = [*_unfinished(results), *(Caution("data", line) for line in refusals), *_code(results)]
     found += [Caution("baselines", f"counted baseline missing: {line}") for line in missing_baselines]
     for block in results.blocks:
-        if not any(row.is_automatic or row.is_counted for row in block.comparison.rows):
+        if not any(row.is_counted for row in block.comparison.rows):
             text = "no counted baseline takes part, so whether any model is better than one is not known"
-            found.append(Caution("baselines", f"{block.title}: {text}", block.key))
+            found.append(Caution("baselines", text, block.key))
         found += [*_training(block), *_evaluation(block), *_reversals(block, results.deciding)]
     if results.select.rpartition("/")[2] != f"{results.deciding}@{results.cutoff}":
         text = (
             f"epochs were picked by {results.select}, and variants are compared by {results.deciding}@{results.cutoff}"
         )
         found.append(Caution("note", text, severity="note"))
-    return sorted(found, key=lambda one: one.severity == "note")
+    return sorted(_merged(found, results.blocks), key=lambda one: one.severity == "note")
+
+
+def _merged(cautions: list[Caution], blocks: list[Block]) -> list[Caution]:
+    """What is said of several blocks in the same words is said once; block titles come before the text."""
+    titles = {block.key: block.title for block in blocks}
+    of_text: dict[tuple[str, str, str], list[Caution]] = {}
+    for caution in cautions:
+        of_text.setdefault((caution.kind, caution.text, caution.severity), []).append(caution)
+    found = []
+    for (_, text, _), same in of_text.items():
+        keys = [caution.block for caution in same if caution.block]
+        where = f"{listed([titles[key] for key in keys], 4)}: " if len(blocks) > 1 and keys else ""
+        found.append(replace(same[0], text=where + text, block=keys[0] if len(keys) == 1 else ""))
+    return found
 
 
 def _unfinished(results: StudyResults) -> Iterator[Caution]:
@@ -78,7 +93,7 @@ def _training(block: Block) -> Iterator[Caution]:
     if cut:
         yield Caution(
             "unconverged",
-            f"{block.title}: {len(cut)} of {len(trained)} runs were still improving when they were stopped (best epoch "
+            f"{len(cut)} of {len(trained)} runs were still improving when they were stopped (best epoch "
             f"among the last): {listed([record.name for record in cut])}. Trained longer, their places could differ",
             block.key,
         )
@@ -86,13 +101,13 @@ def _training(block: Block) -> Iterator[Caution]:
         names = reasons["max_time"]
         yield Caution(
             "cap",
-            f"{block.title}: the wall-time cap ended {len(names)} of {len(trained)} runs: {listed(names)}; they are "
+            f"the wall-time cap ended {len(names)} of {len(trained)} runs: {listed(names)}; they are "
             "compared at that time, on that machine",
             block.key,
         )
     if len(reasons) > 1:
         text = "; ".join(f"{reason}: {len(names)} ({listed(names, 3)})" for reason, names in reasons.items())
-        yield Caution("stop_reasons", f"{block.title}: training ended for different reasons: {text}", block.key)
+        yield Caution("stop_reasons", f"training ended for different reasons: {text}", block.key)
 
 
 def is_unconverged(record: Record) -> bool:
@@ -106,11 +121,11 @@ def is_unconverged(record: Record) -> bool:
 def _evaluation(block: Block) -> Iterator[Caution]:
     evaluation = block.evaluation
     if evaluation.get("split_warning"):
-        yield Caution("leaky", f"{block.title}: {evaluation['split_warning']}", block.key)
+        yield Caution("leaky", str(evaluation["split_warning"]), block.key)
     elif block.is_leaky:
         yield Caution(
             "leaky",
-            f"{block.title}: models train on events that are later than the test targets of other users; numbers tell "
+            "models train on events that are later than the test targets of other users; numbers tell "
             "of models that know the future (Ji et al. 2023)",
             block.key,
         )
@@ -118,20 +133,20 @@ def _evaluation(block: Block) -> Iterator[Caution]:
     cold = (evaluation.get("cold_test_targets") or 0) / targets
     if cold > MANY_COLD:
         text = f"{100 * cold:.1f} % of the test targets were never seen in training ({evaluation.get('cold_targets')})"
-        yield Caution("data", f"{block.title}: {text}", block.key, "note")
+        yield Caution("data", text, block.key, "note")
     for note in block.comparison.notes:
         text = note.removeprefix("WARNING: ")
         if "tie_order" in text:
-            yield Caution("ties", f"{block.title}: {text}", block.key)
+            yield Caution("ties", text, block.key)
         elif text.startswith("a single seed"):
             rows = [line for line, row in zip(block.lines, block.comparison.rows, strict=True) if not row.is_counted]
             names = listed([line.name for line in rows if len(line.seeds) == 1])
-            text = f"{block.title}: a single seed says nothing of what another seed would give: {names}"
+            text = f"a single seed says nothing of what another seed would give: {names}"
             yield Caution("single_seed", text, block.key)
         else:
-            yield Caution("note", f"{block.title}: {text}", block.key, "warning" if text != note else "note")
+            yield Caution("note", text, block.key, "warning" if text != note else "note")
     if block.audit.note:
-        yield Caution("audit", f"{block.title}: {block.audit.note}", block.key, "note")
+        yield Caution("audit", block.audit.note, block.key, "note")
 
 
 def _reversals(block: Block, metric: str) -> Iterator[Caution]:
@@ -139,7 +154,7 @@ def _reversals(block: Block, metric: str) -> Iterator[Caution]:
         if effect.metric == metric and effect.reversed_settings:
             yield Caution(
                 "interaction",
-                f"{block.title}: {effect.axis}: {effect.a} minus {effect.b} is {effect.difference:+.4f} on average, "
+                f"{effect.axis}: {effect.a} minus {effect.b} is {effect.difference:+.4f} on average, "
                 f"and significantly the other way round with {listed(effect.reversed_settings)}",
                 block.key,
             )

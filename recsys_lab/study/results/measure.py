@@ -160,8 +160,8 @@ def _seed_means(row: Row, setting: Setting) -> SeedMeans:
 
 
 def _title(run: Run) -> str:
-    title = f"{run.evaluation.get('dataset')}, {run.evaluation.get('split')}"
-    return f"{title}, retrained on training and validation part" if run.is_retrained else title
+    title = f"{run.evaluation.get('dataset')} · {run.evaluation.get('split')}"
+    return f"{title} · retrained on training and validation part" if run.is_retrained else title
 
 
 def _lines(rows: list[Row], group: Group, setting: Setting) -> list[Line]:

@@ -26,8 +26,8 @@ def varying_axes(axes: Sequence[str], block: Sequence[Values]) -> list[str]:
 
 
 def joined(values: Values, axes: Sequence[str]) -> str:
-    """`sasrec, max_length=50`: the values of some axes; a number or a yes/no alone says nothing, so it is named."""
-    return ", ".join(value_name(axis, values[axis]) for axis in axes if axis in values)
+    """`sasrec · max_length=50`: the values of some axes; a number or a yes/no alone says nothing, so it is named."""
+    return " · ".join(value_name(axis, values[axis]) for axis in axes if axis in values)
 
 
 def value_name(axis: str, value: str) -> str:
