@@ -1,0 +1,68 @@
+"""`recsys-lab study report FILE`: the finished runs of a study as a page, Markdown, LaTeX, a table and figures."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsys_lab.cli.study.opened import open_study, refuse_other_data, study_parser
+from recsys_lab.schema import RecsysLabError
+
+NEEDED = {"altair": "altair", "jinja2": "jinja2", "vl_convert": "vl-convert-python"}
+
+
+class NothingToReportError(RecsysLabError):
+    """No run is finished."""
+
+    exit_code = 1
+
+
+def run(arguments: list[str]) -> None:
+    parser = study_parser(
+        "report",
+        "Writes one HTML page that needs nothing else (report.html), report.md, report.tex, results.parquet and each "
+        "figure as SVG and PNG, from the runs that are finished, and prints where. Counted baselines take part without "
+        "being asked for: they are counted once and kept beside the study's runs. Starts no run.",
+    )
+    parser.add_argument("--output", help="folder to write to (default ROOT/<study>/report)")
+    parser.add_argument("--cutoff", type=int, help="K of the metrics (default: that of the study's `select`)")
+    parser.add_argument("--alpha", type=float, default=0.05, help="of tests and intervals (default 0.05)")
+    parser.add_argument("--no-baselines", action="store_true", help="without the counted baselines of each data set")
+    parser.add_argument("--no-figures", action="store_true", help="figures on the page only, not as files")
+    chosen = parser.parse_args(arguments[1:])
+    if missing := [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]:
+        raise RecsysLabError(f"reports need {', '.join(missing)}: pip install 'recsys-lab[report]'")
+    plan, _ = open_study(chosen)
+    refuse_other_data(plan)
+    if not plan.in_state("finished"):
+        states = ", ".join(f"{count} {state}" for state, count in sorted(plan.counts().items()))
+        raise NothingToReportError(
+            f"no run of the study {plan.study.name!r} in {plan.study.folder} is finished ({states}), so there is "
+            f"nothing to report. Run it first: recsys-lab study run {chosen.file}"
+        )
+
+    from recsys_lab.cli.baselines import automatic_baselines
+    from recsys_lab.cli.messages import show_messages
+    from recsys_lab.report.study.write import write_report
+    from recsys_lab.study.pairs import Method
+    from recsys_lab.study.results import read_results
+    from recsys_lab.study.runs import Run
+    from recsys_lab.study.tune.results import read_tuning
+
+    def counted(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+        return automatic_baselines(runs, chosen.data_dir)
+
+    show_messages()
+    results = read_results(
+        plan, None if chosen.no_baselines else counted, Method(alpha=chosen.alpha), cutoff=chosen.cutoff
+    )
+    output = Path(chosen.output) if chosen.output else plan.study.folder / "report"
+    written = write_report(results, output, read_tuning(plan.study.folder), not chosen.no_figures)
+    files = [path for path in written if path.parent == output]
+    print(results.answer.sentence, file=sys.stderr)
+    for path in files:
+        print(path)
+    if len(written) > len(files):
+        print(f"{output / 'figures'} ({len(written) - len(files)} files)")

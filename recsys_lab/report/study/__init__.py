@@ -1,0 +1,1 @@
+"""The report of a study: one HTML page, and its figures for papers."""

@@ -1,0 +1,95 @@
+"""One figure: a chart, what it shows in words, and its files for papers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recsys_lab.report.study.theme import DASHES, SHAPES, vega_config
+
+WIDTH = 560
+"""Of the files for papers, in pixels of the SVG (PNGs have twice as many)."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """name: unique in the report: an anchor and a file name. chart: of altair. alt: what it shows, for who can't see
+    it. note: how to read it, and what is left out."""
+
+    name: str
+    title: str
+    chart: Any
+    alt: str
+    note: str = ""
+
+    def spec(self, width: int | str = "container") -> dict[str, Any]:
+        """The Vega-Lite specification, without colours of a mode. On the page it is as wide as its container."""
+        import altair as alt
+        from altair.utils.schemapi import debug_mode
+
+        with alt.data_transformers.enable("default", max_rows=None), debug_mode(False):
+            spec: dict[str, Any] = self.chart.properties(width=width).to_dict(validate=False)
+        spec.pop("config", None)
+        spec["description"] = self.alt
+        spec["usermeta"] = {"longest": _longest_legend(spec)}
+        spec["autosize"] = {"type": "fit-x" if width == "container" else "pad", "contains": "padding"}
+        return spec
+
+    def save(self, folder: Path) -> list[Path]:
+        """Writes the SVG and PNG files, in light colours on white."""
+        import vl_convert
+
+        svg = vl_convert.vegalite_to_svg(self.spec(WIDTH), config={**vega_config("light"), "background": "white"})
+        paths = [folder / f"{self.name}.svg", folder / f"{self.name}.png"]
+        paths[0].write_text(svg)
+        paths[1].write_bytes(vl_convert.svg_to_png(svg, scale=2))
+        return paths
+
+
+def data_of(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """Rows for a chart. As a frame, since altair checks every value of plain rows against its schema (a minute a
+    page)."""
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def by_series(slots: Sequence[str], field: str = "name") -> dict[str, Any]:
+    """Encodings `color`, `shape` and `strokeDash` that give a name what its slot has, with one legend of the names that
+    are there.
+
+    Args:
+        slots: the name in each slot, of `Palette.slots`.
+    """
+    import altair as alt
+
+    legend = alt.Legend(values=[name for name in slots if not name.startswith("unused ")])
+    name, domain = f"{field}:N", list(slots)
+    return {
+        "color": alt.Color(name, scale=alt.Scale(domain=domain), legend=legend),
+        "shape": alt.Shape(name, scale=alt.Scale(domain=domain, range=SHAPES), legend=legend),
+        "strokeDash": alt.StrokeDash(name, scale=alt.Scale(domain=domain, range=DASHES), legend=legend),
+    }
+
+
+def points(series: dict[str, Any]) -> dict[str, Any]:
+    """Of `by_series`, what a point can show."""
+    return {"color": series["color"], "shape": series["shape"]}
+
+
+def left_out(shown: int, of: int, what: str) -> str:
+    """What a figure leaves out, in words; empty where it leaves out nothing."""
+    return "" if shown >= of else f" Drawn: the {shown} best of {of} {what}; the table has all."
+
+
+def _longest_legend(spec: Any) -> int:
+    """Characters of the longest legend entry in a specification."""
+    if isinstance(spec, list):
+        return max(map(_longest_legend, spec), default=0)
+    if not isinstance(spec, dict):
+        return 0
+    legend = spec.get("legend")
+    here = [len(str(name)) for name in (legend.get("values") or [])] if isinstance(legend, dict) else []
+    return max([*here, *(_longest_legend(part) for key, part in spec.items() if key != "data")], default=0)

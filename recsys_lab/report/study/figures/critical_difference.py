@@ -1,0 +1,88 @@
+"""A critical-difference diagram after Demsar (2006): places on a line, bars over what is not told apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recsys_lab.report.study.figure import Figure, data_of
+from recsys_lab.study.results import CriticalDifference
+
+MOST = 20
+ROW, LANE = 23, 9
+"""Pixels between labels, and between bars."""
+
+
+def critical_difference_figure(found: CriticalDifference, name: str, cutoff: int) -> Figure | None:
+    """None for fewer than two systems. Better is to the right."""
+    import altair as alt
+
+    names, places = found.names[:MOST], found.places[:MOST]
+    if len(names) < 2:
+        return None
+    groups = [kept for group in found.groups if len(kept := [i for i in group if i < len(names)]) > 1]
+    span = (max(places) - min(places)) or 1.0
+    edges = (min(places) - 0.25 * span, max(places) + 0.25 * span)
+    best_is_low = found.kind == "rank"
+    cd = found.critical_difference
+    top = LANE * (len(groups) + 1)  # arms begin below the bars
+    half = len(names) // 2 + len(names) % 2
+    systems: list[dict[str, Any]] = []
+    for i, (system, place) in enumerate(zip(names, places, strict=True)):
+        right = i < half
+        far = edges[0] if right is best_is_low else edges[1]
+        depth = top + ROW * (1 + (i if right else len(names) - 1 - i))
+        text = f"{system}  {place:.2f}" if best_is_low else f"{system}  {place:.4f}"
+        systems.append(
+            {"name": system, "place": place, "far": far, "depth": depth, "zero": 0, "text": text, "right": right}
+        )
+    bars = [
+        {"from": min(places[i] for i in group), "to": max(places[i] for i in group), "depth": LANE * (k + 1)}
+        for k, group in enumerate(groups)
+    ]
+    height = top + ROW * half + 12
+    if best_is_low and cd is not None:
+        bars.append({"from": max(places) - cd, "to": max(places), "depth": height - 6})
+    title = f"mean rank by {found.metric}@{cutoff}" if best_is_low else f"mean {found.metric}@{cutoff}"
+    line: dict[str, Any] = dict(
+        title=f"{title} over {found.count:,} {found.unit}, better to the right",
+        scale=alt.Scale(domain=sorted(edges, reverse=best_is_low), nice=False, zero=False),
+        axis=alt.Axis(orient="top", grid=False, tickCount=5),
+    )
+    x = alt.X("place:Q", **line)
+    pixels = alt.Scale(domain=[height, 0], nice=False, zero=False)
+    y, axis_line = alt.Y("depth:Q", axis=None, scale=pixels), alt.Y("zero:Q", axis=None, scale=pixels)
+    base = alt.Chart()
+    layers = [
+        base.mark_rule(style="faint").encode(x=x, y=axis_line, y2="depth:Q"),
+        base.mark_rule(style="faint").encode(x=x, x2="far:Q", y=y),
+        base.mark_point(filled=True, size=34, style="ink", opacity=1, clip=False).encode(x=x, y=axis_line),
+        alt.Chart(data_of(bars))
+        .mark_rule(style="accent", strokeWidth=5, strokeCap="round")
+        .encode(x=alt.X("from:Q", **line), x2="to:Q", y=y),
+    ]
+    for right, align in ((True, "right"), (False, "left")):
+        half_of = base.transform_filter(f"datum.right === {str(right).lower()}")
+        for style in ("halo", "label"):
+            layers.append(
+                half_of.mark_text(style=style, align=align, dy=-7, limit=alt.ExprRef("width * 0.62")).encode(
+                    x=alt.X("far:Q", **line), y=y, text="text:N", tooltip=[alt.Tooltip("text:N", title="system")]
+                )
+            )
+    how = (
+        "Bars join systems whose mean ranks differ by less than the critical difference (Nemenyi)"
+        if best_is_low
+        else "Bars join systems that the paired tests do not tell apart"
+    )
+    note = f"{how}. {found.note}".strip()
+    if cd is not None:
+        note += f" CD = {cd:.2f}, the bar at the bottom; Friedman test p = {found.p_value:.3g}."
+    if len(names) < len(found.names):
+        note += f" Drawn: the {len(names)} best of {len(found.names)}."
+    described = "; ".join(f"{row['text']}" for row in systems[:6])
+    return Figure(
+        name,
+        "Critical differences",
+        alt.layer(*layers, data=data_of(systems)).properties(height=height),
+        f"Critical-difference diagram, best first: {described}",
+        note,
+    )

@@ -1,0 +1,78 @@
+"""The effect of each axis: differences between two of its values, with intervals over users."""
+
+from __future__ import annotations
+
+from recsys_lab.report.study.figure import Figure, data_of
+from recsys_lab.study.results import AxisEffect, Block
+
+MOST = 40
+
+
+def effects_figure(block: Block) -> Figure | None:
+    """The deciding metric; None where no two variants differ in one axis only."""
+    import altair as alt
+
+    comparison = block.comparison
+    metric = comparison.deciding
+    found = [effect for effect in block.effects if effect.metric == metric]
+    if not found:
+        return None
+    drawn = found if len(found) <= MOST else sorted(found, key=lambda e: -abs(e.difference))[:MOST]
+    rows = [
+        {
+            "row": _shown(e),
+            "difference": e.difference,
+            "low": e.low,
+            "high": e.high,
+            "p": e.p_corrected,
+            "kind": "holds" if e.holds(comparison.method.alpha) else "not told apart",
+        }
+        for e in drawn
+    ]
+    points = [{"row": _shown(e), "setting": name, "value": value} for e in drawn for name, value in e.settings.items()]
+    label = f"difference in {metric}@{comparison.cutoff}"
+    kinds = alt.Scale(domain=["holds", "not told apart"])
+    kind, shape = alt.Color("kind:N", scale=kinds), alt.Shape("kind:N", scale=kinds)
+    base = alt.Chart().encode(y=alt.Y("row:N", sort=None, title=None))
+    tips = [
+        alt.Tooltip("row:N", title="effect"),
+        alt.Tooltip("difference:Q", format="+.4f"),
+        alt.Tooltip("low:Q", format="+.4f"),
+        alt.Tooltip("high:Q", format="+.4f"),
+        alt.Tooltip("p:Q", title="p (corrected)", format=".2g"),
+    ]
+    layers = [
+        alt.Chart(data_of([{"zero": 0}])).mark_rule(style="soft", strokeDash=[4, 3]).encode(x="zero:Q"),
+        base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", color=kind),
+        base.mark_point(filled=True, size=75, opacity=1).encode(
+            x=alt.X("difference:Q", title=label), color=kind, shape=shape, tooltip=tips
+        ),
+    ]
+    if len(points) > len(rows):
+        layers.insert(
+            1,
+            alt.Chart(data_of(points))
+            .mark_tick(style="faint", thickness=1.5, height=9)
+            .encode(
+                y=alt.Y("row:N", sort=None),
+                x="value:Q",
+                tooltip=[alt.Tooltip("setting:N"), alt.Tooltip("value:Q", title=label, format="+.4f")],
+            ),
+        )
+    note = "Right of 0 the first value is better. The mean over the settings of the other axes, with its interval over "
+    note += "users; ticks: the difference in each of those settings."
+    if len(drawn) < len(found):
+        note += f" Drawn: the {len(drawn)} largest of {len(found)} differences."
+    return Figure(
+        f"effects-{block.key}",
+        "Effect of each axis",
+        alt.layer(*layers, data=data_of(rows)).properties(height=26 * len(rows) + 10),
+        f"Differences on {block.title}: "
+        + "; ".join(f"{r['row']} {r['difference']:+.4f} ({r['kind']})" for r in rows[:6]),
+        note,
+    )
+
+
+def _shown(effect: AxisEffect) -> str:
+    """Both values, so that the sign can be read without a legend."""
+    return f"{effect.axis}: {effect.a} \N{MINUS SIGN} {effect.b}"

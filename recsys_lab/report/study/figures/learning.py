@@ -1,0 +1,80 @@
+"""Learning curves of one block: validation metric over epochs and over seconds."""
+
+from __future__ import annotations
+
+from recsys_lab.report.study.figure import Figure, by_series, data_of, points
+from recsys_lab.report.study.palette import Palette
+from recsys_lab.report.study.theme import SERIES
+from recsys_lab.study.results import Block
+
+MOST_POINTS = 200
+"""Per curve; longer ones are thinned, their best epoch is kept."""
+
+
+def learning_figures(block: Block, palette: Palette) -> list[Figure]:
+    """One over epochs and one over seconds, of the best variants that were trained, each seed a line."""
+    import altair as alt
+
+    trained = sorted({curve.row for curve in block.curves})
+    shown = trained[:SERIES]
+    if not shown:
+        return []
+    lines = [block.lines[row] for row in shown]
+    slots = palette.slots([line.name for line in lines], [line.match for line in lines])
+    metric = block.curves[0].metric
+    rows = []
+    for curve in block.curves:
+        if curve.row not in shown:
+            continue
+        measured = [i for i, value in enumerate(curve.values) if value == value]
+        every = max(1, len(measured) // MOST_POINTS)
+        kept = [i for k, i in enumerate(measured) if k % every == 0 or curve.epochs[i] == curve.best_epoch]
+        rows += [
+            {
+                "name": block.lines[curve.row].name,
+                "seed": curve.seed,
+                "epoch": int(curve.epochs[i]) + 1,
+                "seconds": round(float(curve.seconds[i]), 2),
+                "value": round(float(curve.values[i]), 6),
+                "best": bool(curve.epochs[i] == curve.best_epoch),
+                "stopped": curve.stopped_by,
+            }
+            for i in kept
+        ]
+    note = "Each line is a run, its mark the epoch that was kept. A name in the legend brings its runs out."
+    if len(trained) > len(shown):
+        note += f" Drawn: the {len(shown)} best of {len(trained)} variants."
+    found = []
+    for x, title, field in (("epochs", "epochs", "epoch"), ("seconds", "seconds since the fit began", "seconds")):
+        chosen = alt.selection_point(fields=["name"], bind="legend", name="chosen")
+        base = alt.Chart().encode(
+            x=alt.X(f"{field}:Q", title=title),
+            y=alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False)),
+            opacity=alt.condition(chosen, alt.value(0.9), alt.value(0.08)),
+        )
+        tips = [
+            alt.Tooltip("name:N", title="variant"),
+            alt.Tooltip("seed:Q"),
+            alt.Tooltip("epoch:Q", title="epochs"),
+            alt.Tooltip("seconds:Q", format=",.0f"),
+            alt.Tooltip("value:Q", title=metric, format=".4f"),
+            alt.Tooltip("stopped:N", title="stopped by"),
+        ]
+        series = by_series(slots)
+        chart = alt.layer(
+            base.mark_line(strokeWidth=1.6).encode(
+                color=series["color"], strokeDash=series["strokeDash"], detail="seed:N"
+            ),
+            base.mark_point(filled=True, size=60).transform_filter("datum.best").encode(**points(series), tooltip=tips),
+            data=data_of(rows),
+        )
+        found.append(
+            Figure(
+                f"learning-{x}-{block.key}",
+                f"{metric} over {x}",
+                chart.add_params(chosen).properties(height=280),
+                f"Learning curves of {', '.join(line.name for line in lines)} on {block.title}, over {x}",
+                note,
+            )
+        )
+    return found

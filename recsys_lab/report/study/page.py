@@ -1,0 +1,98 @@
+"""The page of a study: sections of tables and figures, in one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys_lab.report.study.figure import Figure
+from recsys_lab.report.study.sections import Section, make_sections
+from recsys_lab.report.study.theme import MODES, css_variables, vega_config
+from recsys_lab.study.results import StudyResults
+
+if TYPE_CHECKING:
+    from recsys_lab.study.tune.results import TuningResults
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Page:
+    """html: the whole file. figures: those in it, in its order."""
+
+    html: str
+    figures: list[Figure] = field(default_factory=list)
+
+
+def study_page(results: StudyResults, tuning: TuningResults | None = None) -> Page:
+    """The report of a study as one HTML page.
+
+    Args:
+        tuning: what `study tune` found, where it was run.
+    """
+    import jinja2
+
+    sections = make_sections(results, tuning)
+    figures = [figure for section in sections for card in section.cards for figure in card.figures]
+    loader = jinja2.FileSystemLoader(HERE)
+    template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("page.html")
+    html = template.render(
+        results=results,
+        findings=[line for line in results.answer.findings if line != results.answer.sentence],
+        protocol=_protocol(results),
+        warnings=_cautions(results, "warning"),
+        hints=_cautions(results, "note"),
+        sections=sections,
+        light=css_variables("light"),
+        dark=css_variables("dark"),
+        style=(HERE / "page.css").read_text(),
+        script=(HERE / "page.js").read_text(),
+        library=_library().replace("</script", r"<\/script"),
+        specs=_json({figure.name: figure.spec() for figure in figures}),
+        configs=_json({mode: vega_config(mode) for mode in MODES}),
+    )
+    return Page(html, figures)
+
+
+def _library() -> str:
+    """Vega-Embed with all that it needs, as one script."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", r"<\/script")
+
+
+def _json(plain: Any) -> str:
+    """Safe inside a script element, whatever names hold."""
+    text = json.dumps(plain, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def _protocol(results: StudyResults) -> str:
+    finished = results.states.get("finished", 0)
+    splits = sorted({block.split for block in results.blocks})
+    seeds = sorted(
+        {seed for block in results.blocks for line in block.lines for seed in line.seeds if seed is not None}
+    )
+    parts = [
+        f"{results.deciding}@{results.cutoff}, full ranking",
+        f"split {', '.join(splits)}",
+        f"{len(results.blocks)} {'block' if len(results.blocks) == 1 else 'blocks'} of comparable runs",
+        f"{finished} of {results.planned} planned runs finished",
+        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}",
+        f"epochs chosen by {results.select}",
+    ]
+    return " · ".join(parts)
+
+
+def _cautions(results: StudyResults, severity: str) -> list[dict[str, str]]:
+    titles = {block.key: block.title for block in results.blocks}
+    return [
+        {"where": titles.get(one.block, "") if len(results.blocks) > 1 else "", "text": one.text}
+        for one in results.cautions
+        if one.severity == severity
+    ]
+
+
+__all__ = ["Page", "Section", "study_page"]

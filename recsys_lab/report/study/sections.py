@@ -1,0 +1,161 @@
+"""What stands on the page, top to bottom: sections of cards, each with tables, figures and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from recsys_lab.report.audit_text import Table, audit_tables, check_rows, headline
+from recsys_lab.report.study import tables
+from recsys_lab.report.study.figure import Figure
+from recsys_lab.report.study.figures.calibration import reliability_figure
+from recsys_lab.report.study.figures.critical_difference import critical_difference_figure
+from recsys_lab.report.study.figures.effects import effects_figure
+from recsys_lab.report.study.figures.fronts import front_figures
+from recsys_lab.report.study.figures.learning import learning_figures
+from recsys_lab.report.study.figures.order import order_figure
+from recsys_lab.report.study.figures.ranking import ranking_figure
+from recsys_lab.report.study.figures.slices import slice_figures
+from recsys_lab.report.study.palette import Palette
+from recsys_lab.report.study.tables import SortedTable
+from recsys_lab.study.results import Block, StudyResults
+from recsys_lab.study.table import evaluation_line
+
+if TYPE_CHECKING:
+    from recsys_lab.study.tune.results import TuningResults
+
+
+@dataclass(frozen=True)
+class Card:
+    """title: of the block, mostly. tables_first: shown open above the figures; tables: closed, below them."""
+
+    title: str = ""
+    text: str = ""
+    tables_first: list[SortedTable] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    tables: list[SortedTable] = field(default_factory=list)
+    facts: list[Table] = field(default_factory=list)
+    is_closed: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    key: str
+    title: str
+    cards: list[Card]
+    lead: str = ""
+
+    @property
+    def is_paired(self) -> bool:
+        """Two cards stand side by side where there is room."""
+        return len(self.cards) > 1 and all(len(card.figures) == 1 and not card.tables_first for card in self.cards)
+
+
+def make_sections(results: StudyResults, tuning: TuningResults | None = None) -> list[Section]:
+    """Sections with something in them."""
+    from altair.utils.schemapi import debug_mode
+
+    with debug_mode(False):  # altair would check every part of every chart as it is made, which takes most of the time
+        return [section for section in _sections(results, tuning) if section.cards]
+
+
+def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Section]:
+    palette = Palette(
+        line.match
+        for block in results.blocks
+        for row, line in zip(block.comparison.rows, block.lines, strict=True)
+        if not row.is_automatic
+    )
+
+    def of_blocks(key: str, title: str, card: Callable[[Block], Card | None], lead: str = "") -> Section:
+        return Section(key, title, [found for block in results.blocks if (found := card(block))], lead)
+
+    return [
+        of_blocks("ranking", "Ranking", _ranking),
+        of_blocks("effects", "Effect of each axis", _effects),
+        Section("critical-differences", "Critical differences", _critical_differences(results)),
+        of_blocks("learning", "Learning curves", lambda block: _figures(block, learning_figures(block, palette))),
+        of_blocks("cost", "Quality against cost", lambda block: _figures(block, front_figures(block, palette))),
+        Section("order", "Does the order change?", _order(results, palette)),
+        Section("tuning", "Tuning", _tuning(tuning, palette)),
+        of_blocks("slices", "Slices", lambda block: _figures(block, slice_figures(block, palette))),
+        of_blocks("calibration", "Calibration", lambda block: _calibration(block, palette)),
+        of_blocks("audit", "Audit of the data", _audit),
+        Section("runs", "Commands, commits and hashes", _runs(results)),
+    ]
+
+
+def _figures(block: Block, figures: list[Figure]) -> Card | None:
+    return Card(block.title, figures=figures) if figures else None
+
+
+def _ranking(block: Block) -> Card:
+    text = f"{evaluation_line(block.evaluation)}; {block.users:,} users. " + " ".join(block.notes)
+    figure = ranking_figure(block)
+    return Card(block.title, text, [tables.ranking_table(block)], [figure])
+
+
+def _effects(block: Block) -> Card | None:
+    table, figure = tables.effects_table(block), effects_figure(block)
+    return Card(block.title, figures=[figure] if figure else [], tables=[table]) if table else None
+
+
+def _critical_differences(results: StudyResults) -> list[Card]:
+    cards = []
+    for place, over_data_sets in enumerate(results.critical_differences):
+        if figure := critical_difference_figure(over_data_sets, f"critical-difference-{place}", results.cutoff):
+            title = f"Over {over_data_sets.count} {over_data_sets.unit}, {over_data_sets.protocol}".rstrip(", ")
+            cards.append(Card(title, figures=[figure]))
+    for block in results.blocks:
+        found = block.critical_difference.get(block.comparison.deciding)
+        if found and (
+            figure := critical_difference_figure(found, f"critical-difference-{block.key}", block.comparison.cutoff)
+        ):
+            cards.append(Card(block.title, figures=[figure]))
+    return cards
+
+
+def _order(results: StudyResults, palette: Palette) -> list[Card]:
+    figure = order_figure(results, palette)
+    if figure is None:
+        return []
+    agreement = tables.agreement_table(results)
+    cards = [Card(figures=[figure], tables=[tables.ranks_table(results)])]
+    return [*cards, Card("How far the orders agree", tables_first=[agreement])] if agreement else cards
+
+
+def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
+    if tuning is None:
+        return []
+    from recsys_lab.report.study.figures.tuning import tuning_figures
+
+    figures = tuning_figures(tuning, palette)
+    budget = f"{tuning.trials} trials" if tuning.trials else f"{tuning.seconds:,.0f} seconds"
+    text = f"The same budget for each search: {budget}, sampler {tuning.sampler}, pruner {tuning.pruner}."
+    return [Card("", text, [tables.tuning_table(tuning)], figures)]
+
+
+def _calibration(block: Block, palette: Palette) -> Card | None:
+    table, figure = tables.calibration_table(block), reliability_figure(block, palette)
+    return Card(block.title, tables_first=[table], figures=[figure] if figure else []) if table else None
+
+
+def _audit(block: Block) -> Card:
+    facts = block.audit
+    text = " ".join(part for part in (facts.note, f"File: {facts.file}" if facts.file else "") if part)
+    if facts.content is None:
+        return Card(block.title, text or "The runs name no audit: `recsys-lab audit` makes one.")
+    checks = Table("Checks: shares that should be small", [(m, value) for _, value, m in check_rows(facts.content)])
+    return Card(
+        block.title, f"{headline(facts.content)} {text}", facts=[checks, *audit_tables(facts.content)], is_closed=True
+    )
+
+
+def _runs(results: StudyResults) -> list[Card]:
+    missing = tables.missing_table(results)
+    cards = [Card(f"Planned runs without a result: {len(missing.rows)}", tables_first=[missing])] if missing else []
+    for block in results.blocks:
+        table = tables.records_table(f"Runs on {block.title}", block.records)
+        cards.append(Card(f"{block.title}: {len(block.records)} runs", tables_first=[table], is_closed=True))
+    return cards

@@ -1,0 +1,296 @@
+"""The tables of the page as plain cells: what is shown, and what a column is sorted by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from recsys_lab.report.study.figures.order import order_table
+from recsys_lab.study.results import Block, Record, StudyResults
+
+if TYPE_CHECKING:
+    from recsys_lab.study.tune.results import TuningResults
+
+
+@dataclass(frozen=True)
+class Column:
+    """help: what the numbers are, in a few words."""
+
+    title: str
+    is_number: bool = False
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """text: shown. small: shown smaller behind it. value: what a number column is sorted by; None sorts last."""
+
+    text: str
+    small: str = ""
+    value: float | None = None
+    is_bold: bool = False
+    is_code: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    cells: list[Cell]
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True)
+class SortedTable:
+    """sorted_by: place of the column that the rows are sorted by as they come; None for none."""
+
+    caption: str
+    columns: list[Column]
+    rows: list[Row]
+    sorted_by: int | None = None
+    descends: bool = True
+    notes: list[str] = field(default_factory=list)
+
+
+def number(value: float | None, format: str = ".4f", small: str = "", is_bold: bool = False) -> Cell:
+    if value is None or not math.isfinite(value):
+        return Cell("\N{EN DASH}")
+    return Cell(f"{value:{format}}".replace("-", "\N{MINUS SIGN}"), small, float(value), is_bold)
+
+
+def p_value(value: float | None) -> Cell:
+    cell = number(value, ".3f")
+    return Cell("<0.001", value=value) if cell.value is not None and cell.value < 0.001 else cell
+
+
+def ranking_table(block: Block) -> SortedTable:
+    """All rows of a block, best first."""
+    comparison = block.comparison
+    deciding, cutoff = comparison.deciding, comparison.cutoff
+    metrics = [deciding, *(name for name in comparison.metrics if name != deciding)]
+    level = f"{100 * (1 - comparison.method.alpha):g} % interval over users"
+    against = comparison.rows[comparison.reference].variant
+    against = block.lines[comparison.reference].name if block.lines else against
+    columns = [
+        Column("variant"),
+        Column("group", help="rows that share a letter are not told apart"),
+        *(Column(f"{name}@{cutoff}", True, f"mean, {level}; sd over seeds") for name in metrics),
+        Column("vs best", True, f"{deciding}@{cutoff} minus that of {against}"),
+        Column("p", True, "corrected"),
+        Column("d", True, "effect size: difference over its standard deviation over users"),
+        Column("could see", True, "smallest true difference that would be found with power .8"),
+        Column("seeds", True),
+        Column("parameters", True),
+        Column("seconds", True, "until the fit ended, validation included; mean over seeds"),
+        Column("tokens/s", True),
+        Column("best epoch", True, "from 0, and how many were trained; mean over seeds"),
+        Column("stopped by"),
+    ]
+    rows = []
+    for place, (row, line) in enumerate(zip(comparison.rows, block.lines, strict=True)):
+        pair = row.against.get(deciding)
+        cells = [Cell(line.name, "baseline" if row.is_counted else ""), Cell(line.letters.get(deciding, "\N{EN DASH}"))]
+        for name in metrics:
+            low, high = row.intervals[name]
+            small = "" if math.isnan(low) else f"[{low:.4f}, {high:.4f}]"
+            deviation = row.seed_deviation[name]
+            small += f" sd {deviation:.4f}" if deviation is not None and not row.is_counted else ""
+            bold = comparison.is_clearly_best(place, name) if place < 2 else False
+            cells.append(number(row.estimates[name].mean, small=small, is_bold=bold))
+        cells += [
+            number(pair.difference if pair else None, "+.4f"),
+            p_value(pair.p_corrected if pair else None),
+            number(pair.effect_size if pair else None, "+.2f"),
+            number(pair.smallest_detectable if pair else None),
+            number(float(len(row.runs)), ".0f"),
+            number(row.mean_of("parameters"), ",.0f"),
+            number(row.mean_of("train_seconds"), ",.0f"),
+            number(row.mean_of("tokens_per_second"), ",.0f"),
+            number(line.best_epoch, ".0f", "" if line.epochs is None else f"of {line.epochs:.0f}"),
+            Cell(", ".join(line.stopped_by)),
+        ]
+        rows.append(Row(cells, row.is_counted))
+    return SortedTable(f"Ranking on {block.title}", columns, rows, sorted_by=2)
+
+
+def effects_table(block: Block) -> SortedTable | None:
+    """Every pair of values of every axis, in every metric."""
+    if not block.effects:
+        return None
+    cutoff, alpha = block.comparison.cutoff, block.comparison.method.alpha
+    columns = [
+        Column("axis"),
+        Column("first \N{MINUS SIGN} second"),
+        Column("metric"),
+        Column("difference", True, "mean over the settings of the other axes, interval over users"),
+        Column("holds", help="after correction, and by more than a seed standard deviation"),
+        Column("p", True, "corrected"),
+        Column("d", True, "effect size over users"),
+        Column("sd over seeds", True),
+        Column("sd over settings", True),
+        Column("settings", True, "of the other axes, in which the two values were paired"),
+        Column("other way", True, "settings in which the difference holds with the other sign"),
+        Column("could see", True, "smallest true difference that would be found with power .8"),
+    ]
+    rows = [
+        Row(
+            [
+                Cell(e.axis),
+                Cell(f"{e.a} \N{MINUS SIGN} {e.b}"),
+                Cell(f"{e.metric}@{cutoff}"),
+                number(e.difference, "+.4f", f"[{e.low:+.4f}, {e.high:+.4f}]"),
+                Cell("yes" if e.holds(alpha) else "no"),
+                p_value(e.p_corrected),
+                number(e.effect_size, "+.2f"),
+                number(e.seed_deviation),
+                number(e.setting_deviation),
+                number(float(len(e.settings)), ".0f"),
+                Cell(", ".join(e.reversed_settings) or "none", value=float(len(e.reversed_settings))),
+                number(e.smallest_detectable),
+            ]
+        )
+        for e in block.effects
+    ]
+    return SortedTable(f"Effects of the axes on {block.title}", columns, rows)
+
+
+def ranks_table(results: StudyResults) -> SortedTable:
+    """Rank of each shared variant in each block."""
+    columns = [Column("variant"), *(Column(block.title, True, "rank, 1 = best") for block in results.blocks)]
+    rows = [
+        Row([Cell(name), *(number(None if rank is None else float(rank), ".0f") for rank in ranks)])
+        for name, ranks in order_table(results).items()
+    ]
+    return SortedTable("Rank of each variant that several blocks hold", columns, rows)
+
+
+def agreement_table(results: StudyResults) -> SortedTable | None:
+    """How far two blocks agree about the order, and which changes of it hold."""
+    if not results.orders:
+        return None
+    titles = {block.key: block.title for block in results.blocks}
+    columns = [
+        Column("first"),
+        Column("second"),
+        Column("tau", True, "Kendall's tau-b between the two orders: 1 the same, \N{MINUS SIGN}1 reversed"),
+        Column("tau of seeds", True, "between the orders of two seeds of the same block: what chance does"),
+        Column("pairs", True, "and those whose difference holds in both blocks"),
+        Column("changes that hold", True, "better in the first block, and worse in the second, both after correction"),
+    ]
+    rows = []
+    for one in results.orders:
+        flips = [f"{flip.first} > {flip.second}" for flip in one.flips if flip.is_significant]
+        seeds = [f"{tau:.2f}" for tau in (one.seed_tau_a, one.seed_tau_b) if tau is not None]
+        known = [tau for tau in (one.seed_tau_a, one.seed_tau_b) if tau is not None]
+        rows.append(
+            Row(
+                [
+                    Cell(titles.get(one.a, one.a)),
+                    Cell(titles.get(one.b, one.b)),
+                    number(one.tau, ".2f"),
+                    Cell(", ".join(seeds) or "\N{EN DASH}", value=min(known) if known else None),
+                    number(float(one.pairs), ".0f", f"{one.significant_pairs} hold in both"),
+                    Cell("; ".join(flips) or "none", value=float(len(flips))),
+                ]
+            )
+        )
+    return SortedTable("Agreement about the order", columns, rows)
+
+
+def calibration_table(block: Block) -> SortedTable | None:
+    if not block.calibration:
+        return None
+    names = {
+        "nll": ("log-loss (nats)", "of the next item"),
+        "brier": ("Brier score", ""),
+        "ece": ("ECE", "calibration error of the first item, bins of equal width"),
+        "ece_equal_mass": ("ECE, equal mass", ""),
+    }
+    shown = [name for name in names if any(name in entry.before for entry in block.calibration)]
+    columns = [Column("variant"), Column("seeds", True)]
+    for name in shown:
+        columns += [Column(names[name][0], True, names[name][1] or "as given")]
+    has_after = any(entry.after for entry in block.calibration)
+    if has_after:
+        columns += [Column(f"{names[name][0]}, T fitted", True, "on the validation targets") for name in shown]
+        columns.append(Column("temperature", True))
+    rows = []
+    for entry in block.calibration:
+        cells = [Cell(entry.name), number(float(entry.seeds), ".0f")]
+        cells += [number(entry.before.get(name)) for name in shown]
+        if has_after:
+            cells += [number(entry.after.get(name)) for name in shown]
+            cells.append(number(entry.temperature, ".3f"))
+        rows.append(Row(cells))
+    return SortedTable(f"Calibration on {block.title}", columns, rows)
+
+
+def records_table(caption: str, records: Sequence[Record]) -> SortedTable:
+    """What each finished run was: everything that is needed to run it again, and to know that it is the same."""
+    columns = [Column(title) for title in ("variant", "seed", "commit", "data", "split", "items", "started", "device")]
+    columns += [Column("folder"), Column("command")]
+    rows = []
+    for record in records:
+        found, evaluation = record.manifest, record.evaluation
+        cells = [
+            Cell(record.name, "baseline" if record.is_automatic else ""),
+            Cell(str(record.seed)),
+            Cell(record.commit[:10] or "\N{EN DASH}", "with changes" if record.is_dirty else "", is_code=True),
+            *(Cell(str(evaluation.get(n, "")), is_code=True) for n in ("data_hash", "split_hash", "vocabulary_hash")),
+            Cell(str(found.get("started", ""))[:19].replace("T", " ")),
+            Cell(str(found.get("device", ""))),
+            Cell(str(record.folder), is_code=True),
+            Cell(record.command, is_code=True),
+        ]
+        rows.append(Row(cells, record.is_automatic))
+    return SortedTable(caption, columns, rows)
+
+
+def missing_table(results: StudyResults) -> SortedTable | None:
+    """Planned runs without a result."""
+    missing = [record for record in results.records if record.state != "finished"]
+    if not missing:
+        return None
+    columns = [Column("variant"), Column("seed"), Column("state"), Column("reason"), Column("folder")]
+    rows = [
+        Row([Cell(r.name), Cell(str(r.seed)), Cell(r.state), Cell(r.reason), Cell(str(r.folder), is_code=True)])
+        for r in missing
+    ]
+    return SortedTable("Planned runs without a result", columns, rows)
+
+
+def tuning_table(tuning: TuningResults) -> SortedTable:
+    """What each search found, by validation, and what the found settings came to on the test targets."""
+    columns = [
+        Column("search"),
+        Column("trials", True, "that have ended"),
+        Column(f"best {tuning.select}", True, "on the validation targets: the maximum of noisy values, so too high"),
+        Column("default", True, "the study's own settings"),
+        Column("pruned", True),
+        Column("failed", True),
+        Column("seconds", True),
+        Column("found settings"),
+    ]
+    rows = []
+    for search in tuning.searches:
+        best, default = search.best, search.default
+        settings = "" if best is None else ", ".join(f"{key} = {_short(v)}" for key, v in best.settings.items())
+        rows.append(
+            Row(
+                [
+                    Cell(search.label),
+                    number(float(len(search.trials)), ".0f"),
+                    number(best.value if best else None, small=f"trial {best.number}" if best else ""),
+                    number(default.value if default else None),
+                    number(float(search.count("pruned")), ".0f"),
+                    number(float(search.count("failed")), ".0f"),
+                    number(search.seconds, ",.0f"),
+                    Cell(settings or ("its own settings" if best else "none yet"), is_code=bool(settings)),
+                ]
+            )
+        )
+    return SortedTable("Searches", columns, rows)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

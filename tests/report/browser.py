@@ -1,0 +1,175 @@
+"""A headless Chromium driven over its own debugging pipe: no driver, no package, no port. For tests of pages."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # a container's root has no other way
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
+
+
+def find_browser() -> str | None:
+    """The program, or None where there is none."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class Browser:
+    """One browser process; use it as a context."""
+
+    def __init__(self, program: str) -> None:
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        commands, self._commands = os.pipe()
+        self._answers, answers = os.pipe()
+        # moved out of the way of 3 and 4, which the browser reads and writes
+        given = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (commands, answers)]
+
+        def take_ends() -> None:
+            os.dup2(given[0], 3)
+            os.dup2(given[1], 4)
+
+        self._process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"],
+            preexec_fn=take_ends,
+            pass_fds=(3, 4),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for end in (commands, answers, *given):
+            os.close(end)
+        self._unread = b""
+        self._last = 0
+        self.events: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.call("Browser.close")
+            self._process.wait(10)
+        except (OSError, TimeoutError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        os.close(self._commands)
+        os.close(self._answers)
+        self._profile.cleanup()
+
+    def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+        """One command of the DevTools protocol; its result. Events that come meanwhile are kept in `events`."""
+        self._last += 1
+        message: dict[str, Any] = {"id": self._last, "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._last:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                return dict(answer["result"])
+            self.events.append(answer)
+
+    def _next(self, patience: float = 60) -> dict[str, Any]:
+        end = time.monotonic() + patience
+        while b"\0" not in self._unread:
+            ready, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                raise TimeoutError("the browser does not answer")
+            got = os.read(self._answers, 1 << 20)
+            if not got:
+                raise OSError("the browser has gone")
+            self._unread += got
+        first, _, self._unread = self._unread.partition(b"\0")
+        return dict(json.loads(first))
+
+    def open(self, file: Path, width: int, height: int = 900, dark: bool = False, ready: str = "true") -> Page:
+        """Opens a file in a tab of its own, and waits until the JavaScript expression `ready` holds."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = Page(self, session)
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            page.call(f"{domain}.enable")
+        page.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 700
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        page.call("Emulation.setEmulatedMedia", features=[scheme])
+        page.call("Page.navigate", url=file.resolve().as_uri())
+        page.wait_for(f"document.readyState === 'complete' && ({ready})")
+        return page
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, browser: Browser, session: str) -> None:
+        self.browser, self.session = browser, session
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        return self.browser.call(method, self.session, **params)
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression (of a promise: what it resolves to)."""
+        got = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in got:
+            raise RuntimeError(f"{expression}: {got['exceptionDetails']}")
+        return got["result"].get("value")
+
+    def wait_for(self, expression: str, patience: float = 40) -> None:
+        end = time.monotonic() + patience
+        while not self.evaluate(f"Boolean({expression})"):
+            if time.monotonic() > end:
+                raise TimeoutError(f"never true: {expression}")
+            time.sleep(0.05)
+
+    def _events(self, method: str) -> list[dict[str, Any]]:
+        return [
+            event["params"]
+            for event in self.browser.events
+            if event.get("sessionId") == self.session and event.get("method") == method
+        ]
+
+    @property
+    def complaints(self) -> list[str]:
+        """Uncaught errors, console errors and warnings, and entries of the browser's own log."""
+        found = [event["exceptionDetails"].get("text", "") for event in self._events("Runtime.exceptionThrown")]
+        found += [
+            " ".join(str(part.get("value", part.get("description"))) for part in event["args"])
+            for event in self._events("Runtime.consoleAPICalled")
+            if event["type"] in ("error", "warning", "assert")
+        ]
+        return found + [event["entry"]["text"] for event in self._events("Log.entryAdded")]
+
+    @property
+    def requests(self) -> list[str]:
+        """Addresses that were asked for, other than the file itself and data: addresses."""
+        asked = [event["request"]["url"] for event in self._events("Network.requestWillBeSent")]
+        return [url for url in asked[1:] if not url.startswith("data:")]
+
+    def screenshot(self, file: Path) -> None:
+        """Of the whole page, as PNG."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 16_000), "scale": 1}
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        file.write_bytes(base64.b64decode(shot["data"]))
