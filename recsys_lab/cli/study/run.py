@@ -16,6 +16,8 @@ from recsys_lab.cli.study.opened import add_selection, open_study, refuse_other_
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.launch.job import Job, Outcome
 from recsys_lab.study.launch.local import launch_local, make_places
+from recsys_lab.study.launch.slurm import launch_slurm, sbatch_scripts
+from recsys_lab.study.launch.slurm_settings import add_slurm_options, slurm_settings
 from recsys_lab.study.plan import Plan, PlannedRun
 from recsys_lab.study.plan.text import UNDONE, cost_line, counts_line, duration
 
@@ -41,30 +43,45 @@ def run(arguments: list[str]) -> None:
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--launcher",
+        choices=("local", "slurm"),
+        default="local",
+        help="this machine, or jobs of a SLURM cluster, which go on when this command has ended (default local)",
+    )
     parser.add_argument("--workers", type=int, help="runs at a time (default: one per GPU, or per 4 cores)")
     parser.add_argument("--threads", type=int, help="of each run (default: the cores shared out)")
     parser.add_argument(
         "--gpus-per-run", type=int, default=1, help="of each run, for trainer.devices above 1 (default 1)"
     )
     parser.add_argument("--limit", type=int, help="at most so many runs, then stop")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and run nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be run (SLURM: the sbatch script), and run nothing"
+    )
+    add_slurm_options(parser)
 
 
 def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argparse.Namespace) -> None:
-    """Runs `runs` on this machine and reports each as it ends.
+    """Runs `runs` on this machine and reports each as it ends; or submits them to SLURM.
 
     Raises:
         RecsysLabError: when the results folder belongs to other data; when some runs failed (exit code 1).
     """
     refuse_other_data(plan)
     runs = list(runs)[: chosen.limit]
-    places = make_places(chosen.workers, chosen.threads, chosen.gpus_per_run)
-    workers = len(places.environments)
     print(f"{plan.study.name}: {counts_line(plan, plan.runs)}")
     if not runs:
         failed = len(plan.in_state("failed"))
         print("nothing to run" + (f"; {failed} failed: `recsys-lab study retry`" if failed else ""))
-        return
+    elif chosen.launcher == "slurm":
+        _submit(plan, runs, resolver, chosen)
+    else:
+        _run_here(plan, runs, resolver, chosen)
+
+
+def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argparse.Namespace) -> None:
+    places = make_places(chosen.workers, chosen.threads, chosen.gpus_per_run)
+    workers = len(places.environments)
     print(f"{cost_line(plan, runs, workers)}; {places.describe()}", flush=True)
     if chosen.dry_run:
         for one in runs:
@@ -83,6 +100,25 @@ def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argpa
             f"{failed_now} of {len(runs)} runs failed: `recsys-lab study status {plan.study.file}` says why, "
             f"`recsys-lab study retry {plan.study.file}` runs them again"
         )
+
+
+def _submit(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argparse.Namespace) -> None:
+    settings = slurm_settings(plan.study.slurm, chosen)
+    jobs = [Job(one.folder, one.config) for one in runs]
+    folder = plan.study.folder / "slurm"
+    if chosen.dry_run:
+        print(sbatch_scripts(jobs, settings, folder), end="")
+        return
+    show_messages()
+    resolver.prepare([one.variant.settings for one in runs])  # here, once, and not in every job
+    submitted = launch_slurm(jobs, settings, folder)
+    for submission in submitted:
+        print(f"job {submission.job_id}: " + ", ".join(str(job.folder) for job in submission.jobs))
+    left = len(jobs) - sum(len(submission.jobs) for submission in submitted)
+    print(
+        f"{len(submitted)} jobs submitted" + (f"; {left} runs were in the queue already" if left else "") + f". Their "
+        f"output goes to {folder}; `recsys-lab study status {plan.study.file}` says how far they are"
+    )
 
 
 class Progress:
