@@ -19,7 +19,8 @@ from typing import Any, Literal
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.launch.job import Job
 from recsys_lab.study.launch.slurm_settings import Shape, SlurmSettings, shape_of
-from recsys_lab.study.launch.slurm_worker import RECORD, Worker, write_json
+from recsys_lab.study.launch.slurm_tasks import write_json
+from recsys_lab.study.launch.slurm_worker import RECORD, Worker
 
 Cluster = Literal["slurm", "local", "debug"]
 
