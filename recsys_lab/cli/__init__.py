@@ -25,7 +25,7 @@ COMMANDS = {
     "audit": ("recsys_lab.cli.audit", "what a data set is, and what a split of it leaks"),
     "sources": ("recsys_lab.cli.sources", "list the public data sets that are known by name"),
     "compare": ("recsys_lab.cli.compare", "one table from several run folders, with paired tests"),
-    "study": ("recsys_lab.cli.study", "ablations: plan, run, status, retry, tune, report"),
+    "study": ("recsys_lab.cli.study.dispatch", "ablations: plan, run, status, retry, tune, report"),
     "diagnose": ("recsys_lab.cli.diagnose", "questions to a finished run: does it need the order of events, ..."),
     "slices": ("recsys_lab.cli.slices", "where a metric comes from: history length, popularity, gap, repeat, cold"),
     "verify": ("recsys_lab.cli.verify", "prove a finished run from its checkpoint and its data"),
