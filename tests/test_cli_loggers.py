@@ -187,4 +187,6 @@ def test_unknown_logger(small_folder: Path, tmp_path: Path, capsys: pytest.Captu
 def sync(environment: dict[str, str], *paths: Path) -> subprocess.CompletedProcess[str]:
     """`wandb sync PATHS`, as docs/loggers.md has it."""
     command = [sys.executable, "-m", "wandb", "sync", *map(str, paths)]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
+    whole = {**os.environ, **environment}
+    # in the runs' folder: it leaves logs of its own in ./wandb
+    return subprocess.run(command, env=whole, cwd=paths[0].parent, capture_output=True, text=True, timeout=300)

@@ -15,7 +15,7 @@ from typing import Any
 
 class WandbServer:
     """requests: `METHOD path` of everything that arrived. runs: id -> what it was last created or updated with.
-    history: id -> rows. summary: id -> final values. files: name -> content. artifacts: name -> {path: digest}."""
+    history: id -> rows. summary: id -> final values. files: name -> content."""
 
     def __init__(self) -> None:
         self.requests: list[str] = []
@@ -23,7 +23,6 @@ class WandbServer:
         self.history: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         self.summary: dict[str, dict[str, Any]] = defaultdict(dict)
         self.files: dict[str, bytes] = {}
-        self.artifacts: dict[str, dict[str, Any]] = {}
         self.sweep = ""  # YAML of the one sweep
         self.queue: list[dict[str, Any]] = []  # parameters of the runs that its agent is still to start
         self.started: dict[str, dict[str, Any]] = {}  # id -> parameters of those that it was told to start

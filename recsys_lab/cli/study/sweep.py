@@ -132,6 +132,7 @@ def _with_wandb(config: dict[str, Any]) -> dict[str, Any]:
 def _tell(run: PlannedRun) -> None:
     """Gives the numbers of a finished run to the sweep."""
     import wandb
+
     from recsys_lab.cli.loggers import fact_tags, run_facts, wandb_mode
 
     facts = run_facts(run.manifest)
