@@ -159,4 +159,4 @@ def test_log_keeps_the_report_as_an_artifact(tmp_path: Path, monkeypatch: pytest
     assert set(paths) == {"report.html", "report.md", "figures/ranking.svg", "results.parquet"}
     assert artifact.name == "tiny-report" and paths["report.html"].read_text() == "<html>the page</html>"
     assert all(path.is_relative_to(tmp_path) for path in paths.values()), "what is to be synced lies in the study"
-    assert {"report", "results"} <= set(found["summary"]), "the page and the table are shown"
+    assert {"report.path", "results.path"} <= set(found["summary"]), "the page and the table are shown"
