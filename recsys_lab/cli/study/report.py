@@ -45,6 +45,7 @@ def run(arguments: list[str]) -> None:
 
     from recsys_lab.cli.baselines import automatic_baselines
     from recsys_lab.cli.messages import show_messages
+    from recsys_lab.report.study.page import study_page
     from recsys_lab.report.study.write import write_report
     from recsys_lab.study.pairs import Method
     from recsys_lab.study.results import read_results
@@ -59,7 +60,8 @@ def run(arguments: list[str]) -> None:
         plan, None if chosen.no_baselines else counted, Method(alpha=chosen.alpha), cutoff=chosen.cutoff
     )
     output = Path(chosen.output) if chosen.output else plan.study.folder / "report"
-    written = write_report(results, output, read_tuning(plan.study.folder), not chosen.no_figures)
+    page = study_page(results, read_tuning(plan.study.folder))
+    written = write_report(results, page, output, not chosen.no_figures)
     files = [path for path in written if path.parent == output]
     print(results.answer.sentence, file=sys.stderr)
     for path in files:

@@ -53,7 +53,7 @@ class Figure:
 def data_of(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """Rows for a chart. As a frame, since altair checks every value of plain rows against its schema (a minute a
     page)."""
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return pl.DataFrame(rows, infer_schema_length=None).fill_nan(None)  # JSON has no NaN
 
 
 def by_series(slots: Sequence[str], field: str = "name") -> dict[str, Any]:

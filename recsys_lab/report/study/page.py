@@ -87,12 +87,14 @@ def _protocol(results: StudyResults) -> str:
 
 
 def _cautions(results: StudyResults, severity: str) -> list[dict[str, str]]:
-    titles = {block.key: block.title for block in results.blocks}
-    return [
-        {"where": titles.get(one.block, "") if len(results.blocks) > 1 else "", "text": one.text}
-        for one in results.cautions
-        if one.severity == severity
-    ]
+    """where: the block, in a study of several whose texts do not name it themselves."""
+    titles = {block.key: block.title for block in results.blocks} if len(results.blocks) > 1 else {}
+    found = []
+    for one in results.cautions:
+        title = titles.get(one.block, "")
+        if one.severity == severity:
+            found.append({"where": "" if one.text.startswith(title) else title, "text": one.text})
+    return found
 
 
 __all__ = ["Page", "Section", "study_page"]

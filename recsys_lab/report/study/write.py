@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from recsys_lab.report.study.page import study_page
+from recsys_lab.report.study.page import Page
 from recsys_lab.report.text import as_latex, as_markdown
 from recsys_lab.study.results import StudyResults, write_table
 
-if TYPE_CHECKING:
-    from recsys_lab.study.tune.results import TuningResults
 
-
-def write_report(
-    results: StudyResults, output: Path, tuning: TuningResults | None = None, with_figures: bool = True
-) -> list[Path]:
+def write_report(results: StudyResults, page: Page, output: Path, with_figures: bool = True) -> list[Path]:
     """Writes report.html, report.md, report.tex, results.parquet, and figures/*.svg and *.png.
 
     Args:
+        page: of `study_page`.
         output: folder; made where it is missing, files of the same names in it are replaced.
-        tuning: what `study tune` found, where it was run.
         with_figures: also as files, for papers; the page has them anyway.
 
     Returns:
         what was written; figures last.
     """
     output.mkdir(parents=True, exist_ok=True)
-    page = study_page(results, tuning)
     written = []
     texts = {"report.html": page.html, "report.md": as_markdown(results), "report.tex": as_latex(results)}
     for name, text in texts.items():
-        _write(output / name, text)
+        write_text(output / name, text)
         written.append(output / name)
     write_table(results, output / "results.parquet")
     written.append(output / "results.parquet")
@@ -44,7 +37,7 @@ def write_report(
     return written
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all: the page may be open in a browser."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")

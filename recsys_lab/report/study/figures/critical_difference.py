@@ -8,6 +8,8 @@ from recsys_lab.report.study.figure import Figure, data_of
 from recsys_lab.study.results import CriticalDifference
 
 MOST = 20
+BOTH = 42
+"""Characters of two labels that fit beside each other on a phone."""
 ROW, LANE = 23, 9
 """Pixels between labels, and between bars."""
 
@@ -21,25 +23,27 @@ def critical_difference_figure(found: CriticalDifference, name: str, cutoff: int
         return None
     groups = [kept for group in found.groups if len(kept := [i for i in group if i < len(names)]) > 1]
     span = (max(places) - min(places)) or 1.0
-    edges = (min(places) - 0.25 * span, max(places) + 0.25 * span)
     best_is_low = found.kind == "rank"
     cd = found.critical_difference
+    edges = (min(min(places) - 0.25 * span, max(places) - (cd or 0.0)), max(places) + 0.25 * span)
     top = LANE * (len(groups) + 1)  # arms begin below the bars
-    half = len(names) // 2 + len(names) % 2
+    half = (len(names) + 1) // 2
+    texts = [f"{name}  {place:{'.2f' if best_is_low else '.4f'}}" for name, place in zip(names, places, strict=True)]
+    # long labels from both sides would meet on a phone: those on the left then begin below those on the right
+    meet = max(map(len, texts[:half])) + max(map(len, texts[half:])) > BOTH
     systems: list[dict[str, Any]] = []
-    for i, (system, place) in enumerate(zip(names, places, strict=True)):
+    for i, (system, place, text) in enumerate(zip(names, places, texts, strict=True)):
         right = i < half
         far = edges[0] if right is best_is_low else edges[1]
-        depth = top + ROW * (1 + (i if right else len(names) - 1 - i))
-        text = f"{system}  {place:.2f}" if best_is_low else f"{system}  {place:.4f}"
-        systems.append(
-            {"name": system, "place": place, "far": far, "depth": depth, "zero": 0, "text": text, "right": right}
-        )
+        row = i if right else len(names) - 1 - i + (half if meet else 0)
+        depth = top + ROW * (row + 1)
+        systems.append({"name": system, "place": place, "far": far, "depth": depth, "zero": 0, "text": text})
+        systems[-1]["right"] = right
     bars = [
         {"from": min(places[i] for i in group), "to": max(places[i] for i in group), "depth": LANE * (k + 1)}
         for k, group in enumerate(groups)
     ]
-    height = top + ROW * half + 12
+    height = top + ROW * (len(names) if meet else half) + 12
     if best_is_low and cd is not None:
         bars.append({"from": max(places) - cd, "to": max(places), "depth": height - 6})
     title = f"mean rank by {found.metric}@{cutoff}" if best_is_low else f"mean {found.metric}@{cutoff}"
@@ -64,7 +68,7 @@ def critical_difference_figure(found: CriticalDifference, name: str, cutoff: int
         half_of = base.transform_filter(f"datum.right === {str(right).lower()}")
         for style in ("halo", "label"):
             layers.append(
-                half_of.mark_text(style=style, align=align, dy=-7, limit=alt.ExprRef("width * 0.62")).encode(
+                half_of.mark_text(style=style, align=align, dy=-7, limit=alt.ExprRef("width * 0.97")).encode(
                     x=alt.X("far:Q", **line), y=y, text="text:N", tooltip=[alt.Tooltip("text:N", title="system")]
                 )
             )

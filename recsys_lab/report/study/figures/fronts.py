@@ -47,7 +47,7 @@ def _figure(block: Block, front: Front, palette: Palette) -> Figure:
     on_front = sorted((row for row in rows if row["front"]), key=lambda row: row["x"])
     best_of_each = [row for row in on_front if row is on_front[-1] or len(on_front) <= MOST_LABELS]
     domain = [left / 1.3 if is_free else min(costs) / 1.3, max(costs, default=1.0) * 1.3]
-    axis = alt.Axis(format="~s", tickCount=4, labelExpr=f"datum.value < {left * 1.01} ? '' : datum.label")
+    axis = alt.Axis(format="~s", tickCount=4, grid=False, labelExpr=f"datum.value < {left * 1.01} ? '' : datum.label")
     x = alt.X("x:Q", title=TITLES[front.cost], scale=alt.Scale(type="log", domain=domain, nice=False), axis=axis)
     y = alt.Y("value:Q", title=label, scale=alt.Scale(zero=False))
     tips = [

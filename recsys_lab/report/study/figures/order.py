@@ -12,13 +12,14 @@ from recsys_lab.study.results import StudyResults
 
 def order_table(results: StudyResults) -> dict[str, list[int | None]]:
     """Name -> its rank in each block (1 = best) among the variants that at least two blocks hold, None where it has
-    none; in the order of mean ranks."""
+    none, or would be alone; in the order of mean ranks."""
     held = [
         [line.match for row, line in zip(b.comparison.rows, b.lines, strict=True) if not row.is_automatic]
         for b in results.blocks
     ]
     shared = {name for names in held for name in names if sum(name in other for other in held) > 1}
     ranked = [[name for name in names if name in shared] for names in held]
+    ranked = [names if len(names) > 1 else [] for names in ranked]
     table = {
         name: [names.index(name) + 1 if name in names else None for names in ranked]
         for name in dict.fromkeys(name for names in ranked for name in names)

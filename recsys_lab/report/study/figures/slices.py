@@ -10,8 +10,8 @@ TITLES = {
     "history_length": "earlier events of the user",
     "popularity": "tenth of the items by popularity (10 = most popular)",
     "gap": "time since the user's last event, at most",
-    "repeat": "has the user had the target before?",
-    "cold": "has the target training events?",
+    "repeat": "whether the user has had the target before",
+    "cold": "whether the target has training events",
 }
 MOST = 4
 """Variants in a figure."""
@@ -80,7 +80,7 @@ def _figure(block: Block, dimension: str, palette: Palette) -> Figure:
     more = f" Drawn: {len(shown)} of {len(found.variants)} variants." if len(found.variants) > len(shown) else ""
     return Figure(
         f"slices-{dimension.replace('_', '-')}-{block.key}",
-        f"{label} by {dimension.replace('_', ' ')}: {TITLES.get(dimension, dimension)}",
+        f"{label} by {TITLES.get(dimension, dimension)}",
         chart,
         f"{label} of {', '.join(shown)} in slices by {dimension.replace('_', ' ')} on {block.title}",
         f"Every target is in one slice.{small}{more}",
