@@ -8,10 +8,11 @@ import time
 
 from recsys_lab.cli.messages import show_messages
 from recsys_lab.cli.study.opened import open_study, refuse_other_data, study_parser
-from recsys_lab.cli.study.run import execute, terminated_as_interrupt
+from recsys_lab.cli.study.run import run as run_study
+from recsys_lab.cli.study.run import terminated_as_interrupt
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.launch.local import make_places
-from recsys_lab.study.plan.text import UNDONE, duration
+from recsys_lab.study.plan.text import duration
 from recsys_lab.study.tune.best import write_best, write_tuning
 from recsys_lab.study.tune.journal import Journal, Taken
 from recsys_lab.study.tune.record import TrialRecord
@@ -84,15 +85,9 @@ def run(arguments: list[str]) -> None:
             "trial 0, the study's own settings, failed; the same command tries it again:\n" + "\n".join(texts)
         )
     if chosen.final and file is not None:
-        tuned = argparse.Namespace(
-            **{**vars(chosen), "file": str(file), "set": [], "data_dir": None, "fast": False},
-            limit=None,
-            dry_run=False,
-            only=None,
-            seeds=None,
-        )
-        final, resolver = open_study(tuned)
-        execute(final, [one for one in final.runs if one.state in UNDONE], resolver, tuned)
+        options = {"--root": chosen.root, "--workers": chosen.workers, "--threads": chosen.threads}
+        options["--gpus-per-run"] = chosen.gpus_per_run
+        run_study(["run", str(file), *(text for k, v in options.items() if v is not None for text in (k, str(v)))])
         show(plan.study.folder)
 
 

@@ -17,6 +17,9 @@ from recsys_lab.study.runs import TRIALS
 from recsys_lab.study.tune.settings import TuneSettings
 from recsys_lab.study.tune.space import Space, plain_space
 
+MOST_PROBLEMS = 5
+"""That are named at once."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -108,7 +111,7 @@ def _spaces_are_for_something(study: Study, settings: TuneSettings, groups: dict
         if name not in known:
             raise RecsysLabError(
                 f"{study.file}: tune.spaces.{name}: nothing that is compared has this name; known: "
-                f"{', '.join(sorted(known))}"
+                f"{', '.join(sorted(known)[:20])}"
             )
 
 
@@ -138,9 +141,13 @@ def _check_spaces(study: Study, searches: list[Search], resolver: Resolver) -> N
                     tried.append((search.label, key, value, resolver.compose([{key: value}], search.start.settings)))
                 except RecsysLabError as error:
                     problems.append(f"tune.space.{key}: {value!r} for {search.label}: {error}")
-    for (label, key, value, _), checked in zip(tried, resolver.check([one[3] for one in tried]), strict=True):
-        if checked.error:
-            problems.append(f"tune.space.{key}: {value!r} for {label}: {checked.error}")
+    wrong = [one.error != "" for one in resolver.check([config for *_, config in tried])]
+    for label, key, value, config in (one for one, is_wrong in zip(tried, wrong, strict=True) if is_wrong):
+        alone = resolver.check([config])[0]  # among many, the error of one may be told of its likes
+        if alone.error:
+            problems.append(f"tune.space.{key}: {value!r} for {label}: {alone.error}")
+        if len(problems) >= MOST_PROBLEMS:
+            break
     if problems:
         first = list(dict.fromkeys(problem.partition(":")[0] for problem in problems))
         shown = [next(p for p in problems if p.startswith(name + ":")) for name in first]

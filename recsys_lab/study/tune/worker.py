@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
 import time
@@ -147,15 +148,19 @@ class Worker:
     # -- one trial -----------------------------------------------------------------------------------------------------
 
     def _start(self, taken: Taken) -> None:
-        config = trial_config(self.study, taken.search, taken.number, taken.settings, self.resolver)
         state = state_of(taken.folder, ignore_claim=True)
         if state == "finished" or (state == "failed" and taken.number > 0):  # its worker was killed before it said so
-            self._end(taken, "complete" if state == "finished" else "failed", taken.seconds)
+            seconds = max(taken.seconds, seconds_of_run(taken.folder))
+            self._end(taken, "complete" if state == "finished" else "failed", seconds)
             return
-        self.on_start(taken)
-        environment = self.free.pop()
-        execution = Execution(Job(taken.folder, config), environment)
-        self.live.append(Live(taken, execution, environment, told_seconds=taken.seconds))
+        try:
+            self.on_start(taken)
+            config = trial_config(self.study, taken.search, taken.number, taken.settings, self.resolver)
+            execution = Execution(Job(taken.folder, config), self.free[-1])
+        except BaseException:
+            taken.claim.close()
+            raise
+        self.live.append(Live(taken, execution, self.free.pop(), told_seconds=taken.seconds))
 
     def _watch(self, live: Live, is_used_up: bool) -> None:
         ended = live.execution.process.poll() is not None
@@ -248,6 +253,14 @@ def epoch_values(path: Path, metric: str) -> list[tuple[int, float]]:
         return []
     found = [(int(epoch), float(value)) for epoch, value in rows if value]
     return [(epoch, value) for epoch, value in found if math.isfinite(value)]
+
+
+def seconds_of_run(folder: Path) -> float:
+    """As the run itself counted them, all attempts together; 0 when it did not."""
+    try:
+        return float(json.loads((folder / "manifest.json").read_text())["wall_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def best_of(values: Sequence[float], mode: str) -> float | None:
