@@ -15,11 +15,7 @@ import pytest
 import yaml
 from fake_slurm import allocation, install
 
-from recsys_lab.cli.study.resolver import Resolver
-from recsys_lab.study.launch.job import Job
-from recsys_lab.study.launch.slurm import sbatch_scripts
-from recsys_lab.study.launch.slurm_settings import slurm_settings
-from recsys_lab.study.plan import make_plan, read_study
+from recsys_lab.cli import main
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "scripts" / "cluster"
@@ -141,10 +137,14 @@ def test_the_fit_of_the_scripts_parses(project: Path) -> None:
         ("study_many_small.yaml", ["--array=0-1%2", "--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=8"]),
     ],
 )
-def test_the_studies_plan_and_ask_for_what_they_say(name: str, lines: list[str], tmp_path: Path) -> None:
-    study = read_study(CLUSTER / name, tmp_path)
-    plan = make_plan(study, Resolver())
-    jobs = [Job(run.folder, run.config) for run in plan.runs]
-    text = sbatch_scripts(jobs, slurm_settings(study.slurm), study.folder / "slurm")
-    assert {f"#SBATCH {line}" for line in lines} <= set(text.splitlines())
-    assert name in (CLUSTER / "README.md").read_text()
+def test_the_studies_ask_for_what_they_say(
+    name: str, lines: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the command of their heads and of the guide."""
+    command = f"recsys-lab study run scripts/cluster/{name} --launcher slurm --slurm.partition gpu --dry-run"
+    assert command in (CLUSTER / name).read_text() and name in (CLUSTER / "README.md").read_text()
+    _, *arguments = shlex.split(command.replace("scripts/cluster", str(CLUSTER)))
+    assert main([*arguments, "--root", str(tmp_path)]) == 0, capsys.readouterr().err
+    shown = capsys.readouterr().out.splitlines()
+    assert {f"#SBATCH {line}" for line in ("--partition=gpu", *lines)} <= set(shown)
+    assert not list(tmp_path.iterdir())
