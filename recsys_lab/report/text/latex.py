@@ -18,19 +18,20 @@ def as_latex(results: StudyResults) -> str:
     document that loads booktabs (and graphicx, which makes wide ones fit)."""
     name = f"{results.deciding}@{results.cutoff}"
     level = f"{100 * (1 - results.method.alpha):g} %"
-    parts = [
-        f"% study {results.name}, written {results.generated} by recsys-lab study report",
-        f"% {results.answer.sentence}",
-        *(f"% {caution.severity}: {one}" for caution in results.cautions for one in caution.text.splitlines()),
-        f"% {results.multiplicity}",
-        r"% \usepackage{booktabs,graphicx}",
+    comments = [
+        f"study {results.name}, written {results.generated} by recsys-lab study report",
+        results.answer.sentence,
+        *(f"{caution.severity}: {caution.text}" for caution in results.cautions),
+        results.multiplicity,
+        r"\usepackage{booktabs,graphicx}",
     ]
+    parts = ["\n".join(f"% {' '.join(comment.split())}" for comment in comments)]
     for block in results.blocks:
         seeds = max(len(row.runs) for row in block.comparison.rows)
         caption = (
             f"{block.title}: {block.targets:,} test targets, full ranking, {seeds} seed{'s' * (seeds > 1)}. "
-            f"[low, high]: {level} interval over users; sd over seeds. Rows that share a letter do not differ in {name} "
-            "(paired tests over users, Holm-corrected over the study)."
+            f"[low, high]: {level} interval over users; sd over seeds. Rows that share a letter do not differ in "
+            f"{name} (paired tests over users, Holm-corrected over the study)."
         )
         parts.append(_table(tables.ranking(block, results), caption, f"{results.name}-{block.key}"))
         for axis in dict.fromkeys(effect.axis for effect in block.effects):

@@ -51,7 +51,7 @@ def _cautions(results: StudyResults) -> Iterator[str]:
         yield "## Before believing it"
         yield ""
         for caution in results.cautions:
-            yield f"- {'**warning**: ' if caution.severity == 'warning' else ''}{caution.text}"
+            yield f"- {'**warning**: ' if caution.severity == 'warning' else ''}{' '.join(caution.text.split())}"
         yield ""
 
 

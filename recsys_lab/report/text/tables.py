@@ -159,9 +159,9 @@ def legend(results: StudyResults) -> list[str]:
     return [
         f"[low, high]: {level} interval over users; sd: over seeds. Rows that share a letter in `group` do not differ "
         f"in {name}. vs best, p, d, could see: {name} against the best variant, p after correction, Cohen's d over "
-        "users, the smallest true difference found with power .8. Bold: best by more than a seed sd. seconds: until the fit "
-        "ended, with validation. (counted): a baseline that takes part in every comparison; the best of them is tested "
-        "against every row, the others are not.",
+        "users, the smallest true difference found with power .8. Bold: best by more than a seed sd. seconds: until "
+        "the fit ended, with validation. (counted): a baseline that takes part in every comparison; the best of them "
+        "is tested against every row, the others are not.",
         "Effect of an axis: mean over all settings of the other axes in which both values were run, so that only this "
         "axis varies. holds: significant after correction, and larger than its sd over seeds.",
     ]

@@ -1,0 +1,138 @@
+"""Warnings of a study, each from runs that deserve it; facts of a block: calibration and audit; the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_study import QUICK, MadeStudy, ranks_of
+
+from recsys_lab.study.plan import Plan
+from recsys_lab.study.results import Caution, StudyResults, read_results
+
+
+def study(tmp_path: Path, changes: dict[str, dict[str, Any]], seeds: int = 2) -> MadeStudy:
+    """One variant for each key, with changes to its manifests."""
+    made = MadeStudy(tmp_path, {"encoder": list(changes)})
+    for i, (encoder, of) in enumerate(changes.items()):
+        for seed in range(seeds):
+            made.add({"encoder": encoder}, seed, ranks_of(i / 3, seed), **of)
+    return made
+
+
+def of_kind(results: StudyResults, kind: str) -> list[Caution]:
+    return [caution for caution in results.cautions if caution.kind == kind]
+
+
+def test_quiet_where_there_is_nothing_to_say(tmp_path: Path) -> None:
+    facts = {"split": "global_temporal", "audit": {"file": "x", "same_data": True, "same_split": True}}
+    results = read_results(study(tmp_path, {"a": facts, "b": {**facts, "stopped_by": "counted"}}).plan(), method=QUICK)
+    assert [caution.kind for caution in results.cautions] == ["audit"]  # its file is not there
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "best_epoch", "is_cut"),
+    [
+        ("max_epochs", 19, True),
+        ("max_epochs", 18, True),
+        ("max_epochs", 17, False),
+        ("max_time", 19, True),
+        ("patience", 19, False),
+        ("counted", 19, False),
+        ("max_epochs", None, False),
+    ],
+)
+def test_unconverged_runs(tmp_path: Path, stopped_by: str, best_epoch: int | None, is_cut: bool) -> None:
+    plan = study(tmp_path, {"a": {"stopped_by": stopped_by, "best_epoch": best_epoch, "epochs": 20}, "b": {}}).plan()
+    found = of_kind(read_results(plan, method=QUICK), "unconverged")
+    assert bool(found) == is_cut
+    assert all(
+        "2 of 4 runs" in caution.text and caution.text.endswith("their places could differ") for caution in found
+    )
+
+
+def test_caps_and_different_stop_reasons(tmp_path: Path) -> None:
+    results = read_results(study(tmp_path, {"a": {"stopped_by": "max_time"}, "b": {}}).plan(), method=QUICK)
+    assert "ended 2 of 4 runs: a" in of_kind(results, "cap")[0].text
+    assert "patience: 2 (b); max_time: 2 (a)" in of_kind(results, "stop_reasons")[0].text
+
+
+def test_commits_changes_ties_seeds_and_leaks(tmp_path: Path) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "a": {"commit": "aaaa", "tie_order": "item_id"},
+        "b": {"dirty": True, "tie_order": "item_id"},
+    }
+    results = read_results(study(tmp_path, changes, seeds=1).plan(), method=QUICK)
+    assert sorted(results.commits) == ["aaaa", "c0ffee"]
+    assert "2 different commits" in of_kind(results, "commits")[0].text
+    assert "1 of 2 runs were made with changes" in of_kind(results, "dirty")[0].text
+    assert "tie_order item_id" in of_kind(results, "ties")[0].text
+    assert of_kind(results, "single_seed") and of_kind(results, "leaky")
+    assert "one seed: this is about these trained models" in results.answer.sentence
+
+
+def test_refusals_of_the_plan_are_warnings(tmp_path: Path) -> None:
+    plan = study(tmp_path, {"a": {}, "b": {}}).plan()
+    results = read_results(Plan(plan.study, plan.variants, plan.runs, ["x: made on other data"]), method=QUICK)
+    assert of_kind(results, "data")[0] == Caution("data", "x: made on other data")
+
+
+def test_what_blocks_share_is_said_once(tmp_path: Path) -> None:
+    made = MadeStudy(tmp_path, {"data": ["one", "two"], "encoder": ["a", "b"]})
+    for data in ("one", "two"):
+        for encoder in ("a", "b"):
+            changes = {"dataset": data, "data_hash": data}
+            made.add({"data": data, "encoder": encoder}, 0, ranks_of(0.1), **changes)
+    (leaky,) = of_kind(read_results(made.plan(), method=QUICK), "leaky")
+    assert leaky.text.startswith("one · leave_one_out (leaky), two · leave_one_out (leaky): ") and not leaky.block
+
+
+def test_no_difference_is_said_with_what_could_have_been_seen(tmp_path: Path) -> None:
+    made = MadeStudy(tmp_path, {"encoder": ["a", "b"]})
+    for encoder in ("a", "b"):
+        for seed in (0, 1):
+            made.add({"encoder": encoder}, seed, ranks_of(0.0, seed + 7 * (encoder == "b"), noise=0.8))
+    results = read_results(made.plan(), method=QUICK)
+    (effect,) = [effect for effect in results.blocks[0].effects if effect.metric == "ndcg"]
+    assert not effect.holds(0.05)
+    assert "no difference holds" in results.answer.sentence
+    assert f"{effect.smallest_detectable:.4f} would have been found" in results.answer.sentence
+
+
+def test_without_axes_the_answer_is_of_variants(tmp_path: Path) -> None:
+    made = MadeStudy(tmp_path, {})
+    for label, skill in (("narrow", 0.0), ("wide", 1.5)):
+        for seed in (0, 1):
+            made.add({}, seed, ranks_of(skill, seed), label)
+    results = read_results(made.plan(), method=QUICK)
+    assert results.answer.sentence.startswith("Wide is ahead of narrow: of the next by 0.")
+    assert [line.name for line in results.blocks[0].lines] == ["wide", "narrow"] and not results.blocks[0].effects
+
+
+def test_calibration_is_read_from_metrics_and_from_the_diagnosis(tmp_path: Path) -> None:
+    made = study(tmp_path, {"a": {}, "b": {}, "c": {}})
+    measured, diagnosed = made.runs[0].folder, made.runs[2].folder
+    (measured / "metrics.json").write_text(json.dumps({"test/nll": 5.0, "test/ece": 0.25, "test/ndcg@10": 0.1}))
+    (diagnosed / "calibration").mkdir()
+    bins = {"before": {"equal_width": {"error": 0.2}}}
+    test = {"before": {"nll": 6.0, "ece": 0.2}, "after": {"nll": 4.0, "ece": 0.1}, "bins": bins}
+    (diagnosed / "calibration" / "calibration.json").write_text(json.dumps({"temperature": 1.5, "test": test}))
+    found = {entry.name: entry for entry in read_results(made.plan(), method=QUICK).blocks[0].calibration}
+    assert found["a"].before == {"nll": 5.0, "ece": 0.25} and found["a"].temperature is None
+    assert found["b"].before == {"nll": 6.0, "ece": 0.2} and found["b"].after == {"nll": 4.0, "ece": 0.1}
+    assert (found["b"].temperature, found["b"].bins, found["b"].seeds) == (1.5, bins, 1) and "c" not in found
+
+
+def test_the_audit_is_the_one_that_the_runs_name(tmp_path: Path) -> None:
+    file = tmp_path / "audit.json"
+    file.write_text('{"checks": {}}')
+    entry = {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    plan = study(tmp_path / "runs", {"a": {"audit": entry | {"same_data": True, "same_split": True}}, "b": {}}).plan()
+    audit = read_results(plan, method=QUICK).blocks[0].audit
+    assert audit.content == {"checks": {}} and audit.same_split and not audit.note
+    file.write_text('{"checks": {"new": 1}}')
+    audit = read_results(plan, method=QUICK).blocks[0].audit
+    assert audit.content is None and "written anew" in audit.note

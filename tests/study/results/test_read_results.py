@@ -1,0 +1,162 @@
+"""read_results: which runs are compared with which, what becomes of those that are not finished, names and records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from made_study import QUICK, MadeStudy, ranks_of, write_run
+
+from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.results import as_table, read_results, write_table
+from recsys_lab.study.runs import Run, read_run
+
+AXES = {"data": ["one", "two"], "encoder": ["gru", "sas"], "model.dropout": ["0.1", "0.3"]}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> MadeStudy:
+    made = MadeStudy(tmp_path, AXES)
+    for data in AXES["data"]:
+        for i, encoder in enumerate(AXES["encoder"]):
+            for j, dropout in enumerate(AXES["model.dropout"]):
+                values = {"data": data, "encoder": encoder, "model.dropout": dropout}
+                for seed in (0, 1):
+                    ranks = ranks_of(0.6 * i + 0.1 * j, seed + 10 * (data == "two"))
+                    made.add(values, seed, ranks, dataset=data, data_hash=data, tie_order="file")
+    return made
+
+
+def test_blocks_names_and_records(made: MadeStudy) -> None:
+    results = read_results(made.plan(), method=QUICK)
+    assert [(block.dataset, block.values) for block in results.blocks] == [
+        ("one", {"data": "one"}),
+        ("two", {"data": "two"}),
+    ]
+    for block in results.blocks:
+        assert {line.name for line in block.lines} == {
+            f"{encoder} · dropout={dropout}" for encoder in AXES["encoder"] for dropout in AXES["model.dropout"]
+        }
+        assert [line.match for line in block.lines] == [line.name for line in block.lines]
+        assert {effect.axis for effect in block.effects} == {"encoder", "model.dropout"}
+        assert block.lines[0].values["encoder"] == "sas" and block.lines[0].seeds == [0, 1]
+        assert len(block.records) == 8 and {record.block for record in block.records} == {block.key}
+        assert (block.users, block.targets, len(block.curves)) == (200, 200, 8)
+    assert len({block.key for block in results.blocks}) == 2
+    assert results.planned == 16 and results.states == {"finished": 16} and results.commits == ["c0ffee"]
+    assert results.cutoff == 10 and results.deciding == "ndcg" and results.answer.is_complete
+    assert results.answer.sentence.startswith("Encoder: in every block sas is ahead of gru by +0.")
+
+
+def test_curves_add_up_seconds_and_know_epochs_without_validation(made: MadeStudy) -> None:
+    curve = read_results(made.plan(), method=QUICK).blocks[0].curves[0]
+    assert curve.seconds.tolist() == [2.5, 4.5, 6.0] and curve.epochs.tolist() == [0, 1, 2]
+    assert np.isnan(curve.values[1]) and curve.values[2] == 0.2 and curve.metric == "val/ndcg@10"
+
+
+def test_a_study_without_a_finished_run_is_an_error(tmp_path: Path) -> None:
+    made = MadeStudy(tmp_path, {"encoder": ["gru"]})
+    made.add({"encoder": "gru"}, 0, None)
+    with pytest.raises(RecsysLabError, match=r"no finished run.*1 missing.*recsys-lab study run"):
+        read_results(made.plan())
+
+
+def test_what_is_not_finished_or_unreadable_is_named(made: MadeStudy) -> None:
+    made.add({"data": "one", "encoder": "gru", "model.dropout": "0.9"}, 0, None)
+    (made.runs[0].folder / "ranks.parquet").write_text("broken")
+    results = read_results(made.plan(), method=QUICK)
+    assert not results.answer.is_complete and results.answer.sentence.startswith("Incomplete (15 of 17 runs")
+    kinds = {caution.kind: caution.text for caution in results.cautions}
+    assert "1 of 17 runs not run yet" in kinds["missing"] and "one_gru_0.9 seed 0" in kinds["missing"]
+    assert "1 of 17 runs unreadable" in kinds["failed"] and "unreadable" in results.records[0].reason
+    assert sum(record.state == "finished" for record in results.records) == 15
+
+
+def test_retrained_runs_and_other_targets_are_blocks_of_their_own(tmp_path: Path) -> None:
+    made = MadeStudy(tmp_path, {"encoder": ["gru", "sas"], "run": ["plain", "retrained", "fewer"]})
+    made.add({"encoder": "gru", "run": "plain"}, 0, ranks_of(0))
+    made.add({"encoder": "sas", "run": "plain"}, 0, ranks_of(0.5))
+    made.add({"encoder": "sas", "run": "retrained"}, 0, ranks_of(0.6), retrained=True)
+    made.add({"encoder": "sas", "run": "fewer"}, 0, ranks_of(0.7, users=150))
+    results = read_results(made.plan(), method=QUICK)
+    assert [(len(block.lines), block.is_retrained, block.users) for block in results.blocks] == [
+        (2, False, 200),
+        (1, True, 200),
+        (1, False, 150),
+    ]
+    assert len({block.key for block in results.blocks}) == 3
+    assert results.blocks[1].title.endswith("retrained on training and validation part")
+
+
+def test_names_are_todays_and_not_those_of_the_manifest(tmp_path: Path) -> None:
+    made = MadeStudy(tmp_path, {"encoder": ["gru", "sas"]})
+    for encoder in ("gru", "sas"):
+        run = made.add({"encoder": encoder}, 0, ranks_of(0.1), encoder)
+        manifest = json.loads((run.folder / "manifest.json").read_text())
+        (run.folder / "manifest.json").write_text(json.dumps(manifest | {"study": "old", "variant": "old label"}))
+    (block,) = read_results(made.plan(), method=QUICK).blocks
+    assert sorted(line.label for line in block.lines) == ["gru", "sas"]
+
+
+def test_counted_baselines_take_part(made: MadeStudy, tmp_path: Path) -> None:
+    asked = []
+
+    def automatic(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+        asked.append(len(runs))
+        evaluation = runs[0].evaluation
+        folder = tmp_path / "counted" / evaluation["dataset"]
+        facts = {"dataset": evaluation["dataset"], "data_hash": evaluation["data_hash"], "tie_order": "file"}
+        found = []
+        for name, skill in (("popularity", -1.0), ("item_knn", 0.2)):
+            changes = {"stopped_by": "counted", "model": name, "epochs": 1, "best_epoch": 0, **facts}
+            write_run(folder / name, ranks_of(skill), name, 0, **changes)
+            found.append(read_run(folder / name))
+        return found, ["baseline markov: no memory"]
+
+    results = read_results(made.plan(), automatic, QUICK)
+    assert asked == [8, 8]
+    block = results.blocks[0]
+    counted = {
+        line.name: line for line, row in zip(block.lines, block.comparison.rows, strict=True) if row.is_automatic
+    }
+    assert set(counted) == {"popularity", "item_knn"}
+    assert counted["item_knn"].letters["ndcg"] and not counted["popularity"].letters  # the best only is tested
+    assert not any(effect for effect in block.effects if "popularity" in (effect.a, effect.b))
+    assert len(block.curves) == 8
+    assert [r.label for r in results.records if r.is_automatic] == [
+        line.label for line in block.lines if line.label in counted
+    ] * 2
+    assert any("no memory" in caution.text for caution in results.cautions if caution.kind == "baselines")
+    assert any("better than the best counted baseline, item_knn" in line for line in results.answer.findings)
+
+
+def test_equal_columns_are_held_once(made: MadeStudy) -> None:
+    results = read_results(made.plan(), method=QUICK)
+    runs = [run for row in results.blocks[0].comparison.rows for run in row.runs]
+    for run in runs[1:]:
+        assert run.ranks["rank"].to_list() == pl.read_parquet(run.folder / "ranks.parquet")["rank"].to_list()
+    pointers = {run.ranks["query_time"].to_numpy().__array_interface__["data"][0] for run in runs}
+    assert len(pointers) == 1
+
+
+def test_the_table_has_a_row_for_each_run(made: MadeStudy, tmp_path: Path) -> None:
+    made.add({"data": "one", "encoder": "gru", "model.dropout": "0.9"}, 0, None)
+    results = read_results(made.plan(), method=QUICK)
+    write_table(results, tmp_path / "results.parquet")
+    table = pl.read_parquet(tmp_path / "results.parquet")
+    assert table.equals(as_table(results)) and len(table) == 16
+    row = table.filter(variant="two_sas_0.3", seed=1).row(0, named=True)
+    metrics = json.loads((made.plan().runs[15].folder / "metrics.json").read_text())
+    assert row["axis/encoder"] == "sas" and row["axis/model.dropout"] == "0.3" and row["block"] == results.blocks[1].key
+    assert row["test/ndcg@10"] == metrics["test/ndcg@10"] and row["stopped_by"] == "patience"
+    assert (row["epochs"], row["parameters"], row["commit"], row["data_hash"]) == (20, 1000, "c0ffee", "two")
+    assert not (tmp_path / "results.parquet.partial").exists()
+
+
+def test_an_unknown_metric_is_an_error(made: MadeStudy) -> None:
+    with pytest.raises(RecsysLabError, match="unknown metric recall"):
+        read_results(made.plan(), metrics=("recall",))
