@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ class SearchResult:
     trials: that have ended, by number; trial 0 is the study's own settings.
     mode: max or min, of the selecting metric.
     space: dotted key -> range or choices.
+    measured: equal for searches whose values may be compared: the same data, split and evaluation.
     finals: label of a variant -> folder of its runs with the found settings, seed<k> inside; they may not be there yet.
     """
 
@@ -41,6 +43,7 @@ class SearchResult:
     trials: list[Trial]
     mode: str
     space: dict[str, Any]
+    measured: str
     finals: dict[str, Path]
 
     @property
@@ -114,16 +117,25 @@ class TuningResults:
     searches: list[SearchResult]
     best_file: Path | None
 
-    def winners(self) -> list[tuple[int, str]]:
-        """(n, label of the search with the highest expected best after n trials), for every n that all have."""
-        curves = {search.label: search.curve for search in self.searches if search.curve and len(search.trials) > 1}
-        if len(curves) < 2:
-            return []
-        sign = 1 if self.searches[0].mode == "max" else -1
-        return [
-            (n + 1, max(curves, key=lambda label: sign * curves[label][n].expected))
-            for n in range(min(map(len, curves.values())))
-        ]
+    def comparable(self) -> list[list[SearchResult]]:
+        """The searches, those together whose values may be compared."""
+        groups: dict[str, list[SearchResult]] = {}
+        for search in self.searches:
+            groups.setdefault(search.measured, []).append(search)
+        return list(groups.values())
+
+
+def winners(searches: Sequence[SearchResult]) -> list[tuple[int, str]]:
+    """Of comparable searches: (n, label of the one with the highest expected best after n trials), for every n that all
+    have. Searches of a single trial (models that only count) take no part."""
+    curves = {search.label: search.curve for search in searches if len(search.trials) > 1 and search.curve}
+    if len(curves) < 2:
+        return []
+    sign = 1 if searches[0].mode == "max" else -1
+    return [
+        (n + 1, max(curves, key=lambda label: sign * curves[label][n].expected))
+        for n in range(min(map(len, curves.values())))
+    ]
 
 
 def read_tuning(folder: str | Path) -> TuningResults | None:
@@ -166,6 +178,7 @@ def _search(folder: Path, plain: dict[str, Any]) -> SearchResult:
         trials=sorted(trials, key=lambda trial: trial.number),
         mode=plain["mode"],
         space=plain["space"],
+        measured=plain["measured"],
         finals={label: folder.parent / where for label, where in plain.get("finals", {}).items()},
     )
 

@@ -176,6 +176,13 @@ def trial_config(study: Study, search: Search, number: int, settings: Settings, 
     }
 
 
+def measured(settings: dict[str, Any]) -> str:
+    """Of a run configuration: equal for two whose validation metrics mean the same."""
+    data = settings.get("data") or {}
+    facts = [data.get(name) for name in ("dataset", "prepare", "split", "exclude_seen")]
+    return json.dumps([*facts, settings.get("evaluation")], sort_keys=True, default=str)
+
+
 def describe(search: Search) -> dict[str, Any]:
     """For tuning.json."""
     return {
@@ -185,5 +192,6 @@ def describe(search: Search) -> dict[str, Any]:
         "folder": search.folder.name,
         "mode": search.mode,
         "seed": search.seed,
+        "measured": measured(search.start.settings),
         "space": plain_space(search.space),
     }

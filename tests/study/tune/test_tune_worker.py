@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from optuna.trial import TrialState
 from tuned_study import attempts, make_study, make_worker, numbers, results_of, start_worker_process, stub_command
 
+from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.launch.job import Job, read_job
 from recsys_lab.study.plan import Study
 from recsys_lab.study.tune.journal import Account
@@ -232,3 +234,27 @@ def test_a_trial_at_work_is_cut_when_the_seconds_are_used_up(tmp_path: Path) -> 
 )
 def test_what_is_spent(account: Account, budget: Budget, more: float, spent: bool) -> None:
     assert account.is_spent(budget, more) is spent
+
+
+ONE: dict[str, Any] = {"axes": {}, "variants": {"only": {"model": "A"}}}
+
+
+def test_hyperband_keeps_the_budget_too(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"pruner": "hyperband", "trials": 5}, base={"stub.epochs": 9}, **ONE)
+    make_worker(study, workers=2).run()
+    (states,) = ([trial.state for trial in search.trials] for search in results_of(study).searches)
+    assert len(states) == 5 and states[0] == "complete" and set(states) <= {"complete", "pruned"}
+
+
+def test_choices_may_be_lists_and_null(tmp_path: Path) -> None:
+    choices = [[1, 2], {"class_path": "B"}, None]
+    study = make_study(tmp_path, {"space": {"model.layers": choices}, "trials": 9, "sampler": "random"}, **ONE)
+    make_worker(study, workers=2).run()
+    tried = [trial.settings["model.layers"] for trial in results_of(study).searches[0].trials[1:]]
+    assert all(value in choices for value in tried) and len({str(value) for value in tried}) > 1
+
+
+def test_without_optuna_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(RecsysLabError, match=r"pip install 'recsys-lab\[tune\]'"):
+        make_worker(make_study(tmp_path))
