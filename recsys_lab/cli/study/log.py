@@ -83,7 +83,7 @@ def _table(path: Path) -> Any:
 
     frame = pl.read_parquet(path, n_rows=SHOWN_ROWS)
     plain = frame.select(pl.col(name) for name, kind in frame.schema.items() if not kind.is_nested())
-    return wandb.Table(columns=plain.columns, data=[list(row) for row in plain.rows()])
+    return wandb.Table(columns=[*plain.columns], data=[list(row) for row in plain.rows()])
 
 
 def _name(study: str) -> str:
