@@ -143,9 +143,8 @@ def main() -> None:
     print(f"{len(plan.runs)} runs of {chosen.users:,} users in {chosen.folder}", flush=True)
     before = peak_mb()
 
-    from recsys_lab.study.results import read_results
-
     from recsys_lab.report.text import as_latex, as_markdown
+    from recsys_lab.study.results import read_results
 
     start, cpu = time.perf_counter(), time.process_time()
     results = read_results(plan)
@@ -158,10 +157,8 @@ def main() -> None:
 
 
 def told(what: str, start: float, cpu: float) -> None:
-    print(
-        f"{what}: {time.perf_counter() - start:.1f} s, {time.process_time() - cpu:.1f} s of CPU, peak {peak_mb():.0f} MB",
-        flush=True,
-    )
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    print(f"{what}: {wall:.1f} s, {cpu:.1f} s of CPU, peak {peak_mb():.0f} MB", flush=True)
 
 
 def peak_mb() -> float:

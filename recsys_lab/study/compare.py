@@ -233,6 +233,8 @@ def _test(comparison: Comparison) -> None:
     wanted = which_pairs(len(rows), comparison.reference if comparison.has_baseline else None, unasked)
     for members in groups.values():
         values = np.stack([np.stack([rows[i].values[name] for name in metrics]) for i in members])
+        for place, i in enumerate(members):
+            rows[i].values = dict(zip(metrics, values[place], strict=True))  # one copy of them in memory, not two
         user = rows[members[0]].runs[0].ranks["user_id"].rank("dense").to_numpy()
         sample = Sample(values, user, metrics, method)
         comparison.samples.append((members, sample))
@@ -240,7 +242,6 @@ def _test(comparison: Comparison) -> None:
         for i, place in place_of.items():
             ends = sample.interval(place)
             rows[i].intervals = {name: (float(e[0]), float(e[1])) for name, e in zip(metrics, ends, strict=True)}
-            rows[i].values = dict(zip(metrics, values[place], strict=True))  # one copy of them in memory, not two
         for a, b in wanted:
             if a in place_of and b in place_of:
                 for pair in sample.pairs(place_of[a], place_of[b]):

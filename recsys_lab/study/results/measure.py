@@ -116,7 +116,7 @@ def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -
         run.share(group.runs[0])
     comparison = compare(group.runs, setting.cutoff, metrics=setting.metrics, method=setting.method, automatic=counted)
     rows, metric = comparison.rows, deciding(setting.metrics)
-    seed_means = [_seed_means(row, setting) for row in rows]
+    seed_means = _seed_means(rows, setting)
     pairs = {(pair.a, pair.b, pair.metric): pair for pair in comparison.pairs}
     lines = _lines(rows, group, setting)
     values: list[Values] = [line.values for line in lines]
@@ -149,14 +149,21 @@ def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -
     return Measured(block, pairs, seed_means, [f"{block.title}: {line}" for line in missing])
 
 
-def _seed_means(row: Row, setting: Setting) -> SeedMeans:
-    return {
-        int(run.manifest.get("seed") or 0): [
-            float(RANKING_METRICS[name](run.ranks["rank"].to_numpy(), setting.cutoff).mean())
-            for name in setting.metrics
-        ]
-        for run in row.runs
-    }
+def _seed_means(rows: list[Row], setting: Setting) -> list[SeedMeans]:
+    """Of each row; a row that counts has the same in every seed of the block."""
+    found: list[SeedMeans] = []
+    for row in rows:
+        means: SeedMeans = {}
+        for run in row.runs:
+            ranks = run.ranks["rank"].to_numpy()
+            values = [float(RANKING_METRICS[name](ranks, setting.cutoff).mean()) for name in setting.metrics]
+            means[int(run.manifest.get("seed") or 0)] = values
+        found.append(means)
+    seeds = {seed for means in found for seed in means}
+    return [
+        dict.fromkeys(seeds, next(iter(means.values()))) | means if row.is_counted else means
+        for row, means in zip(rows, found, strict=True)
+    ]
 
 
 def _title(run: Run) -> str:

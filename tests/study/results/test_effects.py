@@ -111,3 +111,13 @@ def test_a_difference_within_a_seed_sd_does_not_hold() -> None:
     assert effect.p_corrected == 1e-6 and not effect.holds(0.05)
     effect.seed_deviation = 0.001
     assert effect.holds(0.05)
+
+
+def test_a_model_that_counts_has_the_same_in_every_seed(tmp_path: Path) -> None:
+    made = MadeStudy(tmp_path, {"encoder": ["popularity", "sas"]})
+    made.add({"encoder": "popularity"}, 0, ranks_of(0.0), stopped_by="counted")
+    for seed in (0, 1, 2):
+        made.add({"encoder": "sas"}, seed, ranks_of(0.5, seed))
+    effect = find(read_results(made.plan(), method=QUICK), "encoder", "sas", "popularity")
+    means = [ndcg(ranks_of(0.5, seed), 10).mean() for seed in (0, 1, 2)]
+    assert effect.seed_deviation == pytest.approx(np.std(means, ddof=1))
