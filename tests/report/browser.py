@@ -169,6 +169,7 @@ class Page:
 
     def screenshot(self, file: Path) -> None:
         """Of the whole page, as PNG."""
+        self.call("Page.bringToFront")  # a tab behind another draws nothing
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 16_000), "scale": 1}
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,7 @@ def study_page(results: StudyResults, tuning: TuningResults | None = None) -> Pa
     return Page(html, figures)
 
 
+@cache
 def _library() -> str:
     """Vega-Embed with all that it needs, as one script."""
     import vl_convert

@@ -1,0 +1,157 @@
+"""The page of a study as text, its figures as files, and the command that writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from made_results import NASTY, made_results
+
+from recsys_lab.cli import main
+from recsys_lab.report.study.figures.order import order_table
+from recsys_lab.report.study.page import study_page
+from recsys_lab.report.study.palette import Palette
+from recsys_lab.report.study.sections import make_sections
+from recsys_lab.report.study.theme import DARK, LIGHT, SERIES, SERIES_DARK, SERIES_LIGHT, vega_config
+from recsys_lab.report.study.write import write_report
+
+STUDY = {
+    "name": "tiny",
+    "base": {"data.dataset": "synthetic", "model": "Popularity", "trainer.max_epochs": 1, "run.logger": "none"},
+    "axes": {"model": ["Popularity", "RepeatLast"]},
+}
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2 relative luminance of `#rrggbb`."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(a: str, b: str) -> float:
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_has_the_contrast_that_wcag_asks_for(colours: dict[str, str]) -> None:
+    for background in ("page", "card"):
+        for text in ("ink", "soft", "accent", "warning"):
+            assert contrast(colours[text], colours[background]) >= 4.5, (text, background)
+
+
+def test_both_modes_have_the_same_series_and_styles() -> None:
+    assert len(SERIES_LIGHT) == len(SERIES_DARK) == SERIES
+    assert vega_config("light")["style"].keys() == vega_config("dark")["style"].keys()
+
+
+def test_a_variant_keeps_its_colour_from_figure_to_figure() -> None:
+    palette = Palette([f"v{i}" for i in range(20)])
+    assert palette.slots(["v3", "v1"]).index("v3") == palette.slots(["v3"]).index("v3")
+    both = palette.slots(["v1", "v8"])  # of the same slot, modulo SERIES
+    assert both.index("v1") == 1 and "v8" in both
+    shown = palette.slots(["short"], ["v5"])
+    assert shown.index("short") == 5
+
+
+def test_the_page_is_whole_and_escaped() -> None:
+    html = study_page(made_results(blocks=1)).html
+    assert "Which encoder &amp; which length is better?" in html
+    assert NASTY not in html
+    assert "ValueError: &lt;boom&gt; &amp; more" in html
+    written = html.partition("<script")[0]  # what follows is data and libraries
+    assert not re.search(r"""(?:src|href)=["'](?!#)|url\(|@import""", written), "something to load or to go to"
+    assert html.count("</script>") == 4, "a name ended a script early"
+    assert 0.8e6 < len(html) < 1.5e6
+    sections = "ranking effects critical-differences learning cost slices calibration audit runs"
+    for key in sections.split():
+        assert html.count(f'<section id="{key}">') == 1
+    assert '<section id="order">' not in html, "a single block has no order to compare"
+
+
+def test_figures_say_nothing_of_nan_or_colours() -> None:
+    page = study_page(made_results())
+    specs = json.loads(re.search(r'id="specs">(.*?)</script>', page.html, re.S)[1])  # type: ignore[index]
+    assert set(specs) == {figure.name for figure in page.figures}
+    for name, spec in specs.items():
+        assert not re.search(r"#[0-9a-f]{6}", json.dumps(spec)), f"{name}: a colour of one mode"
+        assert spec["description"]
+
+
+def test_many_variants_stay_a_page_that_says_what_it_leaves_out() -> None:
+    results = made_results(variants=250, blocks=1, seeds=2, epochs=20)
+    page = study_page(results)
+    assert len(page.html) < 4e6
+    notes = {figure.name.removesuffix("-data-0"): figure.note for figure in page.figures}
+    assert "30 best of 253 rows" in notes["ranking"]
+    assert f"{SERIES} best of 250 variants" in notes["learning-epochs"]
+    assert "20 best of 253" in notes["critical-difference"]
+    ranking = make_sections(results)[0].cards[0].tables_first[0]
+    assert len(ranking.rows) == 253
+
+
+def test_blocks_with_one_shared_variant_have_no_ranks() -> None:
+    results = made_results(blocks=3)
+    alone = results.blocks[2]
+    alone.comparison.rows[:], alone.lines[:] = alone.comparison.rows[:1], alone.lines[:1]
+    assert all(ranks[2] is None and ranks[0] is not None for ranks in order_table(results).values())
+
+
+def test_mean_ranks_over_data_sets_are_a_figure_of_their_own() -> None:
+    names = [figure.name for figure in study_page(made_results(blocks=3)).figures]
+    assert "critical-difference-0" in names
+    assert len(names) == len(set(names))
+
+
+def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
+    results = made_results(blocks=1, epochs=6)
+    page = study_page(results)
+    written = write_report(results, page, tmp_path / "made" / "here")
+    names = {path.name for path in written}
+    assert {"report.html", "report.md", "report.tex", "results.parquet"} <= names
+    for figure in page.figures:
+        svg = (tmp_path / "made/here/figures" / f"{figure.name}.svg").read_text()
+        assert svg.startswith("<svg") and "NaN" not in svg
+        assert (tmp_path / "made/here/figures" / f"{figure.name}.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def study_file(folder: Path) -> str:
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(STUDY))
+    return str(file)
+
+
+def test_a_study_without_a_finished_run_has_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "runs"
+    assert main(["study", "report", study_file(tmp_path), "--root", str(root)]) == 1
+    error = capsys.readouterr().err
+    assert "no run of the study 'tiny'" in error and "2 missing" in error
+    assert not root.exists()
+
+
+def test_the_command_writes_every_file_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from recsys_lab.cli.study.resolver import Resolver
+    from recsys_lab.study.plan import make_plan, read_study
+
+    file, root = study_file(tmp_path), tmp_path / "runs"
+    overrides = {"data.data_dir": str(tmp_path / "data")}
+    for run in make_plan(read_study(file, root, overrides=overrides), Resolver()).runs:
+        config = tmp_path / f"{run.variant.label}.yaml"
+        config.write_text(yaml.safe_dump(run.config))
+        assert main(["fit", "--config", str(config)]) == 0
+    capsys.readouterr()
+    output = tmp_path / "report"
+    data = ["--data-dir", str(tmp_path / "data")]
+    command = ["study", "report", file, "--root", str(root), *data, "--output", str(output), "--no-baselines"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:4] == [str(output / n) for n in ("report.html", "report.md", "report.tex", "results.parquet")]
+    assert all(Path(line).is_file() for line in printed[:4])
+    html = (output / "report.html").read_text()
+    assert "Popularity" in html and "RepeatLast" in html
+    assert len(list((output / "figures").glob("*.svg"))) == len(list((output / "figures").glob("*.png"))) > 1
