@@ -36,7 +36,7 @@ def settings_text(settings: dict[str, Any]) -> str:
 
 
 def _row(search: SearchResult, select: str) -> Cells:
-    best, default = search.best, search.default
+    best, default, metric = search.best, search.default, select.replace("val/", "test/", 1)
     return {
         "search": search.label,
         "trials": str(len(search.trials)),
@@ -47,7 +47,7 @@ def _row(search: SearchResult, select: str) -> Cells:
         "default": _number(default.value if default else None),
         "best": _number(best.value if best else None),
         "by trial": str(best.number) if best else "-",
-        "test": _tests(search, select.replace("val/", "test/", 1)),
+        metric: _tests(search, metric),
     }
 
 
