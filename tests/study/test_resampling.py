@@ -16,7 +16,7 @@ from recsys_lab.study.resampling import (
     two_sided_p,
     user_sums,
 )
-from recsys_lab.study.statistics import holm, smallest_detectable
+from recsys_lab.study.statistics import holm, paired_test, smallest_detectable
 
 REPEATS = 500
 
@@ -138,3 +138,21 @@ def test_equal_systems_and_all_misses_have_no_difference() -> None:
 def test_a_single_user_has_neither_interval_nor_test() -> None:
     sample = Sample(np.ones((2, 1, 3)), np.zeros(3, dtype=int), ["x"], Method())
     assert np.isnan(sample.interval(0)).all() and np.isnan(sample.pairs(1, 0)[0].low)
+
+
+@pytest.mark.parametrize("kind", ["bca", "percentile"])
+@pytest.mark.parametrize("most", [1, 4])
+def test_a_contrast_is_what_its_own_values_give(kind: str, most: int) -> None:
+    """Everything is made once per system and combined; made from the combined values it is the same."""
+    rng = np.random.default_rng(5)
+    user = np.repeat(np.arange(150), rng.integers(1, most + 1, 150))
+    values = made_ndcg(rng, (4, 1, len(user)))
+    sample = Sample(values, user, ["x"], Method("t", kind, 300))  # type: ignore[arg-type]
+    (found,) = sample.contrast([0, 1], [2, 3])
+    combined = (values[0, 0] + values[1, 0] - values[2, 0] - values[3, 0]) / 2
+    expected = paired_test(combined, np.zeros_like(combined), user)
+    assert (found.difference, found.standard_error) == pytest.approx((expected.difference, expected.standard_error))
+    assert (found.p_value, found.effect_size) == pytest.approx((expected.p_value, expected.effect_size))
+    sums, counts = user_sums(combined[:, None], user)
+    (ends,) = bootstrap_interval(bootstrap_means(sums, counts, 300), sums, counts, kind)  # type: ignore[arg-type]
+    assert (found.low, found.high) == pytest.approx(tuple(ends))

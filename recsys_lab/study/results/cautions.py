@@ -140,7 +140,8 @@ def _evaluation(block: Block) -> Iterator[Caution]:
             yield Caution("ties", text, block.key)
         elif text.startswith("a single seed"):
             rows = [line for line, row in zip(block.lines, block.comparison.rows, strict=True) if not row.is_counted]
-            names = listed([line.name for line in rows if len(line.seeds) == 1])
+            single = [line.name for line in rows if len(line.seeds) == 1]
+            names = "all trained variants" if len(single) == len(rows) else listed(single)
             text = f"a single seed says nothing of what another seed would give: {names}"
             yield Caution("single_seed", text, block.key)
         else:

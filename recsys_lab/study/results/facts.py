@@ -82,34 +82,37 @@ def read_calibration(row: int, name: str, runs: list[Run]) -> CalibrationEntry |
 
 
 def read_audit(runs: list[Run]) -> AuditFacts:
-    """The audit that the manifests of a block name."""
+    """The audit that the manifests of a block name, or the one of the same data and split that lies beside it."""
     entries = [run.manifest["audit"] for run in runs if run.manifest.get("audit")]
     if not entries:
         return AuditFacts(note="no audit of this data was made before the runs: recsys-lab audit")
     entry = next((one for one in entries if not one.get("error")), entries[0])
     if entry.get("error"):
         return AuditFacts(str(entry.get("file", "")), note=str(entry["error"]))
-    notes = []
-    if len({one.get("sha256") for one in entries}) > 1:
-        notes.append("the runs name different audits")
-    if not (entry.get("same_data") and entry.get("same_split")):
-        notes.append("the audit is of another version of the data or of another split")
+    evaluation, file = runs[0].evaluation, Path(entry["file"])
+    notes = ["the runs name different audits"] if len({one.get("sha256") for one in entries}) > 1 else []
+    is_same = bool(entry.get("same_data") and entry.get("same_split"))
+    if not is_same:
+        # what it says of leaks would be said of another split; the one of this split may have been made since
+        notes.append("the audit that the runs name is of another version of the data or of another split")
+        file = file.with_name(f"audit-{evaluation.get('split_hash')}.json")
     content: dict[str, Any] | None = None
+    sha256 = ""
     try:
-        written = Path(entry["file"]).read_bytes()
-        if hashlib.sha256(written).hexdigest() == entry.get("sha256"):
-            content = json.loads(written)
+        written = file.read_bytes()
+        sha256 = hashlib.sha256(written).hexdigest()
+        found = json.loads(written)
+        hashes = (found["dataset"]["data_hash"], found["split"]["split_hash"])
+        if hashes == (evaluation.get("data_hash"), evaluation.get("split_hash")):
+            content = found
+            notes += [f"{file.name} was written after the runs"] * (sha256 != entry.get("sha256"))
         else:
-            notes.append(f"{entry['file']} has been written anew since")
-    except (OSError, ValueError):
-        notes.append(f"{entry['file']} can't be read now")
+            notes.append(f"{file} is of other data or another split now")
+    except (OSError, ValueError, KeyError, TypeError):
+        notes += [f"{file} can't be read now"] * is_same
+    same_data, same_split = (True, True) if content else (entry.get("same_data"), entry.get("same_split"))
     return AuditFacts(
-        str(entry["file"]),
-        str(entry.get("sha256", "")),
-        entry.get("same_data"),
-        entry.get("same_split"),
-        content,
-        "; ".join(notes),
+        str(file), sha256 or str(entry.get("sha256", "")), same_data, same_split, content, "; ".join(notes)
     )
 
 

@@ -128,11 +128,26 @@ def test_calibration_is_read_from_metrics_and_from_the_diagnosis(tmp_path: Path)
 
 def test_the_audit_is_the_one_that_the_runs_name(tmp_path: Path) -> None:
     file = tmp_path / "audit.json"
-    file.write_text('{"checks": {}}')
+    audit = {"dataset": {"data_hash": "d1"}, "split": {"split_hash": "s1"}, "checks": {}}
+    file.write_text(json.dumps(audit))
     entry = {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     plan = study(tmp_path / "runs", {"a": {"audit": entry | {"same_data": True, "same_split": True}}, "b": {}}).plan()
-    audit = read_results(plan, method=QUICK).blocks[0].audit
-    assert audit.content == {"checks": {}} and audit.same_split and not audit.note
-    file.write_text('{"checks": {"new": 1}}')
-    audit = read_results(plan, method=QUICK).blocks[0].audit
-    assert audit.content is None and "written anew" in audit.note
+    found = read_results(plan, method=QUICK).blocks[0].audit
+    assert found.content == audit and found.same_split and not found.note
+    file.write_text(json.dumps(audit | {"checks": {"new": 1}}))
+    found = read_results(plan, method=QUICK).blocks[0].audit
+    assert found.content and found.content["checks"] == {"new": 1} and "after the runs" in found.note
+    file.write_text(json.dumps(audit | {"split": {"split_hash": "s2"}}))
+    found = read_results(plan, method=QUICK).blocks[0].audit
+    assert found.content is None and "another split now" in found.note
+
+
+def test_an_audit_of_another_split_is_not_shown_but_the_right_one_beside_it(tmp_path: Path) -> None:
+    entry = {"file": str(tmp_path / "audit.json"), "sha256": "x", "same_data": True, "same_split": False}
+    plan = study(tmp_path / "runs", {"a": {"audit": entry}, "b": {"audit": entry}}).plan()
+    found = read_results(plan, method=QUICK).blocks[0].audit
+    assert found.content is None and found.same_split is False and "another split" in found.note
+    audit = {"dataset": {"data_hash": "d1"}, "split": {"split_hash": "s1"}, "checks": {}}
+    (tmp_path / "audit-s1.json").write_text(json.dumps(audit))
+    found = read_results(plan, method=QUICK).blocks[0].audit
+    assert found.content == audit and found.file.endswith("audit-s1.json") and found.same_split
