@@ -61,21 +61,21 @@ def _unfinished(results: StudyResults) -> Iterator[Caution]:
 
 
 def _code(results: StudyResults) -> Iterator[Caution]:
-    finished = [record for record in results.records if record.state == "finished"]
+    finished = [record for record in results.records if record.state == "finished" and not record.is_automatic]
     if len(results.commits) > 1:
         counts = [
             f"{commit[:10]} ({sum(record.commit == commit for record in finished)} runs)" for commit in results.commits
         ]
         yield Caution("commits", f"runs of {len(counts)} different commits: {listed(counts)}")
-    dirty = [record for record in finished if record.is_dirty]
+    dirty = [record.label for record in finished if record.is_dirty]
     if dirty:
-        yield Caution(
-            "dirty",
-            f"{len(dirty)} of {len(finished)} runs were made with changes that were not committed: "
-            f"{listed([record.label for record in dirty])}",
-        )
+        text = f"{len(dirty)} of {len(finished)} runs were made with changes that were not committed: {listed(dirty)}"
+        yield Caution("dirty", text)
+    counted = [record for record in results.records if record.is_automatic]
+    if any(record.is_dirty or record.commit not in results.commits for record in counted):
+        yield Caution("commits", "the counted baselines were counted by other code than the runs'", "", "note")
     for what, severity in (("device", "note"), ("precision", "warning")):
-        values = sorted({str(r.manifest.get(what)) for r in finished if r.manifest.get(what) and not r.is_automatic})
+        values = sorted({str(r.manifest.get(what)) for r in finished if r.manifest.get(what)})
         if len(values) > 1:
             text = f"runs of more than one {what}: {listed(values)}"
             yield Caution("environment", f"{text}; seconds are not comparable", "", severity)  # type: ignore[arg-type]

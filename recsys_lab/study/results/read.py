@@ -70,6 +70,7 @@ def read_results(
     for one in measured:
         find_reversals(one.block.effects, one.pairs, method.alpha)
         one.find_letters()
+    commits = Counter(record.commit for record in records if record.state == "finished" and record.commit)
     records += [record for block in blocks for record in block.records if record.is_automatic]
     results = StudyResults(
         name=study.name,
@@ -79,7 +80,7 @@ def read_results(
         axes=setting.axes,
         states=plan.counts(),
         planned=len(plan.runs),
-        commits=[c for c, _ in Counter(record.commit for record in records if record.commit).most_common()],
+        commits=[commit for commit, _ in commits.most_common()],
         generated=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         cutoff=setting.cutoff,
         metrics=metrics,

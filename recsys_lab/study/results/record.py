@@ -22,7 +22,7 @@ class Record:
     name: str
     values: dict[str, str]
     seed: int
-    state: str  # finished | failed | interrupted | running | missing
+    state: str  # finished | failed | interrupted | running | missing | unreadable: finished, but its files are damaged
     folder: Path
     identity: str = ""
     block: str = ""

@@ -17,8 +17,9 @@ from recsys_lab.study.results.record import Record
 class Caution:
     """What a reader should know before believing the numbers.
 
-    kind: unconverged | stop_reasons | commits | dirty | leaky | ties | single_seed | missing | failed | cap | data |
-        note; severity: `warning` can change a conclusion, `note` is to be known.
+    kind: missing | failed | data | commits | dirty | environment | baselines | unconverged | cap | stop_reasons |
+        leaky | ties | single_seed | interaction | audit | note.
+    severity: `warning` can change a conclusion, `note` is to be known.
     block: `Block.key`, empty for the whole study.
     """
 
@@ -48,7 +49,7 @@ class StudyResults:
     axes: dict[str, list[str]]  # axis -> labels of its values, in the order of the study file
     states: dict[str, int]  # state -> number of planned runs
     planned: int
-    commits: list[str]
+    commits: list[str]  # of the planned runs, the most common first
     generated: str  # UTC, ISO 8601
     cutoff: int
     metrics: tuple[str, ...]

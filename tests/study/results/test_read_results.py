@@ -112,7 +112,7 @@ def test_counted_baselines_take_part(made: MadeStudy, tmp_path: Path) -> None:
         facts = {"dataset": evaluation["dataset"], "data_hash": evaluation["data_hash"], "tie_order": "file"}
         found = []
         for name, skill in (("popularity", -1.0), ("item_knn", 0.2)):
-            changes = {"stopped_by": "counted", "model": name, "epochs": 1, "best_epoch": 0, **facts}
+            changes = {"stopped_by": "counted", "commit": "later", "model": name, "epochs": 1, "best_epoch": 0, **facts}
             write_run(folder / name, ranks_of(skill), name, 0, **changes)
             found.append(read_run(folder / name))
         return found, ["baseline markov: no memory"]
@@ -130,6 +130,9 @@ def test_counted_baselines_take_part(made: MadeStudy, tmp_path: Path) -> None:
     assert [r.label for r in results.records if r.is_automatic] == [
         line.label for line in block.lines if line.label in counted
     ] * 2
+    assert results.commits == ["c0ffee"]
+    (other_code,) = [caution for caution in results.cautions if caution.kind == "commits"]
+    assert other_code.severity == "note" and "counted by other code" in other_code.text
     assert any("no memory" in caution.text for caution in results.cautions if caution.kind == "baselines")
     assert any("better than the best counted baseline, item_knn" in line for line in results.answer.findings)
 
