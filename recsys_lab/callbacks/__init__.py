@@ -1,5 +1,6 @@
 """Lightning callbacks: evaluation, recommendations, run folders, throughput."""
 
+from recsys_lab.callbacks.each_epoch import EachEpoch
 from recsys_lab.callbacks.measures import BeyondAccuracy, Calibration, Measure
 from recsys_lab.callbacks.ranking import RankingEvaluation
 from recsys_lab.callbacks.recommendations import Recommendations
@@ -10,6 +11,7 @@ from recsys_lab.callbacks.throughput import Throughput
 __all__ = [
     "BeyondAccuracy",
     "Calibration",
+    "EachEpoch",
     "Measure",
     "RankingEvaluation",
     "Recommendations",

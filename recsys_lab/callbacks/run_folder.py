@@ -20,6 +20,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from recsys_lab.callbacks.audit_entry import audit_of
 from recsys_lab.callbacks.environment import describe_device, describe_environment
@@ -95,7 +96,8 @@ class RunFolder(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if self.manifest.get("stopped_by") != "running":
             return  # the exception came before training, or in the test that follows it
-        why = "interrupted" if isinstance(exception, KeyboardInterrupt) else getattr(exception, "stopped_by", "error")
+        taken_away = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        why = "interrupted" if taken_away else getattr(exception, "stopped_by", "error")
         self._finish_fit(trainer, why, **({} if why == "interrupted" else {"error": str(exception)}))
 
     # -- the test ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.callbacks import RankingEvaluation, Recommendations, RunFolder, Throughput
+from recsys_lab.callbacks import EachEpoch, RankingEvaluation, Recommendations, RunFolder, Throughput
 from recsys_lab.callbacks.run_folder import find
 from recsys_lab.cli.errors import explain, mendable
 from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
@@ -45,7 +45,6 @@ CALLBACK_DEFAULTS: dict[str, Any] = {
     "checkpoint.monitor": "val/ndcg@10",
     "checkpoint.mode": "max",
     "checkpoint.filename": "best",
-    "checkpoint.save_last": True,
     "checkpoint.enable_version_counter": False,
     "evaluation.measures": [{"class_path": "recsys_lab.callbacks.BeyondAccuracy"}],
 }
@@ -182,6 +181,8 @@ class CommandLine(LightningCLI):
         ours: list[Callback] = [Throughput()]
         if not config["fast_dev_run"]:
             ours += [RunFolder(self.folder, self.config_text, facts), LoggedFacts()]
+        if self.subcommand == "fit" and config["enable_checkpointing"] is not False:
+            ours.append(EachEpoch(Path(self._get(self.config, "checkpoint").dirpath) / "last.ckpt"))
         return super()._instantiate_trainer(config, [*callbacks, *ours])
 
     # -- commands ------------------------------------------------------------------------------------------------------

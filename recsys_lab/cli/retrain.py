@@ -21,7 +21,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from recsys_lab.callbacks import RunFolder
+from recsys_lab.callbacks import EachEpoch, RunFolder
 from recsys_lab.callbacks.run_folder import write_text
 from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.schema import RecsysLabError
@@ -138,13 +138,6 @@ class RetrainedFolder(RunFolder):
         self.manifest = self._first | {name: self.manifest[name] for name in ("evaluation", "audit")}
 
 
-class EachEpoch(ModelCheckpoint):
-    """Keeps the newest epoch. Stores nothing of itself: Lightning would miss it where the model is tested."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-
 def second_trainer(parts: Any, epochs: int, files: RetrainFiles) -> L.Trainer:
     """A Trainer for exactly `epochs` epochs without validation.
 
@@ -154,13 +147,7 @@ def second_trainer(parts: Any, epochs: int, files: RetrainFiles) -> L.Trainer:
     callbacks = parts.trainer.callbacks or []
     users: list[Callback] = callbacks if isinstance(callbacks, list) else [callbacks]
     kept = [c for c in users if not isinstance(c, EarlyStopping | ModelCheckpoint)]  # they watch the validation
-    each_epoch = EachEpoch(
-        dirpath=files.best.parent,
-        filename=files.unfinished.stem,
-        monitor=None,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    each_epoch = EachEpoch(files.unfinished)
     exactly = {"max_epochs": epochs, "min_epochs": None, "max_steps": -1, "min_steps": None, "max_time": None}
     no_validation = {"limit_val_batches": 0, "num_sanity_val_steps": 0}
     settings = {**parts.trainer, **exactly, **no_validation, "logger": False}

@@ -69,7 +69,7 @@ def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argpa
     """
     refuse_other_data(plan)
     runs = list(runs)[: chosen.limit]
-    print(f"{plan.study.name}: {counts_line(plan, plan.runs)}")
+    print(f"{plan.study.name}: {counts_line(plan, plan.runs)}", file=sys.stderr)
     if not runs:
         failed = len(plan.in_state("failed"))
         print("nothing to run" + (f"; {failed} failed: `recsys-lab study retry`" if failed else ""))

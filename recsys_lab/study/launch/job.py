@@ -27,8 +27,9 @@ from recsys_lab.study.launch.claim import claimed, is_alive, owner, process_star
 State = Literal["finished", "failed", "interrupted", "running", "missing"]
 BROKEN = ("nan", "error")
 """`stopped_by` of a run that failed by itself."""
-TAKEN_AWAY = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
-"""A run that ended so was not at fault: it resumes. (Out of memory is one of these, and job.json says SIGKILL.)"""
+TAKEN_AWAY = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""A run that ended so was not at fault: it resumes. (Out of memory is one of these, and job.json says SIGKILL; some
+clusters announce the end of a job's time with SIGUSR1 or SIGUSR2 to every process.)"""
 GRACE_SECONDS = 60.0
 """That an interrupted run has to write its checkpoint before it is killed."""
 ERROR_LINES = 12
