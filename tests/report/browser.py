@@ -90,7 +90,7 @@ class Browser:
                 return dict(answer["result"])
             self.events.append(answer)
 
-    def _next(self, patience: float = 60) -> dict[str, Any]:
+    def _next(self, patience: float = 150) -> dict[str, Any]:
         end = time.monotonic() + patience
         while b"\0" not in self._unread:
             ready, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
@@ -136,7 +136,7 @@ class Page:
             raise RuntimeError(f"{expression}: {got['exceptionDetails']}")
         return got["result"].get("value")
 
-    def wait_for(self, expression: str, patience: float = 40) -> None:
+    def wait_for(self, expression: str, patience: float = 100) -> None:
         end = time.monotonic() + patience
         while not self.evaluate(f"Boolean({expression})"):
             if time.monotonic() > end:

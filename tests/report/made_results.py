@@ -29,6 +29,7 @@ from recsys_lab.study.results import (
 from recsys_lab.study.runs import Run
 from recsys_lab.study.slices import Part, Slice, Sliced
 from recsys_lab.study.statistics import Estimate
+from recsys_lab.study.tune.results import SearchResult, Trial, TuningResults
 
 METRICS = ("hit_rate", "ndcg", "mrr")
 NASTY = "tanh <b>&amp; </script> 'x'"
@@ -69,6 +70,34 @@ def made_results(variants: int = 5, blocks: int = 2, seeds: int = 3, epochs: int
         records=[record for block in made for record in block.records]
         + [Record("enc9", "enc9", {}, 0, "failed", Path("runs/made/enc9/seed0"), reason="ValueError: <boom> & more")],
     )
+
+
+def made_tuning(searches: int = 3, trials: int = 8) -> TuningResults:
+    """Searches of so many trials each, the first one failed, with curves that cross."""
+    draw = np.random.default_rng(1)
+
+    def trial(search: int, number: int) -> Trial:
+        value = None if number == 0 else 0.08 + 0.01 * search + draw.normal(0, 0.02 / (1 + search))
+        state = "failed" if number == 0 else "pruned" if number == 2 else "complete"
+        settings = {"model.dropout": 0.1 * number, "model.<odd>": "a & b"} if number else {}
+        return Trial(number, settings, state, value, 10, 12.0 + number, folder=Path(f"runs/made/tune/trial{number}"))
+
+    found = [
+        SearchResult(
+            f"enc{i}" if i else NASTY,
+            {"encoder": f"enc{i}"},
+            [f"enc{i}"],
+            Path("runs/made/tune"),
+            [trial(i, k) for k in range(trials)],
+            "max",
+            {"model.dropout": {"low": 0.0, "high": 0.5}},
+            "some data",
+            {},
+        )
+        for i in range(searches)
+    ]
+    where = Path("runs/made/tune")
+    return TuningResults("made", where, "val/ndcg@10", ["encoder"], trials, None, "random", "median", found, None)
 
 
 def _block(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_results import NASTY, made_results
+from made_results import NASTY, made_results, made_tuning
 
 from recsys_lab.cli import main
 from recsys_lab.report.study.figures.order import order_table
@@ -105,6 +105,18 @@ def test_mean_ranks_over_data_sets_are_a_figure_of_their_own() -> None:
     names = [figure.name for figure in study_page(made_results(blocks=3)).figures]
     assert "critical-difference-0" in names
     assert len(names) == len(set(names))
+
+
+def test_tuning_shows_what_each_search_found_and_its_curve_over_the_budget() -> None:
+    page = study_page(made_results(blocks=1, epochs=4), made_tuning(searches=9, trials=5))
+    notes = {figure.name: figure.note for figure in page.figures}
+    assert f"{SERIES} best of 9 searches" in notes["tuning-trials"] and "tuning-seconds" in notes
+    table = make_sections(made_results(blocks=1, epochs=4), made_tuning(trials=5))
+    rows = next(section for section in table if section.key == "tuning").cards[0].tables_first[0].rows
+    assert [row.cells[1].text for row in rows] == ["5", "5", "5"]
+    assert rows[0].cells[3].text == "\N{EN DASH}", "the failed default has no value"
+    single = study_page(made_results(blocks=1, epochs=4), made_tuning(searches=1, trials=1))
+    assert not any(figure.name.startswith("tuning") for figure in single.figures)
 
 
 def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, Page, find_browser
-from made_results import NASTY, made_results
+from made_results import NASTY, made_results, made_tuning
 
 from recsys_lab.report.study.page import study_page
 
@@ -40,7 +40,7 @@ DRAWN = """
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(study_page(made_results(blocks=2, epochs=10)).html, encoding="utf-8")
+    path.write_text(study_page(made_results(blocks=2, epochs=10), made_tuning()).html, encoding="utf-8")
     return path
 
 
@@ -59,6 +59,7 @@ def test_every_figure_is_drawn_without_a_complaint_or_a_request(pages: dict[str,
     kinds = {name.rpartition("-data-")[0] or name for name in found}
     assert kinds >= {"ranking", "effects", "critical-difference", "order", "calibration", "front-parameters"}
     assert kinds >= {"learning-epochs", "learning-seconds", "front-train-seconds", "slices-popularity"}
+    assert kinds >= {"tuning-trials", "tuning-seconds"}
     assert {name: one for name, one in found.items() if one["shapes"] < 2 or one["broken"] or not one["text"]} == {}
     assert {name: one["over"] for name, one in found.items() if one["over"] > 1} == {}, "figures wider than their place"
     assert page.complaints == []
@@ -72,7 +73,9 @@ def test_names_are_shown_and_never_markup(pages: dict[str, Page]) -> None:
     heads = page.evaluate("[...document.querySelectorAll('tbody th')].map(e => e.textContent)")
     assert NASTY in heads
     assert page.evaluate("document.querySelectorAll('tbody th b').length") == 0
-    assert "<b>" in page.evaluate(DRAWN)["ranking-data-0"]["text"]
+    page.evaluate("window.scrollTo(0, 0)")
+    page.wait_for("document.querySelector('[data-figure=ranking-data-0] svg')")
+    assert "<b>" in page.evaluate("document.querySelector('[data-figure=ranking-data-0] svg').textContent")
 
 
 def column(page: Page, place: int) -> list[str]:

@@ -25,6 +25,9 @@ from recsys_lab.study.table import evaluation_line
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults
 
+MANY_MISSING = 8
+"""Planned runs without a result, above which their table is closed."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -130,10 +133,18 @@ def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
         return []
     from recsys_lab.report.study.figures.tuning import tuning_figures
 
-    figures = tuning_figures(tuning, palette)
-    budget = f"{tuning.trials} trials" if tuning.trials else f"{tuning.seconds:,.0f} seconds"
+    budget = f"{tuning.trials} trials" if tuning.trials else f"{tuning.seconds or 0:,.0f} seconds"
     text = f"The same budget for each search: {budget}, sampler {tuning.sampler}, pruner {tuning.pruner}."
-    return [Card("", text, [tables.tuning_table(tuning)], figures)]
+    groups = tuning.comparable()
+    if len(groups) == 1:
+        return [Card("", text, [tables.tuning_table(tuning)], tuning_figures(groups[0], tuning.select, palette))]
+    cards = [Card("", text, [tables.tuning_table(tuning)])]
+    for place, group in enumerate(groups):
+        shared = {a: v for a, v in group[0].values.items() if all(one.values.get(a) == v for one in group)}
+        title = ", ".join(shared.values()) or f"{place + 1}. {group[0].label}"
+        figures = tuning_figures(group, tuning.select, palette, f"-{place}")
+        cards += [Card(title, "Searches on the same data, split and evaluation.", figures=figures)] if figures else []
+    return cards
 
 
 def _calibration(block: Block, palette: Palette) -> Card | None:
@@ -154,7 +165,12 @@ def _audit(block: Block) -> Card:
 
 def _runs(results: StudyResults) -> list[Card]:
     missing = tables.missing_table(results)
-    cards = [Card(f"Planned runs without a result: {len(missing.rows)}", tables_first=[missing])] if missing else []
+    cards = []
+    if missing:
+        count = len(missing.rows)
+        cards.append(
+            Card(f"Planned runs without a result: {count}", tables_first=[missing], is_closed=count > MANY_MISSING)
+        )
     for block in results.blocks:
         table = tables.records_table(f"Runs on {block.title}", block.records)
         cards.append(Card(f"{block.title}: {len(block.records)} runs", tables_first=[table], is_closed=True))

@@ -77,7 +77,7 @@ def critical_difference_figure(found: CriticalDifference, name: str, cutoff: int
         if best_is_low
         else "Bars join systems that the paired tests do not tell apart"
     )
-    note = f"{how}. {found.note}".strip()
+    note = ". ".join(part.rstrip(".") for part in (how, found.note) if part) + "."
     if cd is not None:
         note += f" CD = {cd:.2f}, the bar at the bottom; Friedman test p = {found.p_value:.3g}."
     if len(names) < len(found.names):

@@ -59,8 +59,10 @@ def effects_figure(block: Block) -> Figure | None:
                 tooltip=[alt.Tooltip("setting:N"), alt.Tooltip("value:Q", title=label, format="+.4f")],
             ),
         )
-    note = "Right of 0 the first value is better. The mean over the settings of the other axes, with its interval over "
-    note += "users; ticks: the difference in each of those settings."
+    note = (
+        "Right of 0 the first value is better. Mean over the settings of the other axes, with its interval over users"
+    )
+    note += "; ticks: the difference in each of those settings." if len(points) > len(rows) else "."
     if len(drawn) < len(found):
         note += f" Drawn: the {len(drawn)} largest of {len(found)} differences."
     return Figure(

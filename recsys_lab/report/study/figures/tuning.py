@@ -5,14 +5,20 @@ from __future__ import annotations
 from recsys_lab.report.study.figure import Figure, by_series, data_of, points
 from recsys_lab.report.study.palette import Palette
 from recsys_lab.report.study.theme import SERIES
-from recsys_lab.study.tune.results import TuningResults
+from recsys_lab.study.tune.results import SearchResult
 
 
-def tuning_figures(tuning: TuningResults, palette: Palette) -> list[Figure]:
-    """Over trials and over seconds, of the best searches."""
+def tuning_figures(searches: list[SearchResult], select: str, palette: Palette, suffix: str = "") -> list[Figure]:
+    """Over trials and over seconds, of the best searches.
+
+    Args:
+        searches: whose values may be compared (`TuningResults.comparable`).
+        select: the metric that they searched by.
+        suffix: of the figures' names.
+    """
     import altair as alt
 
-    done = [search for search in tuning.searches if search.curve]
+    done = [search for search in searches if search.curve]
     sign = -1 if done and done[0].mode == "max" else 1
     shown = sorted(done, key=lambda search: sign * search.curve[-1].expected)[:SERIES]
     slots = palette.slots([search.label for search in shown])
@@ -32,11 +38,11 @@ def tuning_figures(tuning: TuningResults, palette: Palette) -> list[Figure]:
         tips = [
             alt.Tooltip("name:N", title="search"),
             alt.Tooltip("budget:Q", title=unit, format=",.0f"),
-            alt.Tooltip("expected:Q", title=f"expected best {tuning.select}", format=".4f"),
+            alt.Tooltip("expected:Q", title=f"expected best {select}", format=".4f"),
             alt.Tooltip("low:Q", format=".4f"),
             alt.Tooltip("high:Q", format=".4f"),
         ]
-        y = alt.Y("expected:Q", title=f"expected best {tuning.select}", scale=alt.Scale(zero=False))
+        y = alt.Y("expected:Q", title=f"expected best {select}", scale=alt.Scale(zero=False))
         layers = [
             base.mark_line(strokeWidth=2).encode(y=y, color=series["color"]),
             base.mark_point(filled=True, size=45).encode(y=y, **points(series), tooltip=tips),
@@ -54,6 +60,12 @@ def tuning_figures(tuning: TuningResults, palette: Palette) -> list[Figure]:
             note += f" Drawn: the {len(shown)} best of {len(done)} searches."
         ends = "; ".join(f"{search.label} {search.curve[-1].expected:.4f}" for search in shown)
         found.append(
-            Figure(f"tuning-{unit}", f"Expected best after n {unit}", chart, f"Expected best by {unit}: {ends}", note)
+            Figure(
+                f"tuning-{unit}{suffix}",
+                f"Expected best after n {unit}",
+                chart,
+                f"Expected best by {unit}: {ends}",
+                note,
+            )
         )
     return found
