@@ -23,6 +23,8 @@ def as_markdown(results: StudyResults, brief: bool = False) -> str:
     lines += [*_cautions(results), _facts(results), ""]
     for block in results.blocks:
         lines += _block(block, results, brief)
+    if results.published:
+        lines += ["## Published numbers beside ours", "", markdown(tables.published(results)), ""]
     if results.orders:
         lines += ["## Order of the variants across blocks", "", markdown(tables.orders(results)), ""]
         lines += [*_flips(results), ORDER, ""]

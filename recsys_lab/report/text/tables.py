@@ -80,6 +80,22 @@ def orders(results: StudyResults) -> list[Cells]:
     ]
 
 
+def published(results: StudyResults) -> list[Cells]:
+    """Others' numbers beside ours. Reached: within 5 %, or above."""
+    return [
+        {
+            "variant": one.variant,
+            "metric": one.metric,
+            "published": number(one.number),
+            "ours": number(one.ours),
+            "difference": "-" if one.ours is None else f"{100 * (one.ours / one.number - 1):+.1f} %",
+            "reached": {None: "-", True: "yes", False: "no"}[one.reached],
+            "source": one.source,
+        }
+        for one in results.published
+    ]
+
+
 def mean_ranks(diagram: CriticalDifference) -> list[Cells]:
     groups = {
         i: "".join(chr(97 + g % 26) for g, of in enumerate(diagram.groups) if i in of)

@@ -19,6 +19,7 @@ from recsys_lab.study.results.effects import correct_effects, find_reversals
 from recsys_lab.study.results.measure import Automatic, Measured, Setting, group_runs, measure_block
 from recsys_lab.study.results.names import anchor, unique
 from recsys_lab.study.results.order import OrderAgreement, agreement
+from recsys_lab.study.results.published import find_published
 from recsys_lab.study.results.ranks import CriticalDifference, over_data_sets
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import Answer, StudyResults
@@ -92,6 +93,7 @@ def read_results(
         records=records,
         multiplicity=multiplicity(blocks, method),
         answer=Answer(""),
+        published=find_published(plan, blocks),
     )
     results.cautions = find_cautions(results, plan.refusals, [line for one in measured for line in one.missing])
     results.answer = find_answer(results)

@@ -9,6 +9,7 @@ from typing import Literal
 from recsys_lab.study.pairs import Method
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.order import OrderAgreement
+from recsys_lab.study.results.published import Published
 from recsys_lab.study.results.ranks import CriticalDifference
 from recsys_lab.study.results.record import Record
 
@@ -62,3 +63,4 @@ class StudyResults:
     orders: list[OrderAgreement] = field(default_factory=list)
     critical_differences: list[CriticalDifference] = field(default_factory=list)  # over data sets
     records: list[Record] = field(default_factory=list)  # all planned runs, then the counted baselines
+    published: list[Published] = field(default_factory=list)  # others' numbers beside ours

@@ -1,0 +1,71 @@
+"""Numbers that others published, beside those of a study: `report.published` of the study file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.plan import Plan
+from recsys_lab.study.results.block import Block
+from recsys_lab.study.runs import Run
+
+REACHED = 0.05
+"""A published number counts as reached from so much below it (relative)."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number. ours: the mean over the seeds of `variant` in a block that has the metric; None where no
+    run of it is finished. reached: within `REACHED` of it, or above."""
+
+    variant: str
+    block: str
+    metric: str
+    number: float
+    ours: float | None
+    source: str
+
+    @property
+    def reached(self) -> bool | None:
+        return None if self.ours is None else self.ours >= self.number * (1 - REACHED)
+
+
+def find_published(plan: Plan, blocks: list[Block]) -> list[Published]:
+    """Raises RecsysLabError for an entry of the study file that can't be meant."""
+    report = plan.study.report
+    for key in report:
+        if key != "published":
+            raise RecsysLabError(f"{plan.study.file}: unknown key 'report.{key}'. Known: published")
+    labels = [variant.label for variant in plan.variants]
+    found = []
+    for entry in report.get("published") or []:
+        name = entry.get("variant") if isinstance(entry, dict) else None
+        if name not in labels:
+            known = ", ".join(labels[:20])
+            raise RecsysLabError(f"{plan.study.file}: report.published: no variant {name!r}. There are: {known}")
+        numbers = {key: value for key, value in entry.items() if "@" in key}
+        wrong = [key for key, value in numbers.items() if not isinstance(value, int | float)]
+        if wrong or not numbers:
+            raise RecsysLabError(
+                f"{plan.study.file}: report.published of {name}: write metrics and numbers, such as ndcg@10: 0.1821"
+            )
+        for metric, number in numbers.items():
+            title, ours = _ours(blocks, name, metric)
+            found.append(Published(name, title, metric, float(number), ours, str(entry.get("source", ""))))
+    return found
+
+
+def _ours(blocks: list[Block], variant: str, metric: str) -> tuple[str, float | None]:
+    for block in blocks:
+        for row, line in zip(block.comparison.rows, block.lines, strict=True):
+            if line.label == variant and not row.is_automatic:
+                values = [_test(run, metric) for run in row.runs]
+                known = [value for value in values if value is not None]
+                return block.title, sum(known) / len(known) if known else None
+    return "", None
+
+
+def _test(run: Run, metric: str) -> float | None:
+    value: Any = run.metrics.get(f"test/{metric}")
+    return float(value) if isinstance(value, int | float) else None
