@@ -203,10 +203,10 @@ def test_ctrl_c_leaves_a_study_that_goes_on(lab: Lab) -> None:
     done = epochs(folder)
     assert state_of(folder) == "interrupted" and done < 50
 
-    kept = (folder / "metrics.csv").read_text().splitlines()[: done + 1]
+    kept = (folder / "metrics.csv").read_text().splitlines()[:done]  # the newest may end before its checkpoint is whole
     assert subprocess.run(many, env=environment, timeout=600).returncode == 0
     assert state_of(folder) == "finished" and epochs(folder) == 50
-    assert (folder / "metrics.csv").read_text().splitlines()[: done + 1] == kept  # the epochs before were not run again
+    assert (folder / "metrics.csv").read_text().splitlines()[:done] == kept  # seconds and all: they were not run again
     assert read_job(folder)["attempts"] == 2
 
 
