@@ -31,6 +31,12 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--alpha", type=float, default=0.05, help="of tests and intervals (default 0.05)")
     parser.add_argument("--no-baselines", action="store_true", help="without the counted baselines of each data set")
     parser.add_argument("--no-figures", action="store_true", help="figures on the page only, not as files")
+    parser.add_argument(
+        "--readme",
+        action="store_true",
+        help="also beside the study file, to be committed: the brief report in README.md, below what people wrote "
+        "there, with its figure and results.parquet",
+    )
     chosen = parser.parse_args(arguments[1:])
     if missing := [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]:
         raise RecsysLabError(f"reports need {', '.join(missing)}: pip install 'recsys-lab[report]'")
@@ -46,6 +52,7 @@ def run(arguments: list[str]) -> None:
     from recsys_lab.cli.baselines import automatic_baselines
     from recsys_lab.cli.messages import show_messages
     from recsys_lab.report.study.page import study_page
+    from recsys_lab.report.study.readme import write_readme
     from recsys_lab.report.study.write import write_report
     from recsys_lab.study.pairs import Method
     from recsys_lab.study.results import read_results
@@ -68,3 +75,6 @@ def run(arguments: list[str]) -> None:
         print(path)
     if len(written) > len(files):
         print(f"{output / 'figures'} ({len(written) - len(files)} files)")
+    if chosen.readme:
+        for path in write_readme(results, page, plan.study.file.parent):
+            print(path)
