@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys_lab.report.study.figure import Figure
-from recsys_lab.report.study.sections import Section, make_sections
+from recsys_lab.report.study.sections import make_sections
 from recsys_lab.report.study.theme import MODES, css_variables, vega_config
 from recsys_lab.study.results import StudyResults
 
@@ -97,6 +97,3 @@ def _cautions(results: StudyResults, severity: str) -> list[dict[str, str]]:
         if one.severity == severity:
             found.append({"where": "" if one.text.startswith(title) else title, "text": one.text})
     return found
-
-
-__all__ = ["Page", "Section", "study_page"]

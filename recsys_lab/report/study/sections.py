@@ -25,6 +25,8 @@ from recsys_lab.study.table import evaluation_line
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults
 
+SLICES = "slices: "
+"""How notes of a block begin that are about its slices."""
 MANY_MISSING = 8
 """Planned runs without a result, above which their table is closed."""
 
@@ -82,7 +84,7 @@ def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Secti
         of_blocks("cost", "Quality against cost", lambda block: _figures(block, front_figures(block, palette))),
         Section("order", "Does the order change?", _order(results, palette)),
         Section("tuning", "Tuning", _tuning(tuning, palette)),
-        of_blocks("slices", "Slices", lambda block: _figures(block, slice_figures(block, palette))),
+        of_blocks("slices", "Slices", lambda block: _slices(block, palette)),
         of_blocks("calibration", "Calibration", lambda block: _calibration(block, palette)),
         of_blocks("audit", "Audit of the data", _audit),
         Section("runs", "Commands, commits and hashes", _runs(results)),
@@ -93,8 +95,16 @@ def _figures(block: Block, figures: list[Figure]) -> Card | None:
     return Card(block.title, figures=figures) if figures else None
 
 
+def _slices(block: Block, palette: Palette) -> Card | None:
+    notes = " ".join(note for note in block.notes if note.startswith(SLICES))
+    figures = slice_figures(block, palette)
+    return Card(block.title, notes, figures=figures) if figures or notes else None
+
+
 def _ranking(block: Block) -> Card:
-    text = f"{evaluation_line(block.evaluation)}; {block.users:,} users. " + " ".join(block.notes)
+    text = f"{evaluation_line(block.evaluation)}; {block.users:,} users. " + " ".join(
+        note for note in block.notes if not note.startswith(SLICES)
+    )
     figure = ranking_figure(block)
     return Card(block.title, text, [tables.ranking_table(block)], [figure])
 
