@@ -11,6 +11,10 @@ from recsys_lab.study.results.names import listed, value_name
 from recsys_lab.study.results.study_results import Answer, StudyResults
 
 
+SHOWN = 3
+"""Values that the sentence names in a list; the findings name all."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What one block says of one axis, by the deciding metric.
@@ -90,7 +94,8 @@ def _of(block: Block, axis: str, metric: str) -> list[AxisEffect]:
     return [effect for effect in block.effects if effect.axis == axis and effect.metric == metric]
 
 
-def _phrase(axis: str, verdict: Verdict, metric: str) -> str:
+def _phrase(axis: str, verdict: Verdict, metric: str, most: int = 1000) -> str:
+    """most: values named in a list."""
     ahead = [value_name(axis, value) for value in verdict.ahead]
     behind = [value_name(axis, value) for value in verdict.behind]
     if not behind and verdict.others:
@@ -105,14 +110,14 @@ def _phrase(axis: str, verdict: Verdict, metric: str) -> str:
     if verdict.others:
         size += f" (and others of {listed([value_name(axis, value) for value in verdict.others])})"
     if len(ahead) == 1:
-        return f"{ahead[0]} is ahead of {listed(behind)} by {size} {metric}"
-    return f"{listed(ahead)} are not told apart, and {ahead[0]} is ahead of {listed(behind)} by {size} {metric}"
+        return f"{ahead[0]} is ahead of {listed(behind, most)} by {size} {metric}"
+    return f"{listed(ahead)} are not told apart, and {ahead[0]} is ahead of {listed(behind, most)} by {size} {metric}"
 
 
 def _over_blocks(axis: str, verdicts: list[tuple[Block, Verdict]], metric: str, blocks: int) -> str:
     """Blocks that say the same together, the most common first."""
     if blocks == 1:
-        return _phrase(axis, verdicts[0][1], metric)
+        return _phrase(axis, verdicts[0][1], metric, SHOWN)
     alike: dict[tuple[tuple[str, ...], ...], list[tuple[Block, Verdict]]] = {}
     for block, verdict in verdicts:
         key = (
@@ -129,7 +134,7 @@ def _over_blocks(axis: str, verdicts: list[tuple[Block, Verdict]], metric: str, 
             continue
         low, high = min(v.low for _, v in group), max(v.high for _, v in group)
         merged = Verdict(first.ahead, first.behind, first.others, low, high)
-        texts.append(f"{where} {_phrase(axis, merged, metric)}")
+        texts.append(f"{where} {_phrase(axis, merged, metric, SHOWN)}")
     return "; ".join(texts)
 
 
@@ -205,7 +210,7 @@ def _protocol(results: StudyResults) -> str:
         trained = "one seed: this is about these trained models, not about training"
     else:
         trained = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    data = listed([block.title for block in blocks], 4)
+    data = blocks[0].title if len(blocks) == 1 else f"{len(blocks)} data sets and splits, each by itself"
     users = sorted(block.users for block in blocks)
     spread = f"{users[0]:,}" if users[0] == users[-1] else f"{users[0]:,} to {users[-1]:,}"
     return f"{data}; {spread} users, full ranking, {trained}; tests paired over users, Holm-corrected over the study"
