@@ -1,0 +1,53 @@
+"""The studies that the project keeps: each is planned whole, and runs and reports with --fast on made data."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsys_lab.cli import main
+from recsys_lab.cli.study.resolver import Resolver
+from recsys_lab.study.plan import make_plan, read_study
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+STUDIES = sorted(path.parent for path in EXPERIMENTS.glob("*/study.yaml"))
+
+
+def test_they_are_there() -> None:
+    names = {folder.name for folder in STUDIES}
+    assert names >= {"encoders", "losses", "windows", "ml1m-replication", "lstm-attention"}
+
+
+@pytest.fixture(scope="module")
+def resolver() -> Resolver:
+    return Resolver()
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_it_can_be_planned_and_says_how_it_is_run(folder: Path, tmp_path: Path, resolver: Resolver) -> None:
+    study = read_study(folder, tmp_path)
+    plan = make_plan(study, resolver)
+    assert study.name == folder.name and study.question.endswith("?")
+    head = (folder / "study.yaml").read_text().split("name:")[0]
+    assert f"recsys-lab study run experiments/{folder.name}" in head and "At full size:" in head
+    assert all(run.state == "missing" for run in plan.runs)
+    # the cap on wall time is part of the study
+    assert all(plan.estimates.of(run) is not None for run in plan.runs)
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_smoke(folder: Path, tmp_path: Path) -> None:
+    common = [str(folder), "--fast", "--root", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
+    command = [sys.executable, "-m", "recsys_lab.cli", "study"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = [*command, "run", *common, "--workers", "2", "--threads", "1"]
+    assert subprocess.run(run, env=environment, timeout=600).returncode == 0
+    assert main(["study", "report", *common, "--output", str(tmp_path / "report"), "--no-figures"]) == 0
+    assert (tmp_path / "report" / "report.html").stat().st_size > 100_000
+    manifests = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/*/seed*/manifest.json")]
+    assert manifests and all(m["epochs"] == 1 and m["evaluation"]["dataset"] == "synthetic" for m in manifests)
