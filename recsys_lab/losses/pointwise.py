@@ -9,9 +9,16 @@ GBCE: Petrov & Macdonald 2023, "gSASRec: Reducing Overconfidence in Sequential R
 Sampling".
 What differs from the paper: the sampling rate alpha is C / (num_items - 1), at most 1, for any sampler (the paper's
 argument is for uniform negatives); collisions as above.
+
+Both: scores are log-odds on top of the prior beta : C of one target among C negatives (`prior_offset`), so that scores
+of 0 are a balanced start. A constant moves no rank. Without it the network must first learn the constant, and learns
+little else meanwhile: SASRec with 256 negatives stays at popularity's ndcg@10 on MovieLens-100K for all of 30 epochs
+(validation 0.035; with it 0.09; seed 0). With one negative the prior is even and nothing changes.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,26 +28,34 @@ from recsys_lab.schema import Loss, Negatives, RecsysLabError, Scorer
 
 
 def _binary_cross_entropy(
-    hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives, beta: float
+    hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives, beta: float, prior_offset: bool
 ) -> Tensor:
     """(-beta log sigmoid(target) - sum over negatives of log(1 - sigmoid(negative))) / (1 + C), mean over N."""
     scores = score_candidates(hidden, target_ids, scorer, negatives)
-    terms = F.softplus(scores.negative).masked_fill(scores.collides, 0.0)  # -log(1 - sigmoid)
-    total = beta * F.softplus(-scores.target).squeeze(1) + terms.sum(1)  # (N,)
-    return total.mean() / (1 + terms.shape[1])
+    count = scores.negative.shape[1]
+    prior = math.log(beta / count) if prior_offset and beta > 0 else 0.0
+    terms = F.softplus(scores.negative + prior).masked_fill(scores.collides, 0.0)  # -log(1 - sigmoid)
+    total = beta * F.softplus(-(scores.target + prior)).squeeze(1) + terms.sum(1)  # (N,)
+    return total.mean() / (1 + count)
 
 
 class BCE(Loss):
-    """Binary cross-entropy of the target against each negative."""
+    """Binary cross-entropy of the target against each negative.
+
+    Args:
+        prior_offset: scores are on top of the prior (see the top of this file); False is the paper to the letter.
+    """
 
     default_negatives = 1
 
-    def __init__(self) -> None:  # takes nothing: nn.Module's own *args, **kwargs would hide a misspelt setting
+    def __init__(self, prior_offset: bool = True) -> None:
         super().__init__()
+        self.prior_offset = prior_offset
 
     def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
-        return _binary_cross_entropy(hidden, target_ids, scorer, require_negatives(self, negatives), beta=1.0)
+        negatives = require_negatives(self, negatives)
+        return _binary_cross_entropy(hidden, target_ids, scorer, negatives, 1.0, self.prior_offset)
 
 
 class GBCE(Loss):
@@ -48,15 +63,16 @@ class GBCE(Loss):
 
     Args:
         t: calibration in [0, 1]. 0 = BCE; 1 = scores are calibrated as if all items were negatives.
+        prior_offset: scores are on top of the prior (see the top of this file); False is the paper to the letter.
     """
 
     default_negatives = 256
 
-    def __init__(self, t: float = 0.75) -> None:
+    def __init__(self, t: float = 0.75, prior_offset: bool = True) -> None:
         super().__init__()
         if not 0.0 <= t <= 1.0:
             raise RecsysLabError(f"t must lie in [0, 1], not {t}")
-        self.t = t
+        self.t, self.prior_offset = t, prior_offset
 
     def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
@@ -64,7 +80,7 @@ class GBCE(Loss):
         alpha = min(negatives.item_ids.shape[-1] / max(_num_items(hidden, scorer) - 1, 1), 1.0)
         # The paper's alpha (t (1 - 1 / alpha) + 1 / alpha), multiplied out.
         beta = 1.0 - self.t * (1.0 - alpha)
-        return _binary_cross_entropy(hidden, target_ids, scorer, negatives, beta)
+        return _binary_cross_entropy(hidden, target_ids, scorer, negatives, beta, self.prior_offset)
 
 
 def _num_items(hidden: Tensor, scorer: Scorer) -> int:

@@ -22,6 +22,7 @@ def sigmoid(x: float) -> float:
 SCORES, NEGATIVES = torch.tensor([2.0, 1.0, 0.0]), torch.tensor([2, 3])
 LOG_Q, TARGET_LOG_Q = torch.tensor([0.5, 0.25]).log(), torch.tensor([0.125]).log()
 W2, W3 = exp(1) / (exp(1) + 1), 1 / (exp(1) + 1)  # softmax of the negatives' scores
+L2 = log(2)  # the prior of one target among 2 negatives is 1 : 2
 BETA = 1 - 0.75 * (1 - 2 / 2)  # 2 negatives of the 2 other items
 
 
@@ -32,8 +33,9 @@ BETA = 1 - 0.75 * (1 - 2 / 2)  # 2 negatives of the 2 other items
         (SampledSoftmax(log_q_correction=False, temperature=2.0), log(1 + exp(-0.5) + exp(-1))),
         (SampledSoftmax(), -log(8 * exp(2) / (8 * exp(2) + 2 * exp(1) + 4))),
         (SampledSoftmax(correct_target=False), -log(exp(2) / (exp(2) + 2 * exp(1) + 4))),
-        (BCE(), -(log(sigmoid(2)) + log(1 - sigmoid(1)) + log(1 - sigmoid(0))) / 3),
-        (GBCE(0.75), -(BETA * log(sigmoid(2)) + log(1 - sigmoid(1)) + log(1 - sigmoid(0))) / 3),
+        (BCE(False), -(log(sigmoid(2)) + log(1 - sigmoid(1)) + log(1 - sigmoid(0))) / 3),
+        (BCE(), -(log(sigmoid(2 - L2)) + log(1 - sigmoid(1 - L2)) + log(1 - sigmoid(0 - L2))) / 3),
+        (GBCE(0.75, False), -(BETA * log(sigmoid(2)) + log(1 - sigmoid(1)) + log(1 - sigmoid(0))) / 3),
         (BPR(), -(log(sigmoid(1)) + log(sigmoid(2))) / 2),
         (BPRMax(0.0), -log(W2 * sigmoid(1) + W3 * sigmoid(2))),
         (BPRMax(0.5), -log(W2 * sigmoid(1) + W3 * sigmoid(2)) + 0.5 * W2),
@@ -52,8 +54,31 @@ def test_gbce_by_hand_with_few_of_many_items() -> None:
     alpha, t = 0.01, 0.75
     beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
     negatives = Negatives(torch.tensor([1]), torch.zeros(1), torch.zeros(1))
-    value = GBCE(t)(torch.ones(1, 1), torch.tensor([101]), scorer, negatives)
+    value = GBCE(t, False)(torch.ones(1, 1), torch.tensor([101]), scorer, negatives)
     assert value.item() == pytest.approx((-beta * log(sigmoid(1)) - log(1 - sigmoid(0))) / 2, rel=1e-5)
+    value = GBCE(t)(torch.ones(1, 1), torch.tensor([101]), scorer, negatives)
+    prior = log(beta)  # beta : 1
+    assert value.item() == pytest.approx((-beta * log(sigmoid(1 + prior)) - log(1 - sigmoid(prior))) / 2, rel=1e-5)
+
+
+def test_with_the_prior_scores_of_zero_are_balanced() -> None:
+    """What pushes the target up and what pushes all negatives down, together, are equal at the start."""
+    sampler = UniformNegatives(256)
+    sampler.prepare(torch.ones(1001, dtype=torch.int64))
+    for loss, is_balanced in ((GBCE(0.75), True), (BCE(), True), (GBCE(0.75, False), False), (BCE(False), False)):
+        scorer = TableScorer.of_scores(torch.zeros(1000))
+        negatives = sampler.sample(torch.tensor([7]), torch.Generator().manual_seed(0))
+        loss(torch.ones(1, 1), torch.tensor([7]), scorer, negatives).backward()
+        gradient = scorer.weight.grad[:, 0]
+        assert (abs(gradient.sum() / gradient[7]) < 0.01) == is_balanced
+
+
+def test_bce_with_one_negative_has_an_even_prior() -> None:
+    hidden, targets, scorer = example()
+    sampler = UniformNegatives(1)
+    sampler.prepare(torch.ones(12, dtype=torch.int64))
+    negatives = sampler.sample(targets, torch.Generator().manual_seed(0))
+    assert BCE()(hidden, targets, scorer, negatives).item() == BCE(False)(hidden, targets, scorer, negatives).item()
 
 
 def example(num_items: int = 11) -> tuple[Tensor, Tensor, TableScorer]:
@@ -106,7 +131,7 @@ def test_gbce_with_t_0_is_bce() -> None:
     negatives = sampler.sample(targets, torch.Generator().manual_seed(0))
     bce = BCE()(hidden, targets, scorer, negatives)
     assert GBCE(0.0)(hidden, targets, scorer, negatives).item() == bce.item()
-    assert GBCE(0.75)(hidden, targets, scorer, negatives) < bce
+    assert GBCE(0.75, False)(hidden, targets, scorer, negatives) < BCE(False)(hidden, targets, scorer, negatives)
 
 
 def test_colliding_bpr_pairs_are_not_averaged_in() -> None:
