@@ -10,7 +10,6 @@ from recsys_lab.study.results.effects import AxisEffect
 from recsys_lab.study.results.names import listed, value_name
 from recsys_lab.study.results.study_results import Answer, StudyResults
 
-
 SHOWN = 3
 """Values that the sentence names in a list; the findings name all."""
 
