@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -15,7 +16,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -99,14 +102,15 @@ class Execution:
         self.log: IO[str] = (folder / "log.txt").open("a")
         self.log.write(f"\n$ {shlex.join(command)}  # attempt {self.attempts}, {_now()}\n")
         self.log.flush()
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
-            start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
-        )
+        with heeding_interrupts():
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=self.log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+            )
         self._write("running")
 
     def interrupt(self, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -152,6 +156,21 @@ class Execution:
         partial = self.job.folder / "job.json.partial"
         partial.write_text(json.dumps(facts, indent=2) + "\n")
         os.replace(partial, self.job.folder / "job.json")
+
+
+@contextlib.contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Processes that are started inside heed SIGINT even where this one ignores it, as a shell makes what it starts in
+    the background do: they would be deaf to `Execution.interrupt` otherwise."""
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not is_ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a handler, unlike SIG_IGN, is not inherited
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def read_job(folder: Path) -> dict[str, Any]:

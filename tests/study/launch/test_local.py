@@ -16,7 +16,7 @@ from stub_run import StubJob, starts, stub
 
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.launch.claim import FILE, claimed, owner
-from recsys_lab.study.launch.job import execute, read_job, state_of
+from recsys_lab.study.launch.job import Execution, execute, read_job, state_of
 from recsys_lab.study.launch.local import Places, launch_local, make_places
 
 PLACES = Places(({"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "2"}))
@@ -141,6 +141,18 @@ launch_local([stub(Path(f), "/nowhere") for f in {list(map(str, folders))!r}], P
     assert "KeyboardInterrupt" in launcher.communicate(timeout=30)[1]
     assert [state_of(folder) for folder in folders] == ["interrupted", "interrupted", "missing"]
     assert read_job(folders[0])["exit_code"] == 130
+
+
+def test_a_run_can_be_interrupted_where_the_signal_is_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        execution = Execution(stub(tmp_path / "run", "/nowhere"))
+        wait_until(lambda: starts(tmp_path / "run"))
+        execution.ask_to_stop()
+        assert execution.process.wait(30) == 130 and execution.finish().state == "interrupted"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_places_share_the_cores_out() -> None:
