@@ -1,4 +1,4 @@
-"""Time and memory of a study's results over many runs: made run folders, real statistics.
+"""Time and memory of a study's report over many runs: made run folders, real statistics.
 
     python scripts/benchmark_report.py --folder report-benchmark --runs 500 --users 20000
 
@@ -143,15 +143,21 @@ def main() -> None:
     print(f"{len(plan.runs)} runs of {chosen.users:,} users in {chosen.folder}", flush=True)
     before = peak_mb()
 
-    from recsys_lab.report.text import as_latex, as_markdown
+    from recsys_lab.report.study.page import study_page
+    from recsys_lab.report.study.write import write_report
     from recsys_lab.study.results import read_results
 
+    begin = time.perf_counter()
     start, cpu = time.perf_counter(), time.process_time()
     results = read_results(plan)
     told(f"read_results (peak {before:.0f} MB before)", start, cpu)
     start, cpu = time.perf_counter(), time.process_time()
-    text = as_markdown(results), as_latex(results)
-    told(f"Markdown and LaTeX, {sum(map(len, text)) / 1024:.0f} KB", start, cpu)
+    page = study_page(results)
+    told(f"the page, {len(page.html) / 1e6:.1f} MB", start, cpu)
+    start, cpu = time.perf_counter(), time.process_time()
+    write_report(results, page, chosen.folder / "report")
+    told("all files, figures as SVG and PNG included", start, cpu)
+    print(f"the whole report: {time.perf_counter() - begin:.1f} s")
     print(f"{sum(len(block.comparison.pairs) for block in results.blocks):,} pairs and metrics")
     print(results.answer.sentence)
 
