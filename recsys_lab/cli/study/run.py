@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import time
@@ -89,7 +88,7 @@ def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: arg
         return
     show_messages()
     resolver.prepare([one.variant.settings for one in runs])
-    progress = Progress(plan, runs, workers)
+    progress = Progress(runs, workers)
     with terminated_as_interrupt():
         outcomes = launch_local([Job(one.folder, one.config) for one in runs], places, on_end=progress.ended)
     failed_now = sum(outcome.state == "failed" for outcome in outcomes)
@@ -124,19 +123,19 @@ def _submit(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argpa
 class Progress:
     """A line for each run that ends, with the time that is left."""
 
-    def __init__(self, plan: Plan, runs: Sequence[PlannedRun], workers: int) -> None:
+    def __init__(self, runs: Sequence[PlannedRun], workers: int) -> None:
         self.by_folder = {run.folder: run for run in runs}
-        self.plan, self.runs, self.workers = plan, list(runs), workers
+        self.total, self.workers = len(runs), workers
         self.began, self.ended_count, self.seconds = time.time(), 0, 0.0
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         run = self.by_folder[job.folder]
         self.ended_count += 1
         self.seconds += outcome.seconds
-        left = len(self.runs) - self.ended_count
+        left = self.total - self.ended_count
         ahead = self.seconds / self.ended_count * left / min(self.workers, max(left, 1))
         texts = [
-            f"[{self.ended_count}/{len(self.runs)}] {run.variant.label} seed {run.seed}: {outcome.state}",
+            f"[{self.ended_count}/{self.total}] {run.variant.label} seed {run.seed}: {outcome.state}",
             f"{duration(outcome.seconds)}",
         ]
         if outcome.state == "failed":
@@ -157,14 +156,12 @@ def terminated_as_interrupt() -> Iterator[None]:
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
-    # a shell ignores it for what it starts in the background, and the runs would inherit that
+    # a shell makes what it starts in the background ignore it
     before["SIGINT"] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        print(
-            "interrupted: finished epochs are kept, and the same command goes on" + os.linesep, file=sys.stderr, end=""
-        )
+        print("interrupted: finished epochs are kept, and the same command goes on", file=sys.stderr)
         raise
     finally:
         for name, handler in before.items():

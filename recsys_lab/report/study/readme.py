@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys_lab.report.study.page import Page
-from recsys_lab.report.study.write import write_text
 from recsys_lab.report.text import as_markdown
+from recsys_lab.study.files import write_text
 from recsys_lab.study.results import StudyResults, write_table
 
 MARK = "<!-- below: written by `recsys-lab study report --readme`; write above this line -->"
@@ -33,7 +33,7 @@ def write_readme(results: StudyResults, page: Page, folder: Path) -> list[Path]:
         png.unlink()  # one picture of each is enough to keep
         written.append(svg)
         shown += ["", f"![{figure.alt}](figures/{svg.name})"]
-    title, _, body = as_markdown(results, brief=True).partition("\n")
+    _, _, body = as_markdown(results, brief=True).partition("\n")
     text = "\n".join([above.rstrip(), "", MARK, "", body.strip(), *shown, ""])
     write_text(readme, text)
     write_table(results, folder / "results.parquet")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from recsys_lab.report.study.page import Page
 from recsys_lab.report.text import as_latex, as_markdown
+from recsys_lab.study.files import write_text
 from recsys_lab.study.results import StudyResults, write_table
 
 
@@ -35,10 +35,3 @@ def write_report(results: StudyResults, page: Page, output: Path, with_figures: 
         for figure in page.figures:
             written += figure.save(folder)
     return written
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: the page may be open in a browser."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import signal
@@ -25,6 +24,7 @@ from typing import IO, Any, Literal
 
 import yaml
 
+from recsys_lab.study.files import read_json, write_json
 from recsys_lab.study.launch.claim import claimed, is_alive, owner, process_started
 
 State = Literal["finished", "failed", "interrupted", "running", "missing"]
@@ -153,9 +153,7 @@ class Execution:
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
             **{name: value for name, value in more.items() if value not in (None, "")},
         }
-        partial = self.job.folder / "job.json.partial"
-        partial.write_text(json.dumps(facts, indent=2) + "\n")
-        os.replace(partial, self.job.folder / "job.json")
+        write_json(self.job.folder / "job.json", facts)
 
 
 @contextlib.contextmanager
@@ -174,7 +172,7 @@ def heeding_interrupts() -> Iterator[None]:
 
 
 def read_job(folder: Path) -> dict[str, Any]:
-    return _read(folder / "job.json")
+    return read_json(folder / "job.json")
 
 
 def state_of(folder: Path, ignore_claim: bool = False) -> State:
@@ -193,7 +191,7 @@ def state_of(folder: Path, ignore_claim: bool = False) -> State:
         return "running"
     if is_finished(folder):
         return "finished"
-    stopped_by = _read(folder / "manifest.json").get("stopped_by")
+    stopped_by = read_json(folder / "manifest.json").get("stopped_by")
     if job.get("state") == "failed" or stopped_by in BROKEN:
         return "failed"
     return "missing" if stopped_by is None and not job else "interrupted"
@@ -201,7 +199,7 @@ def state_of(folder: Path, ignore_claim: bool = False) -> State:
 
 def is_finished(folder: Path) -> bool:
     """All results are there: training came to its own end, and the test's ranks unless only a fit was asked for."""
-    if _read(folder / "manifest.json").get("stopped_by") in (None, "running", "interrupted", *BROKEN):
+    if read_json(folder / "manifest.json").get("stopped_by") in (None, "running", "interrupted", *BROKEN):
         return False
     if (folder / "ranks.parquet").is_file():
         return True
@@ -214,14 +212,6 @@ def is_finished(folder: Path) -> bool:
 
 def can_resume(folder: Path) -> bool:
     return (folder / "checkpoints" / "last.ckpt").is_file() and (folder / "config.yaml").is_file()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _last_lines(path: Path, code: int | None) -> str:

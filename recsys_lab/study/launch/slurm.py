@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import shutil
 import subprocess
 import time
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.files import read_json, write_json
 from recsys_lab.study.launch.job import Job
 from recsys_lab.study.launch.slurm_settings import Shape, SlurmSettings, shape_of
-from recsys_lab.study.launch.slurm_tasks import write_json
 from recsys_lab.study.launch.slurm_worker import RECORD, Worker
 
 Cluster = Literal["slurm", "local", "debug"]
@@ -118,11 +117,8 @@ def queued(folders: Iterable[Path]) -> dict[Path, str]:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """A run's slurm.json: job_id, user, submitted, output, and ended once its job has done with it; empty for none."""
-    try:
-        found = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and {"job_id", "user"} <= set(found) else {}
+    found = read_json(folder / RECORD)
+    return found if {"job_id", "user"} <= set(found) else {}
 
 
 def _record(submission: Submission) -> None:

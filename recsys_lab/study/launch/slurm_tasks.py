@@ -8,7 +8,6 @@ SLURM, under torchrun and in submitit's local executor.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from recsys_lab.study.files import read_json, write_json
 from recsys_lab.study.launch.claim import claimed
 from recsys_lab.study.launch.job import Execution, Job, Outcome, state_of
 from recsys_lab.study.launch.local import THREAD_VARIABLES
@@ -116,11 +116,7 @@ class Follower(Task):
             time.sleep(POLL_SECONDS)
 
     def _now(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads(self.now.read_text())
-        except (OSError, ValueError):
-            return {}
-        return found
+        return read_json(self.now)
 
     def _follow(self, now: dict[str, Any]) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
@@ -143,9 +139,3 @@ class Follower(Task):
     def _is_on(self, now: dict[str, Any]) -> bool:
         """The leader's own process works still."""
         return self._now().get("run") == now["run"]
-
-
-def write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)

@@ -19,10 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from recsys_lab.study.files import write_json
 from recsys_lab.study.launch.claim import BEAT_SECONDS, STALE_SECONDS, owner
 from recsys_lab.study.launch.job import Job, Outcome
 from recsys_lab.study.launch.local import launch_local, make_places
-from recsys_lab.study.launch.slurm_tasks import POLL_SECONDS, Follower, Leader, write_json
+from recsys_lab.study.launch.slurm_tasks import POLL_SECONDS, Follower, Leader
 
 RECORD = "slurm.json"
 """In a run folder: the job that it was submitted with."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recsys_lab.study.files import read_json
 from recsys_lab.study.launch.job import State, read_job, state_of
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.plan.variants import Resolver, Variant, make_variants
@@ -47,13 +48,7 @@ class PlannedRun:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Of the run folder; empty where there is none yet."""
-        if self.state == "missing":
-            return {}
-        try:
-            found = json.loads((self.folder / "manifest.json").read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return {} if self.state == "missing" else read_json(self.folder / "manifest.json")
 
     @property
     def error(self) -> str:

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from recsys_lab.study.files import write_json
 
 FILE = "trial.json"
 TUNING_FILE = "tuning.json"
@@ -39,10 +39,3 @@ class TrialRecord:
 def write_record(folder: Path, record: TrialRecord) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, asdict(record))
-
-
-def write_json(path: Path, plain: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(plain, indent=2) + "\n")
-    os.replace(partial, path)

@@ -1,0 +1,27 @@
+"""Small files of studies: written whole or not at all, so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # several workers may write the same file
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, plain: dict[str, Any]) -> None:
+    write_text(path, json.dumps(plain, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A mapping; empty where there is no such file, or something else in it."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
