@@ -15,7 +15,7 @@ from wandb_files import offline_runs, stored
 from wandb_server import wandb_server
 
 from recsys_lab.cli import main
-from recsys_lab.cli.loggers import LONGEST_TAG, fact_tags, wandb_mode
+from recsys_lab.cli.loggers import LONGEST_TAG, ROWS_PER_PART, _go_on_counting, fact_tags, wandb_mode
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +99,24 @@ def test_a_resumed_run_is_one_run_in_wandb(small_folder: Path, tmp_path: Path) -
     assert steps == sorted(set(steps)), "row numbers only grow, or W&B drops rows"
     assert {row["epoch"] for row in rows if "val/ndcg@10" in row} == {0, 1, 2, 3}
     assert server.summary[ids[0]]["val/ndcg@10"] == pytest.approx(read(folder / "metrics.json")["val/ndcg@10"])
+
+
+def test_parts_of_one_second_are_counted(tmp_path: Path) -> None:
+    """W&B names directories by the second, and adds -1, -2, ... to what was started in the same one."""
+    rows: list[int] = []
+
+    class Run:
+        id, offline, dir = "5ec1dc74", True, str(tmp_path / "offline-run-20261124_140003-5ec1dc74-1" / "files")
+
+        def log(self, row: dict[str, Any], step: int) -> None:
+            rows.append(step)
+
+    logger = type("WandbLogger", (), {"experiment": Run()})()
+    Path(Run.dir).mkdir(parents=True)
+    _go_on_counting(logger)
+    (tmp_path / "offline-run-20261124_140003-5ec1dc74").mkdir()
+    _go_on_counting(logger)
+    assert rows == [ROWS_PER_PART]
 
 
 def test_a_replaced_run_is_another_run(small_folder: Path, tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def _go_on_counting(logger: Any) -> None:
     """An offline run does not know how many rows its earlier parts have, and W&B wants row numbers that only grow."""
     if _is(logger, "WandbLogger") and logger.experiment.offline:
         run = logger.experiment
-        earlier = len(list(Path(run.dir).parents[1].glob(f"*run-*-{run.id}"))) - 1
+        parts = Path(run.dir).parents[1].glob(f"*run-*-{run.id}*")  # of those of one second, all but one end in -1, -2, ...
+        earlier = len(list(parts)) - 1
         if earlier:
             run.log({"resumed": earlier}, step=earlier * ROWS_PER_PART)
 
