@@ -1,11 +1,15 @@
 """One measurement of our side in a process of its own: `python _bench_measure.py '<job as JSON>'` prints one JSON line.
 
-Jobs (`kind`): `prepare` reads the raw file into a prepared folder; `train` trains and tests SASRec on a prepared folder
-the way a user would: `SequenceDataModule`, `SASRec`, `Trainer`.
+Jobs (`kind`), all through what a user calls (`prepare`, `SequenceDataModule`, a model, `Trainer`):
+
+    prepare   the raw file into a prepared folder
+    train     a few epochs and two tests: speed and memory
+    quality   training until the best validation is `patience` epochs old: when it reached `goal`, and what it reached
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import resource
@@ -15,6 +19,15 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
 
 
 def measure_prepare(job: dict[str, Any]) -> dict[str, Any]:
@@ -32,15 +45,45 @@ def measure_prepare(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def make_model(name: str, lr: float = 1e-3) -> Any:
+    """The configuration that all sides share: 64 wide, dropout 0.2, full cross-entropy, Adam."""
+    from recsys_lab.models import GRU4Rec, LSTMAttention, Optimization, SASRec
+
+    shared: dict[str, Any] = {
+        "embedding_dim": 64,
+        "dropout": 0.2,
+        "optimization": Optimization(optimizer="adam", lr=lr),
+    }
+    if name == "SASRec":
+        return SASRec(num_layers=2, num_heads=2, feed_forward_dim=64, **shared)
+    if name == "GRU4Rec":
+        return GRU4Rec(num_layers=1, **shared)
+    return LSTMAttention(num_layers=1, attention="narm", time="none", **shared)  # NARM has a GRU where this has an LSTM
+
+
+def make_data(job: dict[str, Any], **changed: Any) -> Any:
+    from recsys_lab.data.datamodule import SequenceDataModule
+
+    given = {
+        "max_length": job["max_length"],
+        "batch_size": job["batch_size"],
+        "max_windows_per_user": job.get("max_windows_per_user"),
+        "exclude_seen": "history",
+    }
+    data = SequenceDataModule(job["folder"], **{**given, **changed})
+    data.setup()
+    return data
+
+
 def measure_train(job: dict[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     import lightning as L
     import torch
 
+    import recsys_lab.data.datamodule  # noqa: F401  # counted as import, not as set-up
     from recsys_lab.callbacks import RankingEvaluation
     from recsys_lab.callbacks.environment import describe_environment
-    from recsys_lab.data.datamodule import SequenceDataModule
-    from recsys_lab.models import Optimization, SASRec
+    from recsys_lab.models import SASRec  # noqa: F401
     from recsys_lab.schema import PAD_ID
 
     import_s = time.perf_counter() - started
@@ -62,41 +105,21 @@ def measure_train(job: dict[str, Any]) -> dict[str, Any]:
 
     torch.set_num_threads(job["threads"])
     L.seed_everything(job["seed"], verbose=False)
-    quiet: dict[str, Any] = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-    }
     started = time.perf_counter()
-    data = SequenceDataModule(
-        job["folder"],
-        max_length=job["max_length"],
-        batch_size=job["batch_size"],
-        max_windows_per_user=job["max_windows_per_user"],
-        exclude_seen="history",
-    )
-    data.setup()
-    batches_per_epoch = len(data.train_dataloader())
+    data = make_data(job)
+    loader = data.train_dataloader()
+    batches_per_epoch = len(loader)
+    next(iter(loader))
     setup_s = time.perf_counter() - started
-    model = SASRec(
-        embedding_dim=64,
-        num_layers=2,
-        num_heads=2,
-        dropout=0.2,
-        feed_forward_dim=64,
-        optimization=Optimization(optimizer="adam", lr=1e-3),
-    )
-    clock = Clock()
+    model, clock = make_model(job["model"]), Clock()
     limit = {"limit_train_batches": job["max_batches"]} if job["max_batches"] else {}
-    L.Trainer(max_epochs=job["epochs"], limit_val_batches=0, callbacks=[clock], **limit, **quiet).fit(model, data)
+    L.Trainer(max_epochs=job["epochs"], limit_val_batches=0, callbacks=[clock], **limit, **QUIET).fit(model, data)
 
     test_seconds, tested = [], 0
+    limit = {"limit_test_batches": job["max_test_batches"]} if job.get("max_test_batches") else {}
     for _ in range(2):  # the first call also warms up; the peers' scripts take the better of two as well
         evaluation = RankingEvaluation()
-        trainer = L.Trainer(callbacks=[evaluation], **quiet)
+        trainer = L.Trainer(callbacks=[evaluation], **limit, **QUIET)
         started = time.perf_counter()
         trainer.test(model, datamodule=data, verbose=False)
         test_seconds.append(time.perf_counter() - started)
@@ -106,8 +129,9 @@ def measure_train(job: dict[str, Any]) -> dict[str, Any]:
     timed = clock.epochs[1:] or clock.epochs  # the first is warm-up
     return {
         "import_s": import_s,
-        "setup_s": setup_s,
+        "setup_s": setup_s,  # to the first batch
         "batches_per_epoch": batches_per_epoch,
+        "windows_per_epoch": len(data.train_windows),
         "targets_per_epoch": data.train_windows.num_targets,
         "epoch_s": [round(wall, 4) for wall, _, _ in clock.epochs],
         "targets_per_s": statistics.median(targets / wall for wall, _, targets in timed),
@@ -119,12 +143,73 @@ def measure_train(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def measure_quality(job: dict[str, Any]) -> dict[str, Any]:
+    import lightning as L
+    import torch
+
+    from recsys_lab.callbacks import RankingEvaluation
+    from recsys_lab.callbacks.environment import describe_environment
+
+    class Curve(L.Callback):
+        """Seconds since the start of training, validations included, and val/ndcg@10 of each epoch; when to stop."""
+
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+            self.values: list[float] = []
+            self.best: dict[str, Any] = {}
+            self.stopped_by = "max_epochs"
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            self.started = time.perf_counter()
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            self.seconds.append(time.perf_counter() - self.started)
+            self.values.append(float(trainer.callback_metrics["val/ndcg@10"]))
+            best = max(range(len(self.values)), key=self.values.__getitem__)
+            if best == len(self.values) - 1:
+                self.best = copy.deepcopy(pl_module.state_dict())
+            if len(self.values) - 1 - best >= job["patience"]:
+                trainer.should_stop, self.stopped_by = True, "patience"
+            elif self.seconds[-1] > job["max_seconds"]:
+                trainer.should_stop, self.stopped_by = True, "the time limit"
+
+    torch.set_num_threads(job["threads"])
+    L.seed_everything(job["seed"], verbose=False)
+    # as the peers' scripts: while training, seen items stay in the ranking
+    data, model, curve = make_data(job, exclude_seen="none"), make_model(job["model"]), Curve()
+    callbacks = [RankingEvaluation(), curve]
+    L.Trainer(max_epochs=10_000, num_sanity_val_steps=0, callbacks=callbacks, **QUIET).fit(model, data)
+    model.load_state_dict(curve.best)
+    tests = {}
+    for name, exclude_seen in (("test", "none"), ("test_hidden", "history")):
+        evaluation = RankingEvaluation()
+        trainer = L.Trainer(callbacks=[evaluation], **QUIET)
+        trainer.test(model, datamodule=make_data(job, exclude_seen=exclude_seen), verbose=False)
+        tests[name] = float(trainer.callback_metrics["test/ndcg@10"])
+    best = max(range(len(curve.values)), key=curve.values.__getitem__)
+    pairs = zip(curve.seconds, curve.values, strict=True)
+    return {
+        "best_val": curve.values[best],
+        "seconds_to_best": curve.seconds[best],
+        "seconds_to_goal": next((second for second, value in pairs if value >= job["goal"]), None),
+        "epochs": len(curve.values),
+        "stopped_by": curve.stopped_by,
+        "val_curve": [round(value, 5) for value in curve.values],
+        "val_seconds": [round(second, 2) for second in curve.seconds],
+        **tests,
+        "environment": describe_environment(),
+    }
+
+
+MEASURES = {"prepare": measure_prepare, "train": measure_train, "quality": measure_quality}
+
+
 def main() -> None:
     warnings.filterwarnings("ignore")
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     job = json.loads(sys.argv[1])
-    result = {"prepare": measure_prepare, "train": measure_train}[job["kind"]](job)
+    result = MEASURES[job["kind"]](job)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result["peak_rss_mb"] = peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     print(json.dumps(result))

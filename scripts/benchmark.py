@@ -1,21 +1,27 @@
 #!/usr/bin/env python3
-"""How fast SASRec trains and is evaluated, in how much memory - alone, or in turn with other libraries.
+"""How fast a model trains and is evaluated, in how much memory, how soon it is good - alone, or in turn with others.
 
     scripts/benchmark.py --data ml-100k=ml-100k.parquet:50 --data ml-1m=ml-1m.parquet:200
-    scripts/benchmark.py --data ... --peers VENVS --peer-scripts SCRIPTS --rounds 3
+    scripts/benchmark.py --data ... --model SASRec --model GRU4Rec --peers VENVS --peer-scripts SCRIPTS --rounds 3
+    scripts/benchmark.py --data ... --peers VENVS --peer-scripts SCRIPTS --quality 300
 
-Measured through SequenceDataModule, SASRec and Trainer, i.e. what a user gets: training target positions per second
+Measured through SequenceDataModule, a model and Trainer, i.e. what a user gets: training target positions per second
 (median over the epochs after the first), users per second of full-ranking `trainer.test` with seen items left out, peak
-resident memory (the larger of the preparing and the training process), preparation and import seconds. Each measurement
-is a process of its own. Configuration: embedding_dim 64, 2 blocks, 2 heads, feed-forward 64, dropout 0.2, full
-cross-entropy, Adam 1e-3, 128 windows a batch, leave-one-out.
+resident memory (the larger of the preparing and the training process), preparation (raw file to first batch) and import
+seconds. Each measurement is a process of its own. Configuration: embedding_dim 64, SASRec of 2 blocks, 2 heads and
+feed-forward 64, recurrent models of one layer, dropout 0.2, full cross-entropy, Adam 1e-3, 128 windows a batch,
+leave-one-out. NARM is LSTMAttention with NARM's attention.
+
+--quality SECONDS trains each peer until its best validation ndcg@10 (seen items left in) is ten epochs old or the
+seconds are over, then ours the same way, on all windows; the table has the seconds to the peer's best and both tests.
 
 Peers: for every NAME with both VENVS/NAME/bin/python and SCRIPTS/bench_NAME.py that script is called with `--data
---dataset --model SASRec --maxlen --batch-size --max-epochs --max-batches --max-seconds --threads --seed --min-user
---out --work` and must print one JSON line with `targets_per_s`, `targets_per_epoch`, `eval_users_per_s` (and
+--dataset --model --maxlen --batch-size --max-epochs --max-batches --max-seconds --threads --seed --min-user --out
+--work` and must print one JSON line with `targets_per_s`, `targets_per_epoch`, `eval_users_per_s` (and
 `eval_users_per_s_B`, seen items left out: the faster of the two counts), `n_users`, `peak_rss_mb`, `prep_s`,
-`import_s`. Ours and theirs run in turn, round by round, with the same number of threads; the ratios are medians over
-the rounds.
+`import_s`; for --quality `best_val_ndcg`, `time_to_best_s`, `test_A`, `test_B`. Ours and theirs run in turn, round by
+round, with the same number of threads, on the same targets (each user's newest window; recbole: all); the ratios are
+medians over the rounds.
 
 This process imports nothing heavy: a child's peak memory starts at that of its parent.
 """
@@ -23,47 +29,41 @@ This process imports nothing heavy: a child's peak memory starts at that of its 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
-import os
-import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from _bench_table import ALL, NEWEST, OURS, header, notes, table
+from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, require_idle
+from _bench_peers import MIN_USER_EVENTS, Peer, find_peers, quality_row, speed_row
+from _bench_table import ALL, NEWEST, OURS, header, notes, quality_table, startup_line, table
 
 HERE = Path(__file__).resolve().parent
-MAX_BUSY_CORES = 0.3
-MIN_USER_EVENTS = 5
+MODELS = ("SASRec", "GRU4Rec", "NARM")
+PATIENCE = 10
 
 
 def main() -> int:
     args = parse_args()
-    busy = busy_cores()
-    if busy > MAX_BUSY_CORES:
-        advice = "the result will say so" if args.even_if_busy else "wait until it is idle, or pass --even-if-busy"
-        print(
-            f"benchmark: others use {busy:.1f} cores of this machine: numbers taken now would be wrong; {advice}",
-            file=sys.stderr,
-        )
-        if not args.even_if_busy:
-            return 2
+    if not require_idle(args.even_if_busy):
+        return 2
     peers = find_peers(args)
     rows: list[dict[str, Any]] = []
     environment: dict[str, Any] = {}
     machine = describe_machine()
+    startup = measure_startup() if args.startup else {}
     with tempfile.TemporaryDirectory(dir=args.work_dir) as folder, open(args.out, "a") as out:
-        for name, file, max_length in args.data:
-            for turn in range(args.rounds):
-                for row in one_round(args, peers, Path(folder), name, file, max_length, turn):
-                    environment = row.pop("environment", environment)
-                    rows.append(row)
-                    out.write(json.dumps({**machine, "commit": environment.get("commit"), **row}) + "\n")
-                    out.flush()
+        for row in measurements(args, peers, Path(folder)):
+            environment = row.pop("environment", environment)
+            rows.append(row)
+            say(row)
+            out.write(json.dumps({**machine, "commit": environment.get("commit"), **row}) + "\n")
+            out.flush()
     settings = {
         "threads": args.threads,
         "rounds": args.rounds,
@@ -72,7 +72,9 @@ def main() -> int:
     }
     if peers:
         settings |= {"peer epochs": args.peer_epochs, "peer batches per epoch": args.peer_max_batches or "all"}
-    lines = [*header(machine, environment, settings), "", *table(rows), "", *notes(rows, MAX_BUSY_CORES)]
+    lines = [*header(machine, environment, settings), *([startup_line(startup)] if startup else []), ""]
+    lines += quality_table(rows) if args.quality else table(rows)
+    lines += ["", *notes(rows, MAX_BUSY_CORES)]
     text = "\n".join(lines).rstrip() + "\n"
     print(text)
     if args.markdown:
@@ -91,8 +93,10 @@ def parse_args() -> argparse.Namespace:
         metavar="NAME=FILE.parquet[:L]",
         help="user_id, item_id, timestamp (or an order, named timestamp); L inputs per window, default 50. Repeatable",
     )
+    add("--model", action="append", choices=MODELS, help="repeatable; default SASRec")
     add("--epochs", type=int, default=4, help="epochs of ours; the first is warm-up (default 4)")
     add("--max-batches", type=int, default=0, help="batches of ours per epoch; 0 = all")
+    add("--max-test-batches", type=int, default=0, help="batches of ours per test, 512 users each; 0 = all")
     add("--batch-size", type=int, default=128, help="windows per batch, ours and theirs (default 128)")
     add("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
     add("--threads", type=int, default=2, help="OMP_NUM_THREADS of every process (default 2)")
@@ -101,8 +105,11 @@ def parse_args() -> argparse.Namespace:
         "--windows",
         choices=[NEWEST, ALL, "both"],
         default="both",
-        help="train on each user's newest window, as the peers do, on all windows (our default), or measure both",
+        help="train on each user's newest window, on all windows (our default), or measure both; what a peer trains "
+        "on is always measured",
     )
+    add("--quality", type=float, metavar="SECONDS", help="measure how soon ours is as good as each peer becomes")
+    add("--startup", action="store_true", help="also time `import recsys_lab` and `recsys-lab --help`")
     add("--peers", type=Path, metavar="VENVS", help="folder of the peers' virtual environments")
     add("--peer-scripts", type=Path, metavar="SCRIPTS", help="folder of their bench_NAME.py")
     add("--peer", action="append", metavar="NAME", help="only this one; repeatable. Default: all that are found")
@@ -116,6 +123,9 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if (args.peers is None) != (args.peer_scripts is None):
         parser.error("--peers and --peer-scripts belong together")
+    if args.quality and args.peers is None:
+        parser.error("--quality measures against peers: give --peers and --peer-scripts")
+    args.model = args.model or ["SASRec"]
     return args
 
 
@@ -129,157 +139,103 @@ def data_set(text: str) -> tuple[str, Path, int]:
     return name, Path(path).resolve(), int(length)
 
 
-def find_peers(args: argparse.Namespace) -> dict[str, tuple[Path, Path]]:
-    """Name -> (python, script)."""
-    if args.peers is None:
-        return {}
-    found = {}
-    for script in sorted(args.peer_scripts.resolve().glob("bench_*.py")):
-        name = script.stem.removeprefix("bench_")
-        python = args.peers.absolute() / name / "bin" / "python"  # not resolved: a venv is known by its link
-        if python.exists() and (not args.peer or name in args.peer):
-            found[name] = (python, script)
-    missing = sorted(set(args.peer or []) - set(found))
-    if missing or not found:
-        wanted = ", ".join(missing) or "any peer"
-        sys.exit(f"benchmark: no {wanted} with {args.peers}/NAME/bin/python and {args.peer_scripts}/bench_NAME.py")
-    return found
+def measurements(args: argparse.Namespace, peers: list[Peer], folder: Path) -> Iterator[dict[str, Any]]:
+    for name, file, max_length in args.data:
+        for turn in range(args.rounds):
+            # a new folder each round: nothing is reused, preparation is measured
+            basis = {"data": name, "round": turn, "max_length": max_length}
+            job = {
+                "folder": str(folder / f"{name}-{turn}"),
+                "threads": args.threads,
+                "seed": args.seed,
+                "max_length": max_length,
+                "batch_size": args.batch_size,
+            }
+            busy = busy_cores()
+            preparation = ours(args, job, kind="prepare", file=str(file), min_user_events=MIN_USER_EVENTS)
+            for model in args.model:
+                here = [peer for peer in peers if model in peer.way.models]
+                measure = quality if args.quality else speed
+                for row in measure(args, here, job, model, (name, file, max_length, folder), preparation):
+                    yield {**basis, "model": model, "busy_cores_before": busy, **row}
+                    busy = busy_cores()
 
 
-def one_round(
+def speed(
     args: argparse.Namespace,
-    peers: dict[str, tuple[Path, Path]],
-    folder: Path,
-    name: str,
-    file: Path,
-    max_length: int,
-    turn: int,
-) -> list[dict[str, Any]]:
-    rows = []
-    prepared = folder / f"{name}-{turn}"  # a new folder each round: nothing is reused, preparation is measured
-    shared = {"folder": str(prepared), "threads": args.threads, "seed": args.seed, "max_length": max_length}
-    basis = {"data": name, "round": turn, "max_length": max_length}
-    preparation: dict[str, Any] = {}
-    for windows in [NEWEST, ALL] if args.windows == "both" else [args.windows]:
-        busy = busy_cores()
-        if not preparation:
-            job = {"kind": "prepare", "file": str(file), "min_user_events": MIN_USER_EVENTS, **shared}
-            preparation = ours(args, job)
-        job = {
-            "kind": "train",
+    peers: list[Peer],
+    job: dict[str, Any],
+    model: str,
+    data: tuple[str, Path, int, Path],
+    preparation: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    name, file, max_length, folder = data
+    wanted = {NEWEST, ALL} if args.windows == "both" else {args.windows}
+    for windows in sorted(wanted | {peer.way.windows for peer in peers}, reverse=True):
+        limits = {
             "epochs": args.epochs,
             "max_batches": args.max_batches,
-            "batch_size": args.batch_size,
+            "max_test_batches": args.max_test_batches,
             "max_windows_per_user": 1 if windows == NEWEST else None,
-            **shared,
         }
-        result = ours(args, job)
-        row = {**basis, "who": OURS, "windows": windows, "busy_cores_before": busy, **preparation, **result}
+        result = ours(args, job, kind="train", model=model, **limits)
+        row = {"who": OURS, "windows": windows, **preparation, **result}
         row["prepare_rss_mb"], row["train_rss_mb"] = preparation["peak_rss_mb"], result["peak_rss_mb"]
         row["peak_rss_mb"] = max(row["prepare_rss_mb"], row["train_rss_mb"])
         row["preparation_s"] = row["prepare_s"] + row["setup_s"]
-        rows.append(row)
-        say(row)
-    for peer, (python, script) in peers.items():
-        busy = busy_cores()
-        result = theirs(args, python, script, folder, name, file, max_length)
-        modes = [result[key] for key in ("eval_users_per_s", "eval_users_per_s_B") if result.get(key)]
-        row = {
-            **basis,
-            "who": " ".join([peer, str(result.get("version", ""))]).strip(),
-            "windows": NEWEST,
-            "busy_cores_before": busy,
-            "targets_per_s": result.get("targets_per_s"),
-            "targets_per_epoch": result.get("targets_per_epoch"),
-            "eval_users": result.get("n_users"),
-            "eval_users_per_s": max(modes) if modes else None,
-            "peak_rss_mb": result.get("peak_rss_mb"),
-            "preparation_s": result.get("prep_s"),
-            "import_s": result.get("import_s"),
-            "cores_used": result.get("cores_used"),
-            "raw": result,
-        }
-        rows.append(row)
-        say(row)
-    return rows
+        yield row
+        for peer in peers:
+            if peer.way.windows == windows:
+                limits = {"max_epochs": args.peer_epochs, "max_batches": args.peer_max_batches}
+                limits["max_seconds"] = args.peer_timeout
+                yield speed_row(peer, peer.measure(args, folder, model, name, file, max_length, **limits))
 
 
-def ours(args: argparse.Namespace, job: dict[str, Any]) -> dict[str, Any]:
-    return last_json([sys.executable, str(HERE / "_bench_measure.py"), json.dumps(job)], args.threads, None, None)
+def quality(
+    args: argparse.Namespace,
+    peers: list[Peer],
+    job: dict[str, Any],
+    model: str,
+    data: tuple[str, Path, int, Path],
+    preparation: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    name, file, max_length, folder = data
+    for peer in peers:
+        limits = {"max_epochs": 10_000, "max_seconds": args.quality, "patience": PATIENCE}
+        theirs = quality_row(peer, peer.measure(args, folder, model, name, file, max_length, **limits))
+        yield theirs
+        limits = {"max_seconds": args.quality, "patience": PATIENCE, "goal": theirs["best_val"]}
+        yield {"who": OURS, "against": theirs["who"], **ours(args, job, kind="quality", model=model, **limits)}
 
 
-def theirs(
-    args: argparse.Namespace, python: Path, script: Path, folder: Path, name: str, file: Path, max_length: int
-) -> dict[str, Any]:
-    options = {
-        "data": file,
-        "dataset": name,
-        "model": "SASRec",
-        "maxlen": max_length,
-        "max-epochs": args.peer_epochs,
-        "max-batches": args.peer_max_batches,
-        "max-seconds": args.peer_timeout,
-        "batch-size": args.batch_size,
-        "threads": args.threads,
-        "seed": args.seed,
-        "min-user": MIN_USER_EVENTS,
-        "out": "",
-        "work": folder / "peer",
-    }
-    command = [str(python), str(script), *(f"--{key}={value}" for key, value in options.items())]
-    return last_json(command, args.threads, folder, args.peer_timeout)
+def ours(args: argparse.Namespace, job: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return last_json([sys.executable, str(HERE / "_bench_measure.py"), json.dumps({**job, **more})], args.threads)
 
 
-def last_json(command: list[str], threads: int, cwd: Path | None, timeout: float | None) -> dict[str, Any]:
-    """Runs the command and reads the last JSON line that it prints; its error output is shown if it fails."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-    env = {**os.environ, **{name: str(threads) for name in names}}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, timeout=timeout)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        sys.exit(f"benchmark: {' '.join(command)}\nended with {done.returncode}:\n{done.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(lines[-1])
-    return result
+def measure_startup(times: int = 5) -> dict[str, float]:
+    """Median seconds of a whole process, the interpreter's own start included."""
+    found = {}
+    for name, command in (
+        ("import recsys_lab", ["-c", "import recsys_lab"]),
+        ("recsys-lab --help", ["-m", "recsys_lab.cli", "--help"]),
+    ):
+        seconds = []
+        for _ in range(times):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            seconds.append(time.perf_counter() - started)
+        found[name] = statistics.median(seconds)
+    return found
 
 
 def say(row: dict[str, Any]) -> None:
-    numbers = ", ".join(
-        f"{key} {row[key]:,.1f}" for key in ("targets_per_s", "eval_users_per_s", "peak_rss_mb") if row[key] is not None
+    names = ("targets_per_s", "eval_users_per_s", "peak_rss_mb", "best_val", "seconds_to_goal", "seconds_to_best")
+    numbers = ", ".join(f"{name} {row[name]:,.4g}" for name in names if row.get(name) is not None)
+    print(
+        f"{row['data']} {row['model']} round {row['round']} {row['who']} ({row.get('windows', 'quality')}): {numbers}",
+        file=sys.stderr,
+        flush=True,
     )
-    print(f"{row['data']} round {row['round']} {row['who']} ({row['windows']}): {numbers}", file=sys.stderr, flush=True)
-
-
-def busy_cores(seconds: float = 2.0) -> float:
-    """Cores that others use while this process waits: from /proc/stat, else the load average of the last minute."""
-
-    def ticks() -> list[int]:
-        return [int(number) for number in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-
-    try:
-        before = ticks()
-        time.sleep(seconds)
-        spent = [after - earlier for earlier, after in zip(before, ticks(), strict=True)]
-        idle = spent[3] + spent[4]
-        return (1 - idle / sum(spent)) * (os.cpu_count() or 1)
-    except (OSError, ValueError, ZeroDivisionError):
-        return os.getloadavg()[0]
-
-
-def describe_machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory / 2**30),
-        "os": platform.platform(),
-    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""What the benchmarks say of the machine they ran on, and whether it was idle. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+MAX_BUSY_CORES = 0.3
+
+
+def require_idle(even_if_busy: bool) -> bool:
+    """Says on stderr when others use this machine; False when nothing should be measured now."""
+    busy = busy_cores()
+    if busy <= MAX_BUSY_CORES:
+        return True
+    advice = "the result will say so" if even_if_busy else "wait until it is idle, or pass --even-if-busy"
+    print(
+        f"benchmark: others use {busy:.1f} cores of this machine: numbers taken now would be wrong; {advice}",
+        file=sys.stderr,
+    )
+    return even_if_busy
+
+
+def busy_cores(seconds: float = 2.0) -> float:
+    """Cores that others use while this process waits: from /proc/stat, else the load average of the last minute."""
+
+    def ticks() -> list[int]:
+        return [int(number) for number in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+
+    try:
+        before = ticks()
+        time.sleep(seconds)
+        spent = [after - earlier for earlier, after in zip(before, ticks(), strict=True)]
+        idle = spent[3] + spent[4]
+        return (1 - idle / sum(spent)) * (os.cpu_count() or 1)
+    except (OSError, ValueError, ZeroDivisionError):
+        return os.getloadavg()[0]
+
+
+def describe_machine() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 2**30),
+        "os": platform.platform(),
+    }
+
+
+def last_json(
+    command: list[str], threads: int, cwd: Path | None = None, timeout: float | None = None
+) -> dict[str, Any]:
+    """Runs the command and reads the last JSON line that it prints; ends with its error output if it fails."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+    env = {**os.environ, **{name: str(threads) for name in names}}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, timeout=timeout)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        sys.exit(f"benchmark: {' '.join(command)}\nended with {done.returncode}:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(lines[-1])
+    return result
