@@ -2,9 +2,13 @@
 
 The idea of Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models", and of fused linear
 cross-entropy kernels: the softmax of a chunk of positions is used up at once for its part of the gradients, so that
-only one chunk of logits lives at a time. What differs: plain torch on chunks of positions instead of a GPU kernel
-over tiles of the vocabulary, no filtering of small gradients (the result is exact), and the gradients are made in the
-forward pass, so that logits are computed once.
+only one chunk of logits lives at a time. What differs: plain torch instead of a GPU kernel over tiles, no filtering of
+small gradients (the result is exact), and the gradients are made in the forward pass.
+
+A chunk is a few hundred positions by all items, whose logits are computed once. Where so few positions by all items
+would be too large, it is cut into blocks of items as well, and goes over them twice: first for the softmax's
+denominator, then for the gradients. That costs a fourth matrix product beside the three, and keeps the logits in the
+cache and the memory independent of the number of items.
 
 On CPU this is faster than the full matrix as well, since a chunk of logits stays in the cache between its passes.
 """
@@ -23,7 +27,8 @@ from torch.autograd.function import once_differentiable
 # work per kernel launch.
 _CHUNK_ELEMENTS = {"cpu": 2_500_000}
 _CHUNK_ELEMENTS_ELSEWHERE = 64_000_000
-_SMALLEST_CHUNK = 128
+_SMALLEST_CHUNK = 128  # positions; a chunk that would have fewer is cut into blocks of items instead
+_BLOCKED_CHUNK = 512  # positions, then
 
 
 def linear_cross_entropy(
@@ -34,11 +39,13 @@ def linear_cross_entropy(
     *,
     label_smoothing: float = 0.0,
     chunk_size: int | None = None,
+    block_size: int | None = None,
 ) -> Tensor:
     """Mean cross-entropy over items 1..V-1 of `hidden @ weight.T + bias`; row 0 (padding) takes no part.
 
     Gradients flow to hidden, weight and bias (dense; row 0 gets zeros). They are computed here and not in the backward
-    pass, hence only where gradients are on. Not twice differentiable.
+    pass, hence only where gradients are on. Not twice differentiable. A backward pass hands them over without a copy,
+    except with `retain_graph=True`.
 
     Under autocast the products run in its dtype and everything else in float32; float16 is computed in float32, since
     gradients made here know nothing of a loss scale that would keep small ones from vanishing.
@@ -51,13 +58,33 @@ def linear_cross_entropy(
         label_smoothing: share of the target's weight that is spread over all V-1 items, as in
             `torch.nn.functional.cross_entropy`.
         chunk_size: positions per chunk; None takes one that fits V and the device.
+        block_size: items per block; None takes all, or with `chunk_size=None` fewer where they are too many.
 
     Returns:
         Scalar, in float32 (float64 for float64 inputs).
     """
+    chunk, block = chunk_shape(hidden.shape[0], weight.shape[0] - 1, hidden.device.type, chunk_size, block_size)
     return _LinearCrossEntropy.apply(
-        hidden, weight, bias, target_ids, label_smoothing, chunk_size, torch.is_grad_enabled()
+        hidden, weight, bias, target_ids, label_smoothing, chunk, block, torch.is_grad_enabled()
     )
+
+
+def chunk_shape(
+    num_positions: int, num_items: int, device: str, chunk_size: int | None = None, block_size: int | None = None
+) -> tuple[int, int]:
+    """Positions and items per chunk; both evened out where they are free, so that no thin rest is left at the end."""
+    elements = _CHUNK_ELEMENTS.get(device, _CHUNK_ELEMENTS_ELSEWHERE)
+    if chunk_size is None:
+        fits = elements // (block_size or num_items)
+        chunk_size = _evened(num_positions, fits if fits >= _SMALLEST_CHUNK else _BLOCKED_CHUNK)
+        if block_size is None and fits < _SMALLEST_CHUNK:
+            block_size = _evened(num_items, elements // min(_BLOCKED_CHUNK, chunk_size))
+    return max(min(chunk_size, num_positions), 1), min(block_size or num_items, num_items)
+
+
+def _evened(total: int, largest: int) -> int:
+    """The size of the fewest parts of `total` that are all about equal and at most `largest`."""
+    return math.ceil(total / max(math.ceil(total / largest), 1))
 
 
 def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
@@ -67,13 +94,52 @@ def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
     return torch.float32 if dtype == torch.float16 else dtype
 
 
-def _even_chunk(num_positions: int, num_items: int, device: str, chunk_size: int | None) -> int:
-    """Positions per chunk; the default is evened out so that no thin chunk is left at the end."""
-    if chunk_size is not None:
-        return min(chunk_size, max(num_positions, 1))
-    elements = _CHUNK_ELEMENTS.get(device, _CHUNK_ELEMENTS_ELSEWHERE)
-    largest = max(elements // num_items, _SMALLEST_CHUNK)
-    return max(math.ceil(num_positions / max(math.ceil(num_positions / largest), 1)), 1)
+class _Items:
+    """The items' side of the product, block by block. `wide` is the dtype of logits, sums and gradients."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, chunk: int, block: int) -> None:
+        self.wide = torch.float64 if dtype == torch.float64 else torch.float32
+        self.table = weight[1:].to(dtype)  # (V-1, D); a view where the dtype is right already
+        self.bias = None if bias is None else bias[1:].to(self.wide)  # (V-1,)
+        count = self.table.shape[0]
+        self.blocks = [slice(start, min(start + block, count)) for start in range(0, count, block)]
+        self.buffer = torch.empty(chunk * min(block, count), dtype=self.wide, device=weight.device)
+
+    def logits(self, states: Tensor, block: slice) -> Tensor:
+        """(C, D) -> (C, I) for the items of the block, in the buffer: the next call overwrites them."""
+        table = self.table[block]
+        logits = self.buffer[: len(states) * len(table)].view(len(states), len(table))
+        if states.dtype == self.wide:
+            torch.mm(states, table.T, out=logits)
+        else:
+            logits.copy_(states @ table.T)
+        return logits if self.bias is None else logits.add_(self.bias[block])
+
+    def softmax_parts(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(C, D), (C, 1) -> each position's largest logit, sum of exp(logit - largest) and target's logit, all (C, 1).
+
+        The exponentials of the last block stay in the buffer.
+        """
+        tops, totals, target_logits = [], [], torch.zeros_like(targets, dtype=self.wide)
+        for block in self.blocks:
+            logits = self.logits(states, block)
+            local, inside = self.within(targets, block)
+            target_logits = torch.where(inside, logits.gather(1, local), target_logits)
+            top = logits.amax(1, keepdim=True)
+            tops.append(top)
+            totals.append(logits.sub_(top).exp_().sum(1, keepdim=True))
+        every_top = torch.cat(tops, 1)  # (C, blocks)
+        top = every_top.amax(1, keepdim=True)
+        total = (torch.cat(totals, 1) * (every_top - top).exp_()).sum(1, keepdim=True)
+        return top, total, target_logits
+
+    def within(self, targets: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+        """Where in the block each target is, and whether it is: (C, 1) int64, (C, 1) bool."""
+        local = targets - block.start
+        if len(self.blocks) == 1:  # not clamped: a target that is no item must be an error
+            return local, torch.ones_like(local, dtype=torch.bool)
+        size = block.stop - block.start
+        return local.clamp(0, size - 1), (local >= 0) & (local < size)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -85,71 +151,66 @@ class _LinearCrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         target_ids: Tensor,
         label_smoothing: float,
-        chunk_size: int | None,
+        chunk: int,
+        block: int,
         with_gradients: bool,
     ) -> Tensor:
         need_hidden, need_weight, need_bias = (with_gradients and need for need in ctx.needs_input_grad[:3])
-        dtype = _compute_dtype(hidden, weight)
-        device = hidden.device
+        dtype, device = _compute_dtype(hidden, weight), hidden.device
         with torch.autocast(device.type, enabled=False):
-            wide = torch.float64 if dtype == torch.float64 else torch.float32  # of sums and gradients
-            states, table = hidden.to(dtype), weight[1:].to(dtype)  # (N, D), (V-1, D)
-            item_bias = None if bias is None else bias[1:].to(wide)  # (V-1,)
-            targets = (target_ids - 1).unsqueeze(1)  # (N, 1)
-            num_positions, num_items = states.shape[0], table.shape[0]
-            chunk = _even_chunk(num_positions, num_items, device.type, chunk_size)
-
-            losses = torch.empty(num_positions, dtype=wide, device=device)
+            items = _Items(weight, bias, dtype, chunk, block)
+            wide = items.wide
+            states, targets = hidden.to(dtype), (target_ids - 1).unsqueeze(1)  # (N, D), (N, 1)
+            num_positions, num_items = states.shape[0], items.table.shape[0]
+            several = len(items.blocks) > 1
+            if several and num_positions and not 0 <= targets.min() <= targets.max() < num_items:
+                raise IndexError(f"target_ids must lie in 1..{num_items}")
+            losses = torch.empty(num_positions, 1, dtype=wide, device=device)
             target_logits = torch.empty(num_positions, 1, dtype=wide, device=device)
-            grad_hidden = torch.empty(states.shape, dtype=wide, device=device) if need_hidden else None
+            grad_hidden = torch.zeros(states.shape, dtype=wide, device=device) if need_hidden else None
             grad_weight = torch.zeros(weight.shape, dtype=wide, device=device) if need_weight else None
             grad_bias = torch.zeros(weight.shape[0], dtype=wide, device=device) if need_bias else None
-            buffer = torch.empty(chunk, num_items, dtype=wide, device=device)
 
             for start in range(0, num_positions, chunk):
                 rows = slice(start, start + chunk)
-                states_c, targets_c = states[rows], targets[rows]
-                logits = buffer[: states_c.shape[0]]  # (C, V-1)
-                if dtype == wide:
-                    torch.mm(states_c, table.T, out=logits)
-                else:
-                    logits.copy_(states_c @ table.T)
-                if item_bias is not None:
-                    logits += item_bias
-                torch.gather(logits, 1, targets_c, out=target_logits[rows])  # (C, 1)
-                top = logits.amax(1, keepdim=True)
-                # `logits` is turned in place into softmax times `total`, never divided: `1 / total` is
-                # folded into the small matrices instead, which saves a pass over the chunk.
-                exps = logits.sub_(top).exp_()
-                total = exps.sum(1, keepdim=True)
-                losses[rows] = (top - target_logits[rows]).add_(total.log()).squeeze(1)
+                states_c, targets_c = states[rows], targets[rows]  # (C, D), (C, 1)
+                top, total, target_logits[rows] = items.softmax_parts(states_c, targets_c)
+                losses[rows] = total.log() + (top - target_logits[rows])
                 if not (need_hidden or need_weight or need_bias):
                     continue
-                exps.scatter_add_(1, targets_c, total * (label_smoothing - 1.0))
-                inverse = total.reciprocal_()
-                factors = exps.to(dtype)
-                if grad_hidden is not None:
-                    torch.mul(factors @ table, inverse, out=grad_hidden[rows])
-                if grad_weight is not None:
-                    scaled = (states_c * inverse).to(dtype)
-                    if dtype == wide:
-                        grad_weight[1:].addmm_(factors.T, scaled)
+                # Softmax times `total`, never divided: `1 / total` is folded into the small matrices instead, which
+                # saves a pass over the chunk.
+                inverse, minus_one = total.reciprocal(), total * (label_smoothing - 1.0)
+                scaled = (states_c * inverse).to(dtype)
+                for part in items.blocks:
+                    local, inside = items.within(targets_c, part)
+                    if several:
+                        exps = items.logits(states_c, part).sub_(top).exp_()  # (C, I)
                     else:
-                        grad_weight[1:].add_(factors.T @ scaled)
-                if grad_bias is not None:
-                    grad_bias[1:].addmv_(exps.T, inverse.squeeze(1))
+                        exps = items.buffer[: len(states_c) * num_items].view(-1, num_items)
+                    exps.scatter_add_(1, local, torch.where(inside, minus_one, 0.0))
+                    factors, in_table = exps.to(dtype), slice(part.start + 1, part.stop + 1)
+                    if grad_hidden is not None:
+                        grad_hidden[rows] += (factors @ items.table[part]) * inverse
+                    if grad_weight is not None:
+                        if dtype == wide:
+                            grad_weight[in_table].addmm_(factors.T, scaled)
+                        else:
+                            grad_weight[in_table] += factors.T @ scaled
+                    if grad_bias is not None:
+                        grad_bias[in_table].addmv_(exps.T, inverse.squeeze(1))
 
             if label_smoothing:
                 # The uniform part is linear in the logits: it needs the mean item only, not the chunks.
-                mean_item = table.to(wide).mean(0)  # (D,)
-                mean_logit = states.to(wide) @ mean_item  # (N,)
-                if item_bias is not None:
-                    mean_logit = mean_logit + item_bias.mean()
-                losses.add_(target_logits.squeeze(1) - mean_logit, alpha=label_smoothing)
+                mean_item = items.table.mean(0, dtype=wide)  # (D,)
+                mean_logit = (states.to(wide) @ mean_item).unsqueeze(1)  # (N, 1)
+                if items.bias is not None:
+                    mean_logit += items.bias.mean()
+                losses.add_(target_logits - mean_logit, alpha=label_smoothing)
                 if grad_hidden is not None:
                     grad_hidden.sub_(mean_item, alpha=label_smoothing)
                 if grad_weight is not None:
-                    grad_weight[1:].sub_(states.to(wide).sum(0), alpha=label_smoothing / num_items)
+                    grad_weight[1:].sub_(states.sum(0, dtype=wide), alpha=label_smoothing / num_items)
                 if grad_bias is not None:
                     grad_bias[1:].sub_(label_smoothing * num_positions / num_items)
 
@@ -162,8 +223,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_output / ctx.num_positions
-        gradients = [
-            None if gradient is None else (gradient * scale).to(dtype)
-            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        ]
-        return (*gradients, None, None, None, None)
+        gradients: list[Tensor | None] = []
+        for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True):
+            if gradient is not None:
+                # In place where torch frees them after this pass: a copy of the table's would be as large as the table.
+                gradient = (gradient * scale if _graph_is_kept() else gradient.mul_(scale)).to(dtype)
+            gradients.append(gradient)
+        return (*gradients, None, None, None, None, None)
+
+
+def _graph_is_kept() -> bool:
+    """Whether the running backward pass was called with `retain_graph=True`; yes where this torch can't tell."""
+    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return True if ask is None else bool(ask())

@@ -7,7 +7,7 @@ from loss_scorers import TableScorer
 from torch import Tensor
 
 from recsys_lab.losses import CrossEntropy
-from recsys_lab.losses.linear_cross_entropy import _even_chunk, linear_cross_entropy
+from recsys_lab.losses.linear_cross_entropy import chunk_shape, linear_cross_entropy
 from recsys_lab.schema import RecsysLabError
 
 N, NUM_ITEMS, D = 37, 53, 8
@@ -47,16 +47,82 @@ def test_equals_plain_cross_entropy(chunk_size: int | None, bias: bool, smoothin
         assert relative_error(ours, theirs) < 1e-6
 
 
+@pytest.mark.parametrize("chunk_size", [None, 10, 64])
+@pytest.mark.parametrize("block_size", [1, 7, 52, 53, 100])  # 53 items
+@pytest.mark.parametrize(("smoothing", "bias"), [(0.0, False), (0.1, True)])
+def test_blocks_of_items_change_nothing(chunk_size: int | None, block_size: int, smoothing: float, bias: bool) -> None:
+    hidden, targets = inputs()
+    scorer = TableScorer.random(NUM_ITEMS, D, bias)
+    wanted = [hidden, *scorer.parameters()]
+    loss = linear_cross_entropy(
+        hidden,
+        scorer.weight,
+        targets,
+        scorer.bias,
+        label_smoothing=smoothing,
+        chunk_size=chunk_size,
+        block_size=block_size,
+    )
+    reference = plain(hidden, targets, scorer, smoothing, 1.0)
+    assert relative_error(loss, reference) < 1e-6
+    for ours, theirs in zip(torch.autograd.grad(loss, wanted), torch.autograd.grad(reference, wanted), strict=True):
+        assert relative_error(ours, theirs) < 1e-6
+    with torch.no_grad():
+        again = linear_cross_entropy(
+            hidden, scorer.weight, targets, scorer.bias, label_smoothing=smoothing, block_size=block_size
+        )
+    assert relative_error(again, reference) < 1e-6
+
+
+@pytest.mark.parametrize("block_size", [None, 20])
+@pytest.mark.parametrize("target", [0, NUM_ITEMS + 1])
+def test_a_target_that_is_no_item_is_an_error(block_size: int | None, target: int) -> None:
+    hidden, targets = inputs()
+    targets[3] = target
+    with pytest.raises((IndexError, RuntimeError), match="index|target_ids"):
+        linear_cross_entropy(hidden, TableScorer.random(NUM_ITEMS, D).weight, targets, block_size=block_size)
+
+
+def test_backward_hands_the_gradients_over() -> None:
+    """No second table-sized tensor: what forward made is what arrives in `.grad`, unless the graph is kept."""
+    hidden, targets = inputs()
+    scorer = TableScorer.random(NUM_ITEMS, D, bias=True)
+    for kept in (True, False):
+        loss = CrossEntropy(label_smoothing=0.1)(hidden, targets, scorer)
+        made = [tensor.data_ptr() for tensor in loss.grad_fn.saved_tensors]
+        for tensor in (hidden, *scorer.parameters()):
+            tensor.grad = None
+        loss.backward(retain_graph=kept)
+        arrived = [tensor.grad.data_ptr() for tensor in (hidden, *scorer.parameters())]
+        assert (arrived == made) is not kept
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+def test_a_kept_graph_gives_the_same_gradient_twice() -> None:
+    hidden, targets = inputs()
+    loss = CrossEntropy()(hidden, targets, TableScorer.random(NUM_ITEMS, D))
+    once, twice = (torch.autograd.grad(3.0 * loss, hidden, retain_graph=kept)[0] for kept in (True, False))
+    assert torch.equal(once, twice)
+
+
+@pytest.mark.parametrize("block_size", [None, 4])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_gradcheck(bias: bool, smoothing: float) -> None:
+def test_gradcheck(bias: bool, smoothing: float, block_size: int | None) -> None:
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(5, 3, generator=generator, dtype=torch.float64).requires_grad_()
     scorer = TableScorer.random(6, 3, bias, dtype=torch.float64)
     targets = torch.tensor([1, 6, 3, 3, 2])
     assert torch.autograd.gradcheck(
         lambda *tensors: linear_cross_entropy(
-            tensors[0], tensors[1], targets, *tensors[2:], label_smoothing=smoothing, chunk_size=2
+            tensors[0],
+            tensors[1],
+            targets,
+            *tensors[2:],
+            label_smoothing=smoothing,
+            chunk_size=2,
+            block_size=block_size,
         ),
         (hidden, *scorer.parameters()),
     )
@@ -166,10 +232,11 @@ def test_by_hand() -> None:
 
 
 def test_memory_of_logits_is_bounded() -> None:
-    for num_items in (1_682, 12_101, 1_000_000):
-        chunk = _even_chunk(6400, num_items, "cpu", None)
-        assert chunk * num_items <= max(2_500_000, 128 * num_items)
-        assert 6400 % chunk == 0 or 6400 % chunk > chunk // 2  # no thin last chunk
+    for num_items in (1_682, 12_101, 1_000_000, 50_000_000):
+        chunk, block = chunk_shape(6400, num_items, "cpu")
+        assert chunk * block <= 2_500_000
+        for size, total in ((chunk, 6400), (block, num_items)):
+            assert total % size == 0 or total % size > size // 2  # no thin rest
 
 
 @pytest.mark.parametrize(
