@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 
-from recsys_lab.data.events import Step, require_events
 from recsys_lab.data.settings import PrepareSettings
+from recsys_lab.data.sorted_events import Block, SortedEvents
+from recsys_lab.data.steps import Step, require_events
 from recsys_lab.schema import EVENT_TYPE
 
+log = logging.getLogger("recsys_lab")
 
-def apply_filters(frame: pl.DataFrame, settings: PrepareSettings, before: Step) -> tuple[pl.DataFrame, list[Step]]:
-    """The filters that `settings` asks for, in order, and what each left.
 
-    Args:
-        frame: Sorted events: `user`, `item`, and optionally `time` and `event_type`.
-        settings: The filters.
-        before: The step that `frame` came from.
+def filters_within_users(settings: PrepareSettings) -> dict[str, Callable[[pl.DataFrame], pl.DataFrame]]:
+    """The filters that need to see one user's history only, in order, by the name of their step.
 
-    Raises:
-        RecsysLabError: when a filter leaves no event, naming it.
+    Each takes sorted events of whole users. They never drop a user's or an item's last event.
     """
-    steps: list[Step] = []
-
-    def done(name: str) -> None:
-        step = Step(name, frame.height, frame["user"].n_unique(), frame["item"].n_unique())
-        require_events(step, steps[-1] if steps else before)
-        steps.append(step)
-
+    found: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {}
     if settings.duplicates != "keep":
-        frame = drop_duplicates(frame, settings.duplicates)
-        done(f"duplicates={settings.duplicates}")
+        found[f"duplicates={settings.duplicates}"] = lambda frame: drop_duplicates(frame, settings.duplicates)
     if settings.consecutive_repeats == "drop":
-        frame = drop_consecutive_repeats(frame)
-        done("consecutive_repeats=drop")
-    if settings.min_user_events > 1 or settings.min_item_events > 1:
-        frame = k_core(frame, settings)
-        passes = "until both hold" if settings.k_core_iterate else "one pass"
-        done(f"min_user_events={settings.min_user_events}, min_item_events={settings.min_item_events} ({passes})")
-    if settings.min_length > 1:
-        frame = frame.filter(_frequent(frame["user"], settings.min_length))
-        done(f"min_length={settings.min_length}")
-    return frame, steps
+        found["consecutive_repeats=drop"] = drop_consecutive_repeats
+    return found
 
 
 def drop_duplicates(frame: pl.DataFrame, keep: str) -> pl.DataFrame:
@@ -58,22 +43,58 @@ def drop_consecutive_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(changes.fill_null(True))  # null: the very first event
 
 
-def k_core(frame: pl.DataFrame, settings: PrepareSettings) -> pl.DataFrame:
+def apply_count_filters(events: SortedEvents, settings: PrepareSettings, before: Step) -> list[Step]:
+    """k-core and minimum length: drops events of `events`, and says what each filter left.
+
+    Raises:
+        RecsysLabError: when a filter leaves no event, naming it.
+    """
+    steps = [before]
+
+    def done(name: str) -> None:
+        left = (int(np.count_nonzero(counts)) for counts in (events.user_counts, events.item_counts))
+        steps.append(Step(name, events.num_kept, *left))
+        require_events(steps[-1], steps[-2])
+
+    if settings.min_user_events > 1 or settings.min_item_events > 1:
+        k_core(events, settings)
+        passes = "until both hold" if settings.k_core_iterate else "one pass"
+        done(f"min_user_events={settings.min_user_events}, min_item_events={settings.min_item_events} ({passes})")
+    if settings.min_length > 1:
+        for block in events.blocks():
+            _drop_short_users(block, settings.min_length)
+        done(f"min_length={settings.min_length}")
+    return steps[1:]
+
+
+def k_core(events: SortedEvents, settings: PrepareSettings) -> None:
     """Drops rare items, then short users; with `k_core_iterate` until nothing changes: the largest set where both hold.
 
     Dropping an item can bring two events of another item together, so consecutive repeats are dropped in the same loop.
     """
+    number = 0
     while True:
-        height = frame.height
-        frame = frame.filter(_frequent(frame["item"], settings.min_item_events))
-        if settings.consecutive_repeats == "drop":
-            frame = drop_consecutive_repeats(frame)
-        frame = frame.filter(_frequent(frame["user"], settings.min_user_events))
-        if frame.height == height or not settings.k_core_iterate:
-            return frame
+        number, height = number + 1, events.num_kept
+        rare = events.item_counts < settings.min_item_events  # of the pass before: items first, users then
+        for block in events.blocks():
+            gone = np.flatnonzero(rare[block.item] & block.keep)
+            block.drop(gone)
+            if settings.consecutive_repeats == "drop" and len(gone):
+                block.drop(_repeats(block))
+            _drop_short_users(block, settings.min_user_events)
+        log.debug("  k-core pass %d: %d events left", number, events.num_kept)
+        if events.num_kept == height or not settings.k_core_iterate:
+            return
 
 
-def _frequent(codes: pl.Series, minimum: int) -> pl.Series:
-    """(E,) bool: the code of this event occurs at least `minimum` times."""
-    values = codes.to_numpy()
-    return pl.Series(np.bincount(values, minlength=1)[values] >= minimum)
+def _repeats(block: Block) -> np.ndarray:
+    """Positions of the events whose user's event before, of those that are left, has the same item."""
+    left = np.flatnonzero(block.keep)
+    item, user = block.item[left], block.users_of(left)
+    return left[1:][(item[1:] == item[:-1]) & (user[1:] == user[:-1])]
+
+
+def _drop_short_users(block: Block, minimum: int) -> None:
+    short = (block.user_counts < minimum) & (block.user_counts > 0)
+    if short.any():
+        block.drop(np.flatnonzero(block.spread(short) & block.keep))

@@ -16,8 +16,8 @@ import polars as pl
 
 from recsys_lab import __version__
 from recsys_lab.data.download import ChecksumError, DownloadError
-from recsys_lab.data.events import Step, read_events
-from recsys_lab.data.filters import apply_filters
+from recsys_lab.data.events import read_events
+from recsys_lab.data.filters import apply_count_filters
 from recsys_lab.data.processed import (
     FORMAT,
     FORMAT_VERSION,
@@ -30,6 +30,7 @@ from recsys_lab.data.processed import (
     ProcessedDatasetError,
 )
 from recsys_lab.data.settings import PrepareSettings
+from recsys_lab.data.sorted_events import Block, SortedEvents
 from recsys_lab.data.sources.base import Source
 from recsys_lab.data.store import FolderWriter, exclusive
 from recsys_lab.schema import EVENT_TYPE, ITEM_ID, USER_ID, RecsysLabError
@@ -122,23 +123,15 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
         )
     tables = source.tables(raw_dir)
     fingerprint = source.fingerprint(raw_dir)  # now: files changed from here on must not look like the prepared ones
-    events, steps = read_events(tables.interactions, settings, source.name)
-    frame, more = apply_filters(events.frame, settings, steps[-1])
-    steps += more
-    _log_steps(steps)
-
-    user_rows, offsets = _offsets(frame["user"].to_numpy())
-    item_rows, item_ids = _item_ids(frame["item"].to_numpy())
-    users, user_features = _with_features(events.users.gather(user_rows), tables.users, USER_ID, source.name)
-    items, item_features = _with_features(events.items.gather(item_rows), tables.items, ITEM_ID, source.name)
-
-    needed = int(frame.height * 13 + offsets.nbytes + users.estimated_size() + items.estimated_size()) + 65536
-    with FolderWriter(output, needed) as writer:
-        writer.array("item_ids", item_ids)
-        writer.array("timestamps", _timestamps(frame, offsets))
-        if events.event_type_names:
-            writer.array("event_types", frame[EVENT_TYPE].to_numpy())
-        writer.array("offsets", offsets)
+    with FolderWriter(output) as writer:
+        events = read_events(tables.interactions, settings, source.name, writer)
+        steps = events.steps + apply_count_filters(events.sorted, settings, events.steps[-1])
+        for step in steps:
+            log.info("  %s", step)
+        user_rows, item_rows = (np.flatnonzero(n) for n in (events.sorted.user_counts, events.sorted.item_counts))
+        users, user_features = _with_features(events.users.gather(user_rows), tables.users, USER_ID, source.name)
+        items, item_features = _with_features(events.items.gather(item_rows), tables.items, ITEM_ID, source.name)
+        _write_arrays(events.sorted, writer)
         writer.table(USERS, users)
         writer.table(ITEMS, items)
         manifest = {
@@ -149,15 +142,15 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "settings": settings.as_dict(),
             "num_users": len(user_rows),
             "num_items": len(item_rows),
-            "num_events": frame.height,
+            "num_events": events.sorted.num_kept,
             "has_timestamps": events.has_time,
             "event_type_names": events.event_type_names,
             "steps": [asdict(step) for step in steps],
-            "tie_share": _tie_share(frame),
+            "tie_share": _tie_share(events.sorted) if events.has_time else None,
             "features": {"users": user_features, "items": item_features},
             "arrays": writer.arrays,
             "tables": writer.tables,
-            "vocabulary_hash": hashlib.sha256(json.dumps(items[ITEM_ID].to_list()).encode()).hexdigest()[:16],
+            "vocabulary_hash": _vocabulary_hash(items[ITEM_ID]),
             "versions": {"recsys_lab": __version__, "polars": pl.__version__, "numpy": np.__version__},
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - started, 3),
@@ -172,38 +165,45 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
     )
 
 
-def _log_steps(steps: list[Step]) -> None:
-    for step in steps:
-        log.info("  %s: %s events, %s users, %s items", step.name, *(f"{n:,}" for n in list(asdict(step).values())[1:]))
+def _write_arrays(events: SortedEvents, writer: FolderWriter) -> None:
+    """What is left of the events, block by block."""
+    number = np.cumsum(events.item_counts > 0, dtype=np.int32)  # item code -> 1..num_items
+    blocks, length = events.blocks, events.num_kept
+    writer.array("item_ids", "int32", (number[block.item[block.keep]] for block in blocks()), length)
+    writer.array("timestamps", "int64", map(_timestamps, blocks()), length)
+    if EVENT_TYPE in events.columns:
+        writer.array("event_types", "uint8", (block.read(EVENT_TYPE)[block.keep] for block in blocks()), length)
+    left = events.user_counts[events.user_counts > 0]
+    writer.array("offsets", "int64", [np.zeros(1), np.cumsum(left)], len(left) + 1)
 
 
-def _offsets(user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted user codes (E,) -> the codes that occur (U,), and where each begins, with the end (U + 1,) int64."""
-    starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]]))
-    return user[starts], np.append(starts, len(user)).astype(np.int64)
+def _timestamps(block: Block) -> np.ndarray:
+    """(n left,) whole seconds (rounded down), or the position within the user where there is no time."""
+    if "time" in block.events.columns:
+        return np.floor(block.read("time")[block.keep]).astype(np.int64)
+    left = block.user_counts
+    return np.arange(left.sum()) - np.repeat(np.cumsum(left) - left, left)
 
 
-def _item_ids(item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Item codes (E,) -> the codes that occur (num_items,), and their numbers 1..num_items per event (E,) int32."""
-    occurs = np.bincount(item) > 0
-    return np.flatnonzero(occurs), np.cumsum(occurs, dtype=np.int32)[item]
+def _tie_share(events: SortedEvents) -> float:
+    """Share of events whose time another event of the same user has too."""
+    tied = 0
+    for block in events.blocks():
+        left = np.flatnonzero(block.keep)
+        user, moment = block.users_of(left), block.read("time")[left]
+        same = (user[1:] == user[:-1]) & (moment[1:] == moment[:-1])
+        tied += int(np.count_nonzero(np.append(same, False) | np.insert(same, 0, False)))
+    return tied / events.num_kept
 
 
-def _timestamps(frame: pl.DataFrame, offsets: np.ndarray) -> np.ndarray:
-    """(E,) int64 whole seconds (rounded down), or the position within the user where there is no time."""
-    if "time" in frame.columns:
-        return np.floor(frame["time"].to_numpy()).astype(np.int64)
-    return np.arange(frame.height, dtype=np.int64) - np.repeat(offsets[:-1], np.diff(offsets))
-
-
-def _tie_share(frame: pl.DataFrame) -> float | None:
-    """Share of events whose time another event of the same user has too; None without time."""
-    if "time" not in frame.columns:
-        return None
-    user, moment = frame["user"].to_numpy(), frame["time"].to_numpy()
-    same = (user[1:] == user[:-1]) & (moment[1:] == moment[:-1])
-    tied = np.append(same, False) | np.insert(same, 0, False)
-    return float(tied.mean())
+def _vocabulary_hash(ids: pl.Series) -> str:
+    """16 hex digits of the ids as a JSON list, written a part at a time."""
+    digest = hashlib.sha256(b"[")
+    for number, part in enumerate(ids.to_frame().iter_slices(1 << 20)):
+        digest.update(b", " if number else b"")
+        digest.update(json.dumps(part.to_series().to_list())[1:-1].encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
 
 
 def _with_features(

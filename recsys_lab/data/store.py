@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,33 +75,45 @@ def _sibling(folder: Path, kind: str) -> Path:
 class FolderWriter:
     """Files of one new folder, in a temporary sibling until `commit`.
 
-    Use as a context manager: left without `commit`, the temporary folder is removed and `folder` stays as it was.
+    Use as a context manager: left without `commit` (an error, Ctrl-C), the temporary folder is removed and `folder`
+    stays as it was.
 
     Args:
         folder: Where the finished folder shall be.
-        needed_bytes: Estimated size, for an early and clear error.
 
     Raises:
-        RecsysLabError: when the disk has too little space, then or while writing.
+        RecsysLabError: when the disk is full.
     """
 
-    def __init__(self, folder: Path, needed_bytes: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.needed_bytes = needed_bytes
+        self.needed_bytes = 0
         self.temporary = folder.parent / f"{_sibling(folder, 'tmp').name}-{uuid.uuid4().hex[:12]}"
         self.arrays: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, dict[str, Any]] = {}
         """Manifest entries of what was written so far."""
 
     def __enter__(self) -> FolderWriter:
-        self.temporary.mkdir(parents=True)
-        if shutil.disk_usage(self.temporary).free < self.needed_bytes:
-            self.temporary.rmdir()
-            raise self._disk_full()
+        self.scratch.mkdir(parents=True)
         return self
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for files that are only needed until `commit`."""
+        return self.temporary / "scratch"
+
+    def need(self, needed_bytes: int) -> None:
+        """Says how much will be written, for an early and clear error.
+
+        Raises:
+            RecsysLabError: when the disk has too little space.
+        """
+        self.needed_bytes = needed_bytes
+        if shutil.disk_usage(self.temporary).free < needed_bytes:
+            raise self._disk_full()
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        disk_full = self._disk_full() if error is not None and _is_disk_full(error) else None
+        disk_full = self._disk_full() if error is not None and is_disk_full(error) else None
         shutil.rmtree(self.temporary, ignore_errors=True)
         if disk_full is not None:
             raise disk_full from error
@@ -113,22 +125,23 @@ class FolderWriter:
             f"{_megabytes(free)} are free. Free some space or choose another data folder; nothing was changed"
         )
 
-    def array(self, name: str, values: np.ndarray) -> None:
-        """Writes (n,) values as `<name>.npy` and records length, dtype and sha256.
+    def array(self, name: str, dtype: str, parts: Iterable[np.ndarray], length: int) -> None:
+        """Writes (length,) values, given in parts, as `<name>.npy`, and records length, dtype and sha256.
 
         Not np.save: it reports a full disk as an OSError without a number.
         """
-        values = np.ascontiguousarray(values)
-        digest = hashlib.sha256()
+        digest, written = hashlib.sha256(), 0
         with open(self.temporary / f"{name}.npy", "wb") as file:
-            header = {"descr": values.dtype.str, "fortran_order": False, "shape": values.shape}
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (length,)}
             np.lib.format.write_array_header_1_0(file, header)
-            data, step = values.data.cast("B"), 1 << 24
-            for start in range(0, len(data), step):
-                file.write(data[start : start + step])
-                digest.update(data[start : start + step])
+            for part in parts:
+                data = np.ascontiguousarray(part, dtype).view(np.uint8).data
+                file.write(data)
+                digest.update(data)
+                written += len(part)
+            assert written == length, f"{name}: {written} values instead of {length}"
             _sync(file.fileno(), file)
-        self.arrays[name] = {"length": len(values), "dtype": values.dtype.name, "sha256": digest.hexdigest()}
+        self.arrays[name] = {"length": length, "dtype": dtype, "sha256": digest.hexdigest()}
 
     def table(self, name: str, frame: pl.DataFrame) -> None:
         """Writes a frame as a Parquet file and records size and sha256."""
@@ -148,6 +161,7 @@ class FolderWriter:
 
     def commit(self) -> None:
         """Puts the finished folder in place; a folder that is there is replaced, open memory maps of it stay valid."""
+        shutil.rmtree(self.scratch)
         _sync_folder(self.temporary)
         old = None
         if self.folder.exists():
@@ -174,7 +188,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Also as polars says it: its errors carry the system's text, not always the number."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True

@@ -17,6 +17,7 @@ from recsys_lab.schema import RecsysLabError
 
 TargetRule = Literal["last", "random", "all", "first"]
 DEFAULT_QUANTILE = 0.9
+BINS, BLOCK = 1 << 16, 1 << 22
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
@@ -106,7 +107,7 @@ class GlobalTemporal(Split):
         if self.validation == "last_train_item":
             cut, train_stop, val = test_cut, *self._last_train_items(begin, test_start, dropped)
         else:
-            cut = self._val_cut(times[times < test_cut], test_cut)
+            cut = self._val_cut(times, test_cut)
             train_stop = _first_at_or_after(offsets, times, cut)
             if not (train_stop > begin).any():
                 raise RecsysLabError(f"no event is before the validation cut {_iso(cut)}: nothing to train on")
@@ -144,14 +145,14 @@ class GlobalTemporal(Split):
             )
         return cut
 
-    def _val_cut(self, before_test: np.ndarray, test_cut: int) -> int:
+    def _val_cut(self, times: np.ndarray, test_cut: int) -> int:
         if self.val_date is not None:
             if self.val_date >= test_cut:
                 raise RecsysLabError(f"val_date {_iso(self.val_date)} must be before the test cut {_iso(test_cut)}")
             return self.val_date
         if self.val_window is not None:
             return test_cut - self.val_window
-        return _quantile(before_test, self.val_quantile)
+        return _quantile(times, self.val_quantile, before=test_cut)
 
     # -- targets -------------------------------------------------------------------------------------------------------
 
@@ -224,16 +225,39 @@ def seconds_of_window(window: str) -> int:
     return int(found[1]) * SECONDS[found[2]]
 
 
-def _quantile(times: np.ndarray, q: float) -> int:
-    """The smallest time such that at least the share q of events is strictly before the next later one."""
-    index = min(int(np.floor(q * len(times))), len(times) - 1)
-    return int(np.partition(times, index)[index])
+def _quantile(times: np.ndarray, q: float, before: int | None = None) -> int:
+    """The smallest time such that at least the share q of events is strictly before the next later one; of the events
+    before a time only, if one is given.
+
+    Exact, and without a copy of the times, which may be a map of a file: they are counted in ever narrower bins.
+    """
+    low, high = int(times.min()), int(times.max()) if before is None else before - 1
+    number = len(times) if before is None else int((times < before).sum())
+    index = min(int(np.floor(q * number)), number - 1)
+    while True:
+        width = -(-(high - low + 1) // BINS)
+        counts = np.zeros(BINS, dtype=np.int64)
+        for start in range(0, len(times), BLOCK):
+            block = times[start : start + BLOCK]
+            block = block[(block >= low) & (block <= high)]
+            counts += np.bincount((block - low) // width, minlength=BINS)
+        upto = np.cumsum(counts)
+        bin_ = int(np.searchsorted(upto, index, side="right"))  # the one that holds the event of this index
+        index -= int(upto[bin_] - counts[bin_])
+        low, high = low + bin_ * width, min(high, low + (bin_ + 1) * width - 1)
+        if width == 1:
+            return low
 
 
 def _first_at_or_after(offsets: np.ndarray, times: np.ndarray, cut: int) -> np.ndarray:
     """(U,) flat position of each user's first event at or after `cut` (its stop when there is none)."""
-    before = np.concatenate([[0], np.cumsum(times < cut)])  # times are sorted within a user, so counting is enough
-    return offsets[:-1] + before[offsets[1:]] - before[offsets[:-1]]
+    low, high = offsets[:-1].copy(), offsets[1:].copy()
+    while len(user := np.flatnonzero(low < high)):  # sorted within a user: all users halve their range at once
+        middle = (low[user] + high[user]) // 2
+        before = times[middle] < cut
+        low[user[before]] = middle[before] + 1
+        high[user[~before]] = middle[~before]
+    return low
 
 
 def _iso(seconds: int) -> str:

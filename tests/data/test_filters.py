@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import tempfile
 from itertools import chain, combinations
+from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_lab.data import sorted_events
 from recsys_lab.data.filters import k_core
 from recsys_lab.data.settings import PrepareSettings
+from recsys_lab.data.sorted_events import SortedEvents
 
 EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=24)  # user, item
 
@@ -31,15 +37,23 @@ def brute_force_core(events: list[tuple[int, int]], min_user: int, min_item: int
     return [(u, i) for u, i in events if u in users and i in items]
 
 
-def core_of(events: list[tuple[int, int]], **chosen) -> list[tuple[int, int]]:
-    frame = pl.DataFrame(sorted(events), schema={"user": pl.UInt32, "item": pl.UInt32}, orient="row")
-    return k_core(frame, PrepareSettings(**chosen)).rows()
+def core_of(rows: list[tuple[int, int]], block_events: int = 1 << 20, **chosen) -> list[tuple[int, int]]:
+    """k_core of (user, item) events, read in blocks of at least one user."""
+    frame = pl.DataFrame(sorted(rows), schema={"user": pl.UInt32, "item": pl.UInt32}, orient="row")
+    with tempfile.TemporaryDirectory() as folder, patch.object(sorted_events, "BLOCK_EVENTS", block_events):
+        events = SortedEvents(Path(folder), 4, 10)
+        events.append(frame)
+        k_core(events, PrepareSettings(**chosen))
+        left = frame.filter(pl.Series(events.keep))
+    assert events.user_counts.tolist() == np.bincount(left["user"], minlength=4).tolist()
+    assert events.item_counts.tolist() == np.bincount(left["item"], minlength=10).tolist()
+    return left.rows()
 
 
 @settings(max_examples=100, deadline=None)
-@given(EVENTS, st.integers(1, 5), st.integers(1, 5))
-def test_iterated_k_core_is_the_largest_set_where_both_minima_hold(events, min_user, min_item):
-    found = core_of(events, min_user_events=min_user, min_item_events=min_item)
+@given(EVENTS, st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 5, 1 << 20]))
+def test_iterated_k_core_is_the_largest_set_where_both_minima_hold(events, min_user, min_item, block_events):
+    found = core_of(events, block_events, min_user_events=min_user, min_item_events=min_item)
     assert found == brute_force_core(sorted(events), min_user, min_item)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_lab.data import temporal
 from recsys_lab.data.split import GlobalTemporal, LeaveOneOut, SplitResult
 from recsys_lab.schema import RecsysLabError, from_config, to_config
 
@@ -114,6 +116,20 @@ def test_global_temporal_by_definition(
         for low, high in ((val_cut, test_cut), (test_cut, 10**9))
     )
     assert sum(result.dropped.values()) == lost, "an event without any before it can't be a target, and is counted"
+
+
+TIMES = st.lists(st.one_of(st.integers(0, 9), st.integers(1_600_000_000, 1_600_000_100)), min_size=1, max_size=30)
+
+
+@settings(max_examples=200, deadline=None)
+@given(TIMES, st.floats(0.01, 0.99), st.booleans(), st.sampled_from([(2, 1), (3, 7), (1 << 16, 1 << 22)]))
+def test_the_quantile_is_that_of_the_sorted_times(times: list[int], q: float, is_cut: bool, sizes: Any) -> None:
+    """Whatever the number of bins and the size of the blocks that count it."""
+    before = sorted(times)[len(times) // 2] + 1 if is_cut else None
+    counted = sorted(t for t in times if before is None or t < before)
+    with patch.multiple(temporal, BINS=sizes[0], BLOCK=sizes[1]):
+        found = temporal._quantile(np.array(times), q, before)
+    assert found == counted[min(int(np.floor(q * len(counted))), len(counted) - 1)]
 
 
 def many_users() -> tuple[np.ndarray, np.ndarray]:

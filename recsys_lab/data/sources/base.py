@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from recsys_lab.data.digests import Digests
 from recsys_lab.data.download import DownloadError, download
 from recsys_lab.data.sources.raw_files import (
     Counts,
@@ -128,18 +129,18 @@ class PublicSource(Source):
         return tables
 
     def fingerprint(self, raw_dir: Path) -> str:
-        return combined_digest(self.locate(raw_dir))
+        return combined_digest(self.locate(raw_dir), Digests(raw_dir))
 
     def locate(self, raw_dir: Path) -> dict[str, Path]:
         """The files by published name, fetched and checked where needed."""
-        folder = raw_dir / self.name
+        folder, digests = raw_dir / self.name, Digests(raw_dir)
         found = {f.name: path for f in self.files if (path := find_local(folder, f.name)) is not None}
         missing = [f for f in self.files if f.name not in found]
         if any(not f.optional for f in missing) or (missing and self._archive_at(folder) is not None):
-            found |= self._fetch(folder, missing)
+            found |= self._fetch(folder, missing, digests)
         for file in self.files:
             if file.checksum and file.name in found:
-                verify(found[file.name], file.name, file.checksum)
+                verify(found[file.name], file.name, file.checksum, digests)
         return found
 
     def _archive_at(self, folder: Path) -> Path | None:
@@ -148,7 +149,7 @@ class PublicSource(Source):
     def _fetched(self) -> tuple[PublicFile, ...]:
         return self.files if self.archive is None else (self.archive,)
 
-    def _fetch(self, folder: Path, missing: list[PublicFile]) -> dict[str, Path]:
+    def _fetch(self, folder: Path, missing: list[PublicFile], digests: Digests) -> dict[str, Path]:
         if self.archive is None:
             wanted = [f for f in missing if f.urls]
             if not wanted:
@@ -160,7 +161,7 @@ class PublicSource(Source):
             log.info("%s: %s", self.name, self.licence)
             archive = download(self.archive.urls, folder / self.archive.name, self.archive.checksum)
         elif self.archive.checksum:
-            verify(archive, self.archive.name, self.archive.checksum)
+            verify(archive, self.archive.name, self.archive.checksum, digests)
         return extract(archive, folder, missing)
 
     def _by_hand(self, folder: Path, missing: list[PublicFile]) -> str:

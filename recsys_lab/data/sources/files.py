@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys_lab.data.download import file_digest
+from recsys_lab.data.digests import Digests
 from recsys_lab.data.sources.base import RawTables, Source
 from recsys_lab.data.sources.checks import canonical
 from recsys_lab.data.sources.columns import Columns
@@ -134,7 +134,7 @@ class FileSource(Source):
             paths = [*paths, *self._local(self.items, raw_dir)]
         # the mapping counts as data: another time column makes another set
         meaning = [asdict(self.columns), self.format, self.separator, self.names]
-        lines = [json.dumps(meaning, sort_keys=True), *map(file_digest, paths)]
+        lines = [json.dumps(meaning, sort_keys=True), *map(Digests(raw_dir).of, paths)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def _local(self, path: str | Path, raw_dir: Path) -> list[Path]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys_lab.data.download import ChecksumError, file_digest
+from recsys_lab.data.digests import Digests
+from recsys_lab.data.download import ChecksumError
 from recsys_lab.schema import ITEM_ID, USER_ID, RecsysLabError
 
 log = logging.getLogger(__name__)
@@ -46,19 +47,20 @@ def find_local(folder: Path, name: str) -> Path | None:
     return next((place / n for n in names for place in places if (place / n).is_file()), None)
 
 
-def verify(path: Path, name: str, checksum: str) -> None:
+def verify(path: Path, name: str, checksum: str, digests: Digests) -> None:
     """Compare a file on disk with the checksum of the published file `name`; a gzipped copy is unpacked for it.
+
+    `digests` remembers what was read before.
 
     Raises:
         ChecksumError: naming the file, both sums, and what to do.
     """
     algorithm, _, expected = checksum.partition(":")
     if path.name == name:
-        found = file_digest(path, algorithm)
+        found = digests.of(path, algorithm)
     elif path.name == f"{name}.gz":
         try:
-            with gzip.open(path, "rb") as handle:
-                found = hashlib.file_digest(handle, algorithm).hexdigest()
+            found = digests.of(path, algorithm, unpacked_digest)
         except (OSError, EOFError, zlib.error) as error:
             raise ChecksumError(f"{path} can't be unpacked ({error}); remove it or put the right file there") from error
     else:  # the unpacked form of a file published packed: its checksum is of other bytes
@@ -69,6 +71,12 @@ def verify(path: Path, name: str, checksum: str) -> None:
             f"{path} is not the published {name}: its {algorithm} is {found}, expected {expected}. "
             "Remove it (it is then fetched again) or put the right file there"
         )
+
+
+def unpacked_digest(path: Path, algorithm: str) -> str:
+    """Hex digest of what a gzipped file holds."""
+    with gzip.open(path, "rb") as handle:
+        return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
 def extract(archive: Path, folder: Path, files: list[PublicFile]) -> dict[str, Path]:
@@ -92,9 +100,9 @@ def extract(archive: Path, folder: Path, files: list[PublicFile]) -> dict[str, P
         raise RecsysLabError(f"{archive} is not a readable zip file ({error}); remove it and try again") from error
 
 
-def combined_digest(files: Mapping[str, Path]) -> str:
+def combined_digest(files: Mapping[str, Path], digests: Digests) -> str:
     """One sha256 over several files, whatever their order and wherever they lie."""
-    lines = sorted(f"{name} {file_digest(path)}" for name, path in files.items())
+    lines = sorted(f"{name} {digests.of(path)}" for name, path in files.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

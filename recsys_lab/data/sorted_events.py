@@ -1,0 +1,126 @@
+"""Coded events in order, in files: what `prepare` works on between reading a source and writing the prepared set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+BLOCK_EVENTS = 1 << 22
+"""Events that are in memory at once (more where one user has more): 100 MB with what is computed from them."""
+
+
+class SortedEvents:
+    """Events sorted by user, time and tie order, users back to back (CSR), one flat file per column.
+
+    Read with `blocks`, so that memory is that of one block. What stays in memory: a number per user and item, and a
+    bool per event. Filters drop events by `Block.drop`; the files stay as they are.
+
+    Args:
+        folder: Where the files go; they belong to whoever made the folder.
+        num_users: User codes are 0..num_users - 1.
+        num_items: Item codes are 0..num_items - 1.
+
+    Attributes:
+        offsets: (num_users + 1,) int64: user code u owns the events [offsets[u], offsets[u + 1]) of the files.
+        keep: (E,) bool: which events are left.
+        user_counts: (num_users,) int64 events that are left of each user.
+        item_counts: (num_items,) int64 events that are left of each item.
+    """
+
+    def __init__(self, folder: Path, num_users: int, num_items: int) -> None:
+        self.folder = folder
+        self.user_counts, self.item_counts = np.zeros(num_users, np.int64), np.zeros(num_items, np.int64)
+        self._types: dict[str, np.dtype[Any]] = {}
+
+    def append(self, frame: pl.DataFrame) -> None:
+        """Adds whole users behind those that are there: sorted `user` (codes), `item`, and any other columns."""
+        for name in frame.columns:
+            values = frame[name].to_numpy()
+            if name == "user":
+                self.user_counts += np.bincount(values, minlength=len(self.user_counts))
+                continue
+            if name == "item":
+                self.item_counts += np.bincount(values, minlength=len(self.item_counts))
+            self._types[name] = values.dtype
+            # not ndarray.tofile: it reports a full disk as an OSError without a number
+            with open(self.folder / name, "ab") as file:
+                file.write(np.ascontiguousarray(values).view(np.uint8).data)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self.user_counts)])
+
+    @cached_property
+    def keep(self) -> np.ndarray:
+        return np.ones(self.offsets[-1], dtype=bool)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._types)
+
+    @property
+    def num_kept(self) -> int:
+        return int(self.user_counts.sum())
+
+    def blocks(self) -> Iterator[Block]:
+        """All events, some whole users at a time."""
+        offsets, first = self.offsets, 0
+        while first < len(offsets) - 1:
+            reach = int(np.searchsorted(offsets, offsets[first] + BLOCK_EVENTS, side="right")) - 1
+            stop = max(first + 1, reach)
+            yield Block(self, first, stop)
+            first = stop
+
+    def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """(stop - start,) values of a column. Read, not mapped: mapped pages would count as memory of this process."""
+        dtype = self._types[name]
+        with open(self.folder / name, "rb") as file:
+            return np.fromfile(file, dtype, stop - start, offset=start * dtype.itemsize)
+
+
+class Block:
+    """The events of the users [first, stop)."""
+
+    def __init__(self, events: SortedEvents, first: int, stop: int) -> None:
+        self.events, self._first, self._stop = events, first, stop
+        self.offsets = events.offsets[first : stop + 1] - events.offsets[first]  # (users + 1,) within the block
+        self._slice = slice(int(events.offsets[first]), int(events.offsets[stop]))
+
+    @property
+    def keep(self) -> np.ndarray:
+        """(n,) bool view: which events are left."""
+        return self.events.keep[self._slice]
+
+    @property
+    def user_counts(self) -> np.ndarray:
+        """(users,) int64 view: how many events are left."""
+        return self.events.user_counts[self._first : self._stop]
+
+    @cached_property
+    def item(self) -> np.ndarray:
+        """(n,) uint32 item codes of all events, dropped ones too."""
+        return self.read("item")
+
+    def read(self, name: str) -> np.ndarray:
+        """(n,) values of all events, dropped ones too."""
+        return self.events.read(name, self._slice.start, self._slice.stop)
+
+    def users_of(self, position: np.ndarray) -> np.ndarray:
+        """(m,) ascending positions in the block -> (m,) int64 users, counted from the block's first."""
+        return np.searchsorted(self.offsets, position, side="right") - 1
+
+    def spread(self, per_user: np.ndarray) -> np.ndarray:
+        """(users,) values -> (n,): that of its user for each event."""
+        return np.repeat(per_user, np.diff(self.offsets))
+
+    def drop(self, position: np.ndarray) -> None:
+        """Drops events at (m,) ascending positions in the block; none of them is dropped already."""
+        if len(position):
+            self.keep[position] = False
+            self.user_counts[:] -= np.bincount(self.users_of(position), minlength=self._stop - self._first)
+            self.events.item_counts -= np.bincount(self.item[position], minlength=len(self.events.item_counts))
