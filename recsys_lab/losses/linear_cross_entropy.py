@@ -5,10 +5,10 @@ cross-entropy kernels: the softmax of a chunk of positions is used up at once fo
 only one chunk of logits lives at a time. What differs: plain torch instead of a GPU kernel over tiles, no filtering of
 small gradients (the result is exact), and the gradients are made in the forward pass.
 
-A chunk is a few hundred positions by all items, whose logits are computed once. Where so few positions by all items
-would be too large, it is cut into blocks of items as well, and goes over them twice: first for the softmax's
-denominator, then for the gradients. That costs a fourth matrix product beside the three, and keeps the logits in the
-cache and the memory independent of the number of items.
+A chunk is some positions by all items, whose logits are computed once. Where the memory is too small for even a few
+positions by all items, it is cut into blocks of items as well and gone over twice: first for the denominator of the
+softmax, then for the gradients. That costs a fourth matrix product beside the three, and is about a fifth slower, but
+the memory no longer depends on the number of items.
 
 On CPU this is faster than the full matrix as well, since a chunk of logits stays in the cache between its passes.
 """
@@ -27,8 +27,11 @@ from torch.autograd.function import once_differentiable
 # work per kernel launch.
 _CHUNK_ELEMENTS = {"cpu": 2_500_000}
 _CHUNK_ELEMENTS_ELSEWHERE = 64_000_000
-_SMALLEST_CHUNK = 128  # positions; a chunk that would have fewer is cut into blocks of items instead
-_BLOCKED_CHUNK = 512  # positions, then
+# Positions. Products thinner than 128 cost more than a chunk that leaves the cache does, so it may grow up to 192 MB.
+# With fewer than 32 positions in those, blocks are faster.
+_THIN_CHUNK, _THINNEST_CHUNK = 128, 32
+_MOST_ELEMENTS = 48_000_000
+_BLOCKED_CHUNK = 512  # positions by about 5,000 items
 
 
 def linear_cross_entropy(
@@ -75,10 +78,12 @@ def chunk_shape(
     """Positions and items per chunk; both evened out where they are free, so that no thin rest is left at the end."""
     elements = _CHUNK_ELEMENTS.get(device, _CHUNK_ELEMENTS_ELSEWHERE)
     if chunk_size is None:
-        fits = elements // (block_size or num_items)
-        chunk_size = _evened(num_positions, fits if fits >= _SMALLEST_CHUNK else _BLOCKED_CHUNK)
-        if block_size is None and fits < _SMALLEST_CHUNK:
-            block_size = _evened(num_items, elements // min(_BLOCKED_CHUNK, chunk_size))
+        width = block_size or num_items
+        fits = max(elements // width, min(_MOST_ELEMENTS // width, _THIN_CHUNK))
+        too_thin = block_size is None and fits < min(_THINNEST_CHUNK, num_positions)
+        chunk_size = _evened(num_positions, _BLOCKED_CHUNK if too_thin else max(fits, 1))
+        if too_thin:
+            block_size = _evened(num_items, elements // chunk_size)
     return max(min(chunk_size, num_positions), 1), min(block_size or num_items, num_items)
 
 

@@ -231,12 +231,15 @@ def test_by_hand() -> None:
     assert loss.item() == pytest.approx(0.40760596)  # log(1 + e^-1 + e^-2)
 
 
-def test_memory_of_logits_is_bounded() -> None:
-    for num_items in (1_682, 12_101, 1_000_000, 50_000_000):
-        chunk, block = chunk_shape(6400, num_items, "cpu")
-        assert chunk * block <= 2_500_000
-        for size, total in ((chunk, 6400), (block, num_items)):
-            assert total % size == 0 or total % size > size // 2  # no thin rest
+@pytest.mark.parametrize("num_positions", [1, 33, 6_400])
+@pytest.mark.parametrize(
+    ("num_items", "most"), [(1_682, 2.5e6), (12_101, 2.5e6), (10**5, 1.28e7), (10**6, 4.8e7), (10**8, 2.5e6)]
+)
+def test_memory_of_logits_is_bounded(num_items: int, most: float, num_positions: int) -> None:
+    chunk, block = chunk_shape(num_positions, num_items, "cpu")
+    assert chunk * block <= most
+    for size, total in ((chunk, num_positions), (block, num_items)):
+        assert total % size == 0 or total % size > size // 4  # no thin rest
 
 
 @pytest.mark.parametrize(
