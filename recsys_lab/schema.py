@@ -239,6 +239,8 @@ class Loss(Configurable, nn.Module, ABC):
 
     default_negatives: int = 0
     """How many uniform negatives the model draws when the user names no sampler; 0 = this loss takes none."""
+    all_items: bool = False
+    """Its gradient reaches every item and not only targets and negatives: not for row-sparse optimisers."""
 
     @abstractmethod
     def forward(

@@ -39,6 +39,8 @@ class CrossEntropy(Loss):
         chunk_size: positions whose logits are in memory at once; None takes one that fits num_items and the device.
     """
 
+    all_items = True
+
     def __init__(self, label_smoothing: float = 0.0, temperature: float = 1.0, chunk_size: int | None = None) -> None:
         super().__init__()
         if not 0.0 <= label_smoothing < 1.0:

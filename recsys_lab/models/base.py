@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from recsys_lab.models import row_sparse
 from recsys_lab.models.checkpoint import check_same_data, read_checkpoint
 from recsys_lab.models.optimization import Optimization, make_optimizer
 from recsys_lab.schema import (
@@ -72,6 +73,11 @@ class NextItemModule(Configurable, L.LightningModule):
             negatives = from_config({"class_path": DEFAULT_SAMPLER, "init_args": {"num_negatives": count}})
         self.negatives = negatives
         self.optimization = optimization or Optimization()
+        if self.optimization.row_sparse and self.loss.all_items:
+            raise RecsysLabError(
+                f"optimization.optimizer {self.optimization.optimizer} updates the rows of a batch only, and "
+                f"{type(self.loss).__name__} has a gradient for every item: take a sampled loss, or adam"
+            )
         self.compile_model = compile_model
         self.spec: DataSpec | None = None
         self.train_tokens = 0  # real input events seen in training by this process
@@ -161,6 +167,14 @@ class NextItemModule(Configurable, L.LightningModule):
     def configure_optimizers(self) -> Any:
         return make_optimizer(self, self.optimization, lambda: float(self.trainer.estimated_stepping_batches))
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        if self.optimization.row_sparse and gradient_clip_val:  # torch's own clipping knows no sparse gradients
+            row_sparse.clip_gradients(self.parameters(), gradient_clip_val, gradient_clip_algorithm or "norm")
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     # -- checkpoints: plain data only, so they load with weights_only=True and without the data ------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -236,6 +250,8 @@ class NextItemModule(Configurable, L.LightningModule):
 
     def _build(self, spec: DataSpec) -> None:
         self.build(spec)
+        if self.optimization.row_sparse:
+            row_sparse.make_sparse(self, spec.num_rows)
         self.spec = spec
         waiting = self.__dict__.pop("_waiting_weights", None)
         if waiting is not None:

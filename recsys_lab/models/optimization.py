@@ -10,28 +10,43 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from recsys_lab.models.row_sparse import RULES, RowSparse, sparse_tables
+from recsys_lab.schema import RecsysLabError
+
 
 @dataclass(frozen=True)
 class Optimization:
     """How the weights are updated.
 
     Args:
-        optimizer: `adam`, or `adamw` (decoupled weight decay).
+        optimizer: `adam`, or `adamw` (decoupled weight decay). For millions of items and a sampled loss `sparse_adam`
+            or `rowwise_adagrad`: the item table by that rule, in the rows of the batch only; the rest by `adam`.
         lr: learning rate after warm-up.
         weight_decay: not applied to biases, norms and embeddings.
         betas: of Adam.
         warmup_steps: the rate rises linearly from 0 over so many steps.
         schedule: `constant`, or `cosine` down to `final_lr_fraction` of `lr` over the Trainer's planned steps.
         final_lr_fraction: where cosine ends.
+        table_lr: of the item table under a row-sparse optimiser; None = lr. Adagrad wants a larger one than Adam.
     """
 
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "sparse_adam", "rowwise_adagrad"] = "adam"
     lr: float = 1e-3
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
     final_lr_fraction: float = 0.0
+    table_lr: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.table_lr is not None and not self.row_sparse:
+            raise RecsysLabError(f"optimization.table_lr is for {' and '.join(RULES)}; {self.optimizer} has one lr")
+
+    @property
+    def row_sparse(self) -> bool:
+        """The item table must give sparse gradients."""
+        return self.optimizer in RULES
 
 
 def make_optimizer(model: nn.Module, settings: Optimization, planned_steps: Callable[[], float]) -> Any:
@@ -39,12 +54,21 @@ def make_optimizer(model: nn.Module, settings: Optimization, planned_steps: Call
     decay: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    tables = sparse_tables(model)
     for parameter in model.parameters():
+        if any(parameter is table for table in tables):
+            continue
         decays = parameter.ndim > 1 and id(parameter) not in embeddings
         (decay if decays else plain).append(parameter)
     groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-    optimizer = kind([g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas, fused=True)
+    groups = [group for group in groups if group["params"]]
+    optimizer: torch.optim.Optimizer
+    if settings.row_sparse:
+        table_lr = settings.lr if settings.table_lr is None else settings.table_lr
+        optimizer = RowSparse(groups, tables, settings.optimizer, settings.lr, table_lr, settings.betas)
+    else:
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+        optimizer = kind(groups, lr=settings.lr, betas=settings.betas, fused=True)
     if settings.schedule == "constant" and not settings.warmup_steps:
         return optimizer
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(settings, planned_steps()))

@@ -32,7 +32,7 @@ class TiedScorer(Scorer):
         return F.linear(hidden, self.items.weight, self.bias)  # (N, V)
 
     def candidates(self, hidden: Tensor, item_ids: Tensor) -> Tensor:
-        rows = F.embedding(item_ids, self.items.weight)  # (C, D) or (N, C, D)
+        rows = F.embedding(item_ids, self.items.weight, sparse=self.items.sparse)  # (C, D) or (N, C, D)
         shared = item_ids.ndim == 1
         scores = hidden @ rows.T if shared else torch.bmm(rows, hidden.unsqueeze(2)).squeeze(2)  # (N, C)
         return scores if self.bias is None else scores + self.bias[item_ids]

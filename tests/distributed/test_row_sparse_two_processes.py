@@ -1,0 +1,42 @@
+"""Sparse gradients between two processes: both end with the weights that one process reaches with twice the batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from row_sparse import BATCH, run
+
+
+@pytest.fixture(scope="module")
+def folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("row_sparse")
+    clean = {k: v for k, v in os.environ.items() if k not in ("MASTER_PORT", "MASTER_ADDR", "LOCAL_RANK", "WORLD_SIZE")}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("row_sparse.py")), str(small_folder), str(output)],
+        env={**clean, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return output
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "sparse_adam"])
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(
+    optimizer: str, folder: Path, small_folder: Path
+) -> None:
+    run(str(small_folder), folder, optimizer, devices=1, batch_size=2 * BATCH)
+    names = (f"{optimizer}-1-rank0", f"{optimizer}-2-rank0", f"{optimizer}-2-rank1")
+    one, first, second = (torch.load(folder / f"{name}.pt", weights_only=True) for name in names)
+    assert one["steps"] == first["steps"] > 4
+    for name, value in first["weights"].items():
+        assert torch.equal(value, second["weights"][name]), f"{name} differs between the two processes"
+        torch.testing.assert_close(
+            value, one["weights"][name], rtol=0, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
+        )
