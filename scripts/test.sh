@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, format, types, tests, in the environment of constraints.txt. Arguments go to pytest: scripts/test.sh tests/data -k split
+# Lint, format, types, tests on all cores, with the versions of constraints.txt. Arguments go to pytest: scripts/test.sh tests/data -n 0
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,4 +12,5 @@ step() { echo "== $*"; ".venv/bin/$@"; }
 step ruff check
 step ruff format --check
 step mypy
-step pytest "$@"
+# a file's tests stay in one process, which makes its fixtures once
+step pytest -n auto --dist loadfile "$@"
