@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from recsys_lab.data.buckets import BUCKET, bucket_of_users, in_buckets
+from recsys_lab.data.buckets import BUCKET, bucket_of_users, in_buckets, sorted_by
 from recsys_lab.data.event_checks import ORDER, ROW, ValueChecks, as_id, as_seconds, check_columns
 from recsys_lab.data.filters import filters_within_users
 from recsys_lab.data.settings import PrepareSettings
@@ -172,12 +172,10 @@ def _sort(kept: pl.LazyFrame, counted: _Counted, settings: PrepareSettings, writ
 
 def _in_order(frame: pl.DataFrame, tie_order: TieOrder) -> pl.DataFrame:
     """Sorted by user, time, tie order, order of the source; without the columns that only the order needs."""
-    keys = ["user"]
+    keys = [frame["user"]]
     if "time" in frame.columns:
-        keys.append("time")
+        keys.append(frame["time"])
         tie = tie_order.key(frame["user"], frame["item"], frame[ROW])
-        if tie is not None:
-            frame = frame.with_columns(tie.alias("tie"))
-            keys.append("tie")
-    keys += [name for name in (ORDER, ROW) if name in frame.columns]
-    return frame.sort(keys).drop(ORDER, ROW, "tie", strict=False)
+        keys += [] if tie is None else [tie]
+    keys += [frame[name] for name in (ORDER, ROW) if name in frame.columns]
+    return sorted_by(frame.drop(ORDER, ROW, strict=False), keys)

@@ -1,0 +1,118 @@
+"""The external sort against one sort in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_source import MadeSource
+
+from recsys_lab.data import buckets, sorted_events
+from recsys_lab.data.buckets import bucket_of_users, in_buckets, sorted_by
+from recsys_lab.data.prepare import PrepareSettings, prepare
+from recsys_lab.data.processed import ProcessedDataset
+
+WIDE = st.one_of(st.integers(-3, 3), st.sampled_from([-(2**63), 2**63 - 1]), st.integers(1_600_000_000, 1_600_000_009))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), WIDE, st.floats(-2, 2), st.integers(0, 3)), min_size=1, max_size=30))
+def test_sorted_by_is_a_sort_by_all_keys(rows: list[tuple[int, int, float, int]]) -> None:
+    schema = {"a": pl.UInt32, "b": pl.Int64, "c": pl.Float64, "d": pl.Int8}
+    frame = pl.DataFrame(rows, schema=schema, orient="row").with_row_index("row")
+    for names in (["a", "b", "c", "d", "row"], ["a", "d", "row"], ["row"], ["b", "row"], ["c", "a", "b", "row"]):
+        found = sorted_by(frame, [frame[name] for name in names])
+        assert found.equals(frame.sort(names)), names
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 20))
+def test_buckets_hold_whole_users_in_order(counts: list[int], size: int) -> None:
+    with patch.object(buckets, "BUCKET_EVENTS", size):
+        bucket = bucket_of_users(np.array(counts))
+    assert (np.diff(bucket.astype(int)) >= 0).all()
+    for number in set(bucket.tolist()):
+        users = np.flatnonzero(bucket == number)
+        assert sum(counts[user] for user in users[1:]) < size, "a bucket is full before its last user"
+
+
+def test_rows_come_back_by_bucket_and_the_files_are_gone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({buckets.BUCKET: rng.choice([0, 1, 3], 1000).astype(np.uint16), "row": np.arange(1000)})
+    frames = list(in_buckets(frame.lazy(), 4, tmp_path / "buckets"))
+    assert [found.columns for found in frames] == [["row"]] * 3  # no row is in bucket 2
+    for number, found in zip([0, 1, 3], frames, strict=True):
+        expected = frame.filter(pl.col(buckets.BUCKET) == number)["row"]
+        assert found["row"].sort().to_list() == expected.to_list()
+    assert list((tmp_path / "buckets").iterdir()) == []
+
+
+def made_log(as_text: bool) -> pl.DataFrame:
+    """Arithmetic and no generator of numpy: the hashes below must not depend on its version."""
+    n = np.arange(3000)
+    frame = pl.DataFrame(
+        {
+            "user_id": n * n % 97 * (n % 3),
+            "item_id": n * 37 % 211 * (n % 5) % 61,
+            "timestamp": n * 7919 % 800 / 2,
+            "event_type": np.array(["view", "buy", "cart"])[n * n % 7 % 3],
+            "rating": n * 31 % 50 / 10,
+        }
+    )
+    return frame.with_columns(pl.col("user_id", "item_id").cast(pl.String)) if as_text else frame
+
+
+def manifest_of(data: ProcessedDataset) -> dict:
+    assert ProcessedDataset.open(data.path, verify=True).num_events == data.num_events
+    return {k: v for k, v in data.manifest.items() if k not in ("created", "seconds")}
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"min_user_events": 5, "min_item_events": 20, "consecutive_repeats": "drop", "min_length": 6},
+        {"min_rating": 1.5, "event_types": ["buy", "view"], "duplicates": "first", "min_item_events": 5},
+        {"tie_order": "hash", "seed": 3, "duplicates": "drop"},
+        {"tie_order": "random", "seed": 3, "min_user_events": 3, "min_item_events": 9, "k_core_iterate": False},
+    ],
+)
+def test_a_set_is_the_same_whatever_fits_into_memory(tmp_path: Path, as_text: bool, chosen: dict) -> None:
+    """Many buckets on disk and blocks of one user give the bytes, counts and hashes of one bucket in memory."""
+    source, made = MadeSource(made_log(as_text)), PrepareSettings(**chosen)
+    whole = prepare(source, made, tmp_path / "whole", tmp_path)
+    with patch.object(buckets, "BUCKET_EVENTS", 50), patch.object(sorted_events, "BLOCK_EVENTS", 1):
+        parts = prepare(source, made, tmp_path / "parts", tmp_path)
+    assert manifest_of(parts) == manifest_of(whole)
+    assert {path.name for path in parts.path.iterdir()} == {path.name for path in whole.path.iterdir()}
+
+
+def test_the_prepared_bytes_are_those_of_the_first_version(tmp_path: Path) -> None:
+    """Fixed hashes, taken when `prepare` still sorted one frame in memory."""
+    chosen = {"min_user_events": 5, "min_item_events": 20, "consecutive_repeats": "drop", "duplicates": "drop"}
+    data = prepare(MadeSource(made_log(False)), PrepareSettings(**chosen), tmp_path / "made", tmp_path)
+    assert (data.data_hash, data.vocabulary_hash) == ("b6841fbed23e7abc", "d0e794e10cc33c03")
+
+
+def test_a_stopped_prepare_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of the sort."""
+    real, calls = sorted_events.SortedEvents.append, []
+
+    def append(self: sorted_events.SortedEvents, frame: pl.DataFrame) -> None:
+        calls.append(frame.height)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(self, frame)
+
+    monkeypatch.setattr(sorted_events.SortedEvents, "append", append)
+    monkeypatch.setattr(buckets, "BUCKET_EVENTS", 50)
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        with pytest.raises(KeyboardInterrupt):
+            prepare(MadeSource(made_log(False)), PrepareSettings(), Path(folder) / "made", tmp_path)
+        assert [path.name for path in Path(folder).iterdir()] == [".made.lock"]
