@@ -18,16 +18,14 @@ from torch import Tensor
 
 from recsys_lab.callbacks.gather import gather_rows
 from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
+from recsys_lab.callbacks.row_blocks import row_blocks
 from recsys_lab.callbacks.target_facts import KEY, add_target_facts, target_facts
+from recsys_lab.metrics.linear_ranks import linear_target_ranks
 from recsys_lab.metrics.ranking import ranking_metrics
-from recsys_lab.metrics.ranks import Ties, target_ranks
+from recsys_lab.metrics.ranks import Ranks, Ties, target_ranks
 from recsys_lab.schema import Batch, Configurable, RecsysLabError
 
 COLUMNS = ("user_index", "query_time", "target_id", "rank", "num_candidates", "is_cold", "is_hidden")
-
-# On a CPU a block of scores is compared while it lies in the cache; fewer rows would make the matrix products thin.
-CPU_BLOCK_SCORES = 1 << 20
-CPU_BLOCK_ROWS = 64
 
 
 class RankingEvaluation(Configurable, L.Callback):
@@ -63,6 +61,7 @@ class RankingEvaluation(Configurable, L.Callback):
         self._running: list[Measure] = []  # those of the evaluation that is under way
         self._rows: list[Tensor] = []
         self._is_candidate: Tensor | None = None
+        self._product: tuple[Tensor, Tensor | None] | None = None
         self.last_ranks: np.ndarray | None = None
         """(N, 7) float64 of the last evaluation, in the order of `COLUMNS`, sorted by user and time."""
         self.last_metrics: dict[str, float] = {}
@@ -92,45 +91,45 @@ class RankingEvaluation(Configurable, L.Callback):
         self._rows = []
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._is_candidate = (datamodule.item_counts > 0).to(pl_module.device)
+        linear = getattr(pl_module, "linear_scores", None) if pl_module.device.type == "cpu" else None
+        self._product = linear() if linear else None
         self._running = self.measures if trainer.state.fn in ("validate", "test") else []
         for measure in self._running:
             measure.start(EvaluationSetting(datamodule, stage, self.cutoffs, self.ties, self._is_candidate))
 
     def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
         """query (B, ...) as `model.query` gave it -> (B, 7) rows as in `COLUMNS`."""
+        assert batch.query_time is not None
+        ranks = self._product_ranks(query, batch) or self._block_ranks(model, query, batch)
+        keys = torch.stack([batch.user_index, batch.query_time, batch.target_ids], dim=1).double()
+        columns = [ranks.rank, ranks.num_candidates, ranks.is_cold, ranks.is_hidden]
+        return torch.cat([keys, torch.stack([column.double() for column in columns], dim=1)], dim=1)
+
+    def _product_ranks(self, query: Tensor, batch: Batch) -> Ranks | None:
+        """Without the scores, where nobody else needs them and they are a matrix product; None where that can't be."""
+        if self._product is None or self._running:
+            return None
         assert self._is_candidate is not None and batch.seen_ids is not None and batch.seen_offsets is not None
-        block = self._rows_per_block()
-        rows = []
-        for start in range(0, len(batch), block):
-            part = slice(start, min(start + block, len(batch)))
-            offsets = batch.seen_offsets[start : part.stop + 1]
-            seen = batch.seen_ids[offsets[0] : offsets[-1]]
-            offsets = offsets - offsets[0]
-            scores, target_ids = model.score(query[part]), batch.target_ids[part]
+        seen = (batch.seen_ids, batch.seen_offsets)
+        return linear_target_ranks(query, *self._product, batch.target_ids, self._is_candidate, *seen, self.ties)
+
+    def _block_ranks(self, model: Any, query: Tensor, batch: Batch) -> Ranks:
+        assert self._is_candidate is not None and batch.query_time is not None
+        blocks = []
+        for rows, seen, offsets in row_blocks(batch, len(self._is_candidate), self.max_score_bytes):
+            scores, target_ids = model.score(query[rows]), batch.target_ids[rows]
             ranks = target_ranks(scores, target_ids, self._is_candidate, seen, offsets, self.ties)
             if self._running:
-                assert batch.query_time is not None
-                user, time = batch.user_index[part], batch.query_time[part]
+                user, time = batch.user_index[rows], batch.query_time[rows]
                 scores = scores.detach()
                 self._measure(ScoredRows(scores, user, time, target_ids, seen, offsets, ranks, self._is_candidate))
-            rows.append(torch.stack([ranks.rank, ranks.num_candidates, ranks.is_cold, ranks.is_hidden], dim=1))
-        assert batch.query_time is not None
-        keys = torch.stack([batch.user_index, batch.query_time, batch.target_ids], dim=1).double()
-        return torch.cat([keys, torch.cat(rows).double()], dim=1)
+            blocks.append(ranks)
+        return Ranks.cat(blocks)
 
     def _measure(self, rows: ScoredRows) -> None:
         rows = rows.select(~rows.ranks.is_cold) if self.cold_targets == "drop" else rows
         for measure in self._running:
             measure.add(rows)
-
-    def _rows_per_block(self) -> int:
-        """Rows that are scored at once, within the memory bound: 8 bytes an item for its score and a comparison."""
-        assert self._is_candidate is not None
-        num_rows = len(self._is_candidate)
-        bound = max(1, self.max_score_bytes // (num_rows * 8))
-        if self._is_candidate.device.type != "cpu":
-            return bound
-        return min(bound, max(CPU_BLOCK_SCORES // num_rows, CPU_BLOCK_ROWS))
 
     # -- finishing -----------------------------------------------------------------------------------------------------
 

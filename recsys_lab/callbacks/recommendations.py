@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import polars as pl
-import torch
 from torch import Tensor
 
-from recsys_lab.callbacks.gather import gather_rows
+from recsys_lab.callbacks.row_blocks import row_blocks
+from recsys_lab.callbacks.spilled_lists import SpilledLists
 from recsys_lab.metrics.top_items import top_items
-from recsys_lab.schema import Batch, Configurable, RecsysLabError
+from recsys_lab.schema import PAD_ID, Batch, Configurable, RecsysLabError
+
+log = logging.getLogger("recsys_lab")
 
 
 class Recommendations(Configurable, L.Callback):
@@ -22,6 +26,9 @@ class Recommendations(Configurable, L.Callback):
 
     Items without training events, and what the datamodule's `exclude_seen` names, are never recommended. A user for
     whom fewer than `top_k` candidates are left gets fewer rows.
+
+    Memory does not grow with the users: lists go to a folder beside the file as they come, and are joined at the end.
+    The file appears whole or not at all. Several processes must see the same folder.
 
     Args:
         path: the Parquet file.
@@ -34,49 +41,73 @@ class Recommendations(Configurable, L.Callback):
         if top_k < 1:
             raise RecsysLabError(f"top_k must be at least 1, got {top_k}")
         self.path, self.top_k, self.max_score_bytes = Path(path), top_k, max_score_mb << 20
-        self._rows: list[Tensor] = []
+
+    @property
+    def scratch(self) -> Path:
+        """The folder that holds the lists while they are made."""
+        return self.path.with_name(self.path.name + ".partial")
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._rows = []
         counts: Tensor = trainer.datamodule.item_counts  # type: ignore[attr-defined]
         self._is_candidate = (counts > 0).to(pl_module.device)
+        if trainer.is_global_zero:
+            self._clear()  # of a prediction that was killed
+            (self.scratch / "lists").mkdir(parents=True)
+        trainer.strategy.barrier("recommendations: the folder is there")
+        if not self.scratch.is_dir():
+            raise RecsysLabError(f"process {trainer.global_rank} does not see {self.scratch}, which process 0 has made")
+        k = min(self.top_k, len(counts))
+        self._lists = SpilledLists(self.scratch / "lists", k, trainer.global_rank)
 
     def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
-        block = max(1, self.max_score_bytes // (len(self._is_candidate) * 4))
-        for start in range(0, len(batch), block):
-            part = slice(start, min(start + block, len(batch)))
-            self._rows.append(self._best(pl_module.score(outputs[part]), batch, part))
-
-    def _best(self, scores: Tensor, batch: Batch, part: slice) -> Tensor:
-        """scores (rows, V) -> (rows * K, 5): user, position, item, score, time; item 0 where no candidate is left."""
-        assert batch.seen_ids is not None and batch.seen_offsets is not None and batch.query_time is not None
-        offsets = batch.seen_offsets[part.start : part.stop + 1]
-        seen = batch.seen_ids[offsets[0] : offsets[-1]]
-        items, best = top_items(scores, self._is_candidate, seen, offsets - offsets[0], self.top_k)  # (rows, K)
-        user, time = (column[part, None].expand_as(items) for column in (batch.user_index, batch.query_time))
-        position = torch.arange(1, items.shape[1] + 1, device=items.device).expand_as(items)
-        return torch.stack([c.double() for c in (user, position, items, best, time)], dim=2).flatten(0, 1).cpu()
+        assert batch.query_time is not None
+        for rows, seen, offsets in row_blocks(batch, len(self._is_candidate), self.max_score_bytes):
+            items, scores = top_items(pl_module.score(outputs[rows]), self._is_candidate, seen, offsets, self.top_k)
+            columns = (batch.user_index[rows], batch.query_time[rows], items, scores)
+            self._lists.add(*(column.cpu().numpy() for column in columns))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        rows = torch.cat(self._rows) if self._rows else torch.zeros(0, 5, dtype=torch.float64)
-        self._rows = []
-        table = gather_rows(rows.to(pl_module.device)).cpu().numpy()
+        self._lists.flush()
+        trainer.strategy.barrier("recommendations: every process has written its lists")
         if trainer.is_global_zero:
-            self._write(table[table[:, 2] > 0], trainer.datamodule)  # type: ignore[attr-defined]
+            self._join(trainer.datamodule)  # type: ignore[attr-defined]
+        trainer.strategy.barrier("recommendations: the file is there")
 
-    def _write(self, table: np.ndarray, datamodule: Any) -> None:
-        table = table[np.lexsort((table[:, 1], table[:, 0]))]
-        data = datamodule.processed
-        frame = pl.DataFrame(
-            {
-                "user_id": data.user_ids.gather(table[:, 0].astype(np.int64)),
-                "position": table[:, 1].astype(np.int32),
-                "item_id": data.item_ids_raw.gather(table[:, 2].astype(np.int64) - 1),
-                "score": table[:, 3].astype(np.float32),
-                "query_time": table[:, 4].astype(np.int64),
-            }
-        )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".partial")
-        frame.write_parquet(partial)
-        partial.replace(self.path)
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero and trainer.predicting:
+            self._clear()
+
+    def _join(self, datamodule: Any) -> None:
+        """Each range of users becomes a part, and the parts one file."""
+        parts: list[Path] = []
+        for lists in self._lists.ranges():
+            parts.append(self.scratch / f"part{len(parts):06d}.parquet")
+            _table(lists, datamodule.processed).write_parquet(parts[-1])
+        if not parts:
+            parts.append(self.scratch / "part.parquet")
+            _table(np.empty(0, dtype=self._lists.record), datamodule.processed).write_parquet(parts[-1])
+        whole = self.scratch / "whole.parquet"
+        pl.scan_parquet(parts).sink_parquet(whole, maintain_order=True)
+        whole.replace(self.path)
+        self._clear()
+
+    def _clear(self) -> None:
+        if self.scratch.is_dir():
+            shutil.rmtree(self.scratch)
+        self.scratch.unlink(missing_ok=True)  # a file of that name: of an older version
+
+
+def _table(lists: np.ndarray, data: Any) -> pl.DataFrame:
+    """(n,) records of `SpilledLists` -> a row for each place of a list that holds an item."""
+    filled = lists["items"] != PAD_ID  # (n, K)
+    length = filled.sum(axis=1)
+    user, place = lists["user"], np.arange(1, filled.shape[1] + 1, dtype=np.int32)
+    return pl.DataFrame(
+        {
+            "user_id": data.user_ids.gather(np.repeat(user, length)),
+            "position": np.broadcast_to(place, filled.shape)[filled],
+            "item_id": data.item_ids_raw.gather(lists["items"][filled] - 1),
+            "score": lists["scores"][filled],
+            "query_time": np.repeat(lists["time"], length),
+        }
+    )

@@ -84,11 +84,16 @@ def run() -> None:
 
 def _known_failure(error: Exception) -> int:
     """Prints the text of an error that the user can mend; everything else keeps its traceback."""
-    from recsys_lab.schema import RecsysLabError
-
-    if not isinstance(error, RecsysLabError):
-        raise error
-    return _fail(str(error), getattr(error, "exit_code", 2))
+    schema = sys.modules.get("recsys_lab.schema")  # never imported here: a missing torch may be the very error
+    if schema is not None and isinstance(error, schema.RecsysLabError):
+        return _fail(str(error), getattr(error, "exit_code", 2))
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and package not in ("", "recsys_lab"):
+        return _fail(
+            f"the package {package!r} is not installed for {sys.executable}. Install recsys_lab there with all that it "
+            "needs (`pip install .` in its folder), or start the recsys-lab of the environment that has it"
+        )
+    raise error
 
 
 def _fail(text: str, code: int = 2) -> int:

@@ -1,0 +1,36 @@
+"""A batch in blocks of rows whose scores are made, used and thrown away together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from recsys_lab.schema import Batch
+
+BYTES_PER_SCORE = 8  # the score, and what a comparison or a masked copy of it takes
+
+# On a CPU a block of scores is used while it lies in the cache; fewer rows would make the matrix products thin.
+CPU_BLOCK_SCORES = 1 << 20
+CPU_BLOCK_ROWS = 64
+
+
+def row_blocks(batch: Batch, num_columns: int, max_bytes: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Cuts an evaluation batch.
+
+    Args:
+        batch: with seen items.
+        num_columns: V.
+        max_bytes: bound on the memory of a block; one row is always taken.
+
+    Yields:
+        The rows of a block, and their seen items: ids (S,) and offsets (rows + 1,), from 0.
+    """
+    assert batch.seen_ids is not None and batch.seen_offsets is not None
+    size = max(1, max_bytes // (num_columns * BYTES_PER_SCORE))
+    if batch.seen_ids.device.type == "cpu":
+        size = min(size, max(CPU_BLOCK_SCORES // num_columns, CPU_BLOCK_ROWS))
+    for start in range(0, len(batch), size):
+        rows = slice(start, min(start + size, len(batch)))
+        offsets = batch.seen_offsets[start : rows.stop + 1]
+        yield rows, batch.seen_ids[offsets[0] : offsets[-1]], offsets - offsets[0]
