@@ -100,7 +100,7 @@ def rowwise_adagrad(table: Tensor, rows: Tensor, gradient: Tensor, state: State,
         state["sum"] = table.new_zeros(len(table))  # (V,)
     total = state["sum"][rows] + gradient.square().mean(1)  # (R,)
     state["sum"][rows] = total
-    table[rows] -= gradient * (group["lr"] / (total.sqrt() + group["eps"])).unsqueeze(1)
+    table.index_add_(0, rows, gradient / (total.sqrt() + group["eps"]).unsqueeze(1), alpha=-group["lr"])
 
 
 def sparse_adam(table: Tensor, rows: Tensor, gradient: Tensor, state: State, group: State) -> None:
@@ -113,7 +113,7 @@ def sparse_adam(table: Tensor, rows: Tensor, gradient: Tensor, state: State, gro
     square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
     step_size = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
-    table[rows] -= mean.div_(square.sqrt_().add_(group["eps"])).mul_(step_size)
+    table.index_add_(0, rows, mean.div_(square.sqrt_().add_(group["eps"])), alpha=-step_size)
 
 
 RULES = {"sparse_adam": sparse_adam, "rowwise_adagrad": rowwise_adagrad}

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys_lab.models.gathered_scores import gathered_scores
 from recsys_lab.schema import Scorer
 
 
@@ -32,7 +33,9 @@ class TiedScorer(Scorer):
         return F.linear(hidden, self.items.weight, self.bias)  # (N, V)
 
     def candidates(self, hidden: Tensor, item_ids: Tensor) -> Tensor:
-        rows = F.embedding(item_ids, self.items.weight, sparse=self.items.sparse)  # (C, D) or (N, C, D)
-        shared = item_ids.ndim == 1
-        scores = hidden @ rows.T if shared else torch.bmm(rows, hidden.unsqueeze(2)).squeeze(2)  # (N, C)
+        weight, sparse = self.items.weight, self.items.sparse
+        if item_ids.ndim == 1:
+            scores = hidden @ F.embedding(item_ids, weight, sparse=sparse).T  # (N, C), one matrix product
+        else:
+            scores = gathered_scores(hidden, weight, item_ids, sparse)  # (N, C)
         return scores if self.bias is None else scores + self.bias[item_ids]
