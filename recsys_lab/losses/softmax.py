@@ -16,10 +16,13 @@ With `InBatchNegatives` it is the in-batch softmax of GRU4Rec, with the correcti
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys_lab.losses import implementations
 from recsys_lab.losses.candidates import require_negatives, score_candidates
 from recsys_lab.losses.linear_cross_entropy import linear_cross_entropy
 from recsys_lab.schema import Loss, Negatives, RecsysLabError, Scorer
@@ -37,20 +40,30 @@ class CrossEntropy(Loss):
         label_smoothing: share of the target's weight spread over all items, in [0, 1).
         temperature: scores (bias included) are divided by it; > 0.
         chunk_size: positions whose logits are in memory at once; None takes one that fits num_items and the device.
+        implementation: `chunked`, ours; `full`, `torch` and `cut` (a GPU package) are explained in
+            `losses/implementations.py`.
     """
 
     all_items = True
 
-    def __init__(self, label_smoothing: float = 0.0, temperature: float = 1.0, chunk_size: int | None = None) -> None:
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        temperature: float = 1.0,
+        chunk_size: int | None = None,
+        implementation: Literal["chunked", "full", "torch", "cut"] = "chunked",
+    ) -> None:
         super().__init__()
         if not 0.0 <= label_smoothing < 1.0:
             raise RecsysLabError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
         _check_temperature(temperature)
         if chunk_size is not None and chunk_size < 1:
             raise RecsysLabError(f"chunk_size must be at least 1, or null for the default, not {chunk_size}")
+        implementations.check(implementation, label_smoothing)
         self.label_smoothing = label_smoothing
         self.temperature = temperature
         self.chunk_size = chunk_size
+        self.implementation = implementation
 
     def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
         """hidden (N, D), target_ids (N,) in 1..num_items -> scalar float32."""
@@ -63,6 +76,9 @@ class CrossEntropy(Loss):
         if self.temperature != 1.0:
             hidden = hidden / self.temperature
             bias = None if bias is None else bias / self.temperature
+        if self.implementation != "chunked":
+            way = implementations.IMPLEMENTATIONS[self.implementation]
+            return way(hidden, weight, target_ids, bias, self.label_smoothing)
         return linear_cross_entropy(
             hidden, weight, target_ids, bias, label_smoothing=self.label_smoothing, chunk_size=self.chunk_size
         )

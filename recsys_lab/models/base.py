@@ -73,11 +73,8 @@ class NextItemModule(Configurable, L.LightningModule):
             negatives = from_config({"class_path": DEFAULT_SAMPLER, "init_args": {"num_negatives": count}})
         self.negatives = negatives
         self.optimization = optimization or Optimization()
-        if self.optimization.row_sparse and self.loss.all_items:
-            raise RecsysLabError(
-                f"optimization.optimizer {self.optimization.optimizer} updates the rows of a batch only, and "
-                f"{type(self.loss).__name__} has a gradient for every item: take a sampled loss, or adam"
-            )
+        if self.optimization.row_sparse:
+            row_sparse.check(self.optimization.optimizer, self.loss, compile_model)
         self.compile_model = compile_model
         self.spec: DataSpec | None = None
         self.train_tokens = 0  # real input events seen in training by this process

@@ -24,9 +24,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.schema import Loss, RecsysLabError
 
 State = dict[str, Any]
+
+
+def check(optimizer: str, loss: Loss, compile_model: bool) -> None:
+    """Raises RecsysLabError for settings that a row-sparse optimiser can't be combined with."""
+    if loss.all_items:
+        raise RecsysLabError(
+            f"optimization.optimizer {optimizer} updates the rows of a batch only, and {type(loss).__name__} has a "
+            "gradient for every item: take a sampled loss (SampledSoftmax, GBCE, ...), or adam"
+        )
+    if compile_model:
+        raise RecsysLabError(
+            f"optimization.optimizer {optimizer} needs sparse gradients, which torch.compile can't make: set "
+            "compile_model: false"
+        )
 
 
 def make_sparse(model: nn.Module, num_rows: int) -> None:

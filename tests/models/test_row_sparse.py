@@ -217,6 +217,11 @@ def test_a_loss_over_all_items_is_refused() -> None:
         SASRec(loss=CrossEntropy(), optimization=Optimization("rowwise_adagrad"))
 
 
+def test_compiling_is_refused() -> None:
+    with pytest.raises(RecsysLabError, match="compile_model"):
+        SASRec(compile_model=True, **settings("sparse_adam"))
+
+
 def test_a_model_without_an_item_table_is_refused() -> None:
     class NoTable(NextItemModule):
         def build(self, spec: Any) -> None:
