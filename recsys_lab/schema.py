@@ -62,10 +62,16 @@ class Batch:
     """(B,) int64: the row of this batch whose window begins with this row's whole window (itself, where none is
     longer), so that a causal model need encode only those rows. None: no row is another's prefix, or nobody looked.
     Whoever changes events of a batch sets it to None."""
+    target_positions: Tensor | None = None
+    """(N,) int64, in training: where `target_ids.flatten()` is not `PAD_ID`, ascending. None: the model looks itself.
+    Whoever changes which positions of a batch are targets sets it to None."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """A copy with every tensor moved; Lightning calls this to bring a batch to the device."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+        """A copy with every tensor moved; Lightning calls this to bring a batch to the device.
+
+        From pinned memory the copy runs beside what the device does; the device reads it only when it is there.
+        """
+        return self._map(lambda tensor: tensor.to(*args, **{"non_blocking": tensor.is_pinned(), **kwargs}))
 
     def pin_memory(self) -> Self:
         return self._map(lambda tensor: tensor.pin_memory())
@@ -77,7 +83,7 @@ class Batch:
 
     def windows(self, rows: Tensor) -> Self:
         """The windows of some rows alone, to encode: without targets to rank and seen items. rows: (R,) int64."""
-        bare = replace(self, seen_ids=None, seen_offsets=None, prefix_of=None)
+        bare = replace(self, seen_ids=None, seen_offsets=None, prefix_of=None, target_positions=None)
         return bare._map(lambda tensor: tensor[rows])
 
     def __len__(self) -> int:
@@ -239,6 +245,8 @@ class Loss(Configurable, nn.Module, ABC):
 
     default_negatives: int = 0
     """How many uniform negatives the model draws when the user names no sampler; 0 = this loss takes none."""
+    compiles: bool = True
+    """`torch.compile` may have it. False where it would compile for every number of targets anew, or gain nothing."""
     all_items: bool = False
     """Its gradient reaches every item and not only targets and negatives: not for row-sparse optimisers."""
 

@@ -158,6 +158,8 @@ class RunFolder(L.Callback):
 
     def _finish_fit(self, trainer: L.Trainer, why: str, **more: Any) -> None:
         throughput = find(trainer, Throughput)
+        if throughput is not None and throughput.compile_seconds:
+            more["compile_seconds"] = round(throughput.compile_seconds, 2)
         best = best_row(self._rows, trainer.checkpoint_callback)
         self.metrics |= {name: best[name] for name in best if name == "epoch" or name.startswith(("train/", "val/"))}
         self._write_metrics(trainer)

@@ -7,6 +7,7 @@ Python.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ from recsys_lab.data.windows import Windows
 from recsys_lab.schema import Batch
 
 ExcludeSeen = Literal["history", "window", "none"]
+USER_BLOCK = 1 << 20
+"""Events per block of users where every event is looked at once."""
 
 
 class Events:
@@ -35,17 +38,25 @@ class Events:
         self.event_types = None if event_types is None else np.asarray(event_types)
         self.offsets = np.asarray(offsets)
 
+    @cached_property
     def first_occurrence(self) -> np.ndarray:
         """(E,) bool: True where an event is the first of its (user, item) pair.
 
-        The distinct items of any history prefix are then those events whose flag is set: no sorting per batch.
+        The distinct items of any history prefix are then those events whose flag is set: no sorting per batch. Made
+        once, in blocks of users: beside the flags themselves the memory is that of a block.
         """
-        user = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-        pair = user * (int(self.item_ids.max(initial=0)) + 1) + self.item_ids
-        order = np.argsort(pair, kind="stable")
-        new = np.empty(len(pair), dtype=bool)
-        new[order] = np.concatenate([[True], np.diff(pair[order]) != 0])[: len(pair)]
-        return new
+        first, offsets, user = np.empty(len(self.item_ids), dtype=bool), self.offsets, 0
+        while user < len(offsets) - 1:
+            fits = int(np.searchsorted(offsets, offsets[user] + USER_BLOCK, side="right")) - 1
+            after = max(user + 1, min(fits, user + USER_BLOCK))  # at least one user
+            block = slice(int(offsets[user]), int(offsets[after]))
+            items = self.item_ids[block]
+            owner = np.repeat(np.arange(after - user), np.diff(offsets[user : after + 1]))
+            pair = owner * (int(items.max(initial=0)) + 1) + items  # (block,) int64
+            order = np.argsort(pair, kind="stable")
+            first[block][order] = np.diff(pair[order], prepend=-1) != 0
+            user = after
+        return first
 
 
 class WindowDataset(Dataset[Batch]):
@@ -71,7 +82,7 @@ class WindowDataset(Dataset[Batch]):
     ) -> None:
         self.events, self.windows, self.mode, self.exclude_seen = events, windows, mode, exclude_seen
         self.find_prefixes = find_prefixes
-        self._is_first = events.first_occurrence() if mode != "train" and exclude_seen == "history" else None
+        self._is_first = events.first_occurrence if mode != "train" and exclude_seen == "history" else None
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -101,6 +112,7 @@ class WindowDataset(Dataset[Batch]):
         if self.mode == "train":
             counted = valid & (position + 1 >= self.windows.first_target[rows][:, None])
             batch["target_ids"] = _long(events.item_ids[np.where(counted, position + 1, 0)] * counted)
+            batch["target_positions"] = torch.from_numpy(np.flatnonzero(counted))
             return Batch(**batch, query_time=_long(events.timestamps[stop]))
         seen_ids, seen_offsets = self._seen(rows)
         known = self.mode == "evaluate"

@@ -37,7 +37,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         stride: targets counted per training window; None = `max_length` (see `windows.py`).
         training_mode: `all_positions`, or `last_position` where each prefix is a sample of its own.
         max_windows_per_user: train on each user's newest windows only; None = on all.
-        batch_size: training windows per process and step.
+        batch_size: training windows per process and step; not looked at with `batch_tokens`.
         eval_batch_size: evaluation targets per process and step.
         length_bucketing: batches of windows of similar length.
         exclude_seen: what ranking leaves out: the user's whole `history`, the `window`, or `none`.
@@ -45,6 +45,9 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         seed: order of the batches; None = the seed of `seed_everything`.
         retrained: the validation part trains too: the data of a model that was trained once more before its test, with
             nothing left to validate on (`fit --run.retrain true` sets it).
+        batch_tokens: instead of `batch_size`: as many windows of similar length as fit into this many positions
+            (padding included) per process and step; at least `max_length`. None = count windows. It changes what a
+            step averages over: see `TrainBatches`.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         num_workers: int = 0,
         seed: int | None = None,
         retrained: bool = False,
+        batch_tokens: int | None = None,
     ) -> None:
         super().__init__()
         if exclude_seen not in ("history", "window", "none"):
@@ -71,12 +75,17 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise RecsysLabError(f"{name} must be at least 1, got {value}")
+        if batch_tokens is not None and batch_tokens < max_length:
+            raise RecsysLabError(
+                f"batch_tokens must hold a whole window: at least max_length ({max_length}), got {batch_tokens}"
+            )
         self.dataset, self.data_dir, self.prepare_settings = dataset, Path(data_dir), prepare
         self.split = split if split is not None else LeaveOneOut()
         self.max_length, self.stride, self.training_mode = max_length, stride, training_mode
         self.max_windows_per_user = max_windows_per_user
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.length_bucketing, self.exclude_seen, self.num_workers = length_bucketing, exclude_seen, num_workers
+        self.batch_tokens = batch_tokens
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.retrained = retrained
 
@@ -189,7 +198,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
 
     def train_dataloader(self) -> WindowLoader:
         windows = self.train_windows
-        batches = TrainBatches(windows.lengths, self.batch_size, self.length_bucketing, self.seed)
+        batches = TrainBatches(windows.lengths, self.batch_size, self.length_bucketing, self.seed, self.batch_tokens)
         return self._loader(WindowDataset(self.events, windows), batches)
 
     def val_dataloader(self) -> WindowLoader | list[WindowLoader]:

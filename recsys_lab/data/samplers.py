@@ -1,11 +1,12 @@
 """Which windows go into which batch, on one and on several processes.
 
-Batches hold windows of similar length, so almost nothing of a batch is padding.
+Batches hold windows of similar length, so almost nothing of a batch is padding. docs/batches.md has the numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,24 @@ MEGA_BATCHES = 50
 """Length bucketing sorts within a shuffled block of this many batches: enough for under 5 % padding on the data sets we
 measured, few enough that which windows meet in one batch stays random."""
 
+BUCKET_STEP = 1.03
+"""With a token budget, windows whose lengths differ by less than this factor count as equally long: they are shuffled
+among the batches, at most 3 % of which is padding for it."""
+
 
 class TrainBatches(DistributedSampler[Any]):
     """Shuffled batches of window indices for one process; over all processes each window comes exactly once per epoch.
 
-    All processes get the same number of batches (a step is collective), at most one row apart in size.
+    All processes get the same number of batches (a step is collective), at most one row apart in size. The number is
+    the same in every epoch.
+
+    A batch is a number of windows, or what fits into a budget of positions:
+
+    - `batch_size` windows: a step of short windows averages its loss over few targets, one of long windows over many,
+      and both move the weights alike.
+    - `batch_tokens` positions, padding included: many short windows or few long ones. Each step then averages over
+      about the same number of targets, so a target of a short history weighs as much as one of a long history; there
+      are fewer steps per epoch, and memory does not depend on which lengths meet.
 
     It is a `DistributedSampler` only so that Lightning leaves it alone: it shards by itself, whether or not the Trainer
     was told `use_distributed_sampler=False`.
@@ -32,12 +46,30 @@ class TrainBatches(DistributedSampler[Any]):
         batch_size: windows per process and batch.
         bucketing: put windows of similar length together.
         seed: with the epoch, decides the order; nothing else does.
+        batch_tokens: positions per process and batch, instead of `batch_size`. Only where too few windows are left at
+            the end to give each process one are they joined to the batch before: one row more.
+
+    Raises:
+        RecsysLabError: when the longest window does not fit into `batch_tokens`; when there are fewer windows than
+            processes.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, bucketing: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        bucketing: bool = True,
+        seed: int = 0,
+        batch_tokens: int | None = None,
+    ) -> None:
         self.lengths, self.batch_size, self.bucketing, self.seed = lengths, batch_size, bucketing, seed
+        self.batch_tokens = batch_tokens
+        longest = int(lengths.max(initial=1))
+        if batch_tokens is not None and batch_tokens < longest:
+            raise RecsysLabError(f"batch_tokens {batch_tokens} can't hold a window of {longest} events")
         self.epoch = 0
         self.skip = 0  # batches of this epoch that a resumed run has done already
+        self._bounds: dict[int, np.ndarray] = {}  # of the token budget, for each number of processes
 
     def __len__(self) -> int:
         _, world = _rank_and_world()
@@ -45,6 +77,8 @@ class TrainBatches(DistributedSampler[Any]):
             raise RecsysLabError(
                 f"{len(self.lengths)} training window(s) can't be shared by {world} processes: use fewer devices"
             )
+        if self.batch_tokens is not None:
+            return len(self._token_bounds(world)) - 1
         return _num_batches(len(self.lengths), self.batch_size * world, world)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -57,6 +91,10 @@ class TrainBatches(DistributedSampler[Any]):
         """The epoch's batches before they are shared out among `world` processes."""
         generator = np.random.default_rng([self.seed, self.epoch])
         order = generator.permutation(len(self.lengths))
+        if self.batch_tokens is not None:
+            order = order[np.argsort(-self._rounded[order], kind="stable")]
+            batches = np.split(order, self._token_bounds(world)[1:-1])
+            return [batches[i] for i in generator.permutation(len(batches))]
         size = self.batch_size * world
         if self.bucketing:
             block = size * MEGA_BATCHES
@@ -65,6 +103,39 @@ class TrainBatches(DistributedSampler[Any]):
         count = len(self)
         batches = [order[i * size : (i + 1) * size] for i in range(count - 1)] + [order[(count - 1) * size :]]
         return [batches[i] for i in generator.permutation(count)] if self.bucketing else batches
+
+    @cached_property
+    def _rounded(self) -> np.ndarray:
+        """(W,) int32 lengths, rounded up to the next of a ladder with steps of `BUCKET_STEP`: what a window counts for.
+
+        An epoch's batches are cut from the windows in the order of these numbers, so that windows of one number can be
+        shuffled while the cuts, and with them the number of batches, stay those of every epoch.
+        """
+        longest = int(self.lengths.max(initial=1))
+        if not self.bucketing:
+            return np.full(len(self.lengths), longest, dtype=np.int32)
+        ladder = [longest]
+        while ladder[-1] > 1:
+            ladder.append(min(ladder[-1] - 1, int(ladder[-1] / BUCKET_STEP)))
+        ascending = np.array(ladder[::-1], dtype=np.int32)
+        return ascending[np.searchsorted(ascending, self.lengths)]
+
+    def _token_bounds(self, world: int) -> np.ndarray:
+        """(batches + 1,) where to cut the windows, longest first: each batch takes as many as fit at its first one."""
+        if world not in self._bounds:
+            assert self.batch_tokens is not None
+            descending, bounds = np.sort(self._rounded)[::-1], [0]
+            while bounds[-1] < len(descending):
+                fit = self.batch_tokens // int(descending[bounds[-1]]) * world
+                bounds.append(min(bounds[-1] + fit, len(descending)))
+            if len(bounds) > 2:  # the last two share what they have: no step of a handful of targets
+                both = bounds[-1] - bounds[-3]
+                if both < 2 * world:
+                    del bounds[-2]
+                else:
+                    bounds[-2] = min(bounds[-2], bounds[-3] + both - both // 2)
+            self._bounds[world] = np.array(bounds)
+        return self._bounds[world]
 
 
 class EvaluationBatches(DistributedSampler[Any]):

@@ -44,6 +44,7 @@ class CrossEntropy(Loss):
             `losses/implementations.py`.
     """
 
+    compiles = False  # matrix products, in a number of chunks that torch.compile would compile one by one
     all_items = True
 
     def __init__(

@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from recsys_lab.models import row_sparse
+from recsys_lab.models import compilation, row_sparse
 from recsys_lab.models.checkpoint import check_same_data, read_checkpoint
 from recsys_lab.models.optimization import Optimization, make_optimizer
 from recsys_lab.schema import (
@@ -23,6 +23,7 @@ from recsys_lab.schema import (
     Configurable,
     DataSpec,
     Loss,
+    Negatives,
     NegativeSampler,
     RecsysLabError,
     Scorer,
@@ -47,7 +48,8 @@ class NextItemModule(Configurable, L.LightningModule):
         loss: None = full cross-entropy.
         negatives: sampler for losses that take negatives; None = uniform, as many as the loss's paper used.
         optimization: optimiser and schedule.
-        compile_model: `torch.compile` the encoder (costs about a minute at the start; pays on long runs and GPUs).
+        compile_model: `torch.compile` the encoder and those losses that gain by it, for training (costs about a minute
+            at the start; meant for GPUs: docs/batches.md has what it brings on a CPU).
     """
 
     causal: bool = True
@@ -77,8 +79,7 @@ class NextItemModule(Configurable, L.LightningModule):
             row_sparse.check(self.optimization.optimizer, self.loss, compile_model)
         self.compile_model = compile_model
         self.spec: DataSpec | None = None
-        self.train_tokens = 0  # real input events seen in training by this process
-        self._encode = self.encode
+        self._train_tokens: Tensor | int = 0
 
     # -- what an encoder gives -----------------------------------------------------------------------------------------
 
@@ -107,14 +108,32 @@ class NextItemModule(Configurable, L.LightningModule):
         """One row's states answer for its prefixes too."""
         return self.causal and self.encodes_prefixes and not self.uses_query_time
 
+    def _float32_query(self, batch: Batch) -> Tensor:
+        with torch.autocast(self.device.type, enabled=False):  # mixed precision is for training only
+            return self.query(batch)
+
     def score(self, query: Tensor) -> Tensor:
         """(rows, D) -> (rows, V) scores of all items in float32; column 0 is padding and means nothing."""
         with torch.autocast(query.device.type, enabled=False):  # ranking is always float32
             return self.scorer.all_items(query.float())
 
+    def linear_scores(self) -> tuple[Tensor, Tensor | None] | None:
+        """Table (V, D) and bias (V,) or None, such that `score(query) == query @ table.T + bias`: what needs no whole
+        rows of scores can then take them block by block. None where scores are not of that form."""
+        if getattr(self.score, "__func__", None) is not NextItemModule.score:
+            return None
+        table, bias = self.scorer.item_weight(), self.scorer.item_bias()
+        return None if table is None else (table.float(), None if bias is None else bias.float())
+
     # -- Lightning -----------------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
+        precision = str(getattr(self._trainer, "precision", "32-true"))
+        if precision.endswith("-true") and precision != "32-true":
+            raise RecsysLabError(
+                f"trainer.precision {precision} keeps the weights in {precision.removesuffix('-true')} numbers, and "
+                "ranking compares float32 scores: use bf16-mixed or 16-mixed (weights stay in float32), or 32-true"
+            )
         datamodule = getattr(self._trainer, "datamodule", None)
         if datamodule is None or not isinstance(getattr(datamodule, "spec", None), DataSpec):
             if self.spec is None:
@@ -138,28 +157,51 @@ class NextItemModule(Configurable, L.LightningModule):
             raise RecsysLabError(
                 f"{type(self).__name__} reads {reads}, so it must train with data.training_mode: last_position"
             )
+        if self.compile_model:
+            self._compile()
         if self.negatives is not None:
             self.negatives.prepare(datamodule.item_counts.to(self.device))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        hidden = self._encode(batch)  # (B, L, D)
-        counted = batch.target_ids != PAD_ID  # (B, L)
-        target_ids = batch.target_ids[counted]  # (N,)
+        positions = batch.target_positions  # (N,); found when the batch is made: here it would be a wait for the device
+        if positions is None:
+            positions = (batch.target_ids != PAD_ID).flatten().nonzero().squeeze(1)
+        target_ids = batch.target_ids.flatten()[positions]  # (N,)
         negatives = self.negatives.sample(target_ids, None) if self.negatives is not None else None
-        loss: Tensor = self.loss(hidden[counted], target_ids, self.scorer, negatives)
+        loss = self.training_loss(batch, positions, target_ids, negatives)
         weight = self._weight_of(loss, len(target_ids))
-        self.train_tokens += int(batch.lengths.sum())
+        self._train_tokens = self._train_tokens + batch.lengths.sum()  # on the device: a sum that nobody waits for
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(target_ids))
         return loss * weight
 
+    def training_loss(self, batch: Batch, positions: Tensor, target_ids: Tensor, negatives: Negatives | None) -> Tensor:
+        """The loss of the targets at `positions` (N,) of the flattened batch."""
+        hidden = self.hidden_at(batch, positions)
+        loss: Tensor = self.loss(hidden, target_ids, self.scorer, negatives)
+        return loss
+
+    def hidden_at(self, batch: Batch, positions: Tensor) -> Tensor:
+        """-> (N, D)."""
+        return self.encode(batch).flatten(0, 1)[positions]  # (B, L, D) -> (N, D)
+
+    @property
+    def train_tokens(self) -> int:
+        """Real input events seen in training by this process."""
+        return int(self._train_tokens)
+
+    @property
+    def compile_seconds(self) -> float:
+        """What torch's compiler took of this process's training."""
+        return compilation.clock.seconds
+
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.query(batch)
+        return self._float32_query(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.query(batch)
+        return self._float32_query(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.query(batch)
+        return self._float32_query(batch)
 
     def configure_optimizers(self) -> Any:
         return make_optimizer(self, self.optimization, lambda: float(self.trainer.estimated_stepping_batches))
@@ -191,7 +233,7 @@ class NextItemModule(Configurable, L.LightningModule):
             self._build(spec)
         else:
             check_same_data(spec, self.spec)
-        self.train_tokens = checkpoint.get("train_tokens", 0)
+        self._train_tokens = checkpoint.get("train_tokens", 0)
         if self._trainer is not None and self._trainer.state.fn == "fit":  # not where a test loads its weights
             self._resume: dict[str, Any] = {k: v for k, v in checkpoint.items() if k.endswith("rng_state")}
             self._resume["loaders"] = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
@@ -253,10 +295,14 @@ class NextItemModule(Configurable, L.LightningModule):
         waiting = self.__dict__.pop("_waiting_weights", None)
         if waiting is not None:
             self.load_state_dict(waiting)
-        if self.compile_model:
-            self._encode = torch.compile(self.encode, dynamic=True)
 
-    def _weight_of(self, loss: Tensor, num_targets: int) -> Tensor | float:
+    def _compile(self) -> None:
+        """What compiling gains on: a loss of many small operations is one graph with the encoder, another stays out."""
+        part = "training_loss" if self.loss.compiles else "hidden_at"
+        if part not in self.__dict__:  # else this is not the first fit
+            setattr(self, part, compilation.compiled(getattr(self, part), self.device))
+
+    def _weight_of(self, loss: Tensor, num_targets: int) -> float:
         """Weight of this process's loss: DDP averages gradients over processes, whose batches differ in targets.
 
         With it, N processes take the very step that one process would take on the joined batch.
@@ -264,17 +310,20 @@ class NextItemModule(Configurable, L.LightningModule):
         Raises:
             NonFiniteLossError: on every process, when the loss of one of them is NaN or infinite.
         """
-        bad = float(not math.isfinite(loss.item()))
-        facts = torch.tensor([float(num_targets), bad], device=self.device)
-        if self.trainer.world_size > 1:
-            facts = self.trainer.strategy.reduce(facts, reduce_op="sum")
-        if facts[1] > 0:
-            value = loss.item() if bad else "NaN or infinite on another process"
+        world = self.trainer.world_size
+        if world == 1:
+            bad, weight = not math.isfinite(loss.item()), 1.0  # the one wait for the device in a step
+        else:
+            facts = torch.stack([torch.full_like(loss, num_targets), ~loss.isfinite()]).float().detach()
+            total, count = self.trainer.strategy.reduce(facts, reduce_op="sum").tolist()  # and here
+            bad, weight = count > 0, num_targets * world / total
+        if bad:
+            value = "NaN or infinite on another process" if math.isfinite(loss.item()) else loss.item()
             raise NonFiniteLossError(
                 f"the training loss became {value} at step {self.global_step} (epoch {self.current_epoch}): stopped "
                 "before the weights were touched. Lower optimization.lr, add warm-up, or set trainer.gradient_clip_val"
             )
-        return num_targets * self.trainer.world_size / facts[0] if self.trainer.world_size > 1 else 1.0
+        return weight
 
 
 class NonFiniteLossError(RecsysLabError):

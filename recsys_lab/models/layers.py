@@ -31,8 +31,9 @@ class Dropout(nn.Module):
             return F.dropout(x, self.p)
         draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
         threshold = round(self.p * 65536) - 32768
-        keep = (draws.view(torch.int16)[: x.numel()] >= threshold).view(x.shape)
-        return x * keep.to(x.dtype).mul_(65536 / (32768 - threshold))
+        kept = x.new_empty(x.numel())  # written as numbers: no pass over booleans
+        torch.ge(draws.view(torch.int16)[: x.numel()], threshold, out=kept)
+        return x * kept.mul_(65536 / (32768 - threshold)).view(x.shape)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import recsys_lab.data.batch
 import recsys_lab.data.samplers as module
 from recsys_lab.data.batch import EvaluationBatches, Events, TrainBatches, WindowDataset, WindowLoader
 from recsys_lab.data.windows import Windows, evaluation_windows, training_windows
@@ -60,6 +61,8 @@ def test_training_batches_row_by_row(events: Events, max_length: int, data: st.D
             position = int(windows.start[w]) + column + 1  # of the target of this input
             counts = windows.first_target[w] <= position <= windows.stop[w]
             assert batch.target_ids[row, column] == (events.item_ids[position] if counts else 0)
+    flat = batch.target_ids.flatten()
+    assert batch.target_positions.tolist() == [i for i, target in enumerate(flat.tolist()) if target]
     assert batch.seen_ids is None and batch.seen_offsets is None
     assert batch.query_time.tolist() == [int(events.timestamps[windows.stop[w]]) for w in rows]
 
@@ -91,6 +94,48 @@ def test_evaluation_batches_row_by_row(
         seen = batch.seen_ids[batch.seen_offsets[row] : batch.seen_offsets[row + 1]].tolist()
         assert sorted(seen) == sorted(set(events.item_ids[begin:stop].tolist())), "each once, nothing of the future"
     assert batch.seen_offsets[-1] == len(batch.seen_ids)
+
+
+@settings(max_examples=60, deadline=None)
+@given(events=event_arrays(), block=st.sampled_from([1, 5, 13, 1 << 20]))
+def test_first_occurrences_whatever_the_blocks(events: Events, block: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recsys_lab.data.batch, "USER_BLOCK", block)
+        flags = events.first_occurrence
+    for user in range(len(events.offsets) - 1):
+        items = events.item_ids[events.offsets[user] : events.offsets[user + 1]].tolist()
+        expected = [item not in items[:i] for i, item in enumerate(items)]
+        assert flags[events.offsets[user] : events.offsets[user + 1]].tolist() == expected
+    assert events.first_occurrence is flags, "made once for all loaders"
+
+
+def test_first_occurrences_with_users_without_events_and_without_any() -> None:
+    empty = np.zeros(0, np.int32)
+    assert Events(empty, empty, None, np.zeros(4, np.int64)).first_occurrence.tolist() == []
+    items = np.array([2, 2, 3, 2, 5], np.int32)
+    events = Events(items, np.arange(5), None, np.array([0, 0, 3, 3, 5, 5]))
+    assert events.first_occurrence.tolist() == [True, False, True, True, True]
+
+
+def test_only_a_copy_from_pinned_memory_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = made_loader().dataset
+    batch, asked = dataset[0], []
+    original = torch.Tensor.to
+
+    def to(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        asked.append(kwargs["non_blocking"])
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    batch.to("cpu")
+    assert len(asked) >= 8 and not any(asked)
+    asked.clear()
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: True)
+    batch.to("cpu")
+    assert all(asked)
+    asked.clear()
+    batch.to("cpu", non_blocking=False)
+    assert not any(asked)
 
 
 def test_one_index_is_a_batch_of_one() -> None:
