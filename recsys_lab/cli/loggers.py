@@ -111,7 +111,8 @@ def _go_on_counting(logger: Any) -> None:
     """An offline run does not know how many rows its earlier parts have, and W&B wants row numbers that only grow."""
     if _is(logger, "WandbLogger") and logger.experiment.offline:
         run = logger.experiment
-        parts = Path(run.dir).parents[1].glob(f"*run-*-{run.id}*")  # of those of one second, all but one end in -1, -2, ...
+        # W&B names folders by the second: of several in one, all but the first end in -1, -2, ...
+        parts = Path(run.dir).parents[1].glob(f"*run-*-{run.id}*")
         earlier = len(list(parts)) - 1
         if earlier:
             run.log({"resumed": earlier}, step=earlier * ROWS_PER_PART)
