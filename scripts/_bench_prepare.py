@@ -60,7 +60,6 @@ def make_log(job: dict[str, Any]) -> dict[str, Any]:
 def prepare_and_split(job: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
-    from recsys_lab.callbacks.environment import describe_environment
     from recsys_lab.data.prepare import PrepareSettings, prepare
     from recsys_lab.data.sources.files import FileSource
     from recsys_lab.data.split import GlobalTemporal, LeaveOneOut
@@ -74,11 +73,15 @@ def prepare_and_split(job: dict[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     for split in (LeaveOneOut(), GlobalTemporal()):
         split.apply(np.asarray(data.offsets), data.timestamps)
+    splits_s, splits_peak = time.perf_counter() - started, peak_mb()
+
+    from recsys_lab.callbacks.environment import describe_environment  # here: it imports what `prepare` does not need
+
     return {
         "seconds": seconds,
         "peak_rss_mb": peak,
-        "splits_s": time.perf_counter() - started,
-        "splits_peak_rss_mb": peak_mb(),
+        "splits_s": splits_s,
+        "splits_peak_rss_mb": splits_peak,
         "imports_rss_mb": imports_mb,
         "num_users": data.num_users,
         "num_items": data.num_items,

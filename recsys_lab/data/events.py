@@ -6,7 +6,6 @@ coded events into buckets of whole users, each of which is then sorted in memory
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import polars as pl
@@ -14,14 +13,13 @@ import polars as pl
 from recsys_lab.data.buckets import BUCKET, bucket_of_users, in_buckets, sorted_by
 from recsys_lab.data.event_checks import ORDER, ROW, ValueChecks, as_id, as_seconds, check_columns
 from recsys_lab.data.filters import filters_within_users
+from recsys_lab.data.progress import Progress
 from recsys_lab.data.settings import PrepareSettings
 from recsys_lab.data.sorted_events import SortedEvents
 from recsys_lab.data.steps import Step, require_events
 from recsys_lab.data.store import FolderWriter, is_disk_full
 from recsys_lab.data.tie_order import TieOrder
 from recsys_lab.schema import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError, resolve_names
-
-log = logging.getLogger("recsys_lab")
 
 BYTES_PER_EVENT = 30
 """Most that is on disk at once: the coded, unsorted events; later the sorted ones (13 bytes) and the prepared set (13).
@@ -47,7 +45,9 @@ class Events:
         return "time" in self.sorted.columns
 
 
-def read_events(interactions: pl.LazyFrame, settings: PrepareSettings, source: str, writer: FolderWriter) -> Events:
+def read_events(
+    interactions: pl.LazyFrame, settings: PrepareSettings, source: str, writer: FolderWriter, progress: Progress
+) -> Events:
     """Checks the interactions, applies the filters of single events, codes the ids, sorts, and applies the filters
     within users.
 
@@ -56,19 +56,22 @@ def read_events(interactions: pl.LazyFrame, settings: PrepareSettings, source: s
         settings: All but the filters that count events of users and items are used here.
         source: Name of the source for error texts.
         writer: Of the prepared set; the events are in its scratch folder.
+        progress: Told what begins.
 
     Raises:
         RecsysLabError: for missing columns, null ids, bad timestamps, an unknown event type, or when nothing is left.
     """
     try:
-        return _read_events(interactions, settings, source, writer)
+        return _read_events(interactions, settings, source, writer, progress)
     except pl.exceptions.PolarsError as error:
         if is_disk_full(error):
             raise
         raise RecsysLabError(f"the interactions of {source!r} can't be read: {error}") from error
 
 
-def _read_events(interactions: pl.LazyFrame, settings: PrepareSettings, source: str, writer: FolderWriter) -> Events:
+def _read_events(
+    interactions: pl.LazyFrame, settings: PrepareSettings, source: str, writer: FolderWriter, progress: Progress
+) -> Events:
     schema = interactions.collect_schema()
     check_columns(schema, settings, source)
     raw = interactions.with_row_index(ROW)
@@ -88,9 +91,11 @@ def _read_events(interactions: pl.LazyFrame, settings: PrepareSettings, source: 
         masks[f"min_rating={settings.min_rating:g}"] = (pl.col(RATING) >= settings.min_rating).fill_null(False)
     if settings.event_types is not None:
         masks["event_types"] = pl.col(EVENT_TYPE).is_in(settings.event_types)
+    progress("counting events, users and items")
     counted = _count(canonical, masks, ValueChecks(raw, schema, source), settings)
     kept = canonical.filter(pl.all_horizontal(masks.values())) if masks else canonical
-    return _sort(kept, counted, settings, writer)
+    progress(f"reading {counted.steps[-1].events:,} events")
+    return _sort(kept, counted, settings, writer, progress)
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,9 @@ def _count(
     return _Counted(users, items, event_type_names, found["order is row"].item(), steps)
 
 
-def _sort(kept: pl.LazyFrame, counted: _Counted, settings: PrepareSettings, writer: FolderWriter) -> Events:
+def _sort(
+    kept: pl.LazyFrame, counted: _Counted, settings: PrepareSettings, writer: FolderWriter, progress: Progress
+) -> Events:
     users, items = counted.users, counted.items
     writer.need(counted.steps[-1].events * BYTES_PER_EVENT + (1 << 16))
     bucket = bucket_of_users(users["left"].to_numpy())
@@ -158,8 +165,8 @@ def _sort(kept: pl.LazyFrame, counted: _Counted, settings: PrepareSettings, writ
     left = dict.fromkeys(filters, 0)
     events, num_buckets = SortedEvents(writer.scratch, users.height, items.height), int(bucket[-1]) + 1
     for number, frame in enumerate(in_buckets(coded, num_buckets, writer.scratch / "buckets")):
-        if num_buckets > 1:
-            log.info("  sorting part %d of %d", number + 1, num_buckets)
+        if number % -(-num_buckets // 10) == 0:
+            progress(f"sorting part {number + 1} of {num_buckets}")
         frame = _in_order(frame, tie_order)
         for name, apply in filters.items():
             frame = apply(frame)

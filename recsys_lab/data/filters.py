@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 
+from recsys_lab.data.progress import Progress
 from recsys_lab.data.settings import PrepareSettings
 from recsys_lab.data.sorted_events import Block, SortedEvents
 from recsys_lab.data.steps import Step, require_events
 from recsys_lab.schema import EVENT_TYPE
-
-log = logging.getLogger("recsys_lab")
 
 
 def filters_within_users(settings: PrepareSettings) -> dict[str, Callable[[pl.DataFrame], pl.DataFrame]]:
@@ -43,7 +41,9 @@ def drop_consecutive_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(changes.fill_null(True))  # null: the very first event
 
 
-def apply_count_filters(events: SortedEvents, settings: PrepareSettings, before: Step) -> list[Step]:
+def apply_count_filters(
+    events: SortedEvents, settings: PrepareSettings, before: Step, progress: Progress
+) -> list[Step]:
     """k-core and minimum length: drops events of `events`, and says what each filter left.
 
     Raises:
@@ -57,7 +57,7 @@ def apply_count_filters(events: SortedEvents, settings: PrepareSettings, before:
         require_events(steps[-1], steps[-2])
 
     if settings.min_user_events > 1 or settings.min_item_events > 1:
-        k_core(events, settings)
+        k_core(events, settings, progress)
         passes = "until both hold" if settings.k_core_iterate else "one pass"
         done(f"min_user_events={settings.min_user_events}, min_item_events={settings.min_item_events} ({passes})")
     if settings.min_length > 1:
@@ -67,7 +67,7 @@ def apply_count_filters(events: SortedEvents, settings: PrepareSettings, before:
     return steps[1:]
 
 
-def k_core(events: SortedEvents, settings: PrepareSettings) -> None:
+def k_core(events: SortedEvents, settings: PrepareSettings, progress: Progress) -> None:
     """Drops rare items, then short users; with `k_core_iterate` until nothing changes: the largest set where both hold.
 
     Dropping an item can bring two events of another item together, so consecutive repeats are dropped in the same loop.
@@ -75,6 +75,7 @@ def k_core(events: SortedEvents, settings: PrepareSettings) -> None:
     number = 0
     while True:
         number, height = number + 1, events.num_kept
+        progress(f"k-core pass {number}: {height:,} events")
         rare = events.item_counts < settings.min_item_events  # of the pass before: items first, users then
         for block in events.blocks():
             gone = np.flatnonzero(rare[block.item] & block.keep)
@@ -82,7 +83,6 @@ def k_core(events: SortedEvents, settings: PrepareSettings) -> None:
             if settings.consecutive_repeats == "drop" and len(gone):
                 block.drop(_repeats(block))
             _drop_short_users(block, settings.min_user_events)
-        log.debug("  k-core pass %d: %d events left", number, events.num_kept)
         if events.num_kept == height or not settings.k_core_iterate:
             return
 

@@ -29,6 +29,7 @@ from recsys_lab.data.processed import (
     ProcessedDataset,
     ProcessedDatasetError,
 )
+from recsys_lab.data.progress import Progress
 from recsys_lab.data.settings import PrepareSettings
 from recsys_lab.data.sorted_events import Block, SortedEvents
 from recsys_lab.data.sources.base import Source
@@ -114,7 +115,7 @@ def _open_existing(
 
 
 def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Path) -> None:
-    started = time.perf_counter()
+    progress = Progress()
     log.info("preparing %s into %s", source.name, output)
     if settings.tie_order == "item_id":
         log.warning(
@@ -124,13 +125,14 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
     tables = source.tables(raw_dir)
     fingerprint = source.fingerprint(raw_dir)  # now: files changed from here on must not look like the prepared ones
     with FolderWriter(output) as writer:
-        events = read_events(tables.interactions, settings, source.name, writer)
-        steps = events.steps + apply_count_filters(events.sorted, settings, events.steps[-1])
+        events = read_events(tables.interactions, settings, source.name, writer, progress)
+        steps = events.steps + apply_count_filters(events.sorted, settings, events.steps[-1], progress)
         for step in steps:
             log.info("  %s", step)
         user_rows, item_rows = (np.flatnonzero(n) for n in (events.sorted.user_counts, events.sorted.item_counts))
         users, user_features = _with_features(events.users.gather(user_rows), tables.users, USER_ID, source.name)
         items, item_features = _with_features(events.items.gather(item_rows), tables.items, ITEM_ID, source.name)
+        progress("writing what is left")
         _write_arrays(events.sorted, writer)
         writer.table(USERS, users)
         writer.table(ITEMS, items)
@@ -153,7 +155,7 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "vocabulary_hash": _vocabulary_hash(items[ITEM_ID]),
             "versions": {"recsys_lab": __version__, "polars": pl.__version__, "numpy": np.__version__},
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - started, 3),
+            "seconds": round(time.perf_counter() - progress.started, 3),
         }
         writer.json(MANIFEST, manifest)  # last: a folder with a manifest is whole
         writer.commit()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import tempfile
 from pathlib import Path
 from unittest.mock import patch
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_source import MadeSource
 
-from recsys_lab.data import buckets, sorted_events
+from recsys_lab.data import buckets, progress, sorted_events
 from recsys_lab.data.buckets import bucket_of_users, in_buckets, sorted_by
 from recsys_lab.data.prepare import PrepareSettings, prepare
 from recsys_lab.data.processed import ProcessedDataset
@@ -98,6 +100,25 @@ def test_the_prepared_bytes_are_those_of_the_first_version(tmp_path: Path) -> No
     chosen = {"min_user_events": 5, "min_item_events": 20, "consecutive_repeats": "drop", "duplicates": "drop"}
     data = prepare(MadeSource(made_log(False)), PrepareSettings(**chosen), tmp_path / "made", tmp_path)
     assert (data.data_hash, data.vocabulary_hash) == ("b6841fbed23e7abc", "d0e794e10cc33c03")
+
+
+def test_long_work_says_what_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lines(name: str) -> str:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "recsys_lab"):
+            prepare(MadeSource(made_log(False)), PrepareSettings(min_item_events=20), tmp_path / name, tmp_path)
+        return caplog.text
+
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 1e9)
+    assert "after" not in lines("quick")
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(buckets, "BUCKET_EVENTS", 300)
+    text = lines("slow")
+    for stage in ("counting events", "reading 3,000 events", "sorting part 1 of 10", "sorting part 10 of 10"):
+        assert re.search(rf"after \d+ s: {stage}", text), stage
+    assert "k-core pass 1: 3,000 events" in text and "writing what is left" in text
 
 
 def test_a_stopped_prepare_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

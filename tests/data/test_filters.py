@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from recsys_lab.data import sorted_events
 from recsys_lab.data.filters import k_core
+from recsys_lab.data.progress import Progress
 from recsys_lab.data.settings import PrepareSettings
 from recsys_lab.data.sorted_events import SortedEvents
 
@@ -43,7 +44,7 @@ def core_of(rows: list[tuple[int, int]], block_events: int = 1 << 20, **chosen) 
     with tempfile.TemporaryDirectory() as folder, patch.object(sorted_events, "BLOCK_EVENTS", block_events):
         events = SortedEvents(Path(folder), 4, 10)
         events.append(frame)
-        k_core(events, PrepareSettings(**chosen))
+        k_core(events, PrepareSettings(**chosen), Progress())
         left = frame.filter(pl.Series(events.keep))
     assert events.user_counts.tolist() == np.bincount(left["user"], minlength=4).tolist()
     assert events.item_counts.tolist() == np.bincount(left["item"], minlength=10).tolist()
