@@ -23,6 +23,8 @@ from recsys_lab.schema import Configurable, DataSpec, RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
+COUNTED_AT_ONCE = 1 << 22
+
 
 class SequenceDataModule(Configurable, L.LightningDataModule):
     """Next-item samples of one data set.
@@ -48,6 +50,8 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         batch_tokens: instead of `batch_size`: as many windows of similar length as fit into this many positions
             (padding included) per process and step; at least `max_length`. None = count windows. It changes what a
             step averages over: see `TrainBatches`.
+        bucket_batches: length bucketing sorts within shuffled blocks of so many batches; where histories are short and
+            uneven (Amazon), 200 instead of 50 leaves 2 % padding instead of 8 %.
     """
 
     def __init__(
@@ -68,11 +72,16 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         seed: int | None = None,
         retrained: bool = False,
         batch_tokens: int | None = None,
+        bucket_batches: int = 50,
     ) -> None:
         super().__init__()
         if exclude_seen not in ("history", "window", "none"):
             raise RecsysLabError(f"unknown exclude_seen {exclude_seen!r}; known: history, window, none")
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+        for name, value in (
+            ("batch_size", batch_size),
+            ("eval_batch_size", eval_batch_size),
+            ("bucket_batches", bucket_batches),
+        ):
             if value < 1:
                 raise RecsysLabError(f"{name} must be at least 1, got {value}")
         if batch_tokens is not None and batch_tokens < max_length:
@@ -85,7 +94,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         self.max_windows_per_user = max_windows_per_user
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.length_bucketing, self.exclude_seen, self.num_workers = length_bucketing, exclude_seen, num_workers
-        self.batch_tokens = batch_tokens
+        self.batch_tokens, self.bucket_batches = batch_tokens, bucket_batches
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.retrained = retrained
 
@@ -148,8 +157,13 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     @cached_property
     def item_counts(self) -> torch.Tensor:
         """(V,) int64: training events of each item; 0 for padding and for cold items, which are never scored."""
-        counts = np.bincount(self.events.item_ids[self.train_positions], minlength=self.processed.num_items + 1)
-        return torch.from_numpy(counts.astype(np.int64))
+        items, stop, end = self.events.item_ids, self.split_result.train_stop, self.events.offsets[1:]
+        counts = np.zeros(self.processed.num_items + 1, dtype=np.int64)
+        for first in range(0, len(items), COUNTED_AT_ONCE):  # all, less those held out: the positions of the training
+            counts += np.bincount(items[first : first + COUNTED_AT_ONCE], minlength=len(counts))  # part are gigabytes
+        held = end - stop
+        position = np.arange(held.sum()) + np.repeat(stop - (np.cumsum(held) - held), held)
+        return torch.from_numpy(counts - np.bincount(items[position], minlength=len(counts)))
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -189,16 +203,26 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
 
     def _mean_gap(self) -> float:
         """Mean seconds between neighbouring training events of a user, at least 1."""
-        position = self.train_positions
-        neighbours = position[~np.isin(position, self.events.offsets[:-1])]
-        gaps = self.events.timestamps[neighbours] - self.events.timestamps[neighbours - 1]
-        return max(1.0, float(gaps.mean())) if len(gaps) else 1.0
+        begin, stop, times = self.events.offsets[:-1], self.split_result.train_stop, self.events.timestamps
+        users = np.flatnonzero(stop - begin > 1)
+        if not len(users):
+            return 1.0
+        begin, last = begin[users], stop[users] - 1
+        # the gaps of a user add up to the time from the first event to the last
+        return max(1.0, int((times[last] - times[begin]).sum()) / int((last - begin).sum()))
 
     # -- loaders -------------------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> WindowLoader:
         windows = self.train_windows
-        batches = TrainBatches(windows.lengths, self.batch_size, self.length_bucketing, self.seed, self.batch_tokens)
+        batches = TrainBatches(
+            windows.lengths,
+            self.batch_size,
+            self.length_bucketing,
+            self.seed,
+            self.batch_tokens,
+            self.bucket_batches,
+        )
         return self._loader(WindowDataset(self.events, windows), batches)
 
     def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
