@@ -35,7 +35,7 @@ def measure(args: Namespace, name: str, max_length: int, batch_tokens: int | Non
         seed=0,
     )
     lengths = data.train_windows.lengths
-    batches = list(TrainBatches(lengths, args.batch_size, True, 0, batch_tokens))
+    batches = list(TrainBatches(lengths, args.batch_size, True, 0, batch_tokens, args.bucket_batches))
     row: dict[str, Any] = {
         "data": name,
         "max_length": max_length,
