@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ def exclusive(folder: Path) -> Iterator[None]:
             file = stack.enter_context(open(_sibling(folder, "lock"), "a", encoding="utf-8"))
             if _lock(file.fileno(), folder):
                 _clean_up(folder)
+                stack.push(lambda kind, error, trace: _clean_up(folder) if kind is not None else None)
         yield
 
 
@@ -57,7 +59,11 @@ def _lock(descriptor: int, folder: Path) -> bool:
 
 
 def _clean_up(folder: Path) -> None:
-    """Removes what a killed process left, and puts an old set back that was moved aside but not replaced."""
+    """Removes what a killed process left, and puts an old set back that was moved aside but not replaced.
+
+    Also after an error of this process: Ctrl-C in a query of polars comes twice, and the second may stop the clean-up
+    of the first.
+    """
     for old in folder.parent.glob(f"{_sibling(folder, 'old').name}-*"):
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -65,7 +71,7 @@ def _clean_up(folder: Path) -> None:
             old.rename(folder)
     for left in folder.parent.glob(f"{_sibling(folder, 'tmp').name}-*"):
         log.info("removing %s, left by a process that was stopped while preparing", left)
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(left)
 
 
 def _sibling(folder: Path, kind: str) -> Path:
@@ -114,7 +120,7 @@ class FolderWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         disk_full = self._disk_full() if error is not None and is_disk_full(error) else None
-        shutil.rmtree(self.temporary, ignore_errors=True)
+        _remove(self.temporary)
         if disk_full is not None:
             raise disk_full from error
 
@@ -171,6 +177,15 @@ class FolderWriter:
         _sync_folder(self.folder.parent)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(folder: Path, patience: float = 5.0) -> None:
+    """Also where threads of polars still write into it: they end soon after an interrupted query, but not at once."""
+    end = time.monotonic() + patience
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(descriptor: int, file: Any) -> None:

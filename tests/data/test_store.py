@@ -182,3 +182,17 @@ def test_written_arrays_are_plain_npy_files(tmp_path):
     data = make(tmp_path)
     assert np.load(data.path / "item_ids.npy").tolist() == [1, 2, 1]
     assert data.manifest["arrays"]["item_ids"]["length"] == 3
+
+
+@pytest.mark.skipif(store.fcntl is None, reason="needs locks")
+def test_a_second_interrupt_does_not_stop_the_clean_up(tmp_path, monkeypatch):
+    """Ctrl-C in a query of polars comes twice: the second one before the clean-up of the first begins."""
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.FolderWriter, "json", interrupted)
+    monkeypatch.setattr(store.FolderWriter, "__exit__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path)
+    assert left_over(tmp_path) == [] and not (tmp_path / "made").exists()
