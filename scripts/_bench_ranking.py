@@ -1,7 +1,8 @@
 """One measurement of the ranking in a process of its own: `python _bench_ranking.py '<job as JSON>'` prints one JSON
 line. Jobs (`kind`):
 
-    scores    made queries and items: the score product alone, then with ranks or with top lists, earlier and now
+    scores    made queries and items: the score product alone, then with ranks or with top lists, earlier and now; and
+              ranks from the product in blocks of items, as evaluation takes them where nothing else needs the scores
     test      `Trainer.test` of an untrained SASRec on made events, earlier and now
     predict   `Trainer.predict` of the same into a Parquet file
     products  the score product in float32, bfloat16 and int8
@@ -49,6 +50,7 @@ def measure_scores(job: dict[str, Any]) -> dict[str, Any]:
 
     from recsys_lab.callbacks.row_blocks import row_blocks
     from recsys_lab.metrics import ranks, top_items
+    from recsys_lab.metrics.linear_ranks import BLOCK_SCORES, linear_target_ranks
     from recsys_lab.schema import Batch
 
     users, items, width = job["users"], job["items"], job["width"]
@@ -78,7 +80,7 @@ def measure_scores(job: dict[str, Any]) -> dict[str, Any]:
     for k in job["k"]:
         ways[f"top-{k} earlier"] = lambda s, t, seen, o, k=k: earlier.top_items(s, is_candidate, seen, o, k)[0]
         ways[f"top-{k}"] = lambda s, t, seen, o, k=k: top_items.top_items(s, is_candidate, seen, o, k)[0]
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in [*ways, "product in blocks", "ranks in blocks"]}
     results: dict[str, Any] = {}
     for _ in range(job["rounds"] + 1):
         for name, way in ways.items():
@@ -89,12 +91,28 @@ def measure_scores(job: dict[str, Any]) -> dict[str, Any]:
                     found.append(way(F.linear(query[rows], table), batch.target_ids[rows], seen, offsets))
             seconds[name].append(time.perf_counter() - started)
             results[name] = found
+        started, step = time.perf_counter(), max(1, BLOCK_SCORES // min(BATCH, users))
+        for _, query in made:
+            for start in range(1, items + 1, step):
+                F.linear(query, table[start : start + step])
+        seconds["product in blocks"].append(time.perf_counter() - started)
+        started, found = time.perf_counter(), []
+        for batch, query in made:
+            seen = (batch.seen_ids, batch.seen_offsets)
+            found.append(linear_target_ranks(query, table, None, batch.target_ids, is_candidate, *seen))
+        seconds["ranks in blocks"].append(time.perf_counter() - started)
+    whole = torch.cat(results["ranks earlier"]).split([len(batch) for batch, _ in made])
+    fell_back = [one is None for one in found]
+    for one, other in zip(found, whole, strict=True):
+        assert one is None or torch.equal(one.rank, other), "ranks in blocks: another result than earlier"
     for name in ways:
         if f"{name} earlier" in ways:
             for one, other in zip(results[name], results[f"{name} earlier"], strict=True):
                 assert torch.equal(one, other), f"{name}: another result than earlier"
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first is warm-up
-    return {"seconds": medians, "gflops": 2 * users * (items + 1) * width / medians["product"] / 1e9}
+    fastest = min(medians["product"], medians["product in blocks"])
+    gflops = 2 * users * (items + 1) * width / fastest / 1e9
+    return {"seconds": medians, "gflops": gflops, "fell_back": sum(fell_back), "batches": len(made)}
 
 
 def measure_test(job: dict[str, Any]) -> dict[str, Any]:

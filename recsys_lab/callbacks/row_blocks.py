@@ -11,7 +11,7 @@ from recsys_lab.schema import Batch
 BYTES_PER_SCORE = 8  # the score, and what a comparison or a masked copy of it takes
 
 # On a CPU a block of scores is used while it lies in the cache; fewer rows would make the matrix products thin.
-CPU_BLOCK_SCORES = 1 << 20
+CPU_BLOCK_SCORES = 1 << 19
 CPU_BLOCK_ROWS = 64
 
 

@@ -10,14 +10,16 @@ from torch import Tensor
 from recsys_lab.schema import PAD_ID
 
 GOLDEN = 2654435761  # Knuth's multiplier: spreads neighbouring ids over 32 bits
-MIN_GROUP = 4  # columns: smaller groups are not worth the detour
+MIN_SEARCH = 1 << 17  # columns times k: in what is smaller, `largest` takes no detour
 
 
 def candidate_scores(
     scores: Tensor, is_candidate: Tensor, seen_ids: Tensor | None, seen_offsets: Tensor | None
 ) -> Tensor:
     """A copy of the scores, (B, V) float32, with -inf where an item is no candidate of its row; see `top_items`."""
-    masked = scores.detach().float().masked_fill(~is_candidate, float("-inf"))
+    hidden = torch.zeros(len(is_candidate), device=scores.device).masked_fill_(~is_candidate, float("-inf"))
+    masked = scores.detach().float() + hidden  # five times faster on a CPU than filling where a mask says so
+    masked[:, PAD_ID] = float("-inf")  # it may hold anything
     if seen_ids is not None and seen_offsets is not None and len(seen_ids):
         owner = torch.repeat_interleave(seen_offsets.diff())  # (S,)
         masked[owner, seen_ids] = float("-inf")
@@ -69,8 +71,8 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values and columns, (B, k), largest first.
     """
     width = values.shape[1]
-    size = round((width / k) ** 0.5)  # as many groups as there are columns left to look through
-    if values.device.type != "cpu" or size < MIN_GROUP:
+    size = max(2, round((width / k) ** 0.5 / 2))  # of a group; measured: a quarter as many columns are left as groups
+    if values.device.type != "cpu" or width * k < MIN_SEARCH or width < size * k:
         best, columns = values.topk(k, dim=1)
         return best, columns
     number = width // size

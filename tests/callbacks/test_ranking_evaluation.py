@@ -53,6 +53,29 @@ def test_blocks_of_rows_change_nothing(block_bytes: int, small_folder: Path) -> 
     assert len(rows) > 1 and sum(rows) == len(batch)
 
 
+def test_without_whole_rows_of_scores_the_ranks_are_the_same(tmp_path: Path) -> None:
+    """Enough users for the block by block way, which must really have been taken."""
+    folder = prepared(tmp_path / "many", made_events(num_users=70, num_items=200, shortest=4)).path
+    data = SequenceDataModule(str(folder), max_length=8, eval_batch_size=50)
+    model, asked = fresh_model(data), []
+    blockwise = evaluated(tmp_path, data, model)
+    score = model.score
+    model.score = lambda part: asked.append(len(part)) or score(part)  # type: ignore[method-assign,func-returns-value]
+    rows = evaluated(tmp_path, data, model)
+    assert sum(asked) == 70 and blockwise.last_metrics == rows.last_metrics
+    assert blockwise.last_ranks is not None and np.array_equal(blockwise.last_ranks, rows.last_ranks)  # type: ignore[arg-type]
+    took = [ranks is not None for ranks in taken(blockwise, data, model)]
+    assert took == [True, False], "the last batch is too small for it"
+
+
+def taken(evaluation: RankingEvaluation, data: SequenceDataModule, model: GRU4Rec) -> list[Any]:
+    """What the block by block way gives for each batch."""
+    del model.score
+    evaluation._product = model.linear_scores()
+    with torch.no_grad():
+        return [evaluation._product_ranks(model.query(batch), batch) for batch in data.test_dataloader()]
+
+
 def test_a_tiny_bound_gives_the_same_metrics(small_folder: Path, tmp_path: Path) -> None:
     data = SequenceDataModule(str(small_folder), max_length=8)
     model = fresh_model(data)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import whole_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.metrics import ranking_metrics, target_ranks
+from recsys_lab.metrics import ranking_metrics, ranks, target_ranks
 from recsys_lab.metrics.ranks import TIE_WEIGHT
 from recsys_lab.schema import RecsysLabError
 
@@ -106,3 +107,19 @@ def test_half_precision_and_double_scores_are_compared_as_float32() -> None:
     assert target_ranks(double, torch.tensor([1]), torch.arange(3) > 0).rank.tolist() == [1.5]
     half = torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.bfloat16)
     assert target_ranks(half, torch.tensor([1]), torch.arange(3) > 0).rank.tolist() == [2.0]
+
+
+@pytest.mark.parametrize("cached", [1, 100, 1 << 18])
+@pytest.mark.parametrize("ties", TIES)
+def test_blocks_of_columns_equal_whole_rows(ties: Any, cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "CACHED_SCORES", cached)
+    g = torch.Generator().manual_seed(cached)
+    scores, targets = torch.randn(30, 77, generator=g).round(decimals=1), torch.randint(1, 77, (30,), generator=g)
+    is_candidate = torch.rand(77, generator=g) > 0.2
+    is_candidate[0] = False
+    seen = [torch.randperm(76, generator=g)[:i] + 1 for i in range(30)]
+    facts = (targets, is_candidate, torch.cat(seen), torch.tensor([0, *range(30)]).cumsum(0))
+    got, expected = target_ranks(scores, *facts, ties), whole_rows.target_ranks(scores, *facts, ties)
+    assert expected.is_cold.any() and expected.is_hidden.any()
+    for name in ("rank", "num_candidates", "is_cold", "is_hidden"):
+        assert torch.equal(getattr(got, name), getattr(expected, name)), name

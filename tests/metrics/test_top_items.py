@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import whole_rows
 
 from recsys_lab.metrics.top_items import GOLDEN, top_items
 from recsys_lab.schema import PAD_ID
@@ -43,3 +44,20 @@ def test_the_scores_are_left_as_they_were() -> None:
     before = scores.clone()
     top_items(scores, torch.arange(8) > 2, torch.tensor([4, 5]), torch.tensor([0, 1, 1, 2]), 3)
     assert torch.equal(scores, before)
+
+
+@pytest.mark.parametrize("levels", [3, 200, 1 << 24])
+@pytest.mark.parametrize(("width", "k"), [(3_001, 100), (20_000, 10), (9_000, 20), (1_000, 100), (50, 100)])
+def test_long_rows_equal_whole_rows(width: int, k: int, levels: int) -> None:
+    """Where only some groups of columns are looked through, and where it is not worth it; with and without ties."""
+    g = torch.Generator().manual_seed(width + levels)
+    scores = torch.randint(levels, (7, width), generator=g).float()
+    scores[:, 0] = torch.nan  # padding means nothing
+    is_candidate = torch.rand(width, generator=g) > 0.1
+    is_candidate[0] = False
+    seen = [(torch.randperm(width - 1, generator=g)[: 5 * i] + 1) for i in range(7)]
+    seen[6] = torch.arange(1, width)  # had everything
+    facts = (is_candidate, torch.cat(seen), torch.tensor([0, *(len(ids) for ids in seen)]).cumsum(0), k)
+    got, expected = top_items(scores, *facts), whole_rows.top_items(scores, *facts)
+    assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+    assert (got[0][6] == PAD_ID).all() and (width < 100 or (got[0][:6] != PAD_ID).all())
