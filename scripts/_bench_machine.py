@@ -61,6 +61,22 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def not_idle(rows: list[dict[str, Any]]) -> list[str]:
+    """A line that says so, if others used the machine before one of the measurements."""
+    most = max(row["busy_cores_before"] for row in rows)
+    if most <= MAX_BUSY_CORES:
+        return []
+    return ["", f"- NOT an idle machine: others used up to {most:.1f} cores. Do not quote these numbers"]
+
+
+def publish(lines: list[str], markdown: str | Path | None) -> None:
+    """Prints the result, and writes it to the file that the user named."""
+    text = "\n".join(lines).rstrip() + "\n"
+    print(text)
+    if markdown:
+        Path(markdown).write_text(text)
+
+
 def last_json(
     command: list[str], threads: int, cwd: Path | None = None, timeout: float | None = None
 ) -> dict[str, Any]:

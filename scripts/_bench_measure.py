@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import resource
 import statistics
 import sys
 import time
@@ -20,14 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-}
+from _bench_child import QUIET, peak_mb
 
 
 def measure_prepare(job: dict[str, Any]) -> dict[str, Any]:
@@ -210,8 +202,7 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     job = json.loads(sys.argv[1])
     result = MEASURES[job["kind"]](job)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result["peak_rss_mb"] = peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    result["peak_rss_mb"] = peak_mb()
     print(json.dumps(result))
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from _bench_child import peak_mb
 
 ROWS_PER_FILE = 2_000_000
 START, YEAR = 1_700_000_000, 365 * 86_400
@@ -123,10 +124,6 @@ def first_batch(job: dict[str, Any]) -> dict[str, Any]:
         ProcessedDataset.open(job["prepared"])
         opened.append(1000 * (time.perf_counter() - started))
     return {**result, "open_ms": statistics.median(opened)}
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 JOBS = {job.__name__: job for job in (make_log, prepare_and_split, sort_once, first_batch)}

@@ -14,7 +14,6 @@ compared: the measurement fails where they differ.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -23,17 +22,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from _bench_child import QUIET, peak_mb
+
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 512  # users of an evaluation batch, as SequenceDataModule makes them
 MAX_HISTORY = 20
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-}
 
 
 def earlier_way() -> ModuleType:
@@ -156,7 +149,7 @@ def measure_predict(job: dict[str, Any]) -> dict[str, Any]:
 
     limit = -(-job["users"] // BATCH)
     trainer = L.Trainer(callbacks=[Clock(), recommendations], limit_predict_batches=limit, **QUIET)
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, started = peak_mb(), time.perf_counter()
     with torch.inference_mode():
         trainer.predict(model, data, return_predictions=False)
     seconds["all"] = time.perf_counter() - started
@@ -164,7 +157,7 @@ def measure_predict(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "users": file.select(pl.col("user_id").n_unique()).collect().item(),
         "seconds": seconds,
-        "mb_before": before / 1024,  # Linux counts in KB
+        "mb_before": before,
         "file_mb": recommendations.path.stat().st_size / 1e6,
     }
 
@@ -238,7 +231,7 @@ def main() -> None:
     L.seed_everything(0, verbose=False)
     with torch.no_grad():
         found = MEASUREMENTS[job["kind"]](job)
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["peak_mb"] = peak_mb()
     print(json.dumps({**job, **found, "environment": describe_environment()}))
 
 

@@ -39,7 +39,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, require_idle
+from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, publish, require_idle
 from _bench_peers import MIN_USER_EVENTS, Peer, find_peers, quality_row, speed_row
 from _bench_table import ALL, NEWEST, OURS, header, notes, quality_table, startup_line, table
 
@@ -75,10 +75,7 @@ def main() -> int:
     lines = [*header(machine, environment, settings), *([startup_line(startup)] if startup else []), ""]
     lines += quality_table(rows) if args.quality else table(rows)
     lines += ["", *notes(rows, MAX_BUSY_CORES)]
-    text = "\n".join(lines).rstrip() + "\n"
-    print(text)
-    if args.markdown:
-        Path(args.markdown).write_text(text)
+    publish(lines, args.markdown)
     return 0
 
 

@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, require_idle
+from _bench_child import QUIET, peak_mb
+from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, publish, require_idle
 from _bench_table import header
 
 BASE = {"users": 2_000, "history": 23, "items": 2_000, "length": 20, "width": 64, "batch_size": 128}
@@ -97,10 +98,7 @@ def main() -> int:
         draw(points, args.figure)
         lines += ["", f"![costs]({args.figure.name})"]
     lines += page(points)
-    text = "\n".join(lines).rstrip() + "\n"
-    print(text)
-    if args.markdown:
-        args.markdown.write_text(text)
+    publish(lines, args.markdown)
     return 0
 
 
@@ -138,8 +136,6 @@ def measure_prepare(point: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_train(point: dict[str, Any]) -> dict[str, Any]:
-    import resource
-
     import lightning as L
     import torch
 
@@ -157,21 +153,16 @@ def measure_train(point: dict[str, Any]) -> dict[str, Any]:
         def on_train_epoch_end(self, *_: Any) -> None:
             self.seconds = time.perf_counter() - self.started
 
-    def peak_mb() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
     torch.set_num_threads(point["threads"])
     L.seed_everything(0, verbose=False)
     before = peak_mb()
     folder = str(Path(point["folder"]) / "prepared1")
     data = SequenceDataModule(folder, max_length=point["length"], batch_size=point["batch_size"])
     clock, model = Clock(), SASRec(point["width"], num_layers=2, num_heads=2, feed_forward_dim=point["width"])
-    quiet: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False}
-    quiet |= {"enable_model_summary": False, "enable_checkpointing": False}
-    L.Trainer(max_epochs=2, limit_val_batches=0, callbacks=[clock], **quiet).fit(model, data)
+    L.Trainer(max_epochs=2, limit_val_batches=0, callbacks=[clock], **QUIET).fit(model, data)
     seconds = []
     for _ in range(2):
-        trainer = L.Trainer(callbacks=[RankingEvaluation()], **quiet)
+        trainer = L.Trainer(callbacks=[RankingEvaluation()], **QUIET)
         started = time.perf_counter()
         trainer.test(model, datamodule=data, verbose=False)
         seconds.append(time.perf_counter() - started)

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, require_idle
+from _bench_machine import busy_cores, describe_machine, last_json, not_idle, publish, require_idle
 from _bench_table import header, one, whole
 
 HERE = Path(__file__).resolve().parent
@@ -54,13 +54,7 @@ def main() -> int:
                 file=sys.stderr,
             )
     lines = [*header(machine, rows[-1]["environment"], shared), *tables(rows)]
-    most = max(row["busy_cores_before"] for row in rows)
-    if most > MAX_BUSY_CORES:
-        lines += ["", f"- NOT an idle machine: others used up to {most:.1f} cores. Do not quote these numbers"]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if args.markdown:
-        Path(args.markdown).write_text(text)
+    publish([*lines, *not_idle(rows)], args.markdown)
     return 0
 
 

@@ -30,7 +30,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, require_idle
+from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, publish, require_idle
 from _bench_table import OURS, groups, header, median, ratio
 
 CHILD = Path(__file__).resolve().with_name("_bench_prepare.py")
@@ -53,10 +53,7 @@ def main() -> int:
                     out.write(json.dumps({**machine, "commit": environment.get("commit"), **row}) + "\n")
                     out.flush()
     settings = {"threads": args.threads, "rounds": args.rounds, "ids": args.ids}
-    text = "\n".join([*header(machine, environment, settings), "", *table(rows), *notes(rows)]) + "\n"
-    print(text)
-    if args.markdown:
-        Path(args.markdown).write_text(text)
+    publish([*header(machine, environment, settings), "", *table(rows), *notes(rows)], args.markdown)
     return 0
 
 

@@ -21,8 +21,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from _bench_machine import busy_cores, describe_machine, last_json, not_idle, publish, require_idle
 from _bench_table import header, whole
-from benchmark import MAX_BUSY_CORES, busy_cores, describe_machine, last_json
 
 HERE = Path(__file__).resolve().parent
 SIZES = [(943, 1_682), (6_040, 3_416), (22_363, 12_101), (10_000, 100_000)]
@@ -31,12 +31,8 @@ KINDS = ("scores", "test", "predict", "products")
 
 def main() -> int:
     args = parse_args()
-    busy = busy_cores()
-    if busy > MAX_BUSY_CORES:
-        advice = "the result will say so" if args.even_if_busy else "wait until it is idle, or pass --even-if-busy"
-        print(f"benchmark_ranking: others use {busy:.1f} cores of this machine; {advice}", file=sys.stderr)
-        if not args.even_if_busy:
-            return 2
+    if not require_idle(args.even_if_busy):
+        return 2
     rows: list[dict[str, Any]] = []
     machine = describe_machine()
     shared = {"width": args.width, "threads": args.threads, "rounds": args.rounds}
@@ -54,13 +50,7 @@ def main() -> int:
             out.flush()
             print(f"{job['kind']} {job.get('users', '')} x {job['items']}: done", file=sys.stderr, flush=True)
     lines = [*header(machine, rows[-1]["environment"], shared), *tables(rows)]
-    most = max(row["busy_cores_before"] for row in rows)
-    if most > MAX_BUSY_CORES:
-        lines += ["", f"- NOT an idle machine: others used up to {most:.1f} cores. Do not quote these numbers"]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if args.markdown:
-        Path(args.markdown).write_text(text)
+    publish([*lines, *not_idle(rows)], args.markdown)
     return 0
 
 
