@@ -137,3 +137,33 @@ def test_the_screenshot_helper_makes_a_picture(pages: dict[str, Page], tmp_path:
     for kind, page in pages.items():
         page.screenshot(folder / f"{kind}.png")
         assert (folder / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
+
+
+OUTSIDE = """
+(() => {
+  const edge = document.documentElement.getBoundingClientRect();
+  return [...document.querySelectorAll("text")].filter((one) => {
+    const box = one.getBoundingClientRect();
+    return box.width > 0 && (box.left < edge.left || box.right > edge.right || box.bottom > edge.bottom);
+  }).map((one) => one.textContent);
+})()
+"""
+ON_EACH_OTHER = """
+(() => {
+  const boxes = [...document.querySelectorAll(".role-legend-label text")].map((one) => one.getBoundingClientRect());
+  return boxes.filter((a) => boxes.some((b) => a !== b && Math.abs(a.top - b.top) < 4 && a.left < b.left
+    && a.right > b.left)).length;
+})()
+"""
+
+
+def test_files_have_room_for_their_texts_in_other_fonts(tmp_path: Path) -> None:
+    """The SVG was laid out with other fonts than this browser has."""
+    results = made_results(blocks=2, epochs=4)
+    figures = [one for one in study_page(results).figures if one.name.startswith(("ranking", "order"))]
+    assert PROGRAM is not None and len(figures) == 3
+    with Browser(PROGRAM) as browser:
+        for figure in figures:
+            file = figure.save(tmp_path)[0]
+            page = browser.open(file, 1000, ready="document.querySelectorAll('text').length > 0")
+            assert page.evaluate(OUTSIDE) == [] and page.evaluate(ON_EACH_OTHER) == 0

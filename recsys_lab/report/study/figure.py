@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.report.study.theme import DASHES, SHAPES, vega_config
+from recsys_lab.report.study.theme import DASHES, FILE_FONT, SHAPES, vega_config
 
 WIDTH = 560
 """Of the files for papers, in pixels of the SVG (PNGs have twice as many)."""
+_MARGIN = re.compile(r'<g fill="none" stroke-miterlimit="10" transform="translate\((\d+)')
+"""How far a finished SVG moves its plot to the right: the room that labels took."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Figure:
         """Writes the SVG and PNG files, in light colours on white."""
         import vl_convert
 
-        svg = vl_convert.vegalite_to_svg(self.spec(WIDTH), config={**vega_config("light"), "background": "white"})
+        svg = _as_svg(self.spec(WIDTH))
         paths = [folder / f"{self.name}.svg", folder / f"{self.name}.png"]
         paths[0].write_text(svg)
         paths[1].write_bytes(vl_convert.svg_to_png(svg, scale=2))
@@ -82,6 +85,20 @@ def points(series: dict[str, Any]) -> dict[str, Any]:
 def left_out(shown: int, of: int, what: str) -> str:
     """What a figure leaves out, in words; empty where it leaves out nothing."""
     return "" if shown >= of else f" Drawn: the {shown} best of {of} {what}; the table has all."
+
+
+def _as_svg(spec: dict[str, Any]) -> str:
+    """An SVG whose texts find room in another font too: it is shown with the fonts of whoever opens it, and DejaVu Sans
+    is about a sixth wider than the Arial-like one by which the room is measured here."""
+    import vl_convert
+
+    config = {**vega_config("light"), "background": "white", "font": FILE_FONT}
+    columns = max(1, WIDTH // (7 * spec["usermeta"]["longest"] + 40))  # as page.js does
+    config["legend"] = {**config["legend"], "columns": columns, "columnPadding": 30}
+    svg: str = vl_convert.vegalite_to_svg(spec, config=config)
+    left = _MARGIN.search(svg)
+    room = {"left": 5 + int(left[1]) // 6 if left else 5, "right": 25, "top": 5, "bottom": 5}
+    return vl_convert.vegalite_to_svg({**spec, "padding": room}, config=config)
 
 
 def _longest_legend(spec: Any) -> int:

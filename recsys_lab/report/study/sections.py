@@ -19,6 +19,7 @@ from recsys_lab.report.study.figures.ranking import ranking_figure
 from recsys_lab.report.study.figures.slices import slice_figures
 from recsys_lab.report.study.palette import Palette
 from recsys_lab.report.study.tables import SortedTable
+from recsys_lab.report.text.tables import PUBLISHED
 from recsys_lab.study.results import Block, StudyResults
 from recsys_lab.study.table import evaluation_line
 
@@ -78,6 +79,7 @@ def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Secti
 
     return [
         of_blocks("ranking", "Ranking", _ranking),
+        Section("published", "Published numbers beside ours", _published(results), PUBLISHED),
         of_blocks("effects", "Effect of each axis", _effects),
         Section("critical-differences", "Critical differences", _critical_differences(results)),
         of_blocks("learning", "Learning curves", lambda block: _figures(block, learning_figures(block, palette))),
@@ -107,6 +109,10 @@ def _ranking(block: Block) -> Card:
     )
     figure = ranking_figure(block)
     return Card(block.title, text, [tables.ranking_table(block)], [figure])
+
+
+def _published(results: StudyResults) -> list[Card]:
+    return [Card(tables_first=[tables.published_table(results)])] if results.published else []
 
 
 def _effects(block: Block) -> Card | None:

@@ -197,6 +197,34 @@ def agreement_table(results: StudyResults) -> SortedTable | None:
     return SortedTable("Agreement about the order", columns, rows)
 
 
+def published_table(results: StudyResults) -> SortedTable:
+    """Others' numbers beside ours."""
+    columns = [
+        Column("variant"),
+        Column("metric"),
+        Column("published", True),
+        Column("ours", True, "mean over the seeds"),
+        Column("difference", True, "relative, in %"),
+        Column("reached"),
+        Column("source"),
+    ]
+    rows = [
+        Row(
+            [
+                Cell(one.variant),
+                Cell(one.metric),
+                number(one.number),
+                number(one.ours),
+                number(None if one.ours is None else 100 * (one.ours / one.number - 1), "+.1f"),
+                Cell({None: "\N{EN DASH}", True: "yes", False: "no"}[one.reached]),
+                Cell(one.source),
+            ]
+        )
+        for one in results.published
+    ]
+    return SortedTable("Published numbers", columns, rows)
+
+
 def calibration_table(block: Block) -> SortedTable | None:
     if not block.calibration:
         return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+FILE_FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
+"""Of files: all three are as wide as each other."""
 
 LIGHT = {
     "page": "#f6f6f3",

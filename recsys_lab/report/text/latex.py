@@ -39,7 +39,8 @@ def as_latex(results: StudyResults) -> str:
             label = f"{results.name}-{block.key}-{axis}"
             parts.append(_table(tables.effects(block, axis, results), caption, label))
     if results.published:
-        parts.append(_table(tables.published(results), "Published numbers beside ours.", f"{results.name}-published"))
+        caption = f"Published numbers beside ours; {tables.PUBLISHED}"
+        parts.append(_table(tables.published(results), caption, f"{results.name}-published"))
     if results.orders:
         caption = f"Order of the variants by {name} across blocks: Kendall's tau."
         parts.append(_table(tables.orders(results), caption, f"{results.name}-order"))

@@ -24,7 +24,7 @@ def as_markdown(results: StudyResults, brief: bool = False) -> str:
     for block in results.blocks:
         lines += _block(block, results, brief)
     if results.published:
-        lines += ["## Published numbers beside ours", "", markdown(tables.published(results)), ""]
+        lines += ["## Published numbers beside ours", "", markdown(tables.published(results)), "", tables.PUBLISHED, ""]
     if results.orders:
         lines += ["## Order of the variants across blocks", "", markdown(tables.orders(results)), ""]
         lines += [*_flips(results), ORDER, ""]

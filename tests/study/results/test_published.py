@@ -11,6 +11,8 @@ import pytest
 from made_study import MadeStudy, ranks_of
 
 from recsys_lab.metrics.ranking import ndcg
+from recsys_lab.report.study.page import study_page
+from recsys_lab.report.study.sections import make_sections
 from recsys_lab.report.text import as_latex, as_markdown
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.results import StudyResults, read_results
@@ -35,7 +37,14 @@ def test_the_mean_over_seeds_is_beside_it(tmp_path: Path) -> None:
     assert missing.ours is None and missing.reached is None
     text = as_markdown(results)
     assert "## Published numbers beside ours" in text and f"| {ours:.4f} | -4.0 % | yes | A & B 2023 |" in text
+    assert "reached: at least 95% of the published number" in text
     assert r"A \& B 2023" in as_latex(results)
+    section = next(one for one in make_sections(results) if one.key == "published")
+    cells = [[cell.text for cell in row.cells] for row in section.cards[0].tables_first[0].rows]
+    assert cells[0][3:] == [f"{ours:.4f}", "\N{MINUS SIGN}4.0", "yes", "A & B 2023"]
+    assert [row[5] for row in cells] == ["yes", "no", "\N{EN DASH}"]
+    page = study_page(results).html
+    assert "Published numbers beside ours" in page and "A &amp; B 2023" in page
 
 
 @pytest.mark.parametrize(
