@@ -30,7 +30,7 @@ BASE = {"users": 2_000, "history": 23, "items": 2_000, "length": 20, "width": 64
 SWEEPS: dict[str, list[dict[str, int]]] = {
     "users": [{"users": n} for n in (2_000, 4_000, 8_000, 16_000, 32_000)],
     "events per user": [{"history": n} for n in (23, 43, 83, 163, 323)],
-    "items": [{"items": n, "users": 1_000} for n in (2_000, 8_000, 32_000, 128_000)],
+    "items": [{"items": n, "users": 1_000} for n in (2_500, 5_000, 10_000, 20_000)],
     # as many targets in each point, and as many in each step
     "window length": [
         {"length": n, "history": n + 3, "users": 64_000 // n, "batch_size": 6_400 // n} for n in (25, 50, 100, 200, 400)
@@ -121,6 +121,7 @@ def measure_prepare(point: dict[str, Any]) -> dict[str, Any]:
 
     folder, draw = Path(point["folder"]), np.random.default_rng(0)
     user = np.repeat(np.arange(point["users"]), point["history"])
+    assert point["items"] <= len(user), "fewer events than items: the catalogue would be smaller than asked for"
     # squared: some items are much more popular; each item once at least, so that the catalogue is as large as asked for
     item = (point["items"] * draw.random(len(user)) ** 2).astype(np.int64)
     once = draw.permutation(len(user))[: point["items"]]
