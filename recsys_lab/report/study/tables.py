@@ -215,7 +215,7 @@ def published_table(results: StudyResults) -> SortedTable:
                 Cell(one.metric),
                 number(one.number),
                 number(one.ours),
-                number(None if one.ours is None else 100 * (one.ours / one.number - 1), "+.1f"),
+                number(one.difference, "+.1f"),
                 Cell({None: "\N{EN DASH}", True: "yes", False: "no"}[one.reached]),
                 Cell(one.source),
             ]

@@ -92,7 +92,7 @@ def published(results: StudyResults) -> list[Cells]:
             "metric": one.metric,
             "published": number(one.number),
             "ours": number(one.ours),
-            "difference": "-" if one.ours is None else f"{100 * (one.ours / one.number - 1):+.1f} %",
+            "difference": "-" if one.difference is None else f"{one.difference:+.1f} %",
             "reached": {None: "-", True: "yes", False: "no"}[one.reached],
             "source": one.source,
         }

@@ -27,6 +27,11 @@ class Published:
     source: str
 
     @property
+    def difference(self) -> float | None:
+        """Of ours from theirs, in % of theirs."""
+        return None if self.ours is None else 100 * (self.ours / self.number - 1)
+
+    @property
     def reached(self) -> bool | None:
         return None if self.ours is None else self.ours >= self.number * (1 - REACHED)
 
