@@ -7,7 +7,7 @@ small gradients (the result is exact), and the gradients are made in the forward
 
 A chunk is some positions by all items, whose logits are computed once. Where the memory is too small for even a few
 positions by all items, it is cut into blocks of items as well and gone over twice: first for the denominator of the
-softmax, then for the gradients. That costs a fourth matrix product beside the three, and is about a fifth slower, but
+softmax, then for the gradients. That costs a fourth matrix product beside the three, and is about a tenth slower, but
 the memory no longer depends on the number of items.
 
 On CPU this is faster than the full matrix as well, since a chunk of logits stays in the cache between its passes.
@@ -22,16 +22,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits per chunk. CPU: 2.5 M floats = 10 MB, the fastest of 0.8 .. 95 MB for V = 1,682, 3,416 and 12,101 at D = 64 on
-# two cores (below it the matrix products get too thin, above it the chunk leaves the cache). Elsewhere: 256 MB, enough
-# work per kernel launch.
-_CHUNK_ELEMENTS = {"cpu": 2_500_000}
+# Logits per chunk. CPU: 1.3 M floats = 5 MB, within the fastest sizes for V = 1,682, 3,416 and 12,101 at D = 64 on one
+# core and on two. Elsewhere: 256 MB, enough work per kernel launch.
+_CHUNK_ELEMENTS = {"cpu": 1_300_000}
 _CHUNK_ELEMENTS_ELSEWHERE = 64_000_000
-# Positions. Products thinner than 128 cost more than a chunk that leaves the cache does, so it may grow up to 192 MB.
-# With fewer than 32 positions in those, blocks are faster.
-_THIN_CHUNK, _THINNEST_CHUNK = 128, 32
+# Positions. Products thinner than 96 cost more than a chunk that leaves the cache does, so it may grow up to 192 MB.
+# Where those hold fewer, blocks it is.
+_THIN_CHUNK = 96
 _MOST_ELEMENTS = 48_000_000
-_BLOCKED_CHUNK = 512  # positions by about 5,000 items
+_BLOCKED_CHUNK = 480
+# Chunks are a multiple of it: rows that start at a cache line (16 floats), but not a power of two apart, which the
+# cache can't hold side by side. Either costs up to a quarter of the speed.
+_MULTIPLE = 48
+
+_LOG2_E, _LN_2 = math.log2(math.e), math.log(2.0)
+# Exponentials from 2^-80 to 2^80 and their sums and products with items stay well within float32 (2^-126 to 2^127).
+_SAFE_LOGIT = 80.0
 
 
 def linear_cross_entropy(
@@ -80,16 +86,21 @@ def chunk_shape(
     if chunk_size is None:
         width = block_size or num_items
         fits = max(elements // width, min(_MOST_ELEMENTS // width, _THIN_CHUNK))
-        too_thin = block_size is None and fits < min(_THINNEST_CHUNK, num_positions)
-        chunk_size = _evened(num_positions, _BLOCKED_CHUNK if too_thin else max(fits, 1))
+        too_thin = block_size is None and fits < min(_THIN_CHUNK, num_positions)
+        chunk_size = _evened(num_positions, _BLOCKED_CHUNK if too_thin else max(fits, 1), _MULTIPLE)
         if too_thin:
             block_size = _evened(num_items, elements // chunk_size)
     return max(min(chunk_size, num_positions), 1), min(block_size or num_items, num_items)
 
 
-def _evened(total: int, largest: int) -> int:
-    """The size of the fewest parts of `total` that are all about equal and at most `largest`."""
-    return math.ceil(total / max(math.ceil(total / largest), 1))
+def _evened(total: int, largest: int, multiple: int = 1) -> int:
+    """The size of the fewest parts of `total` that are all about equal and at most `largest`: a multiple of `multiple`
+    where `largest` is no less than that."""
+    if largest < multiple:
+        multiple = 1
+    largest -= largest % multiple
+    size = math.ceil(total / max(math.ceil(total / largest), 1))
+    return math.ceil(size / multiple) * multiple
 
 
 def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
@@ -100,28 +111,60 @@ def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
 
 
 class _Items:
-    """The items' side of the product, block by block. `wide` is the dtype of logits, sums and gradients."""
+    """The items' side of the product, block by block. `wide` is the dtype of logits, sums and gradients.
+
+    Tiles of logits are (I, C), items down and positions across: the product that writes one runs at the speed of the
+    other two that way, for few positions as well; as (C, I) it took up to twice as long on a CPU.
+
+    Logits are in base 2, since exp2 takes about half the time of exp.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, chunk: int, block: int) -> None:
         self.wide = torch.float64 if dtype == torch.float64 else torch.float32
         self.table = weight[1:].to(dtype)  # (V-1, D); a view where the dtype is right already
-        self.bias = None if bias is None else bias[1:].to(self.wide)  # (V-1,)
+        self.bias = None if bias is None else bias[1:, None].to(self.wide) * _LOG2_E  # (V-1, 1)
         count = self.table.shape[0]
         self.blocks = [slice(start, min(start + block, count)) for start in range(0, count, block)]
         self.buffer = torch.empty(chunk * min(block, count), dtype=self.wide, device=weight.device)
+        self.shifted = True
+
+    def skip_shift_if_safe(self, states: Tensor) -> None:
+        """No logit can be larger than the longest state times the longest item. Where that is far from what float32
+        holds, exponentials need no largest logit taken off: two passes less. Asking costs a GPU a wait: only on CPU."""
+        if states.device.type == "cpu" and states.numel() and self.wide == self.table.dtype:
+            bound = torch.linalg.vector_norm(states, dim=1).amax() * torch.linalg.vector_norm(self.table, dim=1).amax()
+            if self.bias is not None:
+                bound += self.bias.abs().amax()
+            self.shifted = not bool(bound <= _SAFE_LOGIT)  # NaN is not
 
     def logits(self, states: Tensor, block: slice) -> Tensor:
-        """(C, D) -> (C, I) for the items of the block, in the buffer: the next call overwrites them."""
+        """Base-2 logits (I, C) of states (C, D) that `in_base_2` gave and the items of the block, in the buffer: the
+        next call overwrites them."""
         table = self.table[block]
-        logits = self.buffer[: len(states) * len(table)].view(len(states), len(table))
+        logits = self.tile(block, len(states))
         if states.dtype == self.wide:
-            torch.mm(states, table.T, out=logits)
+            torch.mm(table, states.T, out=logits)
         else:
-            logits.copy_(states @ table.T)
+            logits.copy_(table @ states.T).mul_(_LOG2_E)
         return logits if self.bias is None else logits.add_(self.bias[block])
 
+    def in_base_2(self, states: Tensor) -> Tensor:
+        """Scaled before the product, where that is no more rounding: a pass less over each tile."""
+        return states * _LOG2_E if states.dtype == self.wide else states
+
+    def tile(self, block: slice, positions: int) -> Tensor:
+        """The buffer as (I, C)."""
+        size = block.stop - block.start
+        return self.buffer[: size * positions].view(size, positions)
+
+    def exponentials(self, states: Tensor, block: slice, top: Tensor) -> Tensor:
+        """2 ** (logit - top), (I, C), in the buffer; top is (1, C)."""
+        logits = self.logits(states, block)
+        return (logits.sub_(top) if self.shifted else logits).exp2_()
+
     def softmax_parts(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(C, D), (C, 1) -> each position's largest logit, sum of exp(logit - largest) and target's logit, all (C, 1).
+        """(C, D), (1, C) -> what is taken off each position's logits (the largest, or 0), the sum of the exponentials
+        of the rest, and the target's logit, all (1, C) and in base 2.
 
         The exponentials of the last block stay in the buffer.
         """
@@ -129,17 +172,21 @@ class _Items:
         for block in self.blocks:
             logits = self.logits(states, block)
             local, inside = self.within(targets, block)
-            target_logits = torch.where(inside, logits.gather(1, local), target_logits)
-            top = logits.amax(1, keepdim=True)
-            tops.append(top)
-            totals.append(logits.sub_(top).exp_().sum(1, keepdim=True))
-        every_top = torch.cat(tops, 1)  # (C, blocks)
-        top = every_top.amax(1, keepdim=True)
-        total = (torch.cat(totals, 1) * (every_top - top).exp_()).sum(1, keepdim=True)
+            target_logits = torch.where(inside, logits.gather(0, local), target_logits)
+            if self.shifted:
+                tops.append(logits.amax(0, keepdim=True))
+                logits.sub_(tops[-1])
+            totals.append(logits.exp2_().sum(0, keepdim=True))
+        every_total = torch.cat(totals)  # (blocks, C)
+        if not self.shifted:
+            return torch.zeros_like(target_logits), every_total.sum(0, keepdim=True), target_logits
+        every_top = torch.cat(tops)  # (blocks, C)
+        top = every_top.amax(0, keepdim=True)
+        total = (every_total * (every_top - top).exp2_()).sum(0, keepdim=True)
         return top, total, target_logits
 
     def within(self, targets: Tensor, block: slice) -> tuple[Tensor, Tensor]:
-        """Where in the block each target is, and whether it is: (C, 1) int64, (C, 1) bool."""
+        """Where in the block each target is, and whether it is: (1, C) int64, (1, C) bool."""
         local = targets - block.start
         if len(self.blocks) == 1:  # not clamped: a target that is no item must be an error
             return local, torch.ones_like(local, dtype=torch.bool)
@@ -165,52 +212,52 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(device.type, enabled=False):
             items = _Items(weight, bias, dtype, chunk, block)
             wide = items.wide
-            states, targets = hidden.to(dtype), (target_ids - 1).unsqueeze(1)  # (N, D), (N, 1)
+            states, targets = hidden.to(dtype), (target_ids - 1).unsqueeze(0)  # (N, D), (1, N)
+            scaled_states = items.in_base_2(states)
+            items.skip_shift_if_safe(scaled_states)
             num_positions, num_items = states.shape[0], items.table.shape[0]
             several = len(items.blocks) > 1
             if several and num_positions and not 0 <= targets.min() <= targets.max() < num_items:
                 raise IndexError(f"target_ids must lie in 1..{num_items}")
-            losses = torch.empty(num_positions, 1, dtype=wide, device=device)
-            target_logits = torch.empty(num_positions, 1, dtype=wide, device=device)
+            losses = torch.empty(1, num_positions, dtype=wide, device=device)
+            target_logits = torch.empty(1, num_positions, dtype=wide, device=device)
             grad_hidden = torch.zeros(states.shape, dtype=wide, device=device) if need_hidden else None
             grad_weight = torch.zeros(weight.shape, dtype=wide, device=device) if need_weight else None
             grad_bias = torch.zeros(weight.shape[0], dtype=wide, device=device) if need_bias else None
 
             for start in range(0, num_positions, chunk):
                 rows = slice(start, start + chunk)
-                states_c, targets_c = states[rows], targets[rows]  # (C, D), (C, 1)
-                top, total, target_logits[rows] = items.softmax_parts(states_c, targets_c)
-                losses[rows] = total.log() + (top - target_logits[rows])
+                states_c, targets_c = scaled_states[rows], targets[:, rows]  # (C, D), (1, C)
+                top, total, target_logit = items.softmax_parts(states_c, targets_c)  # (1, C) each
+                target_logits[:, rows] = target_logit * _LN_2
+                losses[:, rows] = total.log() + (top - target_logit) * _LN_2
                 if not (need_hidden or need_weight or need_bias):
                     continue
                 # Softmax times `total`, never divided: `1 / total` is folded into the small matrices instead, which
                 # saves a pass over the chunk.
-                inverse, minus_one = total.reciprocal(), total * (label_smoothing - 1.0)
-                scaled = (states_c * inverse).to(dtype)
+                inverse, minus_one = total.reciprocal().T, total * (label_smoothing - 1.0)  # (C, 1), (1, C)
+                normalised = (states[rows] * inverse).to(dtype)
                 for part in items.blocks:
                     local, inside = items.within(targets_c, part)
-                    if several:
-                        exps = items.logits(states_c, part).sub_(top).exp_()  # (C, I)
-                    else:
-                        exps = items.buffer[: len(states_c) * num_items].view(-1, num_items)
-                    exps.scatter_add_(1, local, torch.where(inside, minus_one, 0.0))
+                    exps = items.exponentials(states_c, part, top) if several else items.tile(part, len(states_c))
+                    exps.scatter_add_(0, local, torch.where(inside, minus_one, 0.0))
                     factors, in_table = exps.to(dtype), slice(part.start + 1, part.stop + 1)
                     if grad_hidden is not None:
-                        grad_hidden[rows] += (factors @ items.table[part]) * inverse
+                        grad_hidden[rows] += (factors.T @ items.table[part]) * inverse
                     if grad_weight is not None:
                         if dtype == wide:
-                            grad_weight[in_table].addmm_(factors.T, scaled)
+                            grad_weight[in_table].addmm_(factors, normalised)
                         else:
-                            grad_weight[in_table] += factors.T @ scaled
+                            grad_weight[in_table] += factors @ normalised
                     if grad_bias is not None:
-                        grad_bias[in_table].addmv_(exps.T, inverse.squeeze(1))
+                        grad_bias[in_table].addmv_(exps, inverse.squeeze(1))
 
             if label_smoothing:
                 # The uniform part is linear in the logits: it needs the mean item only, not the chunks.
                 mean_item = items.table.mean(0, dtype=wide)  # (D,)
-                mean_logit = (states.to(wide) @ mean_item).unsqueeze(1)  # (N, 1)
+                mean_logit = states.to(wide) @ mean_item  # (N,)
                 if items.bias is not None:
-                    mean_logit += items.bias.mean()
+                    mean_logit += items.bias.mean() * _LN_2
                 losses.add_(target_logits - mean_logit, alpha=label_smoothing)
                 if grad_hidden is not None:
                     grad_hidden.sub_(mean_item, alpha=label_smoothing)
