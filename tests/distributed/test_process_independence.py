@@ -123,7 +123,8 @@ def test_ranks_and_recommendations_are_equal(model: str, exclude_seen: str, proc
             pl.read_parquet(output / str(n) / f"{model}-{exclude_seen}.{file}.parquet") for n in (1, processes)
         )
         assert len(one) > 20
-        assert_frame_equal(one, many, check_exact=False, abs_tol=1e-6, rel_tol=0)
+        # scores are float32, which batches of other sizes round otherwise: at 2.8, 1e-6 is four units in the last place
+        assert_frame_equal(one, many, check_exact=False, abs_tol=1e-6, rel_tol=1e-6)
 
 
 def test_the_settings_matter(output: Path) -> None:
