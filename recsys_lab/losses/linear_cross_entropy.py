@@ -126,16 +126,20 @@ class _Items:
         count = self.table.shape[0]
         self.blocks = [slice(start, min(start + block, count)) for start in range(0, count, block)]
         self.buffer = torch.empty(chunk * min(block, count), dtype=self.wide, device=weight.device)
-        self.shifted = True
+        self.shifted = True  # the largest logit is taken off before exponentials; see `can_overflow`
 
-    def skip_shift_if_safe(self, states: Tensor) -> None:
-        """No logit can be larger than the longest state times the longest item. Where that is far from what float32
-        holds, exponentials need no largest logit taken off: two passes less. Asking costs a GPU a wait: only on CPU."""
-        if states.device.type == "cpu" and states.numel() and self.wide == self.table.dtype:
-            bound = torch.linalg.vector_norm(states, dim=1).amax() * torch.linalg.vector_norm(self.table, dim=1).amax()
-            if self.bias is not None:
-                bound += self.bias.abs().amax()
-            self.shifted = not bool(bound <= _SAFE_LOGIT)  # NaN is not
+    def can_overflow(self, states: Tensor) -> bool:
+        """Whether exponentials of the logits of `states` (N, D), from `in_base_2`, may leave what float32 holds.
+
+        No logit can be larger than the longest state times the longest item. Where that is safe, two passes over each
+        tile are not needed. Yes without a look where looking would be a wait for the device.
+        """
+        if states.device.type != "cpu" or not states.numel() or self.wide != self.table.dtype:
+            return True
+        bound = torch.linalg.vector_norm(states, dim=1).amax() * torch.linalg.vector_norm(self.table, dim=1).amax()
+        if self.bias is not None:
+            bound += self.bias.abs().amax()
+        return not bool(bound <= _SAFE_LOGIT)  # NaN is not
 
     def logits(self, states: Tensor, block: slice) -> Tensor:
         """Base-2 logits (I, C) of states (C, D) that `in_base_2` gave and the items of the block, in the buffer: the
@@ -214,7 +218,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             wide = items.wide
             states, targets = hidden.to(dtype), (target_ids - 1).unsqueeze(0)  # (N, D), (1, N)
             scaled_states = items.in_base_2(states)
-            items.skip_shift_if_safe(scaled_states)
+            items.shifted = items.can_overflow(scaled_states)
             num_positions, num_items = states.shape[0], items.table.shape[0]
             several = len(items.blocks) > 1
             if several and num_positions and not 0 <= targets.min() <= targets.max() < num_items:

@@ -231,11 +231,14 @@ def test_extreme_logits_stay_finite(scale: float) -> None:
 def test_the_largest_logit_is_taken_off_where_exponentials_could_overflow(
     monkeypatch: pytest.MonkeyPatch, size: float, shifted: bool, bias: bool, block_size: int | None
 ) -> None:
-    asked: list[bool] = []
-    decide = _Items.skip_shift_if_safe
-    monkeypatch.setattr(
-        _Items, "skip_shift_if_safe", lambda self, states: (decide(self, states), asked.append(self.shifted))
-    )
+    answers: list[bool] = []
+    ask = _Items.can_overflow
+
+    def overheard(items: _Items, states: Tensor) -> bool:
+        answers.append(ask(items, states))
+        return answers[-1]
+
+    monkeypatch.setattr(_Items, "can_overflow", overheard)
     hidden, targets = inputs()
     scorer = TableScorer.random(NUM_ITEMS, D, bias)
     with torch.no_grad():
@@ -244,7 +247,7 @@ def test_the_largest_logit_is_taken_off_where_exponentials_could_overflow(
             scorer.bias *= size
     wanted = [hidden, *scorer.parameters()]
     loss = linear_cross_entropy(hidden, scorer.weight, targets, scorer.bias, block_size=block_size)
-    assert asked == [shifted]
+    assert answers == [shifted]
     exact = [tensor.detach().double().requires_grad_() for tensor in wanted]
     logits = F.linear(exact[0], *exact[1:])[:, 1:]
     reference = F.cross_entropy(logits, targets - 1)
