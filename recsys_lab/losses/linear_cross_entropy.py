@@ -16,15 +16,16 @@ On CPU this is faster than the full matrix as well, since a chunk of logits stay
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits per chunk. CPU: 1.3 M floats = 5 MB, within the fastest sizes for V = 1,682, 3,416 and 12,101 at D = 64 on one
-# core and on two. Elsewhere: 256 MB, enough work per kernel launch.
-_CHUNK_ELEMENTS = {"cpu": 1_300_000}
+# Logits per chunk. CPU: 3.5 M floats = 14 MB, within the fastest sizes for V = 1,682, 3,416 and 12,101 at D = 64 on one
+# core and on two: less makes products thin, more leaves the cache. Elsewhere: 256 MB, enough work per kernel launch.
+_CHUNK_ELEMENTS = {"cpu": 3_500_000}
 _CHUNK_ELEMENTS_ELSEWHERE = 64_000_000
 # Positions. Products thinner than 96 cost more than a chunk that leaves the cache does, so it may grow up to 192 MB.
 # Where those hold fewer, blocks it is.
@@ -141,6 +142,15 @@ class _Items:
             bound += self.bias.abs().amax()
         return not bool(bound <= _SAFE_LOGIT)  # NaN is not
 
+    @cached_property
+    def with_ones(self) -> Tensor:
+        """(D+1, V-1): the items as columns, over a row of ones. One product of it with the exponentials gives what the
+        states' gradient needs and the sums of the exponentials, which would be one more pass over the tile."""
+        count, dim = self.table.shape
+        rows = self.table.new_empty(count, dim + 1)  # filled as rows: writing columns takes ten times as long
+        rows[:, :dim], rows[:, dim] = self.table, 1.0
+        return rows.T
+
     def logits(self, states: Tensor, block: slice) -> Tensor:
         """Base-2 logits (I, C) of states (C, D) that `in_base_2` gave and the items of the block, in the buffer: the
         next call overwrites them."""
@@ -166,9 +176,10 @@ class _Items:
         logits = self.logits(states, block)
         return (logits.sub_(top) if self.shifted else logits).exp2_()
 
-    def softmax_parts(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def softmax_parts(self, states: Tensor, targets: Tensor, want_sum: bool) -> tuple[Tensor, Tensor, Tensor]:
         """(C, D), (1, C) -> what is taken off each position's logits (the largest, or 0), the sum of the exponentials
-        of the rest, and the target's logit, all (1, C) and in base 2.
+        of the rest (without `want_sum` a zero, where there is one block), and the target's logit, all (1, C) and in
+        base 2.
 
         The exponentials of the last block stay in the buffer.
         """
@@ -180,10 +191,15 @@ class _Items:
             if self.shifted:
                 tops.append(logits.amax(0, keepdim=True))
                 logits.sub_(tops[-1])
-            totals.append(logits.exp2_().sum(0, keepdim=True))
+            logits.exp2_()
+            if want_sum or len(self.blocks) > 1:
+                totals.append(logits.sum(0, keepdim=True))
+        zero = torch.zeros_like(target_logits)
+        if len(self.blocks) == 1:
+            return (tops[0] if tops else zero), (totals[0] if totals else zero), target_logits
         every_total = torch.cat(totals)  # (blocks, C)
         if not self.shifted:
-            return torch.zeros_like(target_logits), every_total.sum(0, keepdim=True), target_logits
+            return zero, every_total.sum(0, keepdim=True), target_logits
         every_top = torch.cat(tops)  # (blocks, C)
         top = every_top.amax(0, keepdim=True)
         total = (every_total * (every_top - top).exp2_()).sum(0, keepdim=True)
@@ -223,16 +239,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
             several = len(items.blocks) > 1
             if several and num_positions and not 0 <= targets.min() <= targets.max() < num_items:
                 raise IndexError(f"target_ids must lie in 1..{num_items}")
+            sum_by_product = need_hidden and not several and dtype == wide
             losses = torch.empty(1, num_positions, dtype=wide, device=device)
             target_logits = torch.empty(1, num_positions, dtype=wide, device=device)
-            grad_hidden = torch.zeros(states.shape, dtype=wide, device=device) if need_hidden else None
+            grad_hidden = torch.empty(states.shape, dtype=wide, device=device) if need_hidden else None
             grad_weight = torch.zeros(weight.shape, dtype=wide, device=device) if need_weight else None
             grad_bias = torch.zeros(weight.shape[0], dtype=wide, device=device) if need_bias else None
 
             for start in range(0, num_positions, chunk):
                 rows = slice(start, start + chunk)
                 states_c, targets_c = scaled_states[rows], targets[:, rows]  # (C, D), (1, C)
-                top, total, target_logit = items.softmax_parts(states_c, targets_c)  # (1, C) each
+                top, total, target_logit = items.softmax_parts(states_c, targets_c, not sum_by_product)  # (1, C) each
+                if sum_by_product:
+                    expected = items.with_ones @ items.tile(items.blocks[0], len(states_c))  # (D+1, C)
+                    expected, total = expected[:-1], expected[-1:]
                 target_logits[:, rows] = target_logit * _LN_2
                 losses[:, rows] = total.log() + (top - target_logit) * _LN_2
                 if not (need_hidden or need_weight or need_bias):
@@ -240,14 +260,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 # Softmax times `total`, never divided: `1 / total` is folded into the small matrices instead, which
                 # saves a pass over the chunk.
                 inverse, minus_one = total.reciprocal().T, total * (label_smoothing - 1.0)  # (C, 1), (1, C)
+                if grad_hidden is not None and sum_by_product:
+                    torch.mul(expected.T, inverse, out=grad_hidden[rows])
+                elif grad_hidden is not None:
+                    grad_hidden[rows] = 0.0
                 normalised = (states[rows] * inverse).to(dtype)
                 for part in items.blocks:
                     local, inside = items.within(targets_c, part)
                     exps = items.exponentials(states_c, part, top) if several else items.tile(part, len(states_c))
+                    if grad_hidden is not None and not sum_by_product:
+                        grad_hidden[rows] += (items.table[part].T @ exps.to(dtype)).T * inverse
                     exps.scatter_add_(0, local, torch.where(inside, minus_one, 0.0))
                     factors, in_table = exps.to(dtype), slice(part.start + 1, part.stop + 1)
-                    if grad_hidden is not None:
-                        grad_hidden[rows] += (factors.T @ items.table[part]) * inverse
                     if grad_weight is not None:
                         if dtype == wide:
                             grad_weight[in_table].addmm_(factors, normalised)
@@ -256,6 +280,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     if grad_bias is not None:
                         grad_bias[in_table].addmv_(exps, inverse.squeeze(1))
 
+            if grad_hidden is not None:
+                grad_hidden.sub_(items.table.index_select(0, targets.squeeze(0)), alpha=1.0 - label_smoothing)
             if label_smoothing:
                 # The uniform part is linear in the logits: it needs the mean item only, not the chunks.
                 mean_item = items.table.mean(0, dtype=wide)  # (D,)

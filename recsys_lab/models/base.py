@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from recsys_lab.models import compilation, row_sparse
+from recsys_lab.models import allocation, compilation, row_sparse
 from recsys_lab.models.checkpoint import check_same_data, read_checkpoint
 from recsys_lab.models.optimization import Optimization, make_optimizer
 from recsys_lab.schema import (
@@ -128,6 +128,8 @@ class NextItemModule(Configurable, L.LightningModule):
     # -- Lightning -----------------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
+        if self.device.type == "cpu":
+            allocation.keep_freed_memory()
         precision = str(getattr(self._trainer, "precision", "32-true"))
         if precision.endswith("-true") and precision != "32-true":
             raise RecsysLabError(
@@ -158,7 +160,7 @@ class NextItemModule(Configurable, L.LightningModule):
                 f"{type(self).__name__} reads {reads}, so it must train with data.training_mode: last_position"
             )
         if self.compile_model:
-            self._compile()
+            compilation.compile_training(self)
         if self.negatives is not None:
             self.negatives.prepare(datamodule.item_counts.to(self.device))
 
@@ -182,7 +184,8 @@ class NextItemModule(Configurable, L.LightningModule):
 
     def hidden_at(self, batch: Batch, positions: Tensor) -> Tensor:
         """-> (N, D)."""
-        return self.encode(batch).flatten(0, 1)[positions]  # (B, L, D) -> (N, D)
+        # not `[positions]`: its backward pass adds rows one by one
+        return self.encode(batch).flatten(0, 1).index_select(0, positions)  # (B, L, D) -> (N, D)
 
     @property
     def train_tokens(self) -> int:
@@ -295,12 +298,6 @@ class NextItemModule(Configurable, L.LightningModule):
         waiting = self.__dict__.pop("_waiting_weights", None)
         if waiting is not None:
             self.load_state_dict(waiting)
-
-    def _compile(self) -> None:
-        """What compiling gains on: a loss of many small operations is one graph with the encoder, another stays out."""
-        part = "training_loss" if self.loss.compiles else "hidden_at"
-        if part not in self.__dict__:  # else this is not the first fit
-            setattr(self, part, compilation.compiled(getattr(self, part), self.device))
 
     def _weight_of(self, loss: Tensor, num_targets: int) -> float:
         """Weight of this process's loss: DDP averages gradients over processes, whose batches differ in targets.

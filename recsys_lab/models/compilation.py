@@ -56,6 +56,14 @@ def compiled(function: Function, device: torch.device) -> Function:
     return cast(Function, torch.compile(function, dynamic=True))
 
 
+def compile_training(model: Any) -> None:
+    """What of a `NextItemModule` gains: a loss of many small operations is one graph with the encoder, another stays
+    out."""
+    part = "training_loss" if model.loss.compiles else "hidden_at"
+    if part not in model.__dict__:  # else this is not the first fit
+        setattr(model, part, compiled(getattr(model, part), model.device))
+
+
 def _require_cpp_compiler() -> None:
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler

@@ -74,7 +74,8 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, length, dim = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, dim // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+        # taken apart before heads move in front: the gradients are then put together in the product's own order
+        query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, H, L, D/H)
         dropout = self.attention_dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))  # (B, L, D)

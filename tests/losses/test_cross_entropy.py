@@ -265,13 +265,13 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("num_positions", [1, 33, 6_400])
 @pytest.mark.parametrize(
     ("num_items", "most"),
-    [(1_682, 1.3e6), (12_101, 1.3e6), (10**5, 9.6e6), (5 * 10**5, 4.8e7), (10**6, 4.8e7), (10**8, 1.3e6)],
+    [(1_682, 3.5e6), (12_101, 3.5e6), (10**5, 9.6e6), (5 * 10**5, 4.8e7), (10**6, 4.8e7), (10**8, 3.5e6)],
 )
 def test_memory_of_logits_is_bounded(num_items: int, most: float, num_positions: int) -> None:
     chunk, block = chunk_shape(num_positions, num_items, "cpu")
     assert chunk * block <= most
     for size, total in ((chunk, num_positions), (block, num_items)):
-        assert total % size == 0 or total % size > size // 4  # no thin rest
+        assert total % size == 0 or total % size > size // 5  # no thin rest
 
 
 @pytest.mark.parametrize(

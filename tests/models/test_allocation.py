@@ -1,0 +1,55 @@
+"""What a step frees stays with the process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from recsys_lab.models.allocation import keep_freed_memory
+
+# Blocks of 20 MB, freed in between: what the system has to hand over anew are page faults.
+FAULTS = """
+import resource, sys, torch
+from recsys_lab.models.allocation import keep_freed_memory
+set_ = keep_freed_memory() if sys.argv[1] == "kept" else None
+
+def step():
+    blocks = [torch.ones(5_000_000) for _ in range(3)]
+    return sum(float(block[0]) for block in blocks)
+
+for _ in range(5):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(set_, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def run(how: str, **environment: str) -> list[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_", "LD_PRELOAD"))}
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, how], env={**env, **environment}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_steps_take_no_new_pages_from_the_system() -> None:
+    done, kept = run("kept")
+    assert done == "True"
+    assert int(kept) < 1_000  # of 146,000 pages (4 kB) that are written
+    assert int(run("as it is")[1]) > 10 * (int(kept) + 100)
+
+
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"])
+def test_settings_of_the_environment_stay(name: str) -> None:
+    assert run("kept", **{name: "131072"})[0] == "False"
+
+
+def test_asked_twice_it_answers_the_same() -> None:
+    assert keep_freed_memory() == keep_freed_memory()
