@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from recsys_lab.data.buckets import BUCKET, bucket_of_users, in_buckets, sorted_by
+from recsys_lab.data.buckets import BUCKET, bucket_of_users, dense_codes, in_buckets, looked_up, sorted_by
 from recsys_lab.data.event_checks import ORDER, ROW, ValueChecks, as_id, as_seconds, check_columns
 from recsys_lab.data.filters import filters_within_users
 from recsys_lab.data.progress import Progress
@@ -150,9 +150,10 @@ def _sort(
     users, items = counted.users, counted.items
     writer.need(counted.steps[-1].events * BYTES_PER_EVENT + (1 << 16))
     bucket = bucket_of_users(users["left"].to_numpy())
-    coded = kept.join(users.select(USER_ID, "user", pl.Series(BUCKET, bucket)).lazy(), on=USER_ID, how="left").join(
-        items.select(ITEM_ID, "item").lazy(), on=ITEM_ID, how="left"
-    )
+    coded = _with_codes(_with_codes(kept, users, "user"), items, "item")
+    num_buckets = int(bucket[-1]) + 1
+    if num_buckets > 1:
+        coded = coded.with_columns(looked_up(bucket, "user").alias(BUCKET))
     if counted.event_type_names:
         code = pl.col(EVENT_TYPE).cast(pl.Enum(counted.event_type_names)).to_physical() + 1
         coded = coded.with_columns(code.cast(pl.UInt8).alias(EVENT_TYPE))
@@ -163,7 +164,7 @@ def _sort(
     tie_order = TieOrder(settings, users[USER_ID], items[ITEM_ID])
     filters = filters_within_users(settings)
     left = dict.fromkeys(filters, 0)
-    events, num_buckets = SortedEvents(writer.scratch, users.height, items.height), int(bucket[-1]) + 1
+    events = SortedEvents(writer.scratch, users.height, items.height)
     for number, frame in enumerate(in_buckets(coded, num_buckets, writer.scratch / "buckets")):
         if number % -(-num_buckets // 10) == 0:
             progress(f"sorting part {number + 1} of {num_buckets}")
@@ -177,6 +178,15 @@ def _sort(
     return Events(events, users[USER_ID], items[ITEM_ID], counted.event_type_names, steps)
 
 
+def _with_codes(events: pl.LazyFrame, table: pl.DataFrame, code: str) -> pl.LazyFrame:
+    """Adds the column `code` of an id table, whose rows are sorted by id and numbered from 0."""
+    ids = table.select(pl.exclude(code, "left")).to_series()
+    codes = dense_codes(ids)
+    if codes is not None:
+        return events.with_columns(codes.alias(code))
+    return events.join(table.select(ids.name, code).lazy(), on=ids.name, how="left")
+
+
 def _in_order(frame: pl.DataFrame, tie_order: TieOrder) -> pl.DataFrame:
     """Sorted by user, time, tie order, order of the source; without the columns that only the order needs."""
     keys = [frame["user"]]
@@ -184,5 +194,13 @@ def _in_order(frame: pl.DataFrame, tie_order: TieOrder) -> pl.DataFrame:
         keys.append(frame["time"])
         tie = tie_order.key(frame["user"], frame["item"], frame[ROW])
         keys += [] if tie is None else [tie]
-    keys += [frame[name] for name in (ORDER, ROW) if name in frame.columns]
+    last = [frame[name] for name in (ORDER, ROW) if name in frame.columns]
+    while last and _is_ascending(last[-1]):  # says no more than the order that the rows have
+        last.pop()
+    keys += last
     return sorted_by(frame.drop(ORDER, ROW, strict=False), keys)
+
+
+def _is_ascending(column: pl.Series) -> bool:
+    values = column.to_numpy()
+    return bool((values[1:] > values[:-1]).all())

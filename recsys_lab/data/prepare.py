@@ -171,10 +171,10 @@ def _write_arrays(events: SortedEvents, writer: FolderWriter) -> None:
     """What is left of the events, block by block."""
     number = np.cumsum(events.item_counts > 0, dtype=np.int32)  # item code -> 1..num_items
     blocks, length = events.blocks, events.num_kept
-    writer.array("item_ids", "int32", (number[block.item[block.keep]] for block in blocks()), length)
+    writer.array("item_ids", "int32", (number[block.kept("item")] for block in blocks()), length)
     writer.array("timestamps", "int64", map(_timestamps, blocks()), length)
     if EVENT_TYPE in events.columns:
-        writer.array("event_types", "uint8", (block.read(EVENT_TYPE)[block.keep] for block in blocks()), length)
+        writer.array("event_types", "uint8", (block.kept(EVENT_TYPE) for block in blocks()), length)
     left = events.user_counts[events.user_counts > 0]
     writer.array("offsets", "int64", [np.zeros(1), np.cumsum(left)], len(left) + 1)
 
@@ -182,7 +182,8 @@ def _write_arrays(events: SortedEvents, writer: FolderWriter) -> None:
 def _timestamps(block: Block) -> np.ndarray:
     """(n left,) whole seconds (rounded down), or the position within the user where there is no time."""
     if "time" in block.events.columns:
-        return np.floor(block.read("time")[block.keep]).astype(np.int64)
+        time = block.kept("time")
+        return time if time.dtype == np.int64 else np.floor(time).astype(np.int64)
     left = block.user_counts
     return np.arange(left.sum()) - np.repeat(np.cumsum(left) - left, left)
 
@@ -191,10 +192,11 @@ def _tie_share(events: SortedEvents) -> float:
     """Share of events whose time another event of the same user has too."""
     tied = 0
     for block in events.blocks():
-        left = np.flatnonzero(block.keep)
-        user, moment = block.users_of(left), block.read("time")[left]
-        same = (user[1:] == user[:-1]) & (moment[1:] == moment[:-1])
-        tied += int(np.count_nonzero(np.append(same, False) | np.insert(same, 0, False)))
+        moment = block.kept("time")
+        same = np.zeros(len(moment) + 1, dtype=bool)  # same[i]: event i has the time and the user of event i - 1
+        np.equal(moment[1:], moment[:-1], out=same[1:-1])
+        same[np.cumsum(block.user_counts)] = False  # another user's first event
+        tied += int(np.count_nonzero(same[1:] | same[:-1]))
     return tied / events.num_kept
 
 

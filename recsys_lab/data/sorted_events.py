@@ -110,6 +110,11 @@ class Block:
         """(n,) values of all events, dropped ones too."""
         return self.events.read(name, self._slice.start, self._slice.stop)
 
+    def kept(self, name: str) -> np.ndarray:
+        """(n left,) values of the events that are left."""
+        values = self.item if name == "item" else self.read(name)
+        return values if self.user_counts.sum() == len(values) else values[self.keep]
+
     def users_of(self, position: np.ndarray) -> np.ndarray:
         """(m,) ascending positions in the block -> (m,) int64 users, counted from the block's first."""
         return np.searchsorted(self.offsets, position, side="right") - 1

@@ -13,6 +13,9 @@ from recsys_lab.schema import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, R
 
 log = logging.getLogger(__name__)
 
+SMALL_ROWS = 1 << 21
+"""Tables of so many rows are held in memory: at most some 200 MB, where ids and times are text."""
+
 
 def canonical(raw: pl.LazyFrame, columns: Mapping[str, str], where: str) -> pl.LazyFrame:
     """Check `raw` and give its columns their canonical names and types (see `RawTables`).
@@ -25,7 +28,7 @@ def canonical(raw: pl.LazyFrame, columns: Mapping[str, str], where: str) -> pl.L
     Raises:
         RecsysLabError: empty table, missing ids, unusable timestamps, ratings or order, naming column, row and value.
     """
-    raw = raw.select(**{c: pl.col(n) for c, n in columns.items()}).with_row_index(ROW)
+    raw = read_once(raw.select(**{c: pl.col(n) for c, n in columns.items()})).with_row_index(ROW)
     schema = raw.collect_schema()
     ids = {c: _Id(c, columns[c], schema[c], where) for c in (USER_ID, ITEM_ID)}
     time = Time.of(raw, columns[TIMESTAMP], where) if TIMESTAMP in columns else None
@@ -66,6 +69,12 @@ def canonical(raw: pl.LazyFrame, columns: Mapping[str, str], where: str) -> pl.L
     if ORDER not in out:
         out[ORDER] = pl.col(ROW).cast(pl.Int64)
     return raw.select(**out)
+
+
+def read_once(table: pl.LazyFrame) -> pl.LazyFrame:
+    """The table from memory where it is small enough: three passes follow, and each would read the file again."""
+    start = table.head(SMALL_ROWS + 1).collect(engine="streaming")
+    return start.lazy() if start.height <= SMALL_ROWS else table
 
 
 def _as_number(name: str) -> pl.Expr:
