@@ -99,7 +99,7 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="measure batches of N positions as well; repeatable",
     )
-    add("--bucket-batches", type=int, default=50, help="data.bucket_batches (default 50)")
+    add("--bucket-batches", type=int, default=100, help="data.bucket_batches (default 100)")
     add("--steps", type=int, default=20, help="batches that are timed (default 20); 0 = padding only")
     add("--rounds", type=int, default=3, help="how often each is timed (default 3)")
     add("--threads", type=int, default=2)

@@ -17,6 +17,7 @@ from recsys_lab.data.batch import EvaluationBatches, Events, ExcludeSeen, TrainB
 from recsys_lab.data.locate import locate
 from recsys_lab.data.prepare import PrepareSettings
 from recsys_lab.data.processed import ProcessedDataset
+from recsys_lab.data.samplers import MEGA_BATCHES
 from recsys_lab.data.split import LeaveOneOut, Split, SplitResult, Targets
 from recsys_lab.data.windows import TrainingMode, Windows, evaluation_windows, training_windows
 from recsys_lab.schema import Configurable, DataSpec, RecsysLabError
@@ -50,8 +51,8 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         batch_tokens: instead of `batch_size`: as many windows of similar length as fit into this many positions
             (padding included) per process and step; at least `max_length`. None = count windows. It changes what a
             step averages over: see `TrainBatches`.
-        bucket_batches: length bucketing sorts within shuffled blocks of so many batches; where histories are short and
-            uneven (Amazon), 200 instead of 50 leaves 2 % padding instead of 8 %.
+        bucket_batches: length bucketing sorts within shuffled blocks of so many batches; fewer mix lengths more, and
+            where histories are short and uneven (Amazon) leave more padding: 50 leave 8 % of it there, 100 leave 4 %.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         seed: int | None = None,
         retrained: bool = False,
         batch_tokens: int | None = None,
-        bucket_batches: int = 50,
+        bucket_batches: int = MEGA_BATCHES,
     ) -> None:
         super().__init__()
         if exclude_seen not in ("history", "window", "none"):

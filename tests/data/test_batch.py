@@ -215,7 +215,7 @@ def test_bucketing_leaves_little_padding() -> None:
 
 
 def test_bucketing_shuffles_batches_and_company() -> None:
-    lengths = window_lengths(5_000)
+    lengths = window_lengths(12_000)  # more than a block
     batches = TrainBatches(lengths, 50)
     means = [lengths[batch].mean() for batch in batches]
     assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.4, "not from short to long"
