@@ -4,6 +4,7 @@
     scripts/benchmark.py --data ml-100k=ml-100k.parquet:50 --data ml-1m=ml-1m.parquet:200
     scripts/benchmark.py --data ... --model SASRec --model GRU4Rec --peers VENVS --peer-scripts SCRIPTS --rounds 3
     scripts/benchmark.py --data ... --peers VENVS --peer-scripts SCRIPTS --quality 300
+    scripts/benchmark.py --made 1e6:1e4 --made 1e8:1e6 --rounds 1 --max-batches 4 --max-test-batches 4
 
 Measured through SequenceDataModule, a model and Trainer, i.e. what a user gets: training target positions per second
 (median over the epochs after the first), users per second of full-ranking `trainer.test` with seen items left out, peak
@@ -22,6 +23,9 @@ Peers: for every NAME with both VENVS/NAME/bin/python and SCRIPTS/bench_NAME.py 
 `import_s`; for --quality `best_val_ndcg`, `time_to_best_s`, `test_A`, `test_B`. Ours and theirs run in turn, round by
 round, with the same number of threads, on the same targets (each user's newest window; recbole: all); the ratios are
 medians over the rounds.
+
+--made EVENTS:ITEMS makes a log (100 events a user on average, items by a power law; see benchmark_prepare.py) and
+measures it like a file; items that no event drew are not in the catalogue.
 
 This process imports nothing heavy: a child's peak memory starts at that of its parent.
 """
@@ -85,10 +89,18 @@ def parse_args() -> argparse.Namespace:
     add(
         "--data",
         action="append",
-        required=True,
+        default=[],
         type=data_set,
         metavar="NAME=FILE.parquet[:L]",
         help="user_id, item_id, timestamp (or an order, named timestamp); L inputs per window, default 50. Repeatable",
+    )
+    add(
+        "--made",
+        action="append",
+        default=[],
+        type=made_log,
+        metavar="EVENTS:ITEMS[:L]",
+        help="a made log instead of a file, e.g. 1e7:1e5. Repeatable",
     )
     add("--model", action="append", choices=MODELS, help="repeatable; default SASRec")
     add("--epochs", type=int, default=4, help="epochs of ours; the first is warm-up (default 4)")
@@ -122,6 +134,8 @@ def parse_args() -> argparse.Namespace:
         parser.error("--peers and --peer-scripts belong together")
     if args.quality and args.peers is None:
         parser.error("--quality measures against peers: give --peers and --peer-scripts")
+    if not args.data and not args.made:
+        parser.error("nothing to measure: give --data NAME=FILE or --made EVENTS:ITEMS")
     args.model = args.model or ["SASRec"]
     return args
 
@@ -136,13 +150,35 @@ def data_set(text: str) -> tuple[str, Path, int]:
     return name, Path(path).resolve(), int(length)
 
 
+def made_log(text: str) -> tuple[str, dict[str, int], int]:
+    """-> name, what `_bench_prepare.make_log` wants, L."""
+    try:
+        events, items, *length = (int(float(part)) for part in text.split(":"))
+        if events < 1 or items < 1 or len(length) > 1 or min(length, default=1) < 1:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not EVENTS:ITEMS[:L], e.g. 1e7:1e5") from None
+    size = {"events": events, "items": items, "users": max(1, events // 100)}
+    return f"made {events:,} x {items:,}", size, length[0] if length else 50
+
+
+def logs(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, int]]:
+    """Name, file and window length of all data sets; a made log is gone when the next one is asked for."""
+    yield from args.data
+    for name, size, max_length in args.made:
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            job = {"kind": "make_log", "log": f"{made}/log", "seed": args.seed, "ids": "integer", **size}
+            last_json([sys.executable, str(HERE / "_bench_prepare.py"), json.dumps(job)], args.threads)
+            yield name, Path(made) / "log", max_length
+
+
 def measurements(args: argparse.Namespace, peers: list[Peer], folder: Path) -> Iterator[dict[str, Any]]:
-    for name, file, max_length in args.data:
+    for number, (name, file, max_length) in enumerate(logs(args, folder)):
         for turn in range(args.rounds):
             # a new folder each round: nothing is reused, preparation is measured
             basis = {"data": name, "round": turn, "max_length": max_length}
             job = {
-                "folder": str(folder / f"{name}-{turn}"),
+                "folder": str(folder / f"{number}-{turn}"),
                 "threads": args.threads,
                 "seed": args.seed,
                 "max_length": max_length,

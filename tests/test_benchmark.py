@@ -104,6 +104,24 @@ def test_quality_that_is_not_reached(bench_table: ModuleType) -> None:
     assert "| 0.1000 | 8.0 | not reached |  | 0.1000 | 5.0 |" in line
 
 
+def test_a_made_log(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPTS / "benchmark.py", "--made", "5e3:200:8", "--rounds", "1", "--threads", "1"]
+    command += ["--epochs", "1", "--windows", "newest", "--even-if-busy", "--work-dir", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (row,) = (json.loads(line) for line in (tmp_path / "benchmark.jsonl").read_text().splitlines())
+    assert row["data"] == "made 5,000 x 200" and row["num_users"] <= 50 and row["max_length"] == 8
+    assert 0.9 * 5_000 < row["num_events"] <= 5_000  # users of fewer than five events are dropped
+    assert [path.name for path in tmp_path.iterdir()] == ["benchmark.jsonl"], "the log is gone"
+
+
+@pytest.mark.parametrize("text", ["1e6", "x:5", "0:10", "10:10:0", "1:2:3:4"])
+def test_a_made_log_that_is_none(tmp_path: Path, text: str) -> None:
+    command = [sys.executable, SCRIPTS / "benchmark.py", "--made", text]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "is not EVENTS:ITEMS[:L], e.g. 1e7:1e5" in done.stderr
+
+
 def benchmark(folder: Path, file: Path, *options: str) -> tuple[str, list[dict[str, Any]]]:
     """What it printed, and its JSON lines."""
     command = [sys.executable, SCRIPTS / "benchmark.py", "--data", f"small={file}:8", "--rounds", "1"]

@@ -164,7 +164,7 @@ def _sort(
     tie_order = TieOrder(settings, users[USER_ID], items[ITEM_ID])
     filters = filters_within_users(settings)
     left = dict.fromkeys(filters, 0)
-    events = SortedEvents(writer.scratch, users.height, items.height)
+    events = SortedEvents(writer.scratch, users.height, items.height, in_memory=num_buckets == 1)
     for number, frame in enumerate(in_buckets(coded, num_buckets, writer.scratch / "buckets")):
         if number % -(-num_buckets // 10) == 0:
             progress(f"sorting part {number + 1} of {num_buckets}")

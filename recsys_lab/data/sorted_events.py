@@ -24,6 +24,7 @@ class SortedEvents:
         folder: Where the files go; they belong to whoever made the folder.
         num_users: User codes are 0..num_users - 1.
         num_items: Item codes are 0..num_items - 1.
+        in_memory: All events come in one call of `append` and are few enough to be one block: no files.
 
     Attributes:
         offsets: (num_users + 1,) int64: user code u owns the events [offsets[u], offsets[u + 1]) of the files.
@@ -32,8 +33,9 @@ class SortedEvents:
         item_counts: (num_items,) int64 events that are left of each item.
     """
 
-    def __init__(self, folder: Path, num_users: int, num_items: int) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, num_users: int, num_items: int, in_memory: bool = False) -> None:
+        self.folder, self.in_memory = folder, in_memory
+        self._held: dict[str, np.ndarray] = {}
         self.user_counts, self.item_counts = np.zeros(num_users, np.int64), np.zeros(num_items, np.int64)
         self._types: dict[str, np.dtype[Any]] = {}
 
@@ -47,6 +49,9 @@ class SortedEvents:
             if name == "item":
                 self.item_counts += np.bincount(values, minlength=len(self.item_counts))
             self._types[name] = values.dtype
+            if self.in_memory:
+                self._held[name] = values
+                continue
             # not ndarray.tofile: it reports a full disk as an OSError without a number
             with open(self.folder / name, "ab") as file:
                 file.write(np.ascontiguousarray(values).view(np.uint8).data)
@@ -78,6 +83,8 @@ class SortedEvents:
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """(stop - start,) values of a column. Read, not mapped: mapped pages would count as memory of this process."""
+        if self.in_memory:
+            return self._held[name][start:stop]
         dtype = self._types[name]
         with open(self.folder / name, "rb") as file:
             return np.fromfile(file, dtype, stop - start, offset=start * dtype.itemsize)

@@ -31,6 +31,7 @@ _CHUNK_ELEMENTS_ELSEWHERE = 64_000_000
 # Where those hold fewer, blocks it is.
 _THIN_CHUNK = 96
 _MOST_ELEMENTS = 48_000_000
+_THICK_CHUNK = {"cpu": 960}  # more positions make no product faster, only the buffer larger
 _BLOCKED_CHUNK = 480
 # Chunks are a multiple of it: rows that start at a cache line (16 floats), but not a power of two apart, which the
 # cache can't hold side by side. Either costs up to a quarter of the speed.
@@ -87,6 +88,7 @@ def chunk_shape(
     if chunk_size is None:
         width = block_size or num_items
         fits = max(elements // width, min(_MOST_ELEMENTS // width, _THIN_CHUNK))
+        fits = min(fits, _THICK_CHUNK.get(device, fits))
         too_thin = block_size is None and fits < min(_THIN_CHUNK, num_positions)
         chunk_size = _evened(num_positions, _BLOCKED_CHUNK if too_thin else max(fits, 1), _MULTIPLE)
         if too_thin:

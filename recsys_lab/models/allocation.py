@@ -28,12 +28,23 @@ def keep_freed_memory() -> bool:
     Does nothing without glibc, and where the environment has settings of its own (or another allocator in
     `LD_PRELOAD`).
     """
-    if any(name in os.environ for name in _VARIABLES):
+    glibc = _glibc()
+    if glibc is None or any(name in os.environ for name in _VARIABLES):
         return False
+    return bool(glibc.mallopt(_MMAP_THRESHOLD, LARGEST_BLOCK)) and bool(glibc.mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
+
+
+def give_freed_memory_back() -> None:
+    """Before a run of another kind, whose blocks have other sizes: what was kept would lie beside them unused."""
+    glibc = _glibc()
+    if glibc is not None:
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
     try:
         process = ctypes.CDLL(None)
         process.gnu_get_libc_version  # noqa: B018  # a C library with another `mallopt` would not have it
-        mallopt = process.mallopt
     except (AttributeError, OSError, TypeError):  # another C library; Windows
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, LARGEST_BLOCK)) and bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
+        return None
+    return process

@@ -130,6 +130,7 @@ class NextItemModule(Configurable, L.LightningModule):
     def configure_model(self) -> None:
         if self.device.type == "cpu":
             allocation.keep_freed_memory()
+            allocation.give_freed_memory_back()
         precision = str(getattr(self._trainer, "precision", "32-true"))
         if precision.endswith("-true") and precision != "32-true":
             raise RecsysLabError(

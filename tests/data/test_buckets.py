@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from made_source import MadeSource
 
 from recsys_lab.data import buckets, progress, sorted_events
-from recsys_lab.data.buckets import bucket_of_users, in_buckets, sorted_by
+from recsys_lab.data.buckets import bucket_of_users, dense_codes, in_buckets, sorted_by
 from recsys_lab.data.prepare import PrepareSettings, prepare
 from recsys_lab.data.processed import ProcessedDataset
 
@@ -31,6 +31,36 @@ def test_sorted_by_is_a_sort_by_all_keys(rows: list[tuple[int, int, float, int]]
     for names in (["a", "b", "c", "d", "row"], ["a", "d", "row"], ["row"], ["b", "row"], ["c", "a", "b", "row"]):
         found = sorted_by(frame, [frame[name] for name in names])
         assert found.equals(frame.sort(names)), names
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0, 1, 2**40, 2**62])), max_size=30))
+def test_sorted_by_keeps_the_order_of_equal_rows(rows: list[tuple[int, int]]) -> None:
+    frame = pl.DataFrame(rows, schema={"a": pl.UInt32, "b": pl.Int64}, orient="row").with_row_index("row")
+    found = sorted_by(frame, [frame["a"], frame["b"]])
+    assert found.equals(frame.sort("a", "b", maintain_order=True))
+
+
+@given(
+    st.sampled_from([pl.Int8, pl.Int64, pl.UInt64]),
+    st.lists(st.integers(-128, 127), min_size=1, max_size=30),
+    st.sampled_from([0, 2**63 - 128, -(2**63) + 128]),
+)
+def test_dense_codes_are_places(dtype: type[pl.DataType], numbers: list[int], shift: int) -> None:
+    if dtype == pl.Int8:
+        shift = 0
+    if dtype == pl.UInt64:
+        shift = 2**64 - 128
+    column = pl.Series("id", [number + shift for number in numbers], dtype=dtype)
+    ids = column.unique().sort()
+    codes = dense_codes(ids)
+    assert codes is not None
+    found = column.to_frame().lazy().select(codes).collect(engine="streaming").to_series()
+    assert found.dtype == pl.UInt32 and ids.gather(found).to_list() == column.to_list()
+
+
+def test_dense_codes_are_for_dense_numbers() -> None:
+    assert dense_codes(pl.Series("id", [1, 10**9])) is None, "a table of a billion entries"
+    assert dense_codes(pl.Series("id", ["a", "b"])) is None
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 20))

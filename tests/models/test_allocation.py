@@ -53,3 +53,23 @@ def test_settings_of_the_environment_stay(name: str) -> None:
 
 def test_asked_twice_it_answers_the_same() -> None:
     assert keep_freed_memory() == keep_freed_memory()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_what_was_kept_can_be_given_back() -> None:
+    code = """
+import torch
+from recsys_lab.models.allocation import give_freed_memory_back, keep_freed_memory
+
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+keep_freed_memory()
+blocks = [torch.ones(5_000_000) for _ in range(5)]  # 100 MB
+del blocks
+kept = resident()
+give_freed_memory_back()
+print(kept - resident())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 80_000  # kB
