@@ -241,7 +241,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             several = len(items.blocks) > 1
             if several and num_positions and not 0 <= targets.min() <= targets.max() < num_items:
                 raise IndexError(f"target_ids must lie in 1..{num_items}")
-            sum_by_product = need_hidden and not several and dtype == wide
+            sum_by_product = need_hidden and not several and dtype == wide and _products_are_exact(device)
             losses = torch.empty(1, num_positions, dtype=wide, device=device)
             target_logits = torch.empty(1, num_positions, dtype=wide, device=device)
             grad_hidden = torch.empty(states.shape, dtype=wide, device=device) if need_hidden else None
@@ -314,6 +314,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 gradient = (gradient * scale if _graph_is_kept() else gradient.mul_(scale)).to(dtype)
             gradients.append(gradient)
         return (*gradients, None, None, None, None, None)
+
+
+def _products_are_exact(device: torch.device) -> bool:
+    """Not where products of float32 may round their inputs (TF32, bfloat16): fine for gradients, not for a sum whose
+    logarithm is the loss."""
+    return device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
 
 
 def _graph_is_kept() -> bool:

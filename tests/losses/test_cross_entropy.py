@@ -202,6 +202,20 @@ def test_autocast(dtype: torch.dtype) -> None:
         assert relative_error(ours, theirs) < 0.02
 
 
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_the_loss_is_exact_where_products_may_round(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of exponentials are then sums, whatever `with_ones` would give."""
+    hidden, targets = inputs()
+    scorer = TableScorer.random(NUM_ITEMS, D)
+    with torch.no_grad():
+        expected = plain(hidden, targets, scorer, 0.0, 1.0)
+    monkeypatch.setattr(_Items, "with_ones", property(lambda self: pytest.fail("a product for the sums")))
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    loss = CrossEntropy()(hidden, targets, scorer)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6) and hidden.grad is not None
+
+
 def test_bfloat16_parameters() -> None:
     hidden, targets = inputs()
     scorer = TableScorer.random(NUM_ITEMS, D).to(torch.bfloat16)
