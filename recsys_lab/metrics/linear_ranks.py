@@ -100,7 +100,7 @@ class WantedScores:
         small = next(t for t in (np.uint8, np.uint16, np.int64) if num_blocks <= np.iinfo(t).max)
         self._order = torch.from_numpy(np.argsort(block.astype(small), kind="stable"))  # small numbers: by counting
         self._bounds = np.cumsum(np.bincount(block, minlength=num_blocks)).tolist()
-        self._row, self._item = row[self._order], item[self._order]
+        self._row, self._item = row.index_select(0, self._order), item.index_select(0, self._order)
         self._found: list[Tensor] = []
 
     def kept_from(self, blocks: Iterator[tuple[slice, Tensor]]) -> Iterator[tuple[slice, Tensor]]:

@@ -160,4 +160,4 @@ def _as_places(compared: Tensor, count: Tensor, ties: Ties) -> Tensor:
 
 def _sum_per_row(values: Tensor, offsets: Tensor) -> Tensor:
     """(S,), (B + 1,) -> (B,): sums between each two offsets."""
-    return F.pad(values.cumsum(0), (1, 0))[offsets].diff()
+    return F.pad(values.cumsum(0), (1, 0)).index_select(0, offsets).diff()

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lab.models.base import NextItemModule
+from recsys_lab.models.base import NextItemModule, last_position
 from recsys_lab.models.embedding import EventEmbedding
 from recsys_lab.models.layers import Dropout
 from recsys_lab.models.scoring import TiedScorer
@@ -67,6 +67,25 @@ class CausalStateAttention(nn.Module):
             return torch.cat(blocks, dim=1)
         query = self.query(states) if self.similarity == "bilinear" else states
         return F.scaled_dot_product_attention(query, states, states, is_causal=True, scale=self.scale)
+
+    def at_last(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """(B, L, dim), (B,) -> (B, dim): what `forward` gives at each row's last real event."""
+        return (self.weights_at_last(states, lengths).unsqueeze(1) @ states).squeeze(1)
+
+    def weights_at_last(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """alpha of each row's last real event: (B, L), 0 at padding."""
+        last = last_position(states, lengths)  # (B, dim)
+        future = torch.arange(states.shape[1], device=states.device) >= lengths[:, None]  # (B, L)
+        if self.additive:
+            squash = torch.sigmoid if self.narm else torch.tanh
+            energy = squash(self.query(last).unsqueeze(1) + self.key(states))  # (B, L, dim)
+            logits = self.v(energy).squeeze(2)  # (B, L)
+            if self.narm:
+                return logits.masked_fill(future, 0.0)
+        else:
+            query = self.query(last) if self.similarity == "bilinear" else last
+            logits = (states @ query.unsqueeze(2)).squeeze(2) * self.scale
+        return logits.masked_fill(future, float("-inf")).softmax(dim=1)
 
     def weights(self, states: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """alpha of the queries at positions [start, stop): (B, stop - start, L), 0 at later positions."""
@@ -126,9 +145,19 @@ class LSTMAttentionEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         states = self.states(batch)  # (B, L, hidden_dim)
-        joined = states if self.attention is None else torch.cat([states, self.attention(states)], dim=2)
+        return self._head(states, None if self.attention is None else self.attention(states))  # (B, L, D)
+
+    def at_last(self, batch: Batch) -> Tensor:
+        """-> (B, D): `forward` at each row's last real event; attention and head compute no other position."""
+        states = self.states(batch)  # (B, L, hidden_dim)
+        context = None if self.attention is None else self.attention.at_last(states, batch.lengths)
+        return self._head(last_position(states, batch.lengths), context)
+
+    def _head(self, states: Tensor, context: Tensor | None) -> Tensor:
+        """(..., hidden_dim) twice -> (..., D)."""
+        joined = states if context is None else torch.cat([states, context], dim=-1)
         hidden = joined if self.expand is None else F.gelu(self.expand(joined))
-        out: Tensor = self.contract(self.state_dropout(hidden))  # (B, L, D)
+        out: Tensor = self.contract(self.state_dropout(hidden))
         return out if self.skip is None else out + self.skip(states)
 
     def states(self, batch: Batch) -> Tensor:
@@ -220,6 +249,12 @@ class LSTMAttention(NextItemModule):
         hidden: Tensor = self.encoder(batch)
         return hidden
 
+    def query(self, batch: Batch) -> Tensor:
+        own = type(self).encode is not LSTMAttention.encode  # a subclass with an encoder of its own
+        if own or (batch.prefix_of is not None and self.shares_prefixes):
+            return super().query(batch)
+        return self.encoder.at_last(batch)
+
     @torch.no_grad()
     def explain(self, batch: Batch) -> Tensor:
         """How much each event weighs in the prediction: alpha of the last state, (B, L), 0 at padding.
@@ -230,5 +265,4 @@ class LSTMAttention(NextItemModule):
         attention = self.encoder.attention
         if attention is None:
             raise RecsysLabError("LSTMAttention(attention='none') has no attention weights to explain")
-        weights = attention.weights(self.encoder.states(batch))  # (B, L, L)
-        return weights[torch.arange(len(batch), device=weights.device), batch.lengths - 1]
+        return attention.weights_at_last(self.encoder.states(batch), batch.lengths)
