@@ -7,7 +7,8 @@ from loss_scorers import TableScorer
 from torch import Tensor
 
 from recsys_lab.losses import CrossEntropy
-from recsys_lab.losses.linear_cross_entropy import _Items, chunk_shape, linear_cross_entropy
+from recsys_lab.losses.item_tiles import ItemTiles
+from recsys_lab.losses.linear_cross_entropy import chunk_shape, linear_cross_entropy
 from recsys_lab.schema import RecsysLabError
 
 N, NUM_ITEMS, D = 37, 53, 8
@@ -209,7 +210,7 @@ def test_the_loss_is_exact_where_products_may_round(precision: str, monkeypatch:
     scorer = TableScorer.random(NUM_ITEMS, D)
     with torch.no_grad():
         expected = plain(hidden, targets, scorer, 0.0, 1.0)
-    monkeypatch.setattr(_Items, "with_ones", property(lambda self: pytest.fail("a product for the sums")))
+    monkeypatch.setattr(ItemTiles, "with_ones", property(lambda self: pytest.fail("a product for the sums")))
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
     loss = CrossEntropy()(hidden, targets, scorer)
     loss.backward()
@@ -246,13 +247,13 @@ def test_the_largest_logit_is_taken_off_where_exponentials_could_overflow(
     monkeypatch: pytest.MonkeyPatch, size: float, shifted: bool, bias: bool, block_size: int | None
 ) -> None:
     answers: list[bool] = []
-    ask = _Items.can_overflow
+    ask = ItemTiles.can_overflow
 
-    def overheard(items: _Items, states: Tensor) -> bool:
+    def overheard(items: ItemTiles, states: Tensor) -> bool:
         answers.append(ask(items, states))
         return answers[-1]
 
-    monkeypatch.setattr(_Items, "can_overflow", overheard)
+    monkeypatch.setattr(ItemTiles, "can_overflow", overheard)
     hidden, targets = inputs()
     scorer = TableScorer.random(NUM_ITEMS, D, bias)
     with torch.no_grad():
