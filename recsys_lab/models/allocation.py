@@ -1,8 +1,8 @@
 """Memory on a CPU: what a step frees stays with the process for the next step.
 
 glibc gives large freed blocks back to the system and asks for them again at the next step, and the system hands over
-zeroed pages one by one: on two cores that was up to a third of the time of an evaluation, and some percent of training
-(docs/batches.md). Peak memory does not change; up to `KEPT_BYTES` more stay with the process between steps.
+zeroed pages one by one: on two cores that was a tenth to a third of the time of an evaluation, and some percent of
+training (docs/batches.md). Peak memory does not change; up to `KEPT_BYTES` more stay with the process between steps.
 """
 
 from __future__ import annotations
