@@ -44,9 +44,10 @@ def test_steps_take_no_new_pages_from_the_system() -> None:
     done, kept = run("kept")
     assert done == "True"
     assert int(kept) < 1_000  # of 146,000 pages (4 kB) that are written
+    # where every block goes back at once; what glibc does by itself differs from one process to the next
     huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not huge.exists() or "[always]" not in huge.read_text():  # else a fault brings 2 MB, and there are few
-        assert int(run("as it is")[1]) > 10 * (int(kept) + 100)
+        assert int(run("as it is", MALLOC_MMAP_THRESHOLD_="131072")[1]) > 50_000
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"])
