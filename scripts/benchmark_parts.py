@@ -13,7 +13,8 @@
 | loss | full cross-entropy, forward and backward: three products | the same |
 | ranks | ranks of test targets: one product | the same |
 
-A large product is 2048 x 2048 x 2048 in float32, measured before and after every part. Medians over --rounds; a process
+A large product is 2048 x 2048 x 2048 in float32, measured before and after encoder, loss and
+ranks. Medians over --rounds; a process
 of its own for each data set. The share of a training step that making its batch takes stands below the table.
 """
 

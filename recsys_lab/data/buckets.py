@@ -24,7 +24,7 @@ def bucket_of_users(counts: np.ndarray) -> np.ndarray:
 
 
 def in_buckets(coded: pl.LazyFrame, number: int, folder: Path) -> Iterator[pl.DataFrame]:
-    """The rows of `coded` by their column `BUCKET` (not looked at where there is one), from 0 to `number` - 1; the rows
+    """The rows of `coded` by their column `BUCKET` (not needed for a single bucket), from 0 to `number` - 1; the rows
     of a frame are in any order.
 
     One pass over `coded` writes them to files in `folder`, which are gone one by one as the frames are asked for. A
@@ -67,12 +67,16 @@ def sorted_by(frame: pl.DataFrame, keys: list[pl.Series]) -> pl.DataFrame:
             used += width
     if len(packed) == 1:
         numbers = packed[0].to_numpy()
-        if (numbers[1:] > numbers[:-1]).all():  # many published files are in order already
+        if is_ascending(numbers):  # many published files are in order already
             return frame
         mask = np.uint64((1 << width) - 1)  # of the place, the last key
         return frame[np.sort(numbers) & mask]
     names = [f"_key{number}" for number in range(len(packed))]
     return frame.with_columns(key.alias(name) for name, key in zip(names, packed, strict=True)).sort(names).drop(names)
+
+
+def is_ascending(values: np.ndarray) -> bool:
+    return bool((values[1:] > values[:-1]).all())
 
 
 def dense_codes(ids: pl.Series) -> pl.Expr | None:

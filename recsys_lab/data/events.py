@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from recsys_lab.data.buckets import BUCKET, bucket_of_users, dense_codes, in_buckets, looked_up, sorted_by
+from recsys_lab.data.buckets import BUCKET, bucket_of_users, dense_codes, in_buckets, is_ascending, looked_up, sorted_by
 from recsys_lab.data.event_checks import ORDER, ROW, ValueChecks, as_id, as_seconds, check_columns
 from recsys_lab.data.filters import filters_within_users
 from recsys_lab.data.progress import Progress
@@ -150,7 +150,7 @@ def _sort(
     users, items = counted.users, counted.items
     writer.need(counted.steps[-1].events * BYTES_PER_EVENT + (1 << 16))
     bucket = bucket_of_users(users["left"].to_numpy())
-    coded = _with_codes(_with_codes(kept, users, "user"), items, "item")
+    coded = _with_codes(_with_codes(kept, users[USER_ID], "user"), items[ITEM_ID], "item")
     num_buckets = int(bucket[-1]) + 1
     if num_buckets > 1:
         coded = coded.with_columns(looked_up(bucket, "user").alias(BUCKET))
@@ -178,13 +178,12 @@ def _sort(
     return Events(events, users[USER_ID], items[ITEM_ID], counted.event_type_names, steps)
 
 
-def _with_codes(events: pl.LazyFrame, table: pl.DataFrame, code: str) -> pl.LazyFrame:
-    """Adds the column `code` of an id table, whose rows are sorted by id and numbered from 0."""
-    ids = table.select(pl.exclude(code, "left")).to_series()
+def _with_codes(events: pl.LazyFrame, ids: pl.Series, code: str) -> pl.LazyFrame:
+    """Adds the column `code`: the place of each event's id in the sorted `ids`, which are named as its column."""
     codes = dense_codes(ids)
     if codes is not None:
         return events.with_columns(codes.alias(code))
-    return events.join(table.select(ids.name, code).lazy(), on=ids.name, how="left")
+    return events.join(ids.to_frame().with_row_index(code).lazy(), on=ids.name, how="left")
 
 
 def _in_order(frame: pl.DataFrame, tie_order: TieOrder) -> pl.DataFrame:
@@ -195,12 +194,7 @@ def _in_order(frame: pl.DataFrame, tie_order: TieOrder) -> pl.DataFrame:
         tie = tie_order.key(frame["user"], frame["item"], frame[ROW])
         keys += [] if tie is None else [tie]
     last = [frame[name] for name in (ORDER, ROW) if name in frame.columns]
-    while last and _is_ascending(last[-1]):  # says no more than the order that the rows have
+    while last and is_ascending(last[-1].to_numpy()):  # says no more than the order that the rows have
         last.pop()
     keys += last
     return sorted_by(frame.drop(ORDER, ROW, strict=False), keys)
-
-
-def _is_ascending(column: pl.Series) -> bool:
-    values = column.to_numpy()
-    return bool((values[1:] > values[:-1]).all())
