@@ -63,7 +63,7 @@ class CausalStateAttention(nn.Module):
         """(B, L, dim) -> (B, L, dim)."""
         if self.additive:
             rows = max(1, ADDITIVE_BLOCK // states.numel())
-            blocks = [self.weights(states, i, i + rows) @ states for i in range(0, states.shape[1], rows)]
+            blocks = [self.additive_weights(states, i, i + rows) @ states for i in range(0, states.shape[1], rows)]
             return torch.cat(blocks, dim=1)
         query = self.query(states) if self.similarity == "bilinear" else states
         return F.scaled_dot_product_attention(query, states, states, is_causal=True, scale=self.scale)
@@ -77,32 +77,23 @@ class CausalStateAttention(nn.Module):
         last = last_position(states, lengths)  # (B, dim)
         future = torch.arange(states.shape[1], device=states.device) >= lengths[:, None]  # (B, L)
         if self.additive:
-            squash = torch.sigmoid if self.narm else torch.tanh
-            energy = squash(self.query(last).unsqueeze(1) + self.key(states))  # (B, L, dim)
-            logits = self.v(energy).squeeze(2)  # (B, L)
-            if self.narm:
-                return logits.masked_fill(future, 0.0)
-        else:
-            query = self.query(last) if self.similarity == "bilinear" else last
-            logits = (states @ query.unsqueeze(2)).squeeze(2) * self.scale
+            return self._additive_weights(self.query(last).unsqueeze(1), self.key(states), future)
+        query = self.query(last) if self.similarity == "bilinear" else last
+        logits = (states @ query.unsqueeze(2)).squeeze(2) * self.scale  # (B, L)
         return logits.masked_fill(future, float("-inf")).softmax(dim=1)
 
-    def weights(self, states: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+    def additive_weights(self, states: Tensor, start: int, stop: int) -> Tensor:
         """alpha of the queries at positions [start, stop): (B, stop - start, L), 0 at later positions."""
-        query = states[:, start:stop]
-        length = states.shape[1]
-        column = torch.arange(length, device=states.device)
+        column = torch.arange(states.shape[1], device=states.device)
         future = column > column[start:stop, None]  # (queries, L)
-        if self.additive:
-            squash = torch.sigmoid if self.narm else torch.tanh
-            energy = squash(self.query(query).unsqueeze(2) + self.key(states).unsqueeze(1))  # (B, queries, L, dim)
-            logits = self.v(energy).squeeze(3)  # (B, queries, L)
-            if self.narm:
-                return logits.masked_fill(future, 0.0)
-        else:
-            query = self.query(query) if self.similarity == "bilinear" else query
-            logits = query @ states.transpose(1, 2) * self.scale
-        return logits.masked_fill(future, float("-inf")).softmax(dim=2)
+        query = self.query(states[:, start:stop]).unsqueeze(2)  # (B, queries, 1, dim)
+        return self._additive_weights(query, self.key(states).unsqueeze(1), future)
+
+    def _additive_weights(self, query: Tensor, key: Tensor, future: Tensor) -> Tensor:
+        """(..., 1, dim), (..., L, dim), (..., L) -> (..., L)."""
+        squash = torch.sigmoid if self.narm else torch.tanh
+        logits: Tensor = self.v(squash(query + key)).squeeze(-1)
+        return logits.masked_fill(future, 0.0) if self.narm else logits.masked_fill(future, float("-inf")).softmax(-1)
 
 
 class LSTMAttentionEncoder(nn.Module):
