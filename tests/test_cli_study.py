@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ base:
   trainer.accelerator: cpu
   trainer.devices: 1
 """
+AXES = "axes: {e: {good: {}, bad: {model: LSTMAttention, model.time: relative}}}"
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +159,8 @@ def test_plan_changes_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_study_with_a_failing_run(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     # relative time needs last-position training: known only when the fit begins
-    lab.write("axes: {e: {good: {}, bad: {model: LSTMAttention, model.time: relative}}}")
+    lab.write(AXES)
+    (lab.folder / "values").mkdir()
     assert lab("run", "--workers", "2", "--threads", "1") == 1
     said = capsys.readouterr()
     assert "good seed 0: finished" in said.out and "bad seed 0: failed" in said.out and "study retry" in said.err
@@ -172,6 +175,16 @@ def test_a_study_with_a_failing_run(lab: Lab, capsys: pytest.CaptureFixture[str]
     assert lab("run") == 0 and "nothing to run; 1 failed" in capsys.readouterr().out
     assert lab("retry") == 1
     assert read_job(runs["bad"])["attempts"] == 2 and (runs["good"] / "manifest.json").stat().st_mtime_ns == before
+
+    (kept,) = (lab.folder / "values").glob("*.parquet")  # written as the run ended
+    assert kept.name == "good-seed0.parquet" and kept.stat().st_size < 20_000
+    assert str(lab.folder).encode() not in kept.read_bytes()
+    elsewhere = Lab(lab.folder / "elsewhere", lab.data)
+    shutil.copytree(lab.folder / "values", elsewhere.folder / "values")
+    elsewhere.write(f"{AXES}\nseeds: [0]")
+    assert elsewhere("status") == 0 and "1 finished, 1 missing" in capsys.readouterr().out
+    assert elsewhere("report", "--no-figures") == 0 and not list(elsewhere.root.glob("*/*/seed*"))
+    capsys.readouterr()
 
     manifest["evaluation"]["data_hash"] = "of other data"
     (runs["good"] / "manifest.json").write_text(json.dumps(manifest))

@@ -15,7 +15,7 @@ import numpy as np
 from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.pairs import Method, Pair, Sample, correct, which_pairs
-from recsys_lab.study.runs import TARGET_KEY, Run, differences
+from recsys_lab.study.runs import Run, differences
 from recsys_lab.study.statistics import Estimate, estimate
 
 METRICS = ("hit_rate", "ndcg", "mrr")
@@ -208,7 +208,7 @@ def warnings(rows: list[Row]) -> list[str]:
 
 def _row(seeds: list[Run], cutoff: int, metrics: Sequence[str]) -> Row:
     first = seeds[0].ranks
-    if any(not run.ranks.select(TARGET_KEY).equals(first.select(TARGET_KEY)) for run in seeds):
+    if any(run.targets_hash != seeds[0].targets_hash for run in seeds):
         raise RecsysLabError(
             f"the seeds of {seeds[0].variant!r} were tested on different targets, so they can't be averaged: "
             + ", ".join(str(run.folder) for run in seeds)

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from recsys_lab.schema import RecsysLabError
@@ -59,8 +60,8 @@ class Run:
 
     @cached_property
     def targets_hash(self) -> str:
-        """Of the targets that ranks.parquet holds, in their order; to be compared within one process only."""
-        return sha256(self.ranks.select(TARGET_KEY).hash_rows(seed=0).to_numpy().tobytes()).hexdigest()[:16]
+        """Of the targets that ranks.parquet holds, in their order; the same on every machine."""
+        return hash_targets(self.ranks)
 
     def share(self, other: Run) -> None:
         """Holds `other`'s columns of ranks.parquet instead of its own where they are equal. Many runs on the same
@@ -70,6 +71,22 @@ class Run:
         self.__dict__["ranks"] = mine.with_columns(theirs[column] for column in equal)
         if set(TARGET_KEY) <= set(equal):
             self.__dict__["targets_hash"] = other.targets_hash
+
+
+def hash_targets(ranks: pl.DataFrame) -> str:
+    """Of the ids and times of the targets in `ranks`, as bytes."""
+    digest = sha256()
+    for name in TARGET_KEY:
+        column = ranks[name]
+        if column.dtype.is_integer():
+            parts = [column.is_null().to_numpy(), column.fill_null(0).cast(pl.Int64).to_numpy().astype("<i8")]
+        else:
+            text = column.cast(pl.String)
+            parts = [text.str.len_bytes().fill_null(-1).cast(pl.Int64).to_numpy().astype("<i8")]
+            parts.append(np.frombuffer("".join(text.fill_null("").to_list()).encode(), dtype=np.uint8))
+        for part in parts:
+            digest.update(part.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def read_run(folder: Path) -> Run:

@@ -203,11 +203,14 @@ def _check_columns(runs: Sequence[Run], by: Sequence[str]) -> None:
 
 def _notes(runs: Sequence[Run], by: Sequence[str]) -> list[str]:
     """Runs may have the same targets and yet have been trained on other events, where the popularity is another."""
-    columns = [DIMENSIONS[name][0] for name in dict.fromkeys(by)]
-    first = runs[0].ranks.select(columns)
-    return [
-        f"{run.folder} has other {', '.join(c for c in columns if not first[c].equals(run.ranks[c]))}: "
-        f"slices are those of {runs[0].folder}"
-        for run in runs[1:]
-        if not first.equals(run.ranks.select(columns))
-    ]
+    first, notes = runs[0].ranks, []
+    for run in runs[1:]:
+        others = [
+            column
+            for column, cut in (DIMENSIONS[name] for name in dict.fromkeys(by))
+            if not first[column].equals(run.ranks[column])
+            and not np.array_equal(cut(first)[1], cut(run.ranks)[1])  # what was kept of a gap is its slice
+        ]
+        if others:
+            notes.append(f"{run.folder} has other {', '.join(others)}: slices are those of {runs[0].folder}")
+    return notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys_lab.cli.study.opened import add_selection, open_study, select, study_parser
-from recsys_lab.study.plan.text import cost_line, counts_line, failures, plan_table
+from recsys_lab.study.plan.text import cost_line, counts_line, failures, not_counted, plan_table
 
 
 def run(arguments: list[str]) -> None:
@@ -20,6 +20,6 @@ def run(arguments: list[str]) -> None:
     print(plan_table(plan, runs))
     print(f"\n{plan.study.name}: {counts_line(plan, runs)}")
     print(cost_line(plan, runs))
-    for text in (failures(runs), *(f"refused: {line}" for line in plan.refusals)):
+    for text in (failures(runs), *(f"refused: {line}" for line in plan.refusals), *not_counted(plan)):
         if text:
             print(text)

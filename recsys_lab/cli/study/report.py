@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> None:
         "--readme",
         action="store_true",
         help="also beside the study file, to be committed: the brief report in README.md, below what people wrote "
-        "there, with its figure and results.parquet",
+        "there, with its figure, results.parquet and the values of each run (values/)",
     )
     chosen = parser.parse_args(arguments[1:])
     if missing := [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]:
@@ -55,12 +55,19 @@ def run(arguments: list[str]) -> None:
     from recsys_lab.report.study.readme import write_readme
     from recsys_lab.report.study.write import write_report
     from recsys_lab.study.pairs import Method
+    from recsys_lab.study.plan.keep import keep_values
     from recsys_lab.study.results import read_results
     from recsys_lab.study.runs import Run
     from recsys_lab.study.tune.results import read_tuning
+    from recsys_lab.study.values import baseline_file, find_kept_baselines, write_values
 
     def counted(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-        return automatic_baselines(runs, chosen.data_dir)
+        kept = find_kept_baselines(plan.study.file, runs)
+        made, problems = automatic_baselines([*runs, *kept], chosen.data_dir)
+        if chosen.readme:
+            for baseline in made:
+                write_values(baseline, baseline_file(plan.study.file, baseline), plan.study.select)
+        return [*kept, *made], problems
 
     show_messages()
     results = read_results(
@@ -78,3 +85,6 @@ def run(arguments: list[str]) -> None:
     if chosen.readme:
         for path in write_readme(results, page, plan.study.file.parent):
             print(path)
+        if not plan.study.fast:
+            keep_values(plan.study, plan.in_state("finished"))
+        print(f"{plan.study.file.parent / 'values'}")

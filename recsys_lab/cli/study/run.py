@@ -17,7 +17,8 @@ from recsys_lab.study.launch.job import Job, Outcome
 from recsys_lab.study.launch.local import launch_local, make_places
 from recsys_lab.study.launch.slurm import launch_slurm, sbatch_scripts
 from recsys_lab.study.launch.slurm_settings import add_slurm_options, slurm_settings
-from recsys_lab.study.plan import Plan, PlannedRun
+from recsys_lab.study.plan import Plan, PlannedRun, Study
+from recsys_lab.study.plan.keep import keep_values, keeps_values
 from recsys_lab.study.plan.text import UNDONE, cost_line, counts_line, duration
 
 
@@ -32,7 +33,9 @@ def run(arguments: list[str]) -> None:
         "run",
         "Runs what is missing of a study, each run as its own process with its output in its folder's log.txt. A "
         "finished run is never run again, one that was interrupted goes on from its last checkpoint, and a failed one "
-        "stops no other (`study retry` runs it again). Ctrl-C leaves a study that the same command continues.",
+        "stops no other (`study retry` runs it again). Ctrl-C leaves a study that the same command continues. Where a "
+        "folder `values` lies beside the study file, what statistics need of each run is kept there as it ends; a run "
+        "that is kept there counts as finished on every machine.",
     )
     add_selection(parser)
     add_launch_options(parser)
@@ -88,7 +91,7 @@ def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: arg
         return
     show_messages()
     resolver.prepare([one.variant.settings for one in runs])
-    progress = Progress(runs, workers)
+    progress = Progress(runs, workers, plan.study)
     with terminated_as_interrupt():
         outcomes = launch_local([Job(one.folder, one.config) for one in runs], places, on_end=progress.ended)
     failed_now = sum(outcome.state == "failed" for outcome in outcomes)
@@ -121,9 +124,10 @@ def _submit(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argpa
 
 
 class Progress:
-    """A line for each run that ends, with the time that is left."""
+    """A line for each run that ends, with the time that is left; its values are kept where the study keeps them."""
 
-    def __init__(self, runs: Sequence[PlannedRun], workers: int) -> None:
+    def __init__(self, runs: Sequence[PlannedRun], workers: int, study: Study) -> None:
+        self.study = study
         self.by_folder = {run.folder: run for run in runs}
         self.total, self.workers = len(runs), workers
         self.began, self.ended_count, self.seconds = time.time(), 0, 0.0
@@ -145,6 +149,8 @@ class Progress:
         if left:
             texts.append(f"about {duration(ahead)} left")
         print(", ".join(texts), flush=True)
+        if outcome.state == "finished" and keeps_values(self.study):
+            keep_values(self.study, [run])
 
 
 @contextmanager

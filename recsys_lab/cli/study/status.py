@@ -5,7 +5,7 @@ from __future__ import annotations
 from recsys_lab.cli.study.opened import add_selection, open_study, select, study_parser
 from recsys_lab.study.launch.claim import owner
 from recsys_lab.study.launch.slurm import queued
-from recsys_lab.study.plan.text import UNDONE, cost_line, counts_line, failures
+from recsys_lab.study.plan.text import UNDONE, cost_line, counts_line, failures, not_counted
 
 
 def run(arguments: list[str]) -> None:
@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> None:
             print(f"running: {one.variant.label} seed {one.seed}: {epochs} epochs{since}")
     for folder, job_id in queued(one.folder for one in runs if one.state in UNDONE).items():
         print(f"in the queue: {folder}, job {job_id}")
-    for text in (failures(runs), *(f"refused: {line}" for line in plan.refusals)):
+    for text in (failures(runs), *(f"refused: {line}" for line in plan.refusals), *not_counted(plan)):
         if text:
             print(text)
 

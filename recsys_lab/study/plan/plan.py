@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from recsys_lab.study.files import read_json
 from recsys_lab.study.launch.job import State, read_job, state_of
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.plan.variants import Resolver, Variant, make_variants
+from recsys_lab.study.runs import Run, read_run
+from recsys_lab.study.values import KeptRun, current_numbers, find_values, numbers_version
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 """Of runs whose output goes to a file."""
@@ -28,6 +30,7 @@ class PlannedRun:
     seed: int
     folder: Path
     state: State
+    kept: KeptRun | None = None  # finished, and all that is here of it is what was kept beside the study file
 
     @property
     def config(self) -> dict[str, Any]:
@@ -47,8 +50,23 @@ class PlannedRun:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """Of the run folder; empty where there is none yet."""
+        """Of the run folder, or of what was kept of it; empty where there is none yet."""
+        if self.kept is not None:
+            return self.kept.manifest
         return {} if self.state == "missing" else read_json(self.folder / "manifest.json")
+
+    def read(self) -> Run:
+        """What it came to.
+
+        Raises:
+            UnreadableRunError: when its files are missing or damaged, or it has not been tested.
+        """
+        return read_run(self.folder) if self.kept is None else replace(self.kept, folder=self.folder)
+
+    @property
+    def place(self) -> Path:
+        """Where its results are."""
+        return self.folder if self.kept is None else self.kept.file
 
     @property
     def error(self) -> str:
@@ -61,12 +79,14 @@ class Plan:
     """A study and its runs.
 
     refusals: why the results folder can't be gone on with; one line each. Nothing may be run while there is any.
+    not_counted: values beside the study file that are no run of this study, and why; one line each.
     """
 
     study: Study
     variants: list[Variant]
     runs: list[PlannedRun]
     refusals: list[str] = field(default_factory=list)
+    not_counted: list[str] = field(default_factory=list)
 
     def in_state(self, *states: State) -> list[PlannedRun]:
         return [run for run in self.runs if run.state in states]
@@ -129,6 +149,7 @@ def make_plan(study: Study, resolver: Resolver) -> Plan:
     """
     variants = make_variants(study, resolver)
     there = _folders(study.folder)
+    kept = find_values(study.file, [variant.identity for variant in variants])
     runs = []
     for variant in variants:
         # found by identity, so that a new name for an axis value orphans nothing
@@ -137,10 +158,18 @@ def make_plan(study: Study, resolver: Resolver) -> Plan:
         for seed in variant.seeds:
             run_folder = folder / f"seed{seed}"
             state: State = state_of(run_folder) if name is not None else "missing"
-            runs.append(PlannedRun(study.name, variant, seed, run_folder, state))
+            values = kept.runs.get((variant.identity, seed))
+            if values is None or state == "running" or (state == "finished" and _is_of_this_code(run_folder)):
+                runs.append(PlannedRun(study.name, variant, seed, run_folder, state))
+            else:
+                runs.append(PlannedRun(study.name, variant, seed, run_folder, "finished", values))
     # every variant once before any twice: an unfinished study is then a whole one with fewer seeds
     runs.sort(key=lambda run: run.variant.seeds.index(run.seed))
-    return Plan(study, variants, runs, _other_data(runs, resolver))
+    return Plan(study, variants, runs, _other_data(runs, resolver), kept.others)
+
+
+def _is_of_this_code(folder: Path) -> bool:
+    return numbers_version(read_json(folder / "manifest.json")) == current_numbers()
 
 
 def _folders(folder: Path) -> dict[str, str]:
@@ -166,7 +195,7 @@ def _other_data(runs: list[PlannedRun], resolver: Resolver) -> list[str]:
         wanted = now or Counter(hashes).most_common(1)[0][0]
         what = f"the prepared data set {_dataset(group[0])!r} has" if now else "most of the others were made on"
         lines += [
-            f"{run.folder}: made on another version of the data (data_hash {had}; {what} {wanted}). Move these results "
+            f"{run.place}: made on another version of the data (data_hash {had}; {what} {wanted}). Move these results "
             "away, or prepare the old data again"
             for run, had in zip(group, hashes, strict=True)
             if had != wanted

@@ -21,7 +21,7 @@ def plan_table(plan: Plan, runs: Sequence[PlannedRun]) -> str:
             "state": run.state,
             "epochs": str(run.manifest.get("epochs", "-")),
             "time": _time(plan, run),
-            "folder": str(run.folder),
+            "folder": str(run.place),
         }
         for run in runs
     ]
@@ -70,6 +70,11 @@ def failures(runs: Sequence[PlannedRun]) -> str:
         lines.append(f"failed: {run.variant.label} seed {run.seed}: {error[-1] if error else 'no message'}")
         lines.append(f"        {run.folder / 'log.txt'}")
     return "\n".join(lines)
+
+
+def not_counted(plan: Plan) -> list[str]:
+    """Values beside the study file that are no run of it."""
+    return [f"not counted: {line}" for line in plan.not_counted]
 
 
 def duration(seconds: float) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 
 import numpy as np
 
 from recsys_lab.study.runs import Run
+from recsys_lab.study.values import read_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +29,9 @@ class Curve:
 def read_curve(row: int, name: str, run: Run, metric: str) -> Curve | None:
     """The curve of a run; None where metrics.csv is missing or damaged, or has no column `metric`."""
     try:
-        with (run.folder / "metrics.csv").open(newline="") as file:
-            lines = list(csv.DictReader(file))
-        epochs = np.array([int(line["epoch"]) for line in lines])
-        seconds = np.cumsum([float(line["seconds"] or 0) for line in lines])
-        values = np.array([float(line.get(metric) or "nan") for line in lines])
+        points = read_points(run, metric)
+        epochs, seconds = np.array(points["epoch"]), np.cumsum(points["seconds"])
+        values = np.array([np.nan if value is None else value for value in points[metric]])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not len(values) or np.isnan(values).all():

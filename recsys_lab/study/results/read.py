@@ -23,7 +23,7 @@ from recsys_lab.study.results.published import find_published
 from recsys_lab.study.results.ranks import CriticalDifference, over_data_sets
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import Answer, StudyResults
-from recsys_lab.study.runs import Run, UnreadableRunError, read_run
+from recsys_lab.study.runs import Run, UnreadableRunError
 
 
 def read_results(
@@ -56,7 +56,7 @@ def read_results(
         method=method,
     )
     records = [_record(run) for run in plan.runs]
-    groups = group_runs(records, _read_runs(records, study.name))
+    groups = group_runs(records, _read_runs(plan, records))
     if not groups:
         states = ", ".join(f"{count} {state}" for state, count in sorted(plan.counts().items()))
         raise RecsysLabError(
@@ -139,16 +139,16 @@ def _record(run: PlannedRun) -> Record:
     return record
 
 
-def _read_runs(records: list[Record], study: str) -> list[Run | None]:
+def _read_runs(plan: Plan, records: list[Record]) -> list[Run | None]:
     """The finished ones; what can't be read becomes a record in the state `unreadable`."""
     found: list[Run | None] = []
-    for record in records:
-        run = None
+    for planned, record in zip(plan.runs, records, strict=True):
+        run: Run | None = None
         if record.state == "finished":
             try:
-                run = read_run(record.folder)
+                run = planned.read()
                 # names of today's study file: a renamed variant keeps its folder and the manifest that lies there
-                run.manifest.update(study=study, variant=record.label, seed=record.seed)
+                run.manifest.update(study=plan.study.name, variant=record.label, seed=record.seed)
                 record.manifest, record.metrics = run.manifest, run.metrics
             except UnreadableRunError as error:
                 record.state, record.reason = "unreadable", str(error)

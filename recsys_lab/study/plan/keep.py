@@ -1,0 +1,38 @@
+"""Keeps the values of finished runs beside the study file, to be committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from recsys_lab.study.plan.plan import PlannedRun
+from recsys_lab.study.plan.study_file import Study
+from recsys_lab.study.runs import UnreadableRunError
+from recsys_lab.study.values import FOLDER, current_numbers, numbers_version, values_file, write_values
+
+
+def keeps_values(study: Study) -> bool:
+    """A study with a folder of values keeps those of each run as it ends."""
+    return (study.file.parent / FOLDER).is_dir() and not study.fast
+
+
+def keep_values(study: Study, runs: Iterable[PlannedRun]) -> list[Path]:
+    """Writes `values/<variant>-seed<k>.parquet` for each run whose folder is finished; one that can't be read, or that
+    code with other numbers made, is passed over.
+
+    Returns:
+        what was written.
+    """
+    written = []
+    for planned in runs:
+        if planned.kept is not None:
+            continue
+        try:
+            run = planned.read()
+        except UnreadableRunError:
+            continue
+        if numbers_version(run.manifest) == current_numbers():
+            file = values_file(study.file, planned.variant.label, planned.seed)
+            write_values(run, file, study.select, planned.variant.identity, planned.seed)
+            written.append(file)
+    return written

@@ -1,0 +1,233 @@
+"""What is kept of a finished run beside its study file: `values/<variant>-seed<k>.parquet`, small enough to commit.
+
+One row per test target: a code of the user, the counts that the rank is made of, and the facts that slices need; no ids
+and no times of the data. Manifest and metrics stand in the file's metadata. From these files a study goes on and is
+reported on any machine, without the run folders.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import recsys_lab
+from recsys_lab.study.runs import COMPARED, Run, UnreadableRunError
+
+FOLDER = "values"
+"""Beside the study file."""
+BASELINES = "baselines"
+"""Folder in `FOLDER` of the untrained models that take part without being asked for."""
+FORMAT = 1
+COUNTS = ("rank", "num_greater", "num_ties", "num_candidates")
+FLAGS = ("is_cold", "is_hidden", "is_repeat")
+FACTS = ("history_length", "popularity_decile", "gap_seconds")
+NOT_KEPT = ("audit", "command", "folder")
+"""Of the manifest: they name places of the machine that ran."""
+
+
+@dataclass(frozen=True)
+class KeptRun(Run):
+    """A finished run of which only the values are here. `folder` is where it would lie."""
+
+    file: Path = Path()
+    identity: str = ""
+    seed: int = 0
+    kept_targets: str = ""
+
+    @cached_property
+    def ranks(self) -> pl.DataFrame:
+        """As `Run.ranks`; `user_id` holds the user's code, and there is no id or time of a target."""
+        kept = pl.read_parquet(self.file).with_columns(
+            pl.col(pl.Float32).cast(pl.Float64), pl.col(pl.Int32).cast(pl.Int64)
+        )
+        return kept.filter(~pl.col("is_cold")) if self.evaluation.get("cold_targets") == "drop" else kept
+
+    @cached_property
+    def targets_hash(self) -> str:
+        return self.kept_targets
+
+
+def numbers_version(manifest: dict[str, Any]) -> int:
+    """Of the code: raised whenever the same seed gives other numbers. Older manifests don't have it."""
+    return int(manifest.get("numbers_version") or 1)
+
+
+def current_numbers() -> int:
+    return int(getattr(recsys_lab, "NUMBERS", 1))
+
+
+def values_file(study_file: Path, label: str, seed: int) -> Path:
+    return study_file.parent / FOLDER / f"{label}-seed{seed}.parquet"
+
+
+def baseline_file(study_file: Path, run: Run) -> Path:
+    """One file for each untrained model and evaluation."""
+    key = sha256(json.dumps([*agreed(run)]).encode()).hexdigest()[:8]
+    return study_file.parent / FOLDER / BASELINES / f"{run.variant}-{key}.parquet"
+
+
+def agreed(run: Run) -> tuple[str, ...]:
+    """What must be equal for a baseline to stand beside a run."""
+    return (*(str(run.evaluation.get(name)) for name in COMPARED), str(run.is_retrained), run.targets_hash)
+
+
+def write_values(run: Run, file: Path, select: str, identity: str = "", seed: int = 0) -> None:
+    """Keeps what statistics and reports need of `run`, whole or not at all.
+
+    Args:
+        select: metric of the learning curve that is kept.
+        identity: of the variant in its study (see `Variant`); empty for a baseline.
+        seed: that the study gave it.
+    """
+    ranks = run.ranks
+    if run.evaluation.get("cold_targets") == "drop":  # the share of cold targets is part of the evaluation
+        ranks = pl.read_parquet(run.folder / "ranks.parquet")
+    columns = [pl.col("user_id").rank("dense").cast(pl.Int32)]
+    for name in (*COUNTS, *FLAGS, *FACTS):
+        if name in ranks.columns:
+            columns.append(_small(name, ranks[name].dtype))
+    manifest = {name: value for name, value in run.manifest.items() if name not in NOT_KEPT}
+    metadata = {
+        "format": str(FORMAT),
+        "identity": identity,
+        "seed": str(seed),
+        "targets_hash": run.targets_hash,
+        "manifest": _json(manifest),
+        "metrics": _json(run.metrics),
+        "curve": _json(_points(run, select)),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    ranks.select(columns).write_parquet(
+        partial, compression="zstd", compression_level=15, statistics=False, metadata=metadata
+    )
+    os.replace(partial, file)
+
+
+def read_values(file: Path, folder: Path | None = None) -> KeptRun:
+    """The run that `write_values` kept.
+
+    Args:
+        folder: where the run would lie; None = the file's own place.
+
+    Raises:
+        UnreadableRunError: for a file that is damaged or of another kind.
+    """
+    try:
+        metadata = pl.read_parquet_metadata(file)
+        if int(metadata["format"]) > FORMAT:
+            raise UnreadableRunError(f"{file}: written by a newer version of recsys-lab (format {metadata['format']})")
+        return KeptRun(
+            folder or file.with_suffix(""),
+            json.loads(metadata["manifest"]),
+            json.loads(metadata["metrics"]),
+            file,
+            metadata["identity"],
+            int(metadata["seed"]),
+            metadata["targets_hash"],
+        )
+    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+        raise UnreadableRunError(f"{file}: unreadable ({type(error).__name__}: {error})") from error
+
+
+@dataclass(frozen=True)
+class KeptValues:
+    """The values beside a study file.
+
+    runs: identity of a variant and seed -> the run, made by code that gives the same numbers as this.
+    others: files that count for nothing, and why; one line each.
+    """
+
+    runs: dict[tuple[str, int], KeptRun]
+    others: list[str]
+
+
+def find_values(study_file: Path, identities: Iterable[str]) -> KeptValues:
+    """All values of a study whose variants have these identities."""
+    known, runs, others = set(identities), {}, []
+    for file in sorted((study_file.parent / FOLDER).glob("*.parquet")):
+        try:
+            run = read_values(file)
+        except UnreadableRunError as error:
+            others.append(str(error))
+            continue
+        version = numbers_version(run.manifest)
+        if version != current_numbers():
+            others.append(
+                f"{file}: numbers version {version}, and this code has {current_numbers()}: the same seed gives other "
+                "numbers now, so it does not count as finished"
+            )
+        elif run.identity not in known:
+            others.append(f"{file}: of settings that no variant of this study has now")
+        else:
+            runs[run.identity, run.seed] = run
+    return KeptValues(runs, others)
+
+
+def find_kept_baselines(study_file: Path, runs: Sequence[Run]) -> list[Run]:
+    """Untrained models that were kept, on the same targets and in the same evaluation as `runs`."""
+    wanted, found = agreed(runs[0]), []
+    for file in sorted((study_file.parent / FOLDER / BASELINES).glob("*.parquet")):
+        try:
+            run = read_values(file)
+        except UnreadableRunError:
+            continue  # it is counted again
+        if numbers_version(run.manifest) == current_numbers() and agreed(run) == wanted:
+            found.append(run)
+    return list(found)
+
+
+def read_points(run: Run, metric: str) -> dict[str, list[Any]]:
+    """`epoch`, `seconds` and `metric` of each epoch, of metrics.csv or what was kept of it; None where an epoch has no
+    value.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: when that is missing or damaged.
+    """
+    if isinstance(run, KeptRun):
+        kept: dict[str, list[Any]] = json.loads(pl.read_parquet_metadata(run.file)["curve"])
+        return kept
+    with (run.folder / "metrics.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    return {
+        "epoch": [int(line["epoch"]) for line in lines],
+        "seconds": [float(line["seconds"] or 0) for line in lines],
+        metric: [float(line[metric]) if line.get(metric) else None for line in lines],
+    }
+
+
+def _points(run: Run, metric: str) -> dict[str, list[Any]]:
+    try:
+        return read_points(run, metric)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _small(name: str, kind: pl.DataType) -> pl.Expr:
+    if name == "gap_seconds":  # rounded up to the end of its slice: the slices stay the same, and no time is given away
+        from recsys_lab.study.slices import GAPS  # imports scipy, which a plan needs for nothing
+
+        ends = [longest for longest, _ in GAPS]
+        longer = ends[-1] + 1
+        rounded = pl.lit(longer)
+        for end in reversed(ends):
+            rounded = pl.when(pl.col(name) <= end).then(end).otherwise(rounded)
+        return pl.when(pl.col(name).is_null()).then(None).otherwise(rounded).cast(pl.Int32).alias(name)
+    if name == "rank":
+        return pl.col(name).cast(pl.Float32 if kind.is_float() else kind)
+    if name in FLAGS:
+        return pl.col(name)
+    return pl.col(name).cast(pl.Int8 if name == "popularity_decile" else pl.Int32)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), default=str)
