@@ -1,3 +1,7 @@
 """recsys_lab: sequential (next-item) recommendation research on PyTorch Lightning."""
 
 __version__ = "0.1.0"
+
+NUMBERS = 2
+"""Raised whenever the same seed gives other numbers than before: runs of two of these versions are two systems, never
+seeds of one. 2: dropout and negatives are drawn from (seed, epoch, batch index, process)."""

@@ -6,6 +6,7 @@ Python.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal
@@ -145,14 +146,15 @@ class WindowDataset(Dataset[Batch]):
 class WindowLoader(DataLoader[Any]):
     """A DataLoader whose sampler yields whole batches, and that can go on in the middle of an epoch.
 
-    It has a random generator of its own: PyTorch's loader draws from the global one at each epoch otherwise, and a
-    resumed run would then see other dropout masks than the uninterrupted one.
+    It has a random generator of its own: PyTorch's loader draws from the global one at each epoch otherwise, and what
+    a user draws beside it would depend on the loader.
     """
 
     def __init__(self, dataset: WindowDataset, sampler: TrainBatches | EvaluationBatches, **kwargs: Any) -> None:
         # Lightning makes the loader of a prediction anew, from arguments it remembers under DataLoader's names
         super().__init__(dataset, sampler=sampler, **{**kwargs, "batch_size": None, "generator": torch.Generator()})
         self._done = 0
+        self.limit: float = math.inf  # batches that the Trainer takes in an epoch, where it says so
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         self._done = getattr(self.sampler, "skip", 0)
@@ -161,13 +163,30 @@ class WindowLoader(DataLoader[Any]):
             yield batch
         self._done = 0
 
-    def state_dict(self) -> dict[str, int]:
-        return {"batches_done": self._done, "epoch": getattr(self.sampler, "epoch", 0)}
+    def end_epoch(self) -> None:
+        """What is left of this epoch is not wanted."""
+        if isinstance(self.sampler, TrainBatches):
+            self._done, self.sampler.epoch = 0, self.sampler.epoch + 1
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Batches that this epoch has given, the epoch, and what the batches depend on beside it. After the last batch
+        that the Trainer takes it is the start of the next epoch."""
+        if not isinstance(self.sampler, TrainBatches):
+            return {"batches_done": self._done, "epoch": 0}
+        over = self._done >= min(len(self), self.limit)
+        done, epoch = (0, self.sampler.epoch + 1) if over else (self._done, self.sampler.epoch)
+        return {"batches_done": done, "epoch": epoch, "batches_from": self.sampler.settings()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there.
+
+        Raises:
+            RecsysLabError: when other batches are made here than where the state was written.
+        """
         if isinstance(self.sampler, TrainBatches):
             done = state["batches_done"]
-            self.sampler.skip = done if done < len(self.sampler) else 0
+            self.sampler.check_settings(state.get("batches_from", {}), inside=done > 0)
+            self.sampler.skip = done if done < min(len(self), self.limit) else 0
             self.sampler.epoch = state["epoch"]
 
 

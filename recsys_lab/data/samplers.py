@@ -96,6 +96,31 @@ class TrainBatches(DistributedSampler[Any]):
         for batch in self.global_batches(world)[skip:]:
             yield batch[rank::world].tolist()
 
+    def settings(self) -> dict[str, Any]:
+        """What the batches of an epoch depend on, beside the epoch."""
+        by_tokens = self.batch_tokens is not None
+        return {
+            "data.seed": self.seed,
+            "data.batch_size": None if by_tokens else self.batch_size,
+            "data.batch_tokens": self.batch_tokens,
+            "data.length_bucketing": self.bucketing,
+            "data.bucket_batches": self.bucket_batches if self.bucketing and not by_tokens else None,
+            "training windows": len(self.lengths),
+            "processes": _rank_and_world()[1],
+        }
+
+    def check_settings(self, before: dict[str, Any], inside: bool) -> None:
+        """Raises RecsysLabError where a run goes on with other settings than it had `before`. Only the number of
+        processes may change, between two epochs: not `inside` one."""
+        now = self.settings()
+        for name, value in before.items():
+            if now.get(name) != value and (inside or name != "processes"):
+                back = f"set {name} to {value} again" if name.startswith("data.") else f"it needs {value} again"
+                raise RecsysLabError(
+                    f"this run can't go on: its checkpoint was written with {name} {value}, and now it is "
+                    f"{now.get(name)}: other batches. To go on, {back}; or start a new run"
+                )
+
     def global_batches(self, world: int) -> list[np.ndarray]:
         """The epoch's batches before they are shared out among `world` processes."""
         generator = np.random.default_rng([self.seed, self.epoch])

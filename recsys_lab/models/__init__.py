@@ -1,7 +1,8 @@
 """Encoders, one per file, and the LightningModule that they share."""
 
-from recsys_lab.models.base import NextItemModule, NonFiniteLossError
+from recsys_lab.models.base import NextItemModule
 from recsys_lab.models.baselines import Popularity
+from recsys_lab.models.finite_loss import NonFiniteLossError
 from recsys_lab.models.gru4rec import GRU4Rec
 from recsys_lab.models.lstm_attention import LSTMAttention
 from recsys_lab.models.optimization import Optimization

@@ -14,8 +14,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from recsys_lab.models import allocation, compilation, row_sparse
+from recsys_lab.models import allocation, compilation, randomness, resume, row_sparse
 from recsys_lab.models.checkpoint import check_same_data, read_checkpoint
+from recsys_lab.models.finite_loss import NonFiniteLossError
 from recsys_lab.models.optimization import Optimization, make_optimizer
 from recsys_lab.schema import (
     PAD_ID,
@@ -80,6 +81,7 @@ class NextItemModule(Configurable, L.LightningModule):
         self.compile_model = compile_model
         self.spec: DataSpec | None = None
         self._train_tokens: Tensor | int = 0
+        self._seed: int | None = None  # of the run, while it trains and afterwards
 
     # -- what an encoder gives -----------------------------------------------------------------------------------------
 
@@ -145,7 +147,8 @@ class NextItemModule(Configurable, L.LightningModule):
         if self.spec is not None:
             check_same_data(self.spec, datamodule.spec)
             return
-        self._build(datamodule.spec)
+        with randomness.seeded(randomness.run_seed()):
+            self._build(datamodule.spec)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Ranking metrics for whoever passes no callbacks: a notebook needs only data, model, Trainer."""
@@ -166,11 +169,12 @@ class NextItemModule(Configurable, L.LightningModule):
             self.negatives.prepare(datamodule.item_counts.to(self.device))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        draws = randomness.start_batch(self.run_seed, self.current_epoch, batch_idx, self.global_rank, self.device)
         positions = batch.target_positions  # (N,); found when the batch is made: here it would be a wait for the device
         if positions is None:
             positions = (batch.target_ids != PAD_ID).flatten().nonzero().squeeze(1)
         target_ids = batch.target_ids.flatten()[positions]  # (N,)
-        negatives = self.negatives.sample(target_ids, None) if self.negatives is not None else None
+        negatives = self.negatives.sample(target_ids, draws) if self.negatives is not None else None
         loss = self.training_loss(batch, positions, target_ids, negatives)
         weight = self._weight_of(loss, len(target_ids))
         self._train_tokens = self._train_tokens + batch.lengths.sum()  # on the device: a sum that nobody waits for
@@ -187,6 +191,11 @@ class NextItemModule(Configurable, L.LightningModule):
         """-> (N, D)."""
         # not `[positions]`: its backward pass adds rows one by one
         return self.encode(batch).flatten(0, 1).index_select(0, positions)  # (B, L, D) -> (N, D)
+
+    @property
+    def run_seed(self) -> int:
+        """Of this model's run: what dropout and negatives are drawn from, with epoch, batch and process."""
+        return randomness.run_seed() if self._seed is None else self._seed
 
     @property
     def train_tokens(self) -> int:
@@ -224,10 +233,10 @@ class NextItemModule(Configurable, L.LightningModule):
         assert self.spec is not None
         checkpoint["data_spec"] = self.spec.as_dict()
         checkpoint["model_config"] = to_config(self)
-        checkpoint["rng_state"] = torch.get_rng_state()
+        checkpoint["seed"] = self.run_seed
+        if self._trainer is not None:
+            resume.save(self._trainer, checkpoint)
         checkpoint["train_tokens"] = self.train_tokens
-        if torch.cuda.is_available():
-            checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "data_spec" not in checkpoint:
@@ -239,22 +248,24 @@ class NextItemModule(Configurable, L.LightningModule):
             check_same_data(spec, self.spec)
         self._train_tokens = checkpoint.get("train_tokens", 0)
         if self._trainer is not None and self._trainer.state.fn == "fit":  # not where a test loads its weights
-            self._resume: dict[str, Any] = {k: v for k, v in checkpoint.items() if k.endswith("rng_state")}
-            self._resume["loaders"] = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+            loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+            self._resumed: dict[str, Any] = {"seed": checkpoint.get("seed"), "loaders": loaders}
 
     def on_train_start(self) -> None:
-        # Lightning hands a loader its state when it makes it; a schedule that asks for the number of steps makes it
-        # before the state was read, and the run would go on with the first batches of the epoch again.
-        loader: Any = self.trainer.train_dataloader
-        for state in self.__dict__.get("_resume", {}).get("loaders", []):
-            loader.load_state_dict(state)
+        resumed = self.__dict__.pop("_resumed", {})
+        seed = resumed.get("seed")  # checkpoints of numbers version 1 have none
+        self._seed = randomness.run_seed() if seed is None else seed
+        self._states_outside = randomness.states(self.device)
+        resume.load(self.trainer, resumed.get("loaders", []))
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        resume = self.__dict__.pop("_resume", {})  # once, at the first batch after a resume
-        if "rng_state" in resume:
-            torch.set_rng_state(resume["rng_state"].cpu())
-        if "cuda_rng_state" in resume and torch.cuda.is_available():
-            torch.cuda.set_rng_state(resume["cuda_rng_state"].cpu())
+    def on_train_epoch_start(self) -> None:
+        resume.tell_length(self.trainer)
+
+    def on_train_epoch_end(self) -> None:
+        resume.end_epoch(self.trainer)
+
+    def on_train_end(self) -> None:
+        randomness.restore(self.__dict__.pop("_states_outside", []), self.device)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As torch's. Weights that come before the sizes are known wait for `build`: so they come back to a notebook
@@ -322,13 +333,6 @@ class NextItemModule(Configurable, L.LightningModule):
                 "before the weights were touched. Lower optimization.lr, add warm-up, or set trainer.gradient_clip_val"
             )
         return weight
-
-
-class NonFiniteLossError(RecsysLabError):
-    """Training stopped at a NaN or infinite loss; the last good checkpoint is untouched."""
-
-    exit_code = 1  # of the command line: the run failed, not the way it was called
-    stopped_by = "nan"  # in the run's manifest
 
 
 def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -291,7 +291,7 @@ def test_a_loader_goes_on_in_the_middle_of_an_epoch() -> None:
     for _ in range(3):
         next(half)
     state = loader.state_dict()
-    assert state == {"batches_done": 3, "epoch": 2}
+    assert (state["batches_done"], state["epoch"]) == (3, 2)
     again = made_loader()
     again.load_state_dict(state)
     rest = iter(again)
@@ -318,3 +318,38 @@ def test_a_loader_draws_nothing_from_the_global_generator() -> None:
     torch.manual_seed(0)
     list(made_loader())
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_state_at_the_end_of_what_the_trainer_takes_is_the_start_of_the_next_epoch() -> None:
+    loader = made_loader()
+    loader.sampler.epoch, loader.limit = 2, 3
+    batches = iter(loader)
+    for _ in range(3):
+        next(batches)
+    state = loader.state_dict()
+    assert (state["batches_done"], state["epoch"]) == (0, 3)
+    loader.end_epoch()
+    assert loader.state_dict() == state
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch_size": 5}, "data.batch_size 8, and now it is 5"),
+        ({"seed": 9}, "data.seed 0, and now it is 9"),
+        ({"bucketing": False}, "data.length_bucketing True"),
+        ({"batch_tokens": 600}, "data.batch_size 8, and now it is None"),
+        ({"count": 44}, "training windows 45"),
+    ],
+)
+def test_a_loader_of_other_batches_does_not_go_on(settings: dict[str, Any], words: str) -> None:
+    def loader(count: int = 45, **changed: Any) -> WindowLoader:
+        lengths = window_lengths(count)
+        windows = Windows(*(np.zeros(count, dtype=np.int64),) * 2, lengths, np.zeros(count, dtype=np.int64))
+        events = Events(*(np.zeros(99, dtype=np.int64),) * 2, None, np.array([0, 99]))
+        return WindowLoader(WindowDataset(events, windows), TrainBatches(lengths, **{"batch_size": 8} | changed))
+
+    state = loader().state_dict()
+    loader().load_state_dict(state)
+    with pytest.raises(RecsysLabError, match=words):
+        loader(**settings).load_state_dict(state)

@@ -1,0 +1,60 @@
+"""A resumed run takes the steps that the uninterrupted one would have taken: where Lightning's own counting and the
+loader's place in the epoch have to be brought together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recsys_lab.schema import RecsysLabError
+
+
+def tell_length(trainer: Any) -> None:
+    """Tells the training loader how many batches the Trainer takes of it in an epoch (`limit_train_batches`)."""
+    if hasattr(trainer.train_dataloader, "limit"):  # not where a user's own loader took the place of ours
+        trainer.train_dataloader.limit = trainer.num_training_batches
+
+
+def end_epoch(trainer: Any) -> None:
+    """Tells the training loader that its epoch is over, also where the Trainer left batches of it."""
+    if hasattr(trainer.train_dataloader, "end_epoch") and not _stopped_inside(trainer):
+        trainer.train_dataloader.end_epoch()
+
+
+def save(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """An epoch that the Trainer stopped inside (`max_steps`, `max_time`) is finished by a resume. Lightning counts it
+    as done, though it goes on with its batches: the next epoch would lose its first ones."""
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress")
+    if progress is not None and _stopped_inside(trainer):
+        for counts in (progress["current"], progress["total"]):
+            counts["processed"] = min(counts["processed"], counts["ready"] - 1)
+
+
+def load(trainer: Any, states: list[dict[str, Any]]) -> None:
+    """Puts the training loader at its place in the epoch.
+
+    Lightning does so when it makes the loader; a schedule that asks for the number of steps makes it before the
+    checkpoint was read, and the run would go on with the first batches of the epoch again.
+
+    Raises:
+        RecsysLabError: when the checkpoint was written between the batches of one accumulated step: what was
+            accumulated is not in it; when the loader makes other batches than the one of the checkpoint.
+    """
+    tell_length(trainer)
+    for state in states:
+        trainer.train_dataloader.load_state_dict(state)
+        if state.get("batches_done", 0) % trainer.accumulate_grad_batches:
+            raise RecsysLabError(
+                f"this checkpoint was written after {state['batches_done']} batches of an epoch, inside a step of "
+                f"{trainer.accumulate_grad_batches} (trainer.accumulate_grad_batches): the gradients so far are not in "
+                "it. Go on from one that was written at an epoch's end, as checkpoints/last.ckpt"
+            )
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    if states and all(state.get("batches_done") == 0 for state in states) and progress.ready:
+        # The epoch is over. Where an epoch has more batches now (fewer devices), Lightning would look for the rest.
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(progress, name, max(getattr(progress, name), trainer.num_training_batches))
+
+
+def _stopped_inside(trainer: Any) -> bool:
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return 0 < done < trainer.num_training_batches
