@@ -38,14 +38,14 @@ class Digests:
             algorithm: A name of hashlib; part of what the digest is noted under.
             read: (path, algorithm) -> digest, called where there is no note; its name is part of the key too.
         """
-        now, state = time.time_ns(), _state(path)
+        now, state = time.time_ns(), file_state(path)
         key = f"{path.absolute()} {algorithm} {read.__name__}"
         known = self._load().get(key)
         if isinstance(known, dict) and known.get("state") == state and isinstance(known.get("digest"), str):
             return known["digest"]
         digest = read(path, algorithm)
         settled = now - max(state["mtime_ns"], state["ctime_ns"]) > SETTLED_NS
-        if settled and _state(path) == state:  # not if it changed while it was read
+        if settled and file_state(path) == state:  # not if it changed while it was read
             self._keep(key, {"path": str(path.absolute()), "state": state, "digest": digest})
         return digest
 
@@ -69,7 +69,7 @@ class Digests:
                 part.unlink(missing_ok=True)
 
 
-def _state(path: Path) -> dict[str, int]:
+def file_state(path: Path) -> dict[str, int]:
     found = path.stat()
     return {
         "size": found.st_size,

@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 from recsys_lab.data.sources import Columns, FileSource
+from recsys_lab.data.sources.spelling import command_line
 from recsys_lab.schema import RecsysLabError, from_config, to_config
 
 T = 1_400_000_000
@@ -313,7 +314,9 @@ def test_missing_column_names_it_lists_the_others_and_suggests(tmp_path: Path) -
     assert "has no column 'user_id'" in text
     assert "did you mean 'userid'?" in text
     assert "'userid', 'item_id', 'time'" in text
-    assert "--user-column" in text
+    assert "Columns(user=...)" in text and "--" not in text
+    with command_line():
+        assert "--user_column" in fails("userid,item_id,time\n1,2,3\n", tmp_path)
     text = fails("user_id,item_id,time\n1,2,3\n", tmp_path, columns=Columns(timestamp="Tme"))
     assert "has no column 'Tme' (for timestamp); did you mean 'time'?" in text
 
@@ -350,13 +353,15 @@ def test_bad_ratings_and_orders_name_the_row(tmp_path: Path) -> None:
         ("a.txt", b"1 2\n", {}, "does not tell its format"),
         ("a.csv", b"1 2\n", {"format": "xml"}, "unknown format 'xml'; known: csv, tsv"),
         ("a.parquet", b"no parquet", {}, "can't be read as parquet"),
-        ("a.csv", b"PAR1\xff\xfe\x00", {}, "can't be read as csv"),
-        ("a.csv", b"user_id,item_id\n1,2\n1,2,3,4\n", {}, "can't be read as csv"),
+        ("a.csv", b"PAR1\xff\xfe\x00", {}, "is a Parquet file, not csv: format='parquet'"),
+        ("a.csv", b"\xfc\xff\xfe\x00", {}, "line 1 is not text in UTF-8 .* for example encoding='latin-1'"),
+        ("a.csv", b"user_id,item_id\n1,2\n1,2,3,4\n", {}, r"row 2 \(line 3\) has 4 fields, but the header line has 2"),
         ("a.txt", b"1 2 3\n", {"format": "pairs"}, "has 3 columns"),
         ("a.txt", b"1 2\n1\n", {"format": "pairs"}, "1 missing ids"),
         ("a.txt", b"1 2 3\n2\n", {"format": "sequences"}, "1 missing ids"),
         ("a.jsonl", b'{"user_id": 1, "item_id": 2}\n{"user_id"\n', {}, "line 2 is not JSON"),
-        ("a.jsonl", b"[1, 2]\n", {}, "line 1 is not a JSON object"),
+        ("a.jsonl", b"[1, 2]\n", {}, "entry 1 of the JSON array is not an object: '1'"),
+        ("a.jsonl", b'{"user_id": 1, "item_id": 2}\n[1]\n', {}, "line 2 is not a JSON object"),
         (
             "a.csv",
             b"1,2\n",

@@ -34,11 +34,13 @@ class RawTables:
     the file, or the named order column) and, where the source has them, `timestamp` (unix seconds: Int64, or Float64
     where it has fractions), `event_type` (String), `rating` (Float64).
     `items` and `users` have `item_id`/`user_id` of the same type, and one column per feature.
+    `left_out`: kind of row -> how many rows of the source are not in `interactions`.
     """
 
     interactions: pl.LazyFrame
     items: pl.LazyFrame | None = None
     users: pl.LazyFrame | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -66,6 +68,15 @@ class Source(ABC):
     @property
     def default_settings(self) -> dict[str, Any]:
         """Arguments of `PrepareSettings` that this set is usually prepared with."""
+        return {}
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the user's own data, under a name that the user chose."""
+        return False
+
+    def reading(self) -> dict[str, Any]:
+        """How the raw files are read, as far as the user chose it: plain values without secrets, for the manifest."""
         return {}
 
     @abstractmethod

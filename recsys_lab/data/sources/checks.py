@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import polars as pl
 
 from recsys_lab.data.sources.columns import ORDER
+from recsys_lab.data.sources.ids import Ids
 from recsys_lab.data.sources.times import NUMBER, ROW, Time
 from recsys_lab.schema import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
@@ -15,60 +18,151 @@ log = logging.getLogger(__name__)
 
 SMALL_ROWS = 1 << 21
 """Tables of so many rows are held in memory: at most some 200 MB, where ids and times are text."""
+_BLANK = "__blank"
+_EMPTY_LINES = "empty lines"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What happens to rows that can't be used: `error` names the first, `drop` leaves them out and counts them.
+
+    Attributes:
+        missing_ids: rows without a user or an item; with `drop` also those with a word for "nothing" (NULL, NA, nan,
+            None, ...), which else is an id like any other.
+        bad_times: rows whose time is missing, unreadable, before 1970 or after the year 5138, or 0 beside times after
+            1973.
+    """
+
+    missing_ids: Literal["error", "drop"] = "error"
+    bad_times: Literal["error", "drop"] = "error"
+
+    def __post_init__(self) -> None:
+        for name in ("missing_ids", "bad_times"):
+            if getattr(self, name) not in ("error", "drop"):
+                raise RecsysLabError(f"{name} is {getattr(self, name)!r}; known: error, drop")
+
+
+STRICT = Rules()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`events` as `RawTables.interactions`; `left_out`: kind of row -> how many were left out, without zeros."""
+
+    events: pl.LazyFrame
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def canonical(raw: pl.LazyFrame, columns: Mapping[str, str], where: str) -> pl.LazyFrame:
+    """`checked` with no rows left out."""
+    return checked(raw, columns, where).events
+
+
+def checked(
+    raw: pl.LazyFrame,
+    columns: Mapping[str, str],
+    where: str,
+    rules: Rules = STRICT,
+    whole: pl.LazyFrame | None = None,
+) -> Checked:
     """Check `raw` and give its columns their canonical names and types (see `RawTables`).
 
     Args:
         raw: the file as it was scanned; text formats with every column as String.
         columns: canonical name -> name in the file.
         where: the file, for messages.
+        rules: what happens to rows that can't be used.
+        whole: the file with all its columns, where an empty line comes as a row of nulls. It is only read when ids
+            are missing: empty lines are then left out.
 
     Raises:
         RecsysLabError: empty table, missing ids, unusable timestamps, ratings or order, naming column, row and value.
     """
-    raw = read_once(raw.select(**{c: pl.col(n) for c, n in columns.items()})).with_row_index(ROW)
-    schema = raw.collect_schema()
-    ids = {c: _Id(c, columns[c], schema[c], where) for c in (USER_ID, ITEM_ID)}
-    time = Time.of(raw, columns[TIMESTAMP], where) if TIMESTAMP in columns else None
-    numbers = [c for c in (RATING, ORDER) if c in columns]
-    # parsed once as columns of their own: written inside each statistic, text would be parsed once for each
-    parsed = {name: _as_number(name) for name in numbers}
-    parsed |= {name: column.value.cast(pl.Int64, strict=False) for name, column in ids.items() if column.is_text}
-    if time is not None:
-        parsed[TIMESTAMP] = time.number
-    raw = raw.with_columns(**{name + NUMBER: expr for name, expr in parsed.items()})
-
-    stats: dict[str, pl.Expr] = {"rows": pl.len()}
-    for name, column in ids.items():
-        stats |= {f"{name}.{k}": e for k, e in column.stats().items()}
-    if time is not None:
-        stats |= {f"time.{k}": e for k, e in time.stats().items()}
-    for name in numbers:
-        stats[f"{name}.broken"] = _broken(name).sum()
-        stats[f"{name}.whole"] = (pl.col(name + NUMBER) % 1 == 0).all()
-    found = raw.select(**stats).collect(engine="streaming").row(0, named=True)
-
+    wanted = {c: pl.col(n) for c, n in columns.items()}
+    table = read_once(raw.select(**wanted)).with_row_index(ROW)
+    checks = _Checks(table, columns, where, any_form=False)
+    found, left_out = checks.find(), {}
+    if whole is not None and any(found[f"{name}.missing"] for name in checks.ids):
+        marked = whole.select(**wanted, **{_BLANK: pl.all_horizontal(pl.all().is_null())})
+        marked = read_once(marked).with_row_index(ROW)
+        left_out[_EMPTY_LINES] = _count(marked, pl.col(_BLANK))
+        checks = _Checks(marked.filter(~pl.col(_BLANK)), columns, where, any_form=False)
+        found = checks.find()
+    if rules.missing_ids == "drop":
+        missing = pl.any_horizontal(ids.is_missing(or_word=True) for ids in checks.ids.values())
+        left_out["rows without an id"] = _count(checks.table, missing)
+        checks = _Checks(checks.raw.filter(~missing), columns, where, any_form=False)
+        found = checks.find()
+    if checks.time is not None and found["time.broken"]:
+        checks = _Checks(checks.raw, columns, where, any_form=True)
+        found = checks.find()
+    if checks.time is not None and rules.bad_times == "drop":
+        bad = checks.time.unusable(checks.table)
+        left_out["rows without a usable time"] = _count(checks.table, bad)
+        checks = _Checks(checks.table.filter(~bad).select(checks.raw.collect_schema().names()), columns, where, True)
+        found = checks.find()
+    left_out = {what: count for what, count in left_out.items() if count}
+    for what, count in left_out.items():
+        log.info("%s: %s %s left out", where, f"{count:,}", what)
     if found["rows"] == 0:
-        raise RecsysLabError(f"{where} is empty: it has no rows")
-    out = {name: column.convert({k: found[f"{name}.{k}"] for k in column.stats()}) for name, column in ids.items()}
-    if time is not None:
-        out[TIMESTAMP] = time.convert({k: found[f"time.{k}"] for k in time.stats()}, raw)
-    if EVENT_TYPE in columns:
-        out[EVENT_TYPE] = pl.col(EVENT_TYPE).cast(pl.String)
-    for name in numbers:
-        if found[f"{name}.broken"]:
-            row, value = raw.filter(_broken(name)).select(ROW, name).head(1).collect().row(0)
-            raise RecsysLabError(
-                f"{where}: column {columns[name]!r} has {found[f'{name}.broken']:,} values that are not numbers, "
-                f"first in row {row + 1}: {value!r}"
-            )
-        number = pl.col(name + NUMBER)
-        out[name] = number.cast(pl.Int64) if name == ORDER and found[f"{name}.whole"] else number
-    if ORDER not in out:
-        out[ORDER] = pl.col(ROW).cast(pl.Int64)
-    return raw.select(**out)
+        why = "; all that it has were left out" if set(left_out) - {_EMPTY_LINES} else ""
+        raise RecsysLabError(f"{where} is empty: it has no rows{why}")
+    return Checked(checks.convert(found), left_out)
+
+
+def _count(table: pl.LazyFrame, mask: pl.Expr) -> int:
+    return int(table.select(mask.sum()).collect(engine="streaming").item())
+
+
+class _Checks:
+    """One aggregation over a table, and what follows from it."""
+
+    def __init__(self, raw: pl.LazyFrame, columns: Mapping[str, str], where: str, any_form: bool) -> None:
+        self.raw, self.columns, self.where = raw, columns, where
+        schema = raw.collect_schema()
+        self.ids = {c: Ids(c, columns[c], schema[c], where) for c in (USER_ID, ITEM_ID)}
+        self.time = Time.of(raw, columns[TIMESTAMP], where) if TIMESTAMP in columns else None
+        if self.time is not None and any_form:
+            self.time = self.time.in_any_form()
+        self.numbers = [c for c in (RATING, ORDER) if c in columns]
+        # parsed once as columns of their own: written inside each statistic, text would be parsed once for each
+        parsed = {name: _as_number(name) for name in self.numbers}
+        parsed |= {n: ids.value.cast(pl.Int64, strict=False) for n, ids in self.ids.items() if ids.is_text}
+        if self.time is not None:
+            parsed[TIMESTAMP] = self.time.number
+        self.table = raw.with_columns(**{name + NUMBER: expr for name, expr in parsed.items()})
+
+    def find(self) -> dict[str, Any]:
+        stats: dict[str, pl.Expr] = {"rows": pl.len()}
+        for name, ids in self.ids.items():
+            stats |= {f"{name}.{k}": e for k, e in ids.stats().items()}
+        if self.time is not None:
+            stats |= {f"time.{k}": e for k, e in self.time.stats().items()}
+        for name in self.numbers:
+            stats[f"{name}.broken"] = _broken(name).sum()
+            stats[f"{name}.whole"] = (pl.col(name + NUMBER) % 1 == 0).all()
+        return self.table.select(**stats).collect(engine="streaming").row(0, named=True)
+
+    def convert(self, found: dict[str, Any]) -> pl.LazyFrame:
+        """The canonical table. Raises RecsysLabError for the first fault in what `find` found."""
+        table = self.table
+        out = {n: ids.convert({k: found[f"{n}.{k}"] for k in ids.stats()}, table) for n, ids in self.ids.items()}
+        if self.time is not None:
+            out[TIMESTAMP] = self.time.convert({k: found[f"time.{k}"] for k in self.time.stats()}, table)
+        if EVENT_TYPE in self.columns:
+            out[EVENT_TYPE] = pl.col(EVENT_TYPE).cast(pl.String)
+        for name in self.numbers:
+            if found[f"{name}.broken"]:
+                row, value = table.filter(_broken(name)).select(ROW, name).head(1).collect().row(0)
+                raise RecsysLabError(
+                    f"{self.where}: column {self.columns[name]!r} has {found[f'{name}.broken']:,} values that are not "
+                    f"numbers, first in row {row + 1}: {value!r}"
+                )
+            number = pl.col(name + NUMBER)
+            out[name] = number.cast(pl.Int64) if name == ORDER and found[f"{name}.whole"] else number
+        if ORDER not in out:
+            out[ORDER] = pl.col(ROW).cast(pl.Int64)
+        return table.select(**out)
 
 
 def read_once(table: pl.LazyFrame) -> pl.LazyFrame:
@@ -86,51 +180,3 @@ def _broken(name: str) -> pl.Expr:
     """An event may be without a rating, but not without a place in the order."""
     broken = pl.col(name + NUMBER).is_null()
     return broken if name == ORDER else broken & pl.col(name).is_not_null()
-
-
-class _Id:
-    """A column of ids: whole numbers stay numbers (so that they sort as such), anything else is text."""
-
-    def __init__(self, name: str, column: str, dtype: pl.DataType, where: str) -> None:
-        self.column, self.dtype, self.where = column, dtype, where
-        self.value, self.number = pl.col(name), pl.col(name + NUMBER)
-        if dtype in (pl.Categorical, pl.Enum, pl.Boolean):
-            self.dtype, self.value = pl.String(), self.value.cast(pl.String)
-        elif not (dtype == pl.String or dtype.is_integer() or dtype.is_float() or dtype == pl.Null):
-            raise RecsysLabError(f"{where}: column {column!r} is of type {dtype}; ids are whole numbers or text")
-
-    @property
-    def is_text(self) -> bool:
-        return self.dtype == pl.String
-
-    def stats(self) -> dict[str, pl.Expr]:
-        if self.is_text:
-            blank = self.value.is_null() | (self.value.str.strip_chars() == "")
-            # "007" and "7" are two ids: a number only counts as one if it is written the way it is printed
-            whole = self.number.cast(pl.String) == self.value
-            return {"missing": blank.sum(), "whole": whole.sum(), "rows": pl.len()}
-        missing = self.value.is_null()
-        if self.dtype.is_float():
-            missing = missing | self.value.is_nan()
-            return {"missing": missing.sum(), "whole": (self.value % 1 == 0).sum(), "rows": pl.len()}
-        return {"missing": missing.sum(), "whole": self.value.count(), "rows": pl.len()}
-
-    def convert(self, found: dict[str, int]) -> pl.Expr:
-        if found["missing"]:
-            raise RecsysLabError(
-                f"{self.where}: column {self.column!r} has {found['missing']:,} missing ids in {found['rows']:,} rows; "
-                "drop those rows, or name another column"
-            )
-        if self.is_text:
-            if found["whole"] == found["rows"]:
-                return self.number
-            if found["whole"]:
-                log.info("%s: column %r mixes numbers and text, so all its ids are text", self.where, self.column)
-            return self.value
-        if self.dtype.is_float():
-            if found["whole"] != found["rows"]:
-                raise RecsysLabError(
-                    f"{self.where}: column {self.column!r} has fractions; ids are whole numbers or text"
-                )
-            return self.value.cast(pl.Int64)
-        return self.value if self.dtype in (pl.UInt64, pl.Int128) else self.value.cast(pl.Int64)

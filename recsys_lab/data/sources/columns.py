@@ -6,9 +6,13 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from recsys_lab.data.sources.spelling import is_command_line, option
 from recsys_lab.schema import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
 ORDER = "order"
+TAB = "\t"
+SEPARATORS = {TAB: "tabs", ";": "semicolons", "|": "bars", ",": "commas", "::": "double colons"}
+SHOWN = 30  # names of columns in a message
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,30 @@ class Columns:
 
 
 def _missing(name: str, canonical: str, found: list[str], where: str) -> str:
+    mark = next((mark for mark in SEPARATORS if mark in found[0]), None) if len(found) == 1 else None
+    if mark is not None:
+        return (
+            f"{where} has one column only, {found[0][:200]!r}: its fields seem to be separated by {SEPARATORS[mark]}. "
+            f"Say so: {option('format', 'tsv') if mark == TAB else option('separator', mark)}"
+        )
     lower = {f.lower(): f for f in found}
     close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
-    hint = f"; did you mean {lower[close[0]]!r}?" if close else ""
-    option = canonical.removesuffix("_id").replace("_", "-")
+    hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
+    listed = ", ".join(map(repr, found[:SHOWN])) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
     return (
-        f"{where} has no column {name!r} (for {canonical}){hint} "
-        f"It has: {', '.join(map(repr, found))}. Name the right one with Columns({option.replace('-', '_')}=...) "
-        f"or --{option}-column"
+        f"{where} has no column {name!r} (for {canonical}){hint} It has: {listed}. "
+        f"Name the right one with {column_option(canonical)}{_without_header(found)}"
     )
+
+
+def _without_header(found: list[str]) -> str:
+    """Advice where the first line looks like data: a number can't be meant as a name."""
+    if not found or not any(name.lstrip("-").replace(".", "", 1).isdigit() for name in found):
+        return ""
+    return f", or, if the file has no header line, name its columns in their order with {option('names')}"
+
+
+def column_option(canonical: str) -> str:
+    """How a user names the column that stands for `canonical`: `--user_column NAME` or `Columns(user=...)`."""
+    short = canonical.removesuffix("_id")
+    return f"--{short}_column" if is_command_line() else f"Columns({short}=...)"

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
-import logging
-import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import polars as pl
 
 from recsys_lab.data.digests import Digests
+from recsys_lab.data.sources import copies
+from recsys_lab.data.sources.addresses import fetch_remote, file_name, is_remote, shown
 from recsys_lab.data.sources.base import RawTables, Source
-from recsys_lab.data.sources.checks import canonical
+from recsys_lab.data.sources.checks import STRICT, Checked, Rules, checked
 from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.formats import Format, format_of, open_table
+from recsys_lab.data.sources.faults import explain
+from recsys_lab.data.sources.formats import Format, Table, format_of, matched, open_table, with_constants
+from recsys_lab.data.sources.parts import Part, find_parts
+from recsys_lab.data.sources.spelling import option
 from recsys_lab.schema import ITEM_ID, RecsysLabError
-
-log = logging.getLogger(__name__)
 
 
 def read_interactions(
@@ -29,13 +33,40 @@ def read_interactions(
     Raises:
         RecsysLabError: for everything that is wrong with the file, naming it and the fix.
     """
-    where = str(paths[0])
+    return read_parts([Part(path) for path in paths], format, columns, separator, names).events
+
+
+def read_parts(
+    parts: Sequence[Part],
+    format: str,
+    columns: Columns,
+    separator: str | None = None,
+    names: tuple[str, ...] = (),
+    rules: Rules = STRICT,
+) -> Checked:
+    """As `read_interactions`, with the columns that folders name, and rows left out by `rules`."""
+    paths = [part.path for part in parts]
+    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     try:
-        table = open_table(paths, format, separator, names)
+        if any(part.partition for part in parts):
+            table = _with_partitions(parts, format, separator, names)
+        else:
+            table = open_table(paths, format, separator, names)
         chosen = columns.resolve(table.columns, where)
-        return canonical(table.scan(list(chosen.values())), chosen, where)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(where, format, error) from error
+        twins = table.twins(list(chosen.values()))
+        if twins:
+            raise RecsysLabError(
+                f"{where} has two columns named {twins[0]!r}: which is meant can't be known; rename one in the file"
+            )
+        return checked(table.scan(list(chosen.values())), chosen, where, rules, table.whole)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise _unreadable(paths, format, separator, names, error) from error
+
+
+def _with_partitions(parts: Sequence[Part], format: str, separator: str | None, names: tuple[str, ...]) -> Table:
+    full = [part for part in parts if part.path.stat().st_size > 0] or list(parts)[:1]
+    tables = [with_constants(open_table([p.path], format, separator, names), p.partition) for p in full]
+    return matched(tables, [part.path for part in full])
 
 
 def read_items(paths: list[Path], key: str, dtype: pl.DataType) -> pl.LazyFrame:
@@ -46,9 +77,15 @@ def read_items(paths: list[Path], key: str, dtype: pl.DataType) -> pl.LazyFrame:
     """
     where, format = str(paths[0]), format_of(str(paths[0]))
     try:
-        found = open_table(paths, format).columns
+        opened = open_table(paths, format)
+        found = opened.columns
         if key not in found:
-            raise RecsysLabError(f"{where} has no column {key!r} with the item id; it has: {', '.join(found)}")
+            raise RecsysLabError(
+                f"{where} has no column {key!r} with the item id; it has: {', '.join(found)}. Name the right one with "
+                f"{option('items_column')}"
+            )
+        if opened.twins([key]):
+            raise RecsysLabError(f"{where} has two columns named {key!r}; rename one in the file")
         if format == "parquet":
             table = pl.scan_parquet(paths)
         elif format == "jsonl":
@@ -60,14 +97,22 @@ def read_items(paths: list[Path], key: str, dtype: pl.DataType) -> pl.LazyFrame:
             text = {name: pl.String for name in header if plain[name] == key}  # "007" is not 7
             table = pl.scan_csv(paths, separator=separator, schema_overrides=text, infer_schema_length=10_000)
             table = table.rename(plain)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(where, format, error) from error
-    # an id that isn't of the interactions' type can't be in them: its row is of no use
-    return table.rename({key: ITEM_ID}).with_columns(pl.col(ITEM_ID).cast(dtype, strict=False)).drop_nulls(ITEM_ID)
+        if key != ITEM_ID and ITEM_ID in found:
+            table = table.drop(ITEM_ID)  # another thing by that name: the id is what the user named
+        # an id that isn't of the interactions' type can't be in them: its row is of no use
+        items = table.rename({key: ITEM_ID}).with_columns(pl.col(ITEM_ID).cast(dtype, strict=False))
+        items.collect_schema()
+        return items.drop_nulls(ITEM_ID)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise _unreadable(paths, format, None, (), error) from error
 
 
-def _unreadable(where: str, format: str, error: Exception) -> RecsysLabError:
-    return RecsysLabError(f"{where} can't be read as {format}: {str(error).splitlines()[0]}")
+def _unreadable(
+    paths: list[Path], format: str, separator: str | None, names: tuple[str, ...], error: BaseException
+) -> RecsysLabError:
+    why = explain(paths, format, separator, names)
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return RecsysLabError(why or f"{paths[0]} can't be read as {format}: {first}")
 
 
 @dataclass(frozen=True)
@@ -75,16 +120,22 @@ class FileSource(Source):
     """Interactions in the user's own file or files.
 
     Args:
-        path: a local file, a folder or glob of files of one format, or any address that fsspec knows (`https://`,
-            `s3://`, `memory://`, ...), which is copied into the raw folder first.
+        path: a local file, a folder (folders in it are read too; `date=2020-09-13` names a column) or glob of files of
+            one format, or any address that fsspec knows (`https://`, `s3://`, `memory://`, ...), which is copied into
+            the raw folder first. Columns of several files are matched by name.
         columns: which column means what. Not used for `pairs` and `sequences`, which have only users and items.
-        items: a file with one row per item and the item id in the column named as `columns.item`, for features.
-        format: `csv`, `tsv`, `jsonl`, `parquet`, `inter` (RecBole: tab-separated, header `user_id:token`), `pairs`
-            (SASRec: `user item` per line) or `sequences` (S3Rec: `user item item ...` per line); the last two in the
-            order of time. None = by the file name. All but parquet may be gzipped.
+        items: a file with one row per item, for features.
+        format: `csv`, `tsv`, `jsonl` (JSON lines, or an array of objects), `parquet`, `inter` (RecBole: tab-separated,
+            header `user_id:token`), `pairs` (SASRec: `user item` per line) or `sequences` (S3Rec: `user item item ...`
+            per line); the last two in the order of time. None = by the file name. All but parquet may be packed with
+            gzip, bz2, xz, zstd or zip.
         separator: of csv or tsv fields, if not comma or tab; may be several characters (MovieLens: `::`).
         names: the columns of a csv or tsv file without a header line.
         name: of the data set; default: the file name without its endings.
+        encoding: of text files, by its Python name (`latin-1`, `utf-16`, `cp1252`); default UTF-8.
+        items_column: the column with the item id in `items`; default: named as `columns.item`.
+        missing_ids: rows without a user or an item: `error` or `drop` (see `Rules`).
+        bad_times: rows without a usable time: `error` or `drop`.
     """
 
     path: str | Path
@@ -94,6 +145,10 @@ class FileSource(Source):
     separator: str | None = None
     names: tuple[str, ...] = ()
     name: str = ""
+    encoding: str | None = None
+    items_column: str | None = None
+    missing_ids: Literal["error", "drop"] = "error"
+    bad_times: Literal["error", "drop"] = "error"
 
     licence = "your own data"
     homepage = ""
@@ -101,12 +156,21 @@ class FileSource(Source):
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", Path(str(self.path).rstrip("/")).name.split(".")[0].strip("*") or "files")
+            object.__setattr__(self, "name", file_name(self.path).split(".")[0].strip("*?[] ") or "files")
         object.__setattr__(self, "names", tuple(self.names))  # a list, if it comes from YAML
+        Rules(self.missing_ids, self.bad_times)
+        if self.encoding is not None:
+            try:
+                codecs.lookup(self.encoding)
+            except (LookupError, ValueError):
+                raise RecsysLabError(
+                    f"unknown {option('encoding')} {self.encoding!r}; known: utf-8, utf-16, latin-1, cp1252, gb18030, "
+                    "shift_jis and the others of Python"
+                ) from None
 
     @property
     def urls(self) -> tuple[str, ...]:
-        return (str(self.path),) if _is_remote(self.path) else ()
+        return (str(self.path),) if is_remote(self.path) else ()
 
     @property
     def checked_by(self) -> str:
@@ -117,69 +181,71 @@ class FileSource(Source):
         """Whether a time column is named. A file may also have one that is called `timestamp`: `tables` shows."""
         return self.columns.timestamp is not None
 
+    @property
+    def is_own(self) -> bool:
+        return True
+
+    def reading(self) -> dict[str, Any]:
+        """Only what was chosen; addresses without their secrets."""
+        options = {f"{name}_column": value for name, value in asdict(self.columns).items()}
+        options |= {n: getattr(self, n) for n in ("format", "separator", "encoding", "items_column")}
+        options["names"] = ",".join(self.names) or None
+        options |= {n: None if getattr(self, n) == "error" else "drop" for n in ("missing_ids", "bad_times")}
+        options |= {"input": shown(self.path), "items": None if self.items is None else shown(self.items)}
+        return {name: value for name, value in sorted(options.items()) if value is not None}
+
     def tables(self, raw_dir: Path) -> RawTables:
-        paths = self._local(self.path, raw_dir)
-        format = self.format or format_of(str(paths[0]))
-        interactions = read_interactions(paths, format, self.columns, self.separator, self.names)
-        if self.items is None:
-            return RawTables(interactions)
-        dtype = interactions.collect_schema()[ITEM_ID]
-        return RawTables(
-            interactions, read_items(self._local(self.items, raw_dir), self.columns.item or ITEM_ID, dtype)
-        )
+        format = self.format or format_of(self._first_name())
+        rules = Rules(self.missing_ids, self.bad_times)
+        plain: dict[str, str] = {}
+        try:
+            parts = self._plain(self.path, format, raw_dir, plain)
+            found = read_parts(parts, format, self.columns, self.separator, self.names, rules)
+            if self.items is None:
+                return RawTables(found.events, left_out=found.left_out)
+            key = self.items_column or self.columns.item or ITEM_ID
+            dtype = found.events.collect_schema()[ITEM_ID]
+            item_format = format_of(file_name(self.items))
+            items = [part.path for part in self._plain(self.items, item_format, raw_dir, plain)]
+            return RawTables(found.events, read_items(items, key, dtype), left_out=found.left_out)
+        except RecsysLabError as error:
+            text = str(error)
+            for copy, original in plain.items():  # the user knows the original, not our copy of it
+                text = text.replace(copy, original)
+            raise RecsysLabError(text) from error
+
+    def _first_name(self) -> str:
+        return file_name(self.path) if is_remote(self.path) else str(find_parts(self.path)[0].path)
+
+    def _plain(self, path: str | Path, format: str, raw_dir: Path, plain: dict[str, str]) -> list[Part]:
+        """The files of `path`, with plain copies of those that can't be scanned as they are (noted in `plain`)."""
+        parts = []
+        for part in self._local(path, raw_dir):
+            if part.path.stat().st_size == 0:
+                parts.append(part)
+                continue
+            copy = copies.readable(part.path, format, self.encoding, raw_dir / self.name)
+            if copy != part.path:
+                plain[str(copy)] = str(part.path)
+            parts.append(Part(copy, part.partition))
+        return parts
 
     def fingerprint(self, raw_dir: Path) -> str:
-        paths = self._local(self.path, raw_dir)
+        paths = [part.path for part in self._local(self.path, raw_dir)]
         if self.items is not None:
-            paths = [*paths, *self._local(self.items, raw_dir)]
+            paths = [*paths, *(part.path for part in self._local(self.items, raw_dir))]
         # the mapping counts as data: another time column makes another set
         meaning = [asdict(self.columns), self.format, self.separator, self.names]
+        newer = {name: self.reading()[name] for name in NEWER if name in self.reading()}
+        meaning += [newer] if newer else []  # only where they are used: sets made before keep their fingerprint
         lines = [json.dumps(meaning, sort_keys=True), *map(Digests(raw_dir).of, paths)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def _local(self, path: str | Path, raw_dir: Path) -> list[Path]:
-        if _is_remote(path):
-            return [fetch_remote(str(path), raw_dir / self.name)]
-        local = Path(str(path).removeprefix("file://")).expanduser()
-        if local.is_dir():
-            found = sorted(p for p in local.iterdir() if p.is_file() and not p.name.startswith((".", "_")))
-        elif any(c in local.name for c in "*?["):
-            found = sorted(local.parent.glob(local.name))
-        else:
-            found = [local] if local.is_file() else []
-        if not found:
-            raise RecsysLabError(f"there is no file {local} (looked in {Path.cwd()})")
-        return found
+    def _local(self, path: str | Path, raw_dir: Path) -> list[Part]:
+        if is_remote(path):
+            return [Part(fetch_remote(str(path), raw_dir / self.name))]
+        return find_parts(path)
 
 
-def _is_remote(path: str | Path) -> bool:
-    return "://" in str(path) and not str(path).startswith("file://")
-
-
-def fetch_remote(url: str, folder: Path) -> Path:
-    """A local copy of any fsspec address; fetched again when its size, tag or date at the source changed.
-
-    Raises:
-        RecsysLabError: when it can't be had and there is no earlier copy.
-    """
-    import fsspec
-
-    name = url.split("?")[0].rstrip("/").rpartition("/")[2]
-    copy = folder / hashlib.sha256(url.encode()).hexdigest()[:8] / name
-    note = copy.with_name(copy.name + ".version")
-    try:
-        files, remote = fsspec.core.url_to_fs(url)
-        version = json.dumps(files.info(remote), sort_keys=True, default=str)
-        if copy.exists() and note.exists() and note.read_text() == version:
-            return copy
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        part = copy.with_name(copy.name + ".part")
-        files.get_file(remote, str(part))
-        os.replace(part, copy)
-        note.write_text(version)
-    except (OSError, ImportError, ValueError) as error:
-        if copy.exists():
-            log.warning("%s can't be reached (%s); the copy from before is used: %s", url, error, copy)
-            return copy
-        raise RecsysLabError(f"{url} can't be read: {error or type(error).__name__}") from error
-    return copy
+NEWER = ("encoding", "items_column", "missing_ids", "bad_times")
+"""Options of `FileSource` that its fingerprint knows only where they are given."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import polars as pl
 
+from recsys_lab.data.sources.copies import packing_of
+from recsys_lab.data.sources.faults import json_record, text_lines
+from recsys_lab.data.sources.spelling import option
 from recsys_lab.schema import ITEM_ID, USER_ID, RecsysLabError
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "inter", "pairs", "sequences"]
@@ -20,21 +22,42 @@ SUFFIXES = {
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".inter": "inter",
     ".item": "inter",
     ".user": "inter",
 }
+PACKED = (".gz", ".gzip", ".bz2", ".xz", ".zip", ".zst")
 JSON_SAMPLE = 1000  # lines of a JSON Lines file that are looked at for its keys
+TWIN = re.compile(r"(.+)_duplicated_\d+$")  # how polars calls the second column of one name
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file that is not read yet: its column names, and how to scan chosen ones."""
+    """A file that is not read yet: its column names, and how to scan chosen ones.
+
+    Attributes:
+        columns: Names, as in the file.
+        scan: (wanted names) -> those columns.
+        whole: All columns where an empty line comes as a row of nulls, else None.
+    """
 
     columns: list[str]
     scan: Callable[[Sequence[str]], pl.LazyFrame]
+    whole: pl.LazyFrame | None = None
+
+    def twins(self, chosen: Sequence[str]) -> list[str]:
+        """Those of the chosen names that two columns have."""
+        found = {match[1] for name in self.columns if (match := TWIN.match(name))}
+        return [name for name in chosen if name in found]
+
+
+def bare_name(name: str) -> str:
+    """A file name in lower case without the ending of a packed file."""
+    name = name.lower()
+    return next((name.removesuffix(ending) for ending in PACKED if name.endswith(ending)), name)
 
 
 def format_of(path: str) -> str:
@@ -43,17 +66,19 @@ def format_of(path: str) -> str:
     Raises:
         RecsysLabError: for a name that tells none, listing the formats.
     """
-    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    suffix = Path(bare_name(path)).suffix
     if suffix not in SUFFIXES:
-        raise RecsysLabError(f"the name of {path} does not tell its format; give format= one of {', '.join(FORMATS)}")
+        raise RecsysLabError(
+            f"the name of {path} does not tell its format; give {option('format')} one of {', '.join(FORMATS)}"
+        )
     return SUFFIXES[suffix]
 
 
 def open_table(paths: list[Path], format: str, separator: str | None = None, names: Sequence[str] = ()) -> Table:
-    """The table in `paths` (several files are read one after the other).
+    """The table in `paths` (several files are read one after the other; columns are matched by name).
 
     Args:
-        paths: local files; gzip is recognised in all text formats.
+        paths: local files; gzip is recognised in all text formats. Empty ones are left out, where others are not.
         format: one of `FORMATS`.
         separator: between fields, for csv and tsv; may be longer than one character (MovieLens: `::`).
         names: names of the columns of a csv or tsv file without a header line.
@@ -63,33 +88,98 @@ def open_table(paths: list[Path], format: str, separator: str | None = None, nam
     """
     if format not in FORMATS:
         raise RecsysLabError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
-    empty = [p for p in paths if not _first_line(p, format)]
-    if empty:
-        raise RecsysLabError(f"{empty[0]} is empty")
+    if separator == "" or (separator is not None and set(separator) & set('\r\n"')):
+        raise RecsysLabError(f"{option('separator')} is {separator!r}; it must be one or more characters within a line")
+    again = sorted({name for name in names if list(names).count(name) > 1})
+    if again:
+        raise RecsysLabError(f"{option('names')} has {again[0]!r} twice")
+    full = [path for path in paths if _has_content(path, format)]
+    if not full:
+        raise RecsysLabError(f"{paths[0]} is empty" if len(paths) == 1 else f"all {len(paths)} files are empty")
     if format == "parquet":
-        frame = pl.scan_parquet(paths)
-        return Table(frame.collect_schema().names(), lambda wanted: frame.select(wanted))
+        return _parquet(full)
     if format == "jsonl":
-        return _jsonl(paths)
+        return _jsonl(full)
     if format == "sequences":
-        return _fixed(_sequences(paths))
+        return _of(_sequences(full))
     if format == "pairs":
-        return _fixed(_delimited(paths, separator or " ", (USER_ID, ITEM_ID), quote=None))
+        return _of(_pairs(full) if separator is None else _delimited(full, separator, (USER_ID, ITEM_ID), quote=None))
+    mark = {"tsv": "\t", "inter": "\t"}.get(format, separator or ",") if separator is None else separator
     if format == "inter":
-        frame = _delimited(paths, "\t", (), quote=None)
-        typed = frame.collect_schema().names()
-        return _fixed(frame.rename({name: name.partition(":")[0] for name in typed}))
-    if format == "tsv":
-        return _fixed(_delimited(paths, separator or "\t", names, quote=None))
-    return _fixed(_delimited(paths, separator or ",", names, quote='"'))
+        mark, names = "\t", ()
+    quote = '"' if format == "csv" or _is_quoted(_first_line(full[0]), mark) else None
+    headers = [_first_line(path) for path in full] if len(full) > 1 and not names else []
+    if len(set(headers)) > 1:
+        return matched([_of(_named(_delimited([path], mark, (), quote), format)) for path in full], full)
+    return _of(_named(_delimited(full, mark, names, quote), format))
 
 
-def _fixed(frame: pl.LazyFrame) -> Table:
+def matched(tables: Sequence[Table], paths: Sequence[Path]) -> Table:
+    """Several tables as one, their columns matched by name.
+
+    Raises:
+        RecsysLabError: when scanned, for a column that one of them has and another has not, naming both.
+    """
+    columns = list(dict.fromkeys(name for table in tables for name in table.columns))
+
+    def scan(wanted: Sequence[str]) -> pl.LazyFrame:
+        for table, path in zip(tables, paths, strict=True):
+            absent = next((name for name in wanted if name not in table.columns), None)
+            if absent is not None:
+                other = next(p for t, p in zip(tables, paths, strict=True) if absent in t.columns)
+                raise RecsysLabError(
+                    f"{path} has no column {absent!r}, which {other.name} has; it has: "
+                    f"{', '.join(map(repr, table.columns))}"
+                )
+        return pl.concat([table.scan(wanted) for table in tables], how="vertical_relaxed")
+
+    common = [name for name in columns if all(name in table.columns for table in tables)]
+    whole = all(table.whole is not None for table in tables)
+    return Table(columns, scan, scan(common) if whole and common else None)
+
+
+def with_constants(table: Table, constants: dict[str, str | None]) -> Table:
+    """The table with columns of one value each (what its folder says) behind its own."""
+    added = {name: pl.lit(value, pl.String) for name, value in constants.items() if name not in table.columns}
+    if not added:
+        return table
+
+    def scan(wanted: Sequence[str]) -> pl.LazyFrame:
+        own = [name for name in wanted if name not in added] or table.columns[:1]
+        return table.scan(own).with_columns(**added).select(wanted)
+
+    return Table([*table.columns, *added], scan)
+
+
+def _of(frame: pl.LazyFrame) -> Table:
+    return replace(_plain(frame), whole=frame)
+
+
+def _named(frame: pl.LazyFrame, format: str) -> pl.LazyFrame:
+    """RecBole writes the type behind the name: `user_id:token`."""
+    if format != "inter":
+        return frame
+    new: dict[str, str] = {}
+    for name in frame.collect_schema().names():
+        plain = name.partition(":")[0]
+        new[name] = f"{plain}_duplicated_{len(new)}" if plain in new.values() else plain
+    return frame.rename(new)
+
+
+def _parquet(paths: list[Path]) -> Table:
+    frames = [pl.scan_parquet(path) for path in paths]
+    schemas = [frame.collect_schema() for frame in frames]
+    if any(list(schema.items()) != list(schemas[0].items()) for schema in schemas):
+        return matched([_plain(frame) for frame in frames], paths)
+    return _plain(pl.scan_parquet(paths))
+
+
+def _plain(frame: pl.LazyFrame) -> Table:
     return Table(frame.collect_schema().names(), lambda wanted: frame.select(wanted))
 
 
 def _delimited(paths: list[Path], separator: str, names: Sequence[str], quote: str | None) -> pl.LazyFrame:
-    if len(separator) == 1:
+    if len(separator.encode()) == 1:
         frame = pl.scan_csv(
             paths, separator=separator, has_header=not names, quote_char=quote, infer_schema=False
         )  # fmt: skip
@@ -103,8 +193,10 @@ def _delimited(paths: list[Path], separator: str, names: Sequence[str], quote: s
             )
         return frame.rename(dict(zip(found, names, strict=True)))
     # polars splits at one byte only: take whole lines and split them
-    header = list(names) or _first_line(paths[0], "csv").split(separator)
-    lines = pl.concat([_lines(p, skip=0 if names else 1) for p in paths])
+    header: list[str] = []
+    for name in names or _first_line(paths[0]).split(separator):
+        header.append(f"{name}_duplicated_{len(header)}" if name in header else name)
+    lines = pl.concat([_lines(p, skip=0 if names else _header_lines(p)) for p in paths])
     fields = pl.col("line").str.splitn(separator, len(header)).struct.rename_fields(header)
     return lines.select(fields.struct.unnest())
 
@@ -112,8 +204,20 @@ def _delimited(paths: list[Path], separator: str, names: Sequence[str], quote: s
 def _lines(path: Path, skip: int = 0) -> pl.LazyFrame:
     return pl.scan_csv(
         path, separator="\x01", has_header=False, new_columns=["line"], quote_char=None, infer_schema=False,
-        skip_rows=skip,
+        skip_lines=skip,
     )  # fmt: skip
+
+
+def _pairs(paths: list[Path]) -> pl.LazyFrame:
+    """`user item` per line, between them any white space."""
+    first = _first_line(paths[0]).split()
+    if len(first) != 2:
+        raise RecsysLabError(
+            f"{paths[0]} has {len(first)} columns when split at white space, but 2 are expected: a user and an item"
+        )
+    line = pl.concat([_lines(p) for p in paths]).select(pl.col("line").str.strip_chars())
+    words = pl.col("line").str.extract_groups(r"^(\S+)(?:\s+(\S+))?$").struct.rename_fields([USER_ID, ITEM_ID])
+    return line.select(words.struct.unnest())
 
 
 def _sequences(paths: list[Path]) -> pl.LazyFrame:
@@ -123,40 +227,37 @@ def _sequences(paths: list[Path]) -> pl.LazyFrame:
     )
     items = pl.col("words").list.slice(1)
     some = pl.when(items.list.len() > 0).then(items)  # a user without items becomes a missing id, not nothing
-    return words.select(pl.col("words").list.first().alias(USER_ID), some.alias(ITEM_ID)).explode(ITEM_ID)
+    user = pl.col("words").list.first()
+    return words.select(pl.when(user != "").then(user).alias(USER_ID), some.alias(ITEM_ID)).explode(ITEM_ID)
 
 
 def _jsonl(paths: list[Path]) -> Table:
     keys: dict[str, None] = {}
-    with _open(paths[0]) as lines:
-        for number, line in zip(range(1, JSON_SAMPLE + 1), lines, strict=False):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise RecsysLabError(f"{paths[0]}: line {number} is not JSON: {line[:80].strip()!r}") from error
-            if not isinstance(record, dict):
-                raise RecsysLabError(f"{paths[0]}: line {number} is not a JSON object: {line[:80].strip()!r}")
-            keys |= dict.fromkeys(record)
+    for number, line in zip(range(1, JSON_SAMPLE + 1), text_lines(paths[0]), strict=False):
+        if line.strip():
+            keys |= dict.fromkeys(json_record(paths[0], number, line))
     # every field as text: polars prints numbers, so that 7 and "7" in one file are one id
     return Table(list(keys), lambda wanted: pl.scan_ndjson(paths, schema=dict.fromkeys(wanted, pl.String)))
 
 
-def _open(path: Path):  # type: ignore[no-untyped-def]  # gzip.open and open share no type
-    return gzip.open(path, "rt", encoding="utf-8") if is_gzip(path) else path.open(encoding="utf-8")
-
-
 def is_gzip(path: Path) -> bool:
-    with path.open("rb") as handle:
-        return handle.read(2) == b"\x1f\x8b"
+    return packing_of(path) == "gzip"
 
 
-def _first_line(path: Path, format: str) -> str:
-    if format == "parquet":
-        return "x" if path.stat().st_size else ""
-    try:
-        with _open(path) as lines:
-            return next((line.rstrip("\r\n") for line in lines if line.strip()), "")
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise RecsysLabError(f"{path} can't be read as {format}: {error}") from error
+def _has_content(path: Path, format: str) -> bool:
+    return path.stat().st_size > 0 if format == "parquet" else bool(_first_line(path))
+
+
+def _first_line(path: Path) -> str:
+    return next((line.rstrip("\r\n") for line in text_lines(path) if line.strip()), "")
+
+
+def _header_lines(path: Path) -> int:
+    """Lines up to the header, and it."""
+    return next((number for number, line in enumerate(text_lines(path), start=1) if line.strip()), 0)
+
+
+def _is_quoted(line: str, separator: str) -> bool:
+    """Whether every field of the first line is in quotes: only then quotes between tabs are more than text."""
+    fields = line.split(separator)
+    return all(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
+from recsys_lab.data.sources.iso_times import iso_microseconds
+from recsys_lab.data.sources.spelling import option
 from recsys_lab.schema import TIMESTAMP, RecsysLabError
 
 log = logging.getLogger(__name__)
@@ -20,12 +23,17 @@ LIMITS = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17, "nanoseco
 
 1e11 is the year 5138 in seconds and March 1973 in milliseconds, and so on: events of 1973 to 5138 are never mistaken.
 """
+LATEST = 100_000_000_000  # seconds: the year 5138
+SURELY_LATER = 100_000_000  # seconds, March 1973: beside such times a 0 stands for a missing time
+CALENDAR = {"%Y%m%d": (19000101, 21001231), "%Y%m%d%H%M": (190001010000, 210012312359),
+            "%Y%m%d%H%M%S": (19000101000000, 21001231235959)}  # fmt: skip
+"""Dates that are written as one number, 20200913 or 20200913125919, and the range in which they lie."""
 _value = pl.col(TIMESTAMP + NUMBER)
-ISO_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
+_DATE = re.compile(r"\s*\d{4}(-\d|\d{4}[T ])")
 
 
 def unit_of(value: float) -> str:
-    return next(unit for unit, limit in LIMITS.items() if value < limit)
+    return next(unit for unit, limit in LIMITS.items() if value < limit or unit == "nanoseconds")
 
 
 @dataclass(frozen=True)
@@ -36,38 +44,55 @@ class Time:
     where: str
     number: pl.Expr  # Int64 or Float64, null where it can't be read
     unit: str | None  # known from the type, else to be found from the size of the numbers
+    is_iso: bool = False
 
     @classmethod
     def of(cls, raw: pl.LazyFrame, column: str, where: str) -> Time:
         dtype, value = raw.collect_schema()[TIMESTAMP], pl.col(TIMESTAMP)
         if dtype.is_integer():
             return cls(column, where, value.cast(pl.Int64), None)
-        if dtype.is_float():
-            return cls(column, where, pl.when(value.is_finite()).then(value.cast(pl.Float64)), None)
+        if dtype.is_float() or dtype.is_decimal():
+            number = value.cast(pl.Float64)
+            return cls(column, where, pl.when(number.is_finite()).then(number), None)
         if dtype == pl.Datetime or dtype == pl.Date:
             return cls(column, where, value.dt.epoch("us"), "microseconds")
         if dtype == pl.String:
             start = raw.select(TIMESTAMP).head(1000).collect()[TIMESTAMP].drop_nulls()
-            if start.is_empty() or _is_number(start[0]):
+            if _mostly_numbers(start.to_list()):
                 # as Float64: exact for whole seconds, milli- and microseconds; nanoseconds are good to 256 ns
                 number = value.cast(pl.Float64, strict=False)
                 return cls(column, where, pl.when(number.is_finite()).then(number), None)
-            return cls(column, where, _iso(value), "microseconds")
+            return cls(column, where, iso_microseconds(value), "microseconds", is_iso=True)
         raise RecsysLabError(
             f"{where}: column {column!r} is of type {dtype}; a time is a number, a date or ISO 8601 text"
         )
+
+    def in_any_form(self) -> Time:
+        """Text also in the rarer forms of ISO 8601, which cost more to read."""
+        return replace(self, number=iso_microseconds(pl.col(TIMESTAMP), rare=True)) if self.is_iso else self
 
     def stats(self) -> dict[str, pl.Expr]:
         """Of a table that has `number` as its column `timestamp.number`, as the rest of this class."""
         stats = {
             "broken": _value.is_null().sum(),
             "negative": (_value < 0).sum(),
+            "zero": (_value == 0).sum(),
             "min": _value.min(),
             "max": _value.max(),
         }
         for unit, divisor in UNITS.items():
             stats[f"whole_{unit}"] = (_value % divisor == 0).all()
         return stats
+
+    def unusable(self, table: pl.LazyFrame) -> pl.Expr:
+        """Rows without a usable time: unreadable, before 1970, after the year 5138, or a 0 beside times after 1973."""
+        largest = table.select(_value.max()).collect(engine="streaming").item()
+        unit = self.unit or unit_of(largest if largest is not None else 0)
+        later = table.select(_value.filter(_value > 0).min()).collect(engine="streaming").item()
+        bad = _value.is_null() | (_value < 0) | (_value >= LATEST * UNITS[unit])
+        if later is not None and later >= SURELY_LATER * UNITS[unit]:
+            bad = bad | (_value == 0)
+        return bad
 
     def convert(self, found: dict[str, Any], table: pl.LazyFrame) -> pl.Expr:
         """Seconds; Int64 if they all are whole, else Float64, so that no order within a second is lost."""
@@ -76,19 +101,46 @@ class Time:
         if found["negative"]:
             raise self._bad(table.filter(_value < 0), f"{found['negative']:,} timestamps before 1970 (negative)")
         unit = self.unit or unit_of(found["max"])
-        if self.unit is None and unit_of(found["min"]) != unit:
-            raise self._mixed(unit_of(found["min"]), unit, table)
-        if self.unit is None and unit != "seconds":
-            log.info("%s: column %r is in %s; read as seconds", self.where, self.column, unit)
+        if self.unit is None:
+            calendar = self._calendar(found, table)
+            if calendar is not None:
+                return calendar
+            if unit_of(found["min"]) != unit:
+                raise self._mixed(unit_of(found["min"]), unit, table)
+            if unit != "seconds":
+                log.info("%s: column %r is in %s; read as seconds", self.where, self.column, unit)
+        if found["max"] >= LATEST * UNITS[unit]:
+            raise self._bad(table.filter(_value >= LATEST * UNITS[unit]), "timestamps after the year 5138")
+        if found["zero"] and found["max"] >= SURELY_LATER * UNITS[unit]:
+            log.warning(
+                "%s: column %r has the time 0 in %s rows: it is read as 1970. If it stands for a missing time, drop "
+                "those rows: %s", self.where, self.column, f"{found['zero']:,}", option("bad_times", "drop"),
+            )  # fmt: skip
         if found[f"whole_{unit}"]:
             return _value.cast(pl.Int64) // UNITS[unit]
         return _value / UNITS[unit]
+
+    def _calendar(self, found: dict[str, Any], table: pl.LazyFrame) -> pl.Expr | None:
+        """Numbers that are dates (20200913) as seconds; None where the numbers are none."""
+        for form, (low, high) in CALENDAR.items():
+            if not (low <= found["min"] and found["max"] <= high and found["whole_seconds"]):
+                continue
+            moment = _value.cast(pl.Int64).cast(pl.String).str.to_datetime(form, strict=False, time_unit="us")
+            rows, valid = table.select(pl.len(), moment.is_not_null().sum()).collect(engine="streaming").row(0)
+            if 2 * valid < rows:
+                return None
+            if valid < rows:
+                raise self._bad(table.filter(moment.is_null()), "numbers that are no date, beside dates like 20200913")
+            log.info("%s: column %r holds dates as numbers; read as dates in UTC", self.where, self.column)
+            return moment.dt.epoch("us") // 10**6
+        return None
 
     def _bad(self, rows: pl.LazyFrame, what: str) -> RecsysLabError:
         row, value = rows.select(ROW, TIMESTAMP).head(1).collect().row(0)
         return RecsysLabError(
             f"{self.where}: column {self.column!r} has {what}, first in row {row + 1}: {value!r}. "
-            "A time is unix seconds (or milli-, micro-, nanoseconds throughout), a date, or ISO 8601 text"
+            "A time is unix seconds (or milli-, micro-, nanoseconds throughout), a date, or ISO 8601 text. To leave "
+            f"such rows out: {option('bad_times', 'drop')}"
         )
 
     def _mixed(self, low: str, high: str, table: pl.LazyFrame) -> RecsysLabError:
@@ -99,25 +151,23 @@ class Time:
             seen.append(f"row {row + 1} has {value} ({unit})")
         return RecsysLabError(
             f"{self.where}: column {self.column!r} mixes units: {' and '.join(seen)}. Bring it to one unit; "
-            "a 0 that stands for a missing time has to go"
+            f"rows with a 0 that stands for a missing time can be dropped: {option('bad_times', 'drop')}"
         )
 
 
-def _is_number(text: str) -> bool:
+def _mostly_numbers(values: list[str]) -> bool:
+    """Whether a text column holds numbers rather than dates; of as many of both, the first decides."""
+    kinds = [kind for kind in map(_kind, values) if kind]
+    numbers = kinds.count("number")
+    even = bool(kinds) and 2 * numbers == len(kinds) and kinds[0] == "number"
+    return not values or 2 * numbers > len(kinds) or even
+
+
+def _kind(text: str) -> str:
+    if _DATE.match(text):
+        return "date"
     try:
         float(text)
     except ValueError:
-        return False
-    return True
-
-
-def _iso(value: pl.Expr) -> pl.Expr:
-    """ISO 8601 text as microseconds; without a zone it is taken as UTC."""
-    text = value.str.strip_chars().str.replace(" ", "T", literal=True).str.replace("Z$", "+00:00")
-    parsed = [
-        text.str.to_datetime(f, strict=False, time_unit="us", time_zone="UTC" if f.endswith("%:z") else None).dt.epoch(
-            "us"
-        )
-        for f in ISO_FORMATS
-    ]
-    return pl.coalesce(parsed)
+        return ""
+    return "number"

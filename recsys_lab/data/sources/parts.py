@@ -1,0 +1,102 @@
+"""The files behind one path: a file, a folder with folders in it (Hive, Spark), or a glob."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from recsys_lab.data.sources.spelling import option
+from recsys_lab.schema import RecsysLabError
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file, and the columns that its folders name (`date=2020-09-13`)."""
+
+    path: Path
+    partition: dict[str, str | None] = field(default_factory=dict)
+
+
+def find_parts(path: str | Path) -> list[Part]:
+    """The files of `path`, sorted. Names that begin with `.` or `_` are not data (`_SUCCESS`, `.part-0.crc`).
+
+    Raises:
+        RecsysLabError: when there is none, when a folder is a Delta table, and when files of several kinds are mixed.
+    """
+    local = Path(str(path).removeprefix("file://")).expanduser()
+    if local.is_file():
+        return [Part(local)]
+    if local.is_dir():
+        root, found = local, list(_files_below(local))
+        if not found:
+            raise RecsysLabError(f"the folder {local} holds no file to read")
+    else:
+        fixed = [part for part in local.parts[: _first_wild(local)]]
+        root = Path(*fixed) if fixed else Path()
+        matches = sorted(Path(name) for name in glob.glob(str(local), recursive=True)) if _is_wild(local) else []
+        found = [file for match in matches for file in ([match] if match.is_file() else _files_below(match))]
+        if not found:
+            raise RecsysLabError(f"there is no file {local} (looked in {Path.cwd()})")
+    found = list(dict.fromkeys(found))
+    _one_kind(found, local)
+    return [Part(file, _partition(file, root)) for file in found]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """In the order of their names; folders first come, first gone down."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name == "_delta_log":
+            raise RecsysLabError(
+                f"{folder} is a Delta table: which of its files are valid stands in its log. Write it as plain Parquet "
+                "and read that"
+            )
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir():
+            yield from _files_below(entry)
+        elif entry.is_file():
+            yield entry
+
+
+def _one_kind(files: list[Path], local: Path) -> None:
+    kinds: dict[str, Path] = {}
+    for file in files:
+        kinds.setdefault(_ending(file), file)
+    if len(kinds) > 1:
+        names = " and ".join(file.name for file in list(kinds.values())[:2])
+        ending = next(iter(kinds)) or "*"
+        raise RecsysLabError(
+            f"{local} holds files of several kinds, such as {names}: name those to read, for example "
+            f"{option('input', f'{local}/*{ending}')}"
+        )
+
+
+def _ending(file: Path) -> str:
+    """`.csv` of `part-0.c000.csv.gz`; files without a known ending are one kind."""
+    from recsys_lab.data.sources.formats import SUFFIXES, bare_name
+
+    suffix = Path(bare_name(file.name)).suffix
+    return suffix if suffix in SUFFIXES or suffix in (".md", ".txt", ".avro", ".orc", ".json") else ""
+
+
+def _partition(file: Path, root: Path) -> dict[str, str | None]:
+    pairs: dict[str, str | None] = {}
+    for part in file.parent.parts[len(root.parts) :]:
+        key, equals, value = part.partition("=")
+        if equals and key:
+            pairs[unquote(key)] = None if value == HIVE_NULL else unquote(value)
+    return pairs
+
+
+def _is_wild(path: Path) -> bool:
+    return any(c in WILD for c in str(path))
+
+
+def _first_wild(path: Path) -> int:
+    return next((n for n, part in enumerate(path.parts) if WILD & set(part)), len(path.parts))
