@@ -20,7 +20,7 @@ from recsys_lab.cli.loggers import LONGEST_TAG, ROWS_PER_PART, _go_on_counting, 
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_MODE", "WANDB_SWEEP_ID", "WANDB_RUN_ID"):
+    for name in ("WANDB_MODE", "WANDB_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
 
@@ -154,8 +154,6 @@ def test_two_processes_make_one_wandb_run(small_folder: Path, tmp_path: Path) ->
 
 def test_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wandb_mode() == "offline"
-    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
-    assert wandb_mode() == "online", "a sweep is led by W&B's server"
     for given, meant in (("online", "online"), ("disabled", "disabled"), ("dryrun", "offline"), ("offline", "offline")):
         monkeypatch.setenv("WANDB_MODE", given)
         assert wandb_mode() == meant

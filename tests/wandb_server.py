@@ -1,4 +1,4 @@
-"""As much of a W&B server as `wandb sync` and `wandb agent` need, on this machine: keeps what it is sent."""
+"""As much of a W&B server as `wandb sync` needs, on this machine: keeps what it is sent."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ class WandbServer:
         self.history: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         self.summary: dict[str, dict[str, Any]] = defaultdict(dict)
         self.files: dict[str, bytes] = {}
-        self.sweep = ""  # YAML of the one sweep
-        self.queue: list[dict[str, Any]] = []  # parameters of the runs that its agent is still to start
-        self.started: dict[str, dict[str, Any]] = {}  # id -> parameters of those that it was told to start
         self.unknown: list[str] = []  # queries that it has no answer for
         self.url = ""
 
@@ -81,7 +78,6 @@ class WandbServer:
             "id": f"id-{run}",
             "name": run,
             "displayName": given.get("displayName"),
-            "sweepName": given.get("sweep"),
             "config": given.get("config") or "{}",
             "historyLineCount": len(self.history[run]),
             "project": {"id": "p", "name": given.get("project"), "entity": {"id": "e", "name": "me"}},
@@ -112,25 +108,6 @@ class WandbServer:
     def _on_Viewer(self, given: dict[str, Any]) -> dict[str, Any]:
         viewer = {"id": "u", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}
         return {"viewer": viewer}
-
-    def _on_SweepWithRuns(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {"project": {"sweep": {"id": "s", "name": given["sweep"], "config": self.sweep, "runs": {"edges": []}}}}
-
-    def _on_CreateAgent(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {"createAgent": {"agent": {"id": "agent"}}}
-
-    def _on_Heartbeat(self, given: dict[str, Any]) -> dict[str, Any]:
-        """One run at a time, then the end."""
-        commands: list[dict[str, Any]] = []
-        if not json.loads(given["runState"]):
-            if self.queue:
-                name, parameters = f"run{len(self.started)}", self.queue.pop(0)
-                self.started[name] = parameters
-                arguments = {key: {"value": value} for key, value in parameters.items()}
-                commands = [{"type": "run", "run_id": name, "program": "", "args": arguments}]
-            else:
-                commands = [{"type": "exit"}]
-        return {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": json.dumps(commands)}}
 
     def _on_CreateRunFiles(self, given: dict[str, Any]) -> dict[str, Any]:
         files = [{"name": f, "uploadUrl": f"{self.url}/upload/{given['run']}/{f}"} for f in given["files"]]

@@ -51,8 +51,8 @@ def make_logger(
 
 
 def wandb_mode() -> str:
-    """offline unless WANDB_MODE says otherwise, or an agent runs a sweep, which W&B's server leads."""
-    mode = os.environ.get("WANDB_MODE", "online" if "WANDB_SWEEP_ID" in os.environ else "offline")
+    """offline unless WANDB_MODE says otherwise."""
+    mode = os.environ.get("WANDB_MODE", "offline")
     return "offline" if mode == "dryrun" else mode
 
 
@@ -63,12 +63,9 @@ def _make_wandb(settings: RunSettings, folder: Path, config: dict[str, Any], com
     mode = wandb_mode()
     if mode == "offline":  # else wandb 0.31 sends usage counts to its server even so
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    if "WANDB_SWEEP_ID" in os.environ:  # the agent names run and project, in variables of its own
-        name: dict[str, Any] = {"project": None}
-    else:
-        name = {"project": settings.study, "id": _run_id(folder, resumes)}
     return WandbLogger(
-        **name,
+        project=settings.study,
+        id=_run_id(folder, resumes),
         group=settings.variant,
         job_type=command,
         name=f"{settings.variant}-seed{config['seed_everything']}",

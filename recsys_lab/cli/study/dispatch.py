@@ -15,8 +15,6 @@ SUBCOMMANDS = {
     "retry": ("recsys_lab.cli.study.retry", "run failed runs again"),
     "report": ("recsys_lab.cli.study.report", "one HTML page, Markdown, LaTeX and figures of the finished runs"),
     "tune": ("recsys_lab.cli.study.tune", "the same search budget for each value of an axis"),
-    "sweep": ("recsys_lab.cli.study.sweep", "the study as a sweep of Weights & Biases"),
-    "log": ("recsys_lab.cli.study.log", "the table and the page of a study as artifacts of Weights & Biases"),
 }
 
 HELP = f"""usage: recsys-lab study SUBCOMMAND FILE [options]
