@@ -15,7 +15,7 @@ import importlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,9 @@ class DataSpec:
     data_hash: str  # of the prepared arrays
     vocabulary_hash: str  # of the item ids: the order of the rows of an item table
     split: str  # for people, e.g. "leave_one_out (leaky)"
+    training_hash: str = ""  # of `training`; empty in checkpoints of versions that did not record it
+    training: dict[str, Any] = field(default_factory=dict)
+    """Which events train, and in which windows: what must agree for a model to be tested as it was trained."""
 
     @property
     def num_rows(self) -> int:

@@ -26,6 +26,7 @@ from recsys_lab.callbacks.audit_entry import audit_of
 from recsys_lab.callbacks.environment import describe_device, describe_environment
 from recsys_lab.callbacks.ranking import RankingEvaluation
 from recsys_lab.callbacks.throughput import Throughput
+from recsys_lab.run_files import checkpoint_facts, file_sha256, read_manifest, write_manifest, write_text
 from recsys_lab.schema import to_config
 
 
@@ -62,7 +63,10 @@ class RunFolder(L.Callback):
         self._write_manifest(trainer, stopped_by="running")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """After a checkpoint was loaded: `current_epoch` is the first epoch that this process trains."""
+        """After a checkpoint was loaded: `current_epoch` is the first epoch that this process trains. What an earlier
+        test found goes first: its model is about to be another one."""
+        if trainer.is_global_zero:
+            forget_test(self.folder)
         if trainer.current_epoch and (self.folder / "metrics.csv").is_file():
             self._rows = [row for row in read_rows(self.folder / "metrics.csv") if row["epoch"] < trainer.current_epoch]
             self._earlier_seconds = sum(row["seconds"] for row in self._rows)
@@ -113,6 +117,7 @@ class RunFolder(L.Callback):
         if not self.manifest:
             self.manifest = trained_by(trainer.ckpt_path)
             self._describe(trainer, pl_module)
+        self.manifest |= {"trained_on": getattr(pl_module, "trained_on", None)}
         self.metrics |= logged(trainer, (prefix,))
         evaluation = find(trainer, RankingEvaluation)
         if evaluation is not None:
@@ -121,7 +126,9 @@ class RunFolder(L.Callback):
             ranks = evaluation.ranks_frame(trainer.datamodule)  # type: ignore[attr-defined]
             partial = self.folder / "ranks.parquet.partial"
             ranks.write_parquet(partial)
+            facts = {"ranked_targets": ranks.height, "ranks_sha256": file_sha256(partial)}
             os.replace(partial, self.folder / "ranks.parquet")
+            self.manifest |= facts | checkpoint_facts(trainer.ckpt_path, self.folder)
         self._write_metrics(trainer)
         self._write_manifest(trainer, wall_seconds=round(self._seconds(), 2))
 
@@ -137,6 +144,9 @@ class RunFolder(L.Callback):
         datamodule: Any = getattr(trainer, "datamodule", None)
         evaluation = find(trainer, RankingEvaluation)
         model = to_config(pl_module)
+        describe: Any = getattr(pl_module, "describe_system", None)
+        if describe is not None and "system_hash" not in self.manifest:  # else the test of a run
+            self.manifest |= describe()
         self.manifest |= {
             **self.facts,
             "model": type(pl_module).__name__,
@@ -185,7 +195,7 @@ class RunFolder(L.Callback):
     def _write_manifest(self, trainer: L.Trainer, **more: Any) -> None:
         self.manifest |= more
         if trainer.is_global_zero:
-            write_text(self.folder / "manifest.json", json.dumps(self.manifest, indent=2, default=str) + "\n")
+            write_manifest(self.folder, self.manifest)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -231,11 +241,19 @@ def is_trained(pl_module: L.LightningModule) -> bool:
 
 def trained_by(ckpt_path: Any) -> dict[str, Any]:
     """The manifest of the run that wrote a checkpoint, when it still lies in its run folder; the test adds to it."""
-    manifest = Path(ckpt_path).parent.parent / "manifest.json" if ckpt_path else None
-    if manifest is None or not manifest.is_file():
-        return {}
-    known: dict[str, Any] = json.loads(manifest.read_text())
-    return known
+    folder = Path(ckpt_path).parent.parent if ckpt_path else None
+    return read_manifest(folder) if folder is not None and (folder / "manifest.json").is_file() else {}
+
+
+def forget_test(folder: Path) -> None:
+    """Removes what a test left in a run folder: ranks.parquet, and the `test/` metrics of metrics.json."""
+    (folder / "ranks.parquet").unlink(missing_ok=True)
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        kept = {name: value for name, value in metrics.items() if not name.startswith("test/")}
+        write_text(folder / "metrics.json", json.dumps(kept, indent=2) + "\n")
+    except (OSError, ValueError, AttributeError):  # there is none, or it is damaged: the end of the fit writes it anew
+        (folder / "metrics.json").unlink(missing_ok=True)
 
 
 def logged(trainer: L.Trainer, prefixes: tuple[str, ...]) -> dict[str, float]:
@@ -249,13 +267,6 @@ def logged(trainer: L.Trainer, prefixes: tuple[str, ...]) -> dict[str, float]:
 
 def find(trainer: L.Trainer, kind: type[Any]) -> Any:
     return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from recsys_lab.cli.messages import show_messages
 from recsys_lab.cli.options import underscores
 from recsys_lab.cli.saved_run import SavedRun, interruptible, open_saved_run, write_results
 from recsys_lab.metrics.calibration import ReliabilityBins
-from recsys_lab.models.checkpoint import check_same_data
+from recsys_lab.models.checkpoint import check_same_training
 from recsys_lab.report.reliability_page import calibration_text, reliability_page
 from recsys_lab.schema import RecsysLabError
 
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> None:
     show_messages()
     Calibration(num_bins=chosen.num_bins)  # says what is wrong before the data is opened
     saved = open_saved_run(chosen.run, chosen.checkpoint, chosen.data_dir)
-    check_same_data(saved.model.spec, saved.data.spec)  # type: ignore[arg-type]
+    check_same_training(saved.model.spec, saved.data.spec)  # type: ignore[arg-type]
     found = calibrate(saved, chosen.num_bins)
     output = Path(chosen.output) if chosen.output else saved.folder / "calibration"
     page = reliability_page(found)

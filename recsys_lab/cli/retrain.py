@@ -22,8 +22,9 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from recsys_lab.callbacks import EachEpoch, RunFolder
-from recsys_lab.callbacks.run_folder import write_text
 from recsys_lab.models.checkpoint import read_checkpoint
+from recsys_lab.models.system import system_hash
+from recsys_lab.run_files import read_manifest, write_manifest, write_text
 from recsys_lab.schema import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -78,9 +79,7 @@ class RetrainFiles:
         self.first_fit, self.unfinished = best.with_name("first_fit.ckpt"), best.with_name("retrained.ckpt")
 
     def manifest(self) -> dict[str, Any]:
-        path = self.folder / "manifest.json"
-        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return found
+        return read_manifest(self.folder) if (self.folder / "manifest.json").is_file() else {}
 
     def first_fit_is_done(self, max_epochs: int | None) -> bool:
         """It ended by itself, and not because of a `max_epochs` that is higher now."""
@@ -120,7 +119,7 @@ class RetrainFiles:
         facts = {"retrained": True, "retrain_epochs": epochs, "retrain_seconds": round(seconds, 2)}
         manifest = self.manifest()
         manifest |= facts | {"wall_seconds": round(manifest.get("wall_seconds", 0.0) + seconds, 2)}
-        write_text(self.folder / "manifest.json", json.dumps(manifest, indent=2, default=str) + "\n")
+        write_manifest(self.folder, manifest)
 
 
 class RetrainedFolder(RunFolder):
@@ -128,14 +127,18 @@ class RetrainedFolder(RunFolder):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._first: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        self._first: dict[str, Any] = read_manifest(folder)
         path = folder / "metrics.json"
         self.metrics = json.loads(path.read_text()) if path.is_file() else {}
         self._earlier_seconds = self._first.get("wall_seconds", 0.0)
 
     def _describe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super()._describe(trainer, pl_module)
-        self.manifest = self._first | {name: self.manifest[name] for name in ("evaluation", "audit")}
+        second = self.manifest
+        self.manifest = self._first | {name: second[name] for name in ("evaluation", "audit", "training_hash")}
+        # the second training has the first one's settings; the number of its epochs is a finding and no setting
+        system = {**self._first.get("system", {}), "retrained_on": second["training_hash"]}
+        self.manifest |= {"system": system, "system_hash": system_hash(system)}
 
 
 def second_trainer(parts: Any, epochs: int, files: RetrainFiles) -> L.Trainer:

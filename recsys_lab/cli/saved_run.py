@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -21,10 +20,10 @@ import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
 from recsys_lab.callbacks import RankingEvaluation
-from recsys_lab.callbacks.run_folder import write_text
 from recsys_lab.cli.messages import hush_lightning
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models.base import NextItemModule
+from recsys_lab.run_files import read_manifest, write_text
 from recsys_lab.schema import RecsysLabError
 
 
@@ -59,19 +58,25 @@ class SavedRun(SavedData):
     model: NextItemModule
 
 
-def open_saved_run(folder: str | Path, checkpoint: str | Path | None = None, data_dir: str | None = None) -> SavedRun:
+def open_saved_run(
+    folder: str | Path,
+    checkpoint: str | Path | None = None,
+    data_dir: str | None = None,
+    manifest: dict[str, Any] | None = None,
+) -> SavedRun:
     """Opens what `recsys-lab fit` left.
 
     Args:
         folder: the run folder.
         checkpoint: None = its `checkpoints/best.ckpt`.
         data_dir: where raw files and prepared sets lie; None = what the run was given, from the current folder.
+        manifest: the run's, already read and checked.
 
     Raises:
         RecsysLabError: when the folder is no finished run, or its model or data can't be found.
     """
     saved = open_saved_data(folder, data_dir)
-    manifest = _read(saved.folder, "manifest.json", json.loads)
+    manifest = read_manifest(saved.folder) if manifest is None else manifest
     checkpoint = Path(checkpoint) if checkpoint is not None else saved.folder / "checkpoints" / "best.ckpt"
     model = NextItemModule.load_from_checkpoint(checkpoint)
     return SavedRun(saved.folder, saved.data, saved.evaluation, manifest, checkpoint, model)

@@ -28,7 +28,7 @@ from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.metrics.ranks import target_ranks
 from recsys_lab.metrics.top_items import top_items
 from recsys_lab.models.base import NextItemModule
-from recsys_lab.models.checkpoint import check_same_data
+from recsys_lab.models.checkpoint import check_same_training
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.shuffle import list_overlap, shuffle_effect
 from recsys_lab.study.shuffle_table import READING, as_markdown, as_text
@@ -114,7 +114,7 @@ def run(arguments: list[str]) -> None:
     question = Question(chosen.stage, chosen.metric, chosen.cutoff, chosen.seeds, KINDS[chosen.keep_last], chosen.scope)
     folder = Path(chosen.run) if chosen.run else _folder_of(chosen.checkpoint)
     saved = open_saved_run(folder, chosen.checkpoint, chosen.data_dir)
-    check_same_data(saved.model.spec, saved.data.spec)  # type: ignore[arg-type]
+    check_same_training(saved.model.spec, saved.data.spec)  # type: ignore[arg-type]
     passes = evaluate(saved.model, saved.data, saved.evaluation, question)
     if not any(passes.shuffled.values()):
         raise KeyboardInterrupt

@@ -113,7 +113,7 @@ def verify(folder: Path, data_dir: str | None, tolerance: float, differing_ranks
     if prepared is None or not report.add(_guarded(f"data {prepared}", lambda: data_checks(prepared))):
         return report.skip("settings and re-scoring", "the data are not whole")
     try:
-        saved = open_saved_run(folder, checkpoint, data_dir)
+        saved = open_saved_run(folder, checkpoint, data_dir, manifest)
         # the folder that was checked, opened and nothing else: by its name, a known source would be prepared anew
         saved.data.dataset, saved.data.prepare_settings = str(prepared), None
         found = saved.data.evaluation_settings() | to_config(saved.evaluation)["init_args"]

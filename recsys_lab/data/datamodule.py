@@ -19,6 +19,7 @@ from recsys_lab.data.prepare import PrepareSettings
 from recsys_lab.data.processed import ProcessedDataset
 from recsys_lab.data.samplers import MEGA_BATCHES
 from recsys_lab.data.split import LeaveOneOut, Split, SplitResult, Targets
+from recsys_lab.data.training_settings import sees_targets, training_hash, training_settings
 from recsys_lab.data.windows import TrainingMode, Windows, evaluation_windows, training_windows
 from recsys_lab.schema import Configurable, DataSpec, RecsysLabError
 
@@ -169,6 +170,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     @cached_property
     def spec(self) -> DataSpec:
         data = self.processed
+        training = training_settings(self, self._split_with_validation)
         return DataSpec(
             dataset=data.name,
             num_items=data.num_items,
@@ -180,7 +182,13 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
             data_hash=data.data_hash,
             vocabulary_hash=data.vocabulary_hash,
             split=self.split.describe(),
+            training_hash=training_hash(training),
+            training=training,
         )
+
+    def sees_targets(self, trained: dict[str, Any], stage: str) -> bool:
+        """Whether a model with the `DataSpec.training` of a checkpoint knows events at or after targets of `stage`."""
+        return sees_targets(trained, self, stage)
 
     def evaluation_settings(self) -> dict[str, Any]:
         """What must agree for two runs' test numbers to be comparable. `val_targets` are those that chose the epoch,

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from recsys_lab.models import allocation, compilation, randomness, resume, row_sparse
-from recsys_lab.models.checkpoint import check_same_data, read_checkpoint
+from recsys_lab.models.checkpoint import accept, check_trained, read_checkpoint
 from recsys_lab.models.finite_loss import NonFiniteLossError
 from recsys_lab.models.optimization import Optimization, make_optimizer
+from recsys_lab.models.system import identity_of, system_of
 from recsys_lab.schema import (
     PAD_ID,
     Batch,
@@ -61,6 +62,10 @@ class NextItemModule(Configurable, L.LightningModule):
     uses_query_time: bool = False
     """Reads `batch.query_time`, the time of the event to predict. Tables say so: such numbers are another task."""
     scorer: Scorer
+    allow_other_training: bool = False
+    trained_on: dict[str, Any] | None = None
+    """What it was trained on, where a test asks for something else and may: see `models.checkpoint.check_trained`."""
+    describe_system = identity_of  # entries of a run's manifest
 
     def __init__(
         self,
@@ -144,11 +149,10 @@ class NextItemModule(Configurable, L.LightningModule):
             if self.spec is None:
                 raise RecsysLabError("the model takes its table sizes from the data: pass a SequenceDataModule")
             return
-        if self.spec is not None:
-            check_same_data(self.spec, datamodule.spec)
-            return
-        with randomness.seeded(randomness.run_seed()):
-            self._build(datamodule.spec)
+        if self.spec is None:
+            with randomness.seeded(randomness.run_seed()):
+                self._build(datamodule.spec)
+        self.trained_on = check_trained(self.spec or datamodule.spec, self)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Ranking metrics for whoever passes no callbacks: a notebook needs only data, model, Trainer."""
@@ -235,17 +239,12 @@ class NextItemModule(Configurable, L.LightningModule):
         checkpoint["model_config"] = to_config(self)
         checkpoint["seed"] = self.run_seed
         if self._trainer is not None:
+            checkpoint["system"] = system_of(self)
             resume.save(self._trainer, checkpoint)
         checkpoint["train_tokens"] = self.train_tokens
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "data_spec" not in checkpoint:
-            raise RecsysLabError("this checkpoint was not written by recsys_lab: it names no data set")
-        spec = DataSpec(**checkpoint["data_spec"])
-        if self.spec is None:
-            self._build(spec)
-        else:
-            check_same_data(spec, self.spec)
+        accept(checkpoint, self)
         self._train_tokens = checkpoint.get("train_tokens", 0)
         if self._trainer is not None and self._trainer.state.fn == "fit":  # not where a test loads its weights
             loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])

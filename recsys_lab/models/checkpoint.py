@@ -1,23 +1,192 @@
-"""Checkpoints read safely, and checked against the data that they are used on."""
+"""Checkpoints read safely, and checked against what is asked of them: data, training, model, and how a run goes on."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 import torch
 
-from recsys_lab.schema import DataSpec, RecsysLabError
+from recsys_lab.models.system import FINDERS, RESOLVED, differing, model_settings, system_of
+from recsys_lab.schema import DataSpec, RecsysLabError, from_config
+
+log = logging.getLogger("recsys_lab")
+
+EXPLAINED_BY = {
+    "train_hash": ("data_hash", "split", "retrained"),
+    "val_hash": ("data_hash", "split"),
+    "num_event_types": ("data_hash",),
+    "has_timestamps": ("data_hash",),
+}
+"""Settings of `DataSpec.training` that follow from others, and are named only where those agree."""
+OPTION = {
+    "data_hash": "--data.dataset",
+    "train_hash": "--data.split",
+    "val_hash": "--data.split",
+    "num_event_types": "--data.dataset",
+    "has_timestamps": "--data.dataset",
+}
+NOT_COMPARED = ("split_config", "train_until")
+MAY_CHANGE = ("trainer.max_epochs", "trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.processes")
+"""Of a run that goes on."""
+NO_PART_OF_A_TEST = (*RESOLVED, "compile_model")
+"""Arguments of a model that shape its training only: a test takes those of the checkpoint, whatever was asked."""
 
 
-def check_same_data(expected: DataSpec, actual: DataSpec) -> None:
-    """Raises RecsysLabError when a model's tables belong to another data set or vocabulary."""
-    for name, what in (("vocabulary_hash", "item vocabulary"), ("data_hash", "data")):
-        if getattr(expected, name) != getattr(actual, name):
-            raise RecsysLabError(
-                f"the checkpoint belongs to another data set: its {what} is {expected.dataset} "
-                f"({getattr(expected, name)}), the data module's is {actual.dataset} ({getattr(actual, name)}). "
-                "Use the data set (and prepare settings) that it was trained on"
-            )
+def accept(checkpoint: dict[str, Any], module: Any) -> None:
+    """Builds `module` for the weights of `checkpoint`, once it is clear that they belong to what is asked.
+
+    Raises:
+        RecsysLabError: naming what differs and the way out.
+    """
+    spec, trainer = spec_of(checkpoint), module._trainer
+    if trainer is not None and trainer.ckpt_path:  # and not where a tuner goes back to where it began
+        module.trained_on = check_trained(spec, module)
+        (check_goes_on if trainer.state.fn == "fit" else check_same_model)(checkpoint, module)
+    if module.spec is None or module.trained_on is not None:
+        module._build(spec)
+    module.trained_system = None if trainer is not None and trainer.state.fn == "fit" else checkpoint.get("system")
+
+
+def spec_of(checkpoint: dict[str, Any]) -> DataSpec:
+    """The data that a checkpoint was trained on."""
+    if "data_spec" not in checkpoint:
+        raise RecsysLabError("this checkpoint was not written by recsys_lab: it names no data set")
+    known = {field.name for field in fields(DataSpec)}
+    return DataSpec(**{name: value for name, value in checkpoint["data_spec"].items() if name in known})
+
+
+def check_vocabulary(trained: DataSpec, asked: DataSpec) -> None:
+    """Raises RecsysLabError when a model's tables belong to another catalogue."""
+    if trained.vocabulary_hash != asked.vocabulary_hash:
+        raise RecsysLabError(
+            f"the checkpoint belongs to another data set: its item vocabulary is {trained.dataset} "
+            f"({trained.vocabulary_hash}), the data module's is {asked.dataset} ({asked.vocabulary_hash}). "
+            "Use the data set (and prepare settings) that it was trained on"
+        )
+    if asked.num_event_types > trained.num_event_types:
+        raise RecsysLabError(
+            f"the checkpoint knows {trained.num_event_types} event types, and {asked.dataset} has "
+            f"{asked.num_event_types}: use the data set (and prepare settings) that it was trained on"
+        )
+
+
+def other_training(trained: DataSpec, asked: DataSpec) -> list[str]:
+    """One text for each setting of the training in which a checkpoint is not what is asked; none where all agree.
+
+    A checkpoint of a version that recorded no training is compared by what it holds: data, name of the split, length.
+    """
+    if trained.training_hash and trained.training_hash == asked.training_hash:
+        return []
+    before, now = trained.training, asked.training
+    if not before:
+        before = {"data_hash": trained.data_hash, "split": trained.split, "max_length": trained.max_length}
+        log.warning(
+            "this checkpoint does not record what it was trained on (it was written by an earlier version): only its "
+            "data, the name of its split and its max_length are compared"
+        )
+    names = [name for name in before if name not in NOT_COMPARED and before[name] != now.get(name)]
+    told = {"data_hash": (f"{trained.dataset} ({trained.data_hash})", f"{asked.dataset} ({asked.data_hash})")}
+    texts = []
+    for name in names:
+        if not set(EXPLAINED_BY.get(name, ())) & set(names):
+            values = told.get(name, (before[name], now.get(name)))
+            texts.append(f"{OPTION.get(name, f'--data.{name}')}: trained with {values[0]}, asked {values[1]}")
+    return texts
+
+
+def check_same_training(trained: DataSpec, asked: DataSpec) -> None:
+    """Raises RecsysLabError when a model was trained on something else than `asked`, naming each setting."""
+    check_vocabulary(trained, asked)
+    texts = other_training(trained, asked)
+    if texts:
+        raise RecsysLabError(f"the checkpoint was trained on something else than is asked. {'; '.join(texts)}")
+
+
+def check_trained(trained: DataSpec, module: Any) -> dict[str, Any] | None:
+    """Whether `module`, attached to a Trainer, may be used on its data module with weights of `trained`.
+
+    Returns:
+        None where it was trained as is asked; else, where `module.allow_other_training` is set, what it was trained
+        on: `description` for tables, `training_hash`, and `sees_targets`, true where it knows events at or after a
+        target (such numbers take part in no test).
+
+    Raises:
+        RecsysLabError: naming each setting, both values and the way out.
+    """
+    data, fn = module.trainer.datamodule, str(getattr(module.trainer.state.fn, "value", "fit"))
+    check_vocabulary(trained, data.spec)
+    texts = other_training(trained, data.spec)
+    if not texts:
+        return None
+    if fn == "fit":
+        raise RecsysLabError(
+            "a model can't be trained further on another training part: its numbers would belong to neither. "
+            f"{'; '.join(texts)}. Keep the settings that it was trained with, or train a new model"
+        )
+    if not module.allow_other_training:
+        raise RecsysLabError(
+            f"the checkpoint was trained on something else than is asked. {'; '.join(texts)}. Ask for what it was "
+            "trained with; or go on all the same with --allow_other_training true, and the results say what it was "
+            "trained on"
+        )
+    stage = {"test": "test", "validate": "val"}.get(fn)
+    sees = data.sees_targets(trained.training, stage) if stage else False
+    words = "; ".join(text.removeprefix("--").replace("trained with ", "") for text in texts)
+    if stage:
+        more = ". It knows events at or after the targets, so no significance test takes these numbers" if sees else ""
+        log.warning("trained on something else than is asked: %s%s", words, more)
+    return {"description": words, "training_hash": trained.training_hash or None, "sees_targets": sees}
+
+
+def check_same_model(checkpoint: dict[str, Any], module: Any) -> None:
+    """Raises RecsysLabError when the weights belong to a model with other settings, naming each."""
+    found = list(differing(settings_in(checkpoint)["model"], model_settings(module), "model"))
+    ignored = tuple(f"model.{name}" for name in NO_PART_OF_A_TEST)
+    found = [change for change in found if not change[0].startswith(ignored)]
+    if found:
+        raise RecsysLabError(
+            f"the checkpoint is of another model than is asked. {_texts(found, 'trained with')}. Leave the "
+            "setting out: a test takes the model of the checkpoint; or train a new model with it"
+        )
+
+
+def check_goes_on(checkpoint: dict[str, Any], module: Any) -> None:
+    """Whether a run may go on from `checkpoint` as `module`, attached to its Trainer, was set up.
+
+    Raises:
+        RecsysLabError: when a setting other than those of `MAY_CHANGE` was changed, naming it.
+    """
+    finders = [type(c).__name__ for c in module.trainer.callbacks if isinstance(c, FINDERS)]
+    if finders:
+        raise RecsysLabError(
+            f"a run that goes on keeps its batch size and learning rate: leave out --trainer.callbacks+={finders[0]}"
+        )
+    before, now = settings_in(checkpoint), system_of(module)
+    shared = [name for name in before if name in now and name != "seed"]
+    changed = list(differing({k: before[k] for k in shared}, {k: now[k] for k in shared}))
+    seed = before.get("seed")
+    if seed is not None and seed != module.trainer.datamodule.seed:
+        changed.append(("seed_everything", seed, module.trainer.datamodule.seed))
+    refused = [change for change in changed if change[0] not in MAY_CHANGE]
+    if refused:
+        raise RecsysLabError(
+            f"a run that goes on keeps its settings, and these were changed. {_texts(refused, 'it began with')}. Leave "
+            "them out (max_epochs, max_steps, max_time, paths, devices and loggers may change); or start a new run: "
+            "--run.variant NAME"
+        )
+    for name, old, new in changed:
+        log.info("going on with --%s %s (it began with %s)", name, new, old)
+
+
+def settings_in(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """`system_of` as the checkpoint holds it; of a checkpoint from an earlier version, its model only."""
+    found: dict[str, Any] = checkpoint.get("system") or {
+        "model": model_settings(from_config(checkpoint["model_config"]))
+    }
+    return found
 
 
 def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
@@ -35,3 +204,7 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "model_config" not in checkpoint:
         raise RecsysLabError(f"{path} was not written by recsys_lab: it holds no model configuration")
     return checkpoint
+
+
+def _texts(changes: Iterable[tuple[str, Any, Any]], word: str) -> str:
+    return "; ".join(f"--{name}: {word} {before}, asked {now}" for name, before, now in changes)

@@ -200,7 +200,7 @@ def test_a_data_set_that_changed_under_a_run(tmp_path: Path) -> None:
         lambda: quiet_trainer(tmp_path, max_epochs=2).fit(model(), data, ckpt_path=str(path), weights_only=True),
         lambda: quiet_trainer(tmp_path).test(GRU4Rec.load_from_checkpoint(path), data, verbose=False),
     ):
-        with pytest.raises(RecsysLabError, match="another data set: its data is small"):
+        with pytest.raises(RecsysLabError, match=r"--data.dataset: trained with small \(\w{16}\), asked small"):
             run()
 
 

@@ -1,0 +1,94 @@
+"""What decides which events a model trains on, and how they are cut into windows: as plain data, and as one hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recsys_lab.schema import RecsysLabError, from_config, to_config
+
+if TYPE_CHECKING:
+    from recsys_lab.data.datamodule import SequenceDataModule
+    from recsys_lab.data.split import SplitResult
+
+NOT_HASHED = ("split_config", "train_until")
+"""Kept to apply the same split again, and to see what it trains on; other settings say the same already."""
+
+
+def training_settings(data: SequenceDataModule, retrained_from: SplitResult) -> dict[str, Any]:
+    """Of the training part as it is used. `data_hash` covers the filters, the order of ties and the fields.
+
+    Args:
+        retrained_from: the split before the validation part joined the training part: its targets chose the epoch.
+    """
+    stop = data.split_result.train_stop
+    return {
+        "data_hash": data.processed.data_hash,
+        "split": data.split.describe(),
+        "train_hash": hashlib.sha256(np.ascontiguousarray(stop, dtype=np.int64).tobytes()).hexdigest()[:16],
+        "val_hash": retrained_from.val.digest(),
+        "retrained": data.retrained,
+        "max_length": data.max_length,
+        "stride": 1 if data.training_mode == "last_position" else data.stride or data.max_length,
+        "training_mode": data.training_mode,
+        "max_windows_per_user": data.max_windows_per_user,
+        "num_event_types": data.processed.num_event_types,
+        "has_timestamps": data.processed.has_timestamps,
+        "split_config": _config_of(data.split),
+        "train_until": _newest(data, stop),
+    }
+
+
+def training_hash(settings: dict[str, Any]) -> str:
+    """16 hex digits."""
+    hashed = {name: value for name, value in settings.items() if name not in NOT_HASHED}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def sees_targets(trained: dict[str, Any], data: SequenceDataModule, stage: str) -> bool:
+    """Whether a model that was trained under the settings `trained` knows events that are at or after a target.
+
+    On the same events this is looked at per user: a training event at or after the target, or a target that chose the
+    epoch. Where the asked split leaks nothing (one cut in time for all users), an event of *any* user at or after the
+    first target counts, too. On other events only their times can tell; where they can't, the answer is yes.
+
+    Args:
+        trained: `DataSpec.training` of the checkpoint.
+        stage: whose targets, `val` or `test`.
+    """
+    targets = getattr(data.split_result, stage)
+    if not len(targets):
+        return False
+    until, times = trained.get("train_until"), data.events.timestamps
+    first = int(np.min(times[targets.position])) if data.processed.has_timestamps else None
+    is_before = until is not None and first is not None and until < first
+    if trained.get("data_hash") != data.processed.data_hash:
+        return not is_before
+    if not data.split.leaky and not is_before:
+        return True
+    try:
+        split = from_config(trained["split_config"])
+        whole = split.apply(np.asarray(data.processed.offsets), times if data.processed.has_timestamps else None)
+        used = whole.final if trained["retrained"] else whole
+    except (RecsysLabError, KeyError, TypeError):
+        return True  # a split that can't be applied again
+    chose = stage != "val" and np.isin(targets.position, whole.val.position).any()
+    return bool((used.train_stop[targets.user_index] > targets.position).any() or chose)
+
+
+def _config_of(split: Any) -> Any:
+    try:
+        return to_config(split)
+    except TypeError:  # a split of the user's own with arguments that are no plain data
+        return None
+
+
+def _newest(data: SequenceDataModule, stop: np.ndarray) -> int | None:
+    """Time of the newest training event."""
+    if not data.processed.has_timestamps:
+        return None
+    used = stop[stop > data.events.offsets[:-1]]
+    return int(data.events.timestamps[used - 1].max()) if len(used) else None

@@ -1,0 +1,189 @@
+"""What makes a trained system: everything but the seed that decides its weights, as plain data with one hash.
+
+Runs are seeds of one system when this is equal. It stands in the checkpoint and in manifest.json, so that a run that
+goes on, or two runs side by side, can be compared setting by setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    DeviceStatsMonitor,
+    EarlyStopping,
+    LearningRateFinder,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ModelSummary,
+    ProgressBar,
+    Timer,
+)
+
+import recsys_lab
+from recsys_lab.schema import Configurable, to_config
+
+TRAINER = (
+    "max_epochs",
+    "min_epochs",
+    "max_steps",
+    "min_steps",
+    "precision",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "limit_train_batches",
+    "limit_val_batches",
+    "overfit_batches",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+)
+DATA = ("batch_size", "batch_tokens", "length_bucketing", "bucket_batches", "exclude_seen")
+"""Settings of the data module that shape training beside those of `DataSpec.training`."""
+RESOLVED = ("loss", "negatives", "optimization")
+"""Arguments of a model that may be None, and what the model then takes."""
+FINDERS = (BatchSizeFinder, LearningRateFinder)
+"""Callbacks that choose a setting before the first step; what they found is recorded as if it had been asked for."""
+WATCHING = (
+    *FINDERS,
+    DeviceStatsMonitor,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ModelSummary,
+    ProgressBar,
+    Timer,
+)
+"""Callbacks that don't change the weights of an epoch; how they end a fit is recorded apart."""
+FROM_RUN_TO_RUN = ("seed",)
+"""In the checkpoint, but no part of the system."""
+
+
+def numbers_version() -> int:
+    """Raised whenever the same seed gives other numbers: systems of two versions are two systems."""
+    return int(getattr(recsys_lab, "NUMBERS", 1))
+
+
+def system_of(module: Any) -> dict[str, Any]:
+    """The settings that decide the weights of `module`, which is attached to a Trainer, as plain data.
+
+    The names are those of the command line: `data`, `model`, `trainer`, `early_stopping`, `checkpoint`.
+    """
+    trainer, spec = module.trainer, module.spec
+    data = getattr(trainer, "datamodule", None)
+    found: dict[str, Any] = {
+        "seed": getattr(data, "seed", None),
+        "model": model_settings(module),
+        "data": {**spec.training, **{name: getattr(data, name) for name in DATA if hasattr(data, name)}},
+        "numbers_version": numbers_version(),
+    }
+    if hasattr(module, "is_counted"):  # nothing below moves a count, and the order of the windows doesn't either
+        return found | {"data": dict(spec.training)}
+    callbacks = trainer.callbacks
+    ranking = next((c for c in callbacks if hasattr(c, "ties") and hasattr(c, "cold_targets")), None)
+    stopping = next((c for c in callbacks if isinstance(c, EarlyStopping)), None)
+    best = next((c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
+    found |= {
+        "trainer": {name: getattr(trainer, name) for name in TRAINER} | {"processes": trainer.world_size},
+        "early_stopping": _of(stopping, "monitor", "mode", "patience", "min_delta"),
+        "checkpoint": _of(best, "monitor", "mode"),
+        "evaluation": _of(ranking, "ties", "cold_targets"),
+        "callbacks": sorted(type(c).__name__ for c in callbacks if not _only_watches(c)),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found, default=str))  # as a manifest and a checkpoint hold it
+    return plain
+
+
+def identity_of(module: Any) -> dict[str, Any]:
+    """What manifest.json says of the system that `module`, attached to a Trainer, is."""
+    system = getattr(module, "trained_system", None) or system_of(module)
+    return {
+        "training_hash": module.spec.training_hash or None,
+        "numbers_version": numbers_version(),
+        "system_hash": system_hash(system),
+        "system": {name: value for name, value in system.items() if name not in FROM_RUN_TO_RUN},
+    }
+
+
+def system_hash(system: Mapping[str, Any]) -> str:
+    """16 hex digits; equal for settings that are written differently (1 and 1.0, a list and a tuple)."""
+    plain = {name: value for name, value in system.items() if name not in FROM_RUN_TO_RUN}
+    return hashlib.sha256(json.dumps(_plain(plain), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def model_settings(model: Any) -> dict[str, Any]:
+    """`to_config(model)` with what was left at its default: also where no loss was named, and the model chose."""
+    config = full_config(model)
+    for name in RESOLVED:
+        if name in config["init_args"]:
+            config["init_args"][name] = full_config(getattr(model, name))
+    return config
+
+
+def full_config(value: Any) -> Any:
+    """`to_config(value)`, with every argument that has a default written out."""
+    if isinstance(value, dict):
+        return {str(k): full_config(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [full_config(v) for v in value]
+    if not isinstance(value, Configurable):
+        return to_config(value)
+    init_args = {**_defaults(type(value)), **value._init_args}
+    path = f"{type(value).__module__}.{type(value).__qualname__}"
+    return {"class_path": path, "init_args": {k: full_config(v) for k, v in init_args.items()}}
+
+
+def differing(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name of a setting, value before, value now) of each that differs; a class is compared as a whole."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        if _plain(before) != _plain(now):
+            yield name, _short(before), _short(now)
+    elif before.get("class_path") != now.get("class_path"):
+        yield name, _short(before), _short(now)
+    else:
+        for key in [*before, *(k for k in now if k not in before)]:
+            inner = name if key in ("init_args", "class_path") else f"{name}.{key}".lstrip(".")
+            yield from differing(before.get(key), now.get(key), inner)
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """Arguments of `cls` with their defaults, those that it hands on as `**kwargs` among them."""
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if "__init__" not in base.__dict__:
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+        for parameter in parameters:
+            if parameter.default is not inspect.Parameter.empty:
+                found.setdefault(parameter.name, parameter.default)
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+def _of(part: Any, *names: str) -> dict[str, Any] | None:
+    return None if part is None else {name: getattr(part, name) for name in names}
+
+
+def _only_watches(callback: Any) -> bool:
+    return isinstance(callback, WATCHING) or type(callback).__module__.startswith("recsys_lab.")
+
+
+def _plain(value: Any) -> Any:
+    """One way to write equal things."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _short(value: Any) -> Any:
+    """`recsys_lab.losses.softmax.CrossEntropy` with its arguments -> `CrossEntropy`, for messages."""
+    return (
+        str(value["class_path"]).rpartition(".")[2] if isinstance(value, Mapping) and "class_path" in value else value
+    )

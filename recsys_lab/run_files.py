@@ -1,0 +1,117 @@
+"""The files of a run folder and what ties them together: manifest.json holds the hash of each, and one of itself.
+
+So nothing that was changed, mixed up or cut short after the run goes unnoticed by who reads it. Imports nothing of ours
+but the schema: who writes a run and who reads one share this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recsys_lab.schema import RecsysLabError
+
+HASHED = {"config.yaml": "config_sha256", "metrics.json": "metrics_sha256"}
+"""Files that are hashed whenever the manifest is written; ranks and checkpoint when they are made."""
+SEAL = "manifest_sha256"
+
+
+class ChangedRunError(RecsysLabError):
+    """A file of a run folder is damaged, or not the one that the run left."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all: a reader never sees half a file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes manifest.json with the hashes of `HASHED` and its own; `manifest` gets them, too."""
+    for name, key in HASHED.items():
+        manifest[key] = file_sha256(folder / name) if (folder / name).is_file() else None
+    plain = json.loads(json.dumps(manifest, default=str))
+    manifest[SEAL] = _seal(plain)
+    write_text(folder / "manifest.json", json.dumps(plain | {SEAL: manifest[SEAL]}, indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """manifest.json of a run.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ChangedRunError: when it can't be read, is not that of a run, or was changed after it was written.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise ChangedRunError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not isinstance(manifest, dict):
+        raise ChangedRunError(f"{path} is damaged: it holds no mapping")
+    missing = [name for name in ("model", "evaluation") if not isinstance(manifest.get(name), str | dict)]
+    if missing:
+        raise ChangedRunError(f"{path} is damaged: it has no entry {', '.join(map(repr, missing))} of a run")
+    if SEAL in manifest and manifest[SEAL] != _seal(manifest):
+        raise ChangedRunError(f"{path} was changed after the run wrote it: its own {SEAL} does not fit")
+    if SEAL not in manifest and "system_hash" in manifest:
+        raise ChangedRunError(f"{path} was changed after the run wrote it: its {SEAL} is gone")
+    return manifest
+
+
+def check_file(folder: Path, manifest: Mapping[str, Any], name: str) -> None:
+    """Raises ChangedRunError when the file `name` of a run is not the one that its manifest was written with. Nothing
+    is known of a file that the manifest holds no hash of: it is older, or the run is not that far."""
+    expected = manifest.get(HASHED.get(name, "ranks_sha256"))
+    path = folder / name
+    if expected is not None and not path.is_file():
+        raise ChangedRunError(f"{path} is gone")
+    if expected is not None and file_sha256(path) != expected:
+        raise ChangedRunError(f"{path} is not the file that the run wrote: its sha256 is not that of manifest.json")
+
+
+def check_checkpoint(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises ChangedRunError when the checkpoint that was tested is there, and is another one by now.
+
+    A file of the same size and time as then is not read again.
+    """
+    name, expected = manifest.get("checkpoint"), manifest.get("checkpoint_sha256")
+    if name is None or expected is None or not (folder / name).is_file():
+        return
+    path = folder / name
+    if stamp(path) != manifest.get("checkpoint_stamp") and file_sha256(path) != expected:
+        raise ChangedRunError(f"{path} is not the checkpoint that was tested: its sha256 is not that of manifest.json")
+
+
+def checkpoint_facts(path: Any, folder: Path) -> dict[str, Any]:
+    """Entries of manifest.json about the checkpoint that was tested: where it lies (from the run folder), its sha256,
+    size and time. None each for a model that was tested as it was in memory."""
+    file = Path(path) if path else None
+    if file is None or not file.is_file():
+        return {"checkpoint": None, "checkpoint_sha256": None, "checkpoint_stamp": None}
+    return {
+        "checkpoint": os.path.relpath(file, folder),
+        "checkpoint_sha256": file_sha256(file),
+        "checkpoint_stamp": stamp(file),
+    }
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> list[int]:
+    """[bytes, time of the last change in ns]."""
+    about = path.stat()
+    return [about.st_size, about.st_mtime_ns]
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    plain = {name: value for name, value in manifest.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
