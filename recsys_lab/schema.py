@@ -1,6 +1,7 @@
 """The words of the project as code: column names, ids, `Batch`, `DataSpec`, and the contracts between parts.
 
-Everything else imports this file; this file imports nothing of ours.
+Everything else imports this file; it imports only `arguments` (what an argument may be) and `configuration` (objects
+written down as plain data and built again).
 
 Shape letters used in every docstring and trailing comment:
 
@@ -11,16 +12,19 @@ Shape letters used in every docstring and trailing comment:
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from recsys_lab.arguments import ArgumentError as ArgumentError
+from recsys_lab.arguments import RecsysLabError as RecsysLabError
+from recsys_lab.configuration import Configurable as Configurable
+from recsys_lab.configuration import from_config as from_config
+from recsys_lab.configuration import to_config as to_config
 
 if TYPE_CHECKING:
     from typing import Self
@@ -33,10 +37,6 @@ ITEM_ID = "item_id"
 TIMESTAMP = "timestamp"
 EVENT_TYPE = "event_type"
 RATING = "rating"
-
-
-class RecsysLabError(Exception):
-    """An error that the user can mend. The command line prints its text without a traceback and exits with 2."""
 
 
 @dataclass(frozen=True)
@@ -121,81 +121,6 @@ class DataSpec:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# plain configuration: an object built from Python or from the CLI can be written as YAML/JSON and built again
-
-
-class Configurable:
-    """Remembers the arguments it was built with, so that `to_config` can write it down as a plain dict.
-
-    Subclasses do nothing for it: no `save_hyperparameters`, no `self.x = x` rule.
-    """
-
-    _init_args: dict[str, Any]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        instance = super().__new__(cls)
-        signature = inspect.signature(cls.__init__)
-        bound = signature.bind_partial(instance, *args, **kwargs)  # partial: copy and pickle pass no arguments
-        init_args = dict(list(bound.arguments.items())[1:])
-        for parameter in signature.parameters.values():
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                init_args.update(init_args.pop(parameter.name, {}))
-        object.__setattr__(instance, "_init_args", init_args)
-        return instance
-
-
-def to_config(value: Any) -> Any:
-    """`value` as plain data (None, bool, numbers, strings, lists, dicts); objects become `class_path` + `init_args`.
-
-    Raises:
-        TypeError: for an object that is neither plain, a dataclass nor `Configurable`, naming it.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(k): to_config(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [to_config(v) for v in value]
-    if isinstance(value, Configurable):
-        init_args = value._init_args
-    elif is_dataclass(value) and not isinstance(value, type):
-        init_args = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
-    else:
-        raise TypeError(
-            f"{type(value).__qualname__} can't be written as plain configuration: derive it from "
-            "recsys_lab.schema.Configurable (losses, samplers and models do already) or make it a dataclass"
-        )
-    path = f"{type(value).__module__}.{type(value).__qualname__}"
-    return {"class_path": path, "init_args": {k: to_config(v) for k, v in init_args.items()}}
-
-
-def from_config(config: Any) -> Any:
-    """The inverse of `to_config`: builds every `class_path`. A string is only a string.
-
-    Raises:
-        RecsysLabError: when a class can't be imported, naming it.
-    """
-    if isinstance(config, list):
-        return [from_config(v) for v in config]
-    if not isinstance(config, dict):
-        return config
-    if "class_path" not in config:
-        return {k: from_config(v) for k, v in config.items()}
-    return import_class(config["class_path"])(**from_config(config.get("init_args") or {}))
-
-
-def import_class(class_path: str) -> Any:
-    """The class that `package.module.Name` names."""
-    module, _, name = class_path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RecsysLabError(f"can't import class {class_path!r}: {error}") from error
-
-
-# ----------------------------------------------------------------------------------------------------------------------
 # contracts between model, loss and sampler: each side knows only these
 
 
@@ -231,12 +156,23 @@ class Negatives:
     target_log_q: Tensor  # (N,): the same for each target
 
 
+MANY_NEGATIVES = 1024
+"""So many may be drawn, with replacement, from any number of items: the defaults of the losses are below it."""
+
+
 class NegativeSampler(Configurable, ABC):
     """Draws negatives. `prepare` is called once with the counts of the training part."""
 
     @abstractmethod
     def prepare(self, item_counts: Tensor) -> None:
         """item_counts: (V,) int64 events per item in the training part, [0] = 0."""
+
+    def check_number(self, num_items: int) -> None:
+        """Raises ArgumentError for many more draws than there are items: a slip, or a task for full cross-entropy."""
+        number = getattr(self, "num_negatives", None) or 0
+        if number > max(num_items, MANY_NEGATIVES):
+            problem = f"is {number:,}, and there are {num_items:,} items: the loss CrossEntropy takes each of them once"
+            raise ArgumentError(type(self).__name__, "num_negatives", problem, number)
 
     @abstractmethod
     def sample(self, target_ids: Tensor, generator: torch.Generator | None) -> Negatives:

@@ -97,7 +97,7 @@ def test_thresholds_set_the_exit_code(folder: Path, capsys: pytest.CaptureFixtur
         (["--fail-on", "future=0"], ["'future'", "future_events"]),
         (["--fail-on", "future_events"], ["name=share"]),
         (["--split", "LeaveTwoOut"], ["LeaveOneOut", "GlobalTemporal"]),
-        (["--split", "GlobalTemporal", "--split.quantile", "2"], ["quantile", "between 0 and 1"]),
+        (["--split", "GlobalTemporal", "--split.quantile", "2"], ["quantile", "above 0 and below 1"]),
         (["--recommendations", "gone.parquet"], ["gone.parquet"]),
         (["--outptu", "x"], ["outptu"]),
     ],

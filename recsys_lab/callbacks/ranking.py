@@ -16,6 +16,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.callbacks.gather import gather_rows
 from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.callbacks.row_blocks import row_blocks
@@ -42,10 +43,10 @@ class RankingEvaluation(Configurable, L.Callback):
 
     def __init__(
         self,
-        cutoffs: Sequence[int] = (1, 5, 10, 20),
+        cutoffs: Sequence[Count] = (1, 5, 10, 20),
         ties: Ties = "mean",
         cold_targets: Literal["miss", "drop"] = "miss",
-        max_score_mb: int = 64,
+        max_score_mb: Megabytes = 64,
         measures: list[Measure] | None = None,
     ) -> None:
         super().__init__()

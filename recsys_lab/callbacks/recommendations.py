@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
+from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.callbacks.row_blocks import row_blocks
 from recsys_lab.callbacks.spilled_lists import SpilledLists
 from recsys_lab.metrics.top_items import top_items
@@ -36,10 +37,10 @@ class Recommendations(Configurable, L.Callback):
         max_score_mb: bound on the memory of one block of scores.
     """
 
-    def __init__(self, path: str | Path = "recommendations.parquet", top_k: int = 10, max_score_mb: int = 64) -> None:
+    def __init__(
+        self, path: str | Path = "recommendations.parquet", top_k: Count = 10, max_score_mb: Megabytes = 64
+    ) -> None:
         super().__init__()
-        if top_k < 1:
-            raise RecsysLabError(f"top_k must be at least 1, got {top_k}")
         self.path, self.top_k, self.max_score_bytes = Path(path), top_k, max_score_mb << 20
 
     @property

@@ -2,4 +2,5 @@
 
 from recsys_lab.cli import run
 
-run()
+if __name__ == "__main__":  # never by being named in a checkpoint
+    run()

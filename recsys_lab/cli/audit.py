@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> None:
     show_messages()
     thresholds = parse_thresholds(chosen.fail_on)
     # not jsonargparse's own instantiation: it would bury the split's error text in one of its own
-    split = from_config(chosen.split.as_dict()) if chosen.split else LeaveOneOut()
+    split = from_config(chosen.split.as_dict(), Split) if chosen.split else LeaveOneOut()
     data = locate(chosen.dataset, chosen.data_dir)
     found = audit(data, split, Path(chosen.recommendations) if chosen.recommendations else None)
     output = Path(chosen.output) if chosen.output else data.path

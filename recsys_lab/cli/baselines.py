@@ -13,7 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recsys_lab.schema import RecsysLabError, import_class
+from recsys_lab.configuration import import_class
+from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.runs import BASELINES, COMPARED, Run, UnreadableRunError, differences, read_run
 
 log = logging.getLogger("recsys_lab")
@@ -95,6 +96,7 @@ def _make(
 ) -> tuple[list[Run], list[str]]:
     from recsys_lab.callbacks import RunFolder
     from recsys_lab.cli.saved_run import SavedData, interruptible, open_saved_data
+    from recsys_lab.models.base import NextItemModule
     from recsys_lab.schema import from_config
 
     opened: SavedData | None = None
@@ -119,7 +121,7 @@ def _make(
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # the same lines per baseline
     for name, config, folder in tqdm(missing, desc="baselines", unit="model", leave=False):
         try:
-            model = from_config(config)
+            model = from_config(config, NextItemModule)
             facts = {"study": runs[0].manifest.get("study"), "variant": name, "seed": 0}
             trainer = opened.trainer([opened.evaluation, RunFolder(folder, facts=facts)], progress_bar=False)
             with interruptible(trainer):

@@ -9,7 +9,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from recsys_lab.schema import RecsysLabError, import_class
+from recsys_lab.configuration import import_class
+from recsys_lab.schema import RecsysLabError
 
 # Lines that describe jsonargparse's search and not the mistake.
 _NOISE = re.compile(

@@ -7,12 +7,13 @@ import logging
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lightning as L
 import numpy as np
 import torch
 
+from recsys_lab.arguments import Count, Range, Seed
 from recsys_lab.data.batch import EvaluationBatches, Events, ExcludeSeen, TrainBatches, WindowDataset, WindowLoader
 from recsys_lab.data.locate import locate
 from recsys_lab.data.prepare import PrepareSettings
@@ -26,6 +27,9 @@ from recsys_lab.schema import Configurable, DataSpec, RecsysLabError
 log = logging.getLogger("recsys_lab")
 
 COUNTED_AT_ONCE = 1 << 22
+
+
+Length = Annotated[int, Range(at_least=1, at_most=1_000_000)]
 
 
 class SequenceDataModule(Configurable, L.LightningDataModule):
@@ -62,30 +66,21 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         data_dir: str = "data",
         prepare: PrepareSettings | None = None,
         split: Split | None = None,
-        max_length: int = 50,
-        stride: int | None = None,
+        max_length: Length = 50,
+        stride: Count | None = None,
         training_mode: TrainingMode = "all_positions",
-        max_windows_per_user: int | None = None,
-        batch_size: int = 128,
-        eval_batch_size: int = 512,
+        max_windows_per_user: Count | None = None,
+        batch_size: Count = 128,
+        eval_batch_size: Count = 512,
         length_bucketing: bool = True,
         exclude_seen: ExcludeSeen = "history",
-        num_workers: int = 0,
-        seed: int | None = None,
+        num_workers: Annotated[int, Range(at_least=0, at_most=1024)] = 0,
+        seed: Seed | None = None,
         retrained: bool = False,
-        batch_tokens: int | None = None,
-        bucket_batches: int = MEGA_BATCHES,
+        batch_tokens: Count | None = None,
+        bucket_batches: Count = MEGA_BATCHES,
     ) -> None:
         super().__init__()
-        if exclude_seen not in ("history", "window", "none"):
-            raise RecsysLabError(f"unknown exclude_seen {exclude_seen!r}; known: history, window, none")
-        for name, value in (
-            ("batch_size", batch_size),
-            ("eval_batch_size", eval_batch_size),
-            ("bucket_batches", bucket_batches),
-        ):
-            if value < 1:
-                raise RecsysLabError(f"{name} must be at least 1, got {value}")
         if batch_tokens is not None and batch_tokens < max_length:
             raise RecsysLabError(
                 f"batch_tokens must hold a whole window: at least max_length ({max_length}), got {batch_tokens}"

@@ -16,15 +16,10 @@ import math
 import torch
 from torch import Tensor
 
+from recsys_lab.arguments import Count, NotNegative
 from recsys_lab.schema import Negatives, NegativeSampler, RecsysLabError
 
 _OWN_DRAWS_UP_TO = 16
-
-
-def _check_num_negatives(num_negatives: int) -> int:
-    if num_negatives < 1:
-        raise RecsysLabError(f"num_negatives must be at least 1, not {num_negatives}")
-    return num_negatives
 
 
 class _CountedSampler(NegativeSampler):
@@ -67,7 +62,7 @@ class _DrawingSampler(_CountedSampler):
 
     def __init__(self, num_negatives: int, per_position: bool | None) -> None:
         super().__init__()
-        self.num_negatives = _check_num_negatives(num_negatives)
+        self.num_negatives = num_negatives
         self.per_position = num_negatives <= _OWN_DRAWS_UP_TO if per_position is None else per_position
 
     def sample(self, target_ids: Tensor, generator: torch.Generator | None = None) -> Negatives:
@@ -90,7 +85,7 @@ class UniformNegatives(_DrawingSampler):
             the batch: scoring them is one matrix product, which allows many more. None = own up to 16, shared above.
     """
 
-    def __init__(self, num_negatives: int = 256, per_position: bool | None = None) -> None:
+    def __init__(self, num_negatives: Count = 256, per_position: bool | None = None) -> None:
         super().__init__(num_negatives, per_position)
 
     def _log_weights(self, counts: Tensor) -> Tensor:
@@ -113,10 +108,8 @@ class PopularityNegatives(_DrawingSampler):
         per_position: as in `UniformNegatives`.
     """
 
-    def __init__(self, num_negatives: int = 256, alpha: float = 0.75, per_position: bool | None = None) -> None:
+    def __init__(self, num_negatives: Count = 256, alpha: NotNegative = 0.75, per_position: bool | None = None) -> None:
         super().__init__(num_negatives, per_position)
-        if not 0.0 <= alpha < math.inf:
-            raise RecsysLabError(f"alpha must be a number of at least 0, not {alpha}")
         self.alpha = alpha
         self._cumulative: Tensor | None = None  # (num_items,) float64, ends with 1
 
@@ -149,9 +142,9 @@ class InBatchNegatives(_CountedSampler):
         num_negatives: take a random subset of that many targets; None = all N, which makes an (N, N) matrix of scores.
     """
 
-    def __init__(self, num_negatives: int | None = None) -> None:
+    def __init__(self, num_negatives: Count | None = None) -> None:
         super().__init__()
-        self.num_negatives = None if num_negatives is None else _check_num_negatives(num_negatives)
+        self.num_negatives = num_negatives
 
     def _log_weights(self, counts: Tensor) -> Tensor:
         return counts.log()

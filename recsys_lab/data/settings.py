@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from recsys_lab.arguments import Count, Seed, check_fields
 from recsys_lab.schema import RecsysLabError
 
 Duplicates = Literal["keep", "drop", "first", "last"]
@@ -37,32 +38,19 @@ class PrepareSettings:
     event_types: list[str] | None = None
     duplicates: Duplicates = "keep"
     consecutive_repeats: ConsecutiveRepeats = "keep"
-    min_user_events: int = 1
-    min_item_events: int = 1
+    min_user_events: Count = 1
+    min_item_events: Count = 1
     k_core_iterate: bool = True
-    min_length: int = 1
+    min_length: Count = 1
     tie_order: TieOrder = "file"
-    seed: int | None = None
+    seed: Seed | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("duplicates", get_args(Duplicates)),
-            ("consecutive_repeats", get_args(ConsecutiveRepeats)),
-            ("tie_order", get_args(TieOrder)),
-        ):
-            if getattr(self, name) not in known:
-                raise RecsysLabError(f"prepare: {name} is {getattr(self, name)!r}; known: {', '.join(known)}")
-        for name in ("min_user_events", "min_item_events", "min_length"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise RecsysLabError(f"prepare: {name} is {value!r}; it must be a whole number of at least 1")
-        if self.min_rating is not None and not isinstance(self.min_rating, int | float):
-            raise RecsysLabError(f"prepare: min_rating is {self.min_rating!r}; it must be a number")
+        check_fields(self)
         if self.event_types is not None:
-            names: object = self.event_types  # from YAML or Python: may be anything
-            if not isinstance(names, list | tuple) or not names:
+            if not self.event_types:
                 raise RecsysLabError(
-                    f"prepare: event_types is {self.event_types!r}; it must be a list of at least one name"
+                    "PrepareSettings: event_types must be a list of at least one name, not an empty one"
                 )
             # the order in which the types are written changes nothing, so it must not look like another setting
             object.__setattr__(self, "event_types", sorted({str(name) for name in self.event_types}))

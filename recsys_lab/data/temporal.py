@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
+from recsys_lab.arguments import Range, Seed
 from recsys_lab.data.split_rule import NO_TARGETS, Split, SplitResult, Targets
 from recsys_lab.schema import RecsysLabError
 
 TargetRule = Literal["last", "random", "all", "first"]
+Quantile = Annotated[float, Range(above=0, below=1)]
 DEFAULT_QUANTILE = 0.9
 BINS, BLOCK = 1 << 16, 1 << 22
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -51,25 +53,18 @@ class GlobalTemporal(Split):
 
     def __init__(
         self,
-        quantile: float | None = None,
-        val_quantile: float | None = None,
+        quantile: Quantile | None = None,
+        val_quantile: Quantile | None = None,
         test_date: str | None = None,
         val_date: str | None = None,
         target: TargetRule = "last",
-        seed: int = 0,
+        seed: Seed = 0,
         test_window: str | None = None,
         val_window: str | None = None,
         validation: Literal["by_time", "last_train_item"] = "by_time",
         users: Literal["all", "warm"] = "all",
     ) -> None:
         super().__init__()
-        for name, value, known in (
-            ("target", target, ("last", "random", "all", "first")),
-            ("validation", validation, ("by_time", "last_train_item")),
-            ("users", users, ("all", "warm")),
-        ):
-            if value not in known:
-                raise RecsysLabError(f"unknown GlobalTemporal {name} {value!r}; known: {', '.join(known)}")
         test = {"quantile": quantile, "test_date": test_date, "test_window": test_window}
         val = {"val_quantile": val_quantile, "val_date": val_date, "val_window": val_window}
         for cuts in (test, val):
@@ -78,9 +73,6 @@ class GlobalTemporal(Split):
                 raise RecsysLabError(f"GlobalTemporal takes one of {', '.join(cuts)}, got {' and '.join(given)}")
             if cuts is val and given and validation == "last_train_item":
                 raise RecsysLabError(f"GlobalTemporal validation: last_train_item has no cut: drop {given[0]}")
-        for name, share in (("quantile", quantile), ("val_quantile", val_quantile)):
-            if share is not None and not 0 < share < 1:
-                raise RecsysLabError(f"GlobalTemporal {name} must lie between 0 and 1, got {share}")
         self.quantile = DEFAULT_QUANTILE if quantile is None else quantile
         self.val_quantile = DEFAULT_QUANTILE if val_quantile is None else val_quantile
         self.test_date = None if test_date is None else seconds_of_date(test_date)

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys_lab.arguments import NotNegative
 from recsys_lab.losses.candidates import CandidateScores, require_negatives, score_candidates
-from recsys_lab.schema import Loss, Negatives, RecsysLabError, Scorer
+from recsys_lab.schema import Loss, Negatives, Scorer
 
 
 class BPR(Loss):
@@ -45,10 +46,8 @@ class BPRMax(Loss):
 
     default_negatives = 512
 
-    def __init__(self, regularization: float = 1.0) -> None:
+    def __init__(self, regularization: NotNegative = 1.0) -> None:
         super().__init__()
-        if not regularization >= 0.0:
-            raise RecsysLabError(f"regularization must be at least 0, not {regularization}")
         self.regularization = regularization
 
     def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:

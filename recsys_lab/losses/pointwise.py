@@ -23,8 +23,9 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys_lab.arguments import Share
 from recsys_lab.losses.candidates import require_negatives, score_candidates
-from recsys_lab.schema import Loss, Negatives, RecsysLabError, Scorer
+from recsys_lab.schema import Loss, Negatives, Scorer
 
 
 def _binary_cross_entropy(
@@ -68,10 +69,8 @@ class GBCE(Loss):
 
     default_negatives = 256
 
-    def __init__(self, t: float = 0.75, prior_offset: bool = True) -> None:
+    def __init__(self, t: Share = 0.75, prior_offset: bool = True) -> None:
         super().__init__()
-        if not 0.0 <= t <= 1.0:
-            raise RecsysLabError(f"t must lie in [0, 1], not {t}")
         self.t, self.prior_offset = t, prior_offset
 
     def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:

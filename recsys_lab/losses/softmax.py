@@ -22,15 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys_lab.arguments import Count, DropShare, Positive
 from recsys_lab.losses import implementations
 from recsys_lab.losses.candidates import require_negatives, score_candidates
 from recsys_lab.losses.linear_cross_entropy import linear_cross_entropy
-from recsys_lab.schema import Loss, Negatives, RecsysLabError, Scorer
-
-
-def _check_temperature(temperature: float) -> None:
-    if not temperature > 0.0:
-        raise RecsysLabError(f"temperature must be above 0, not {temperature}")
+from recsys_lab.schema import Loss, Negatives, Scorer
 
 
 class CrossEntropy(Loss):
@@ -49,17 +45,12 @@ class CrossEntropy(Loss):
 
     def __init__(
         self,
-        label_smoothing: float = 0.0,
-        temperature: float = 1.0,
-        chunk_size: int | None = None,
+        label_smoothing: DropShare = 0.0,
+        temperature: Positive = 1.0,
+        chunk_size: Count | None = None,
         implementation: Literal["chunked", "full", "torch", "cut"] = "chunked",
     ) -> None:
         super().__init__()
-        if not 0.0 <= label_smoothing < 1.0:
-            raise RecsysLabError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
-        _check_temperature(temperature)
-        if chunk_size is not None and chunk_size < 1:
-            raise RecsysLabError(f"chunk_size must be at least 1, or null for the default, not {chunk_size}")
         implementations.check(implementation, label_smoothing)
         self.label_smoothing = label_smoothing
         self.temperature = temperature
@@ -101,9 +92,8 @@ class SampledSoftmax(Loss):
 
     default_negatives = 256
 
-    def __init__(self, log_q_correction: bool = True, temperature: float = 1.0, correct_target: bool = True) -> None:
+    def __init__(self, log_q_correction: bool = True, temperature: Positive = 1.0, correct_target: bool = True) -> None:
         super().__init__()
-        _check_temperature(temperature)
         self.log_q_correction = log_q_correction
         self.temperature = temperature
         self.correct_target = correct_target

@@ -7,7 +7,7 @@ evaluation:     batch -> query (B, ...) ; the ranking callback then asks for sco
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -75,10 +75,11 @@ class NextItemModule(Configurable, L.LightningModule):
         compile_model: bool = False,
     ) -> None:
         super().__init__()
-        self.loss: Loss = loss if loss is not None else from_config({"class_path": DEFAULT_LOSS})
+        self.loss: Loss = loss if loss is not None else from_config({"class_path": DEFAULT_LOSS}, Loss)
         if negatives is None and self.loss.default_negatives:
             count = self.loss.default_negatives
-            negatives = from_config({"class_path": DEFAULT_SAMPLER, "init_args": {"num_negatives": count}})
+            sampler = {"class_path": DEFAULT_SAMPLER, "init_args": {"num_negatives": count}}
+            negatives = from_config(sampler, NegativeSampler)
         self.negatives = negatives
         self.optimization = optimization or Optimization()
         if self.optimization.row_sparse:
@@ -171,6 +172,7 @@ class NextItemModule(Configurable, L.LightningModule):
             compilation.compile_training(self)
         if self.negatives is not None:
             self.negatives.prepare(datamodule.item_counts.to(self.device))
+            self.negatives.check_number(datamodule.spec.num_items)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         draws = randomness.start_batch(self.run_seed, self.current_epoch, batch_idx, self.global_rank, self.device)
@@ -276,25 +278,26 @@ class NextItemModule(Configurable, L.LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: Any, map_location: Any = "cpu", **overrides: Any
+        cls, checkpoint_path: Any, map_location: Any = "cpu", allow_classes: Sequence[str] = (), **overrides: Any
     ) -> Any:
         """The model of a checkpoint, ready to score, without the data and without pickle.
 
         Args:
             checkpoint_path: file written by a Trainer.
             map_location: device.
+            allow_classes: classes (`my_package.MyEncoder`) or packages outside recsys_lab that the checkpoint may name
+                and that you trust. What your program has imported already needs no leave.
             overrides: constructor arguments to change, e.g. `loss=`.
 
         Raises:
-            RecsysLabError: when it is not a recsys_lab checkpoint, or holds another class than `cls`.
+            RecsysLabError: when it is not a recsys_lab checkpoint, names a class that is not `cls` or below it, or one
+                that is not allowed. Nothing that it names was called then.
         """
         checkpoint = read_checkpoint(checkpoint_path, map_location)
         config = checkpoint["model_config"]
-        if overrides:
-            config = {**config, "init_args": {**config["init_args"], **overrides}}
-        model = from_config(config)
-        if not isinstance(model, cls):
-            raise RecsysLabError(f"{checkpoint_path} holds a {type(model).__name__}, not a {cls.__name__}")
+        if overrides and isinstance(config, dict):
+            config = {**config, "init_args": {**config.get("init_args", {}), **overrides}}
+        model = from_config(config, cls, allow_classes, where=str(checkpoint_path))
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
         return model.eval()

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from recsys_lab.arguments import Depth, DropShare, Size
 from recsys_lab.models.base import NextItemModule
 from recsys_lab.models.embedding import EventEmbedding
 from recsys_lab.models.layers import Dropout
@@ -61,10 +62,10 @@ class GRU4Rec(NextItemModule):
 
     def __init__(
         self,
-        embedding_dim: int = 64,
-        hidden_dim: int | None = None,
-        num_layers: int = 1,
-        dropout: float = 0.2,
+        embedding_dim: Size = 64,
+        hidden_dim: Size | None = None,
+        num_layers: Depth = 1,
+        dropout: DropShare = 0.2,
         residual: bool = False,
         item_bias: bool = False,
         **base: Any,

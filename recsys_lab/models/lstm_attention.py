@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys_lab.arguments import Depth, DropShare, Positive, Size
 from recsys_lab.models.base import NextItemModule, last_position
 from recsys_lab.models.embedding import EventEmbedding
 from recsys_lab.models.layers import Dropout
@@ -195,26 +196,19 @@ class LSTMAttention(NextItemModule):
 
     def __init__(
         self,
-        embedding_dim: int = 64,
-        hidden_dim: int | None = None,
-        num_layers: int = 1,
-        dropout: float = 0.2,
+        embedding_dim: Size = 64,
+        hidden_dim: Size | None = None,
+        num_layers: Depth = 1,
+        dropout: DropShare = 0.2,
         attention: Literal["self", "narm", "none"] = "self",
         similarity: Similarity = "scaled_dot",
         time: Literal["gap", "relative", "none"] = "gap",
         reference: Literal["last", "query"] = "last",
-        time_window: float | None = None,
+        time_window: Positive | None = None,
         item_bias: bool = False,
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        for name, value, known in (
-            ("attention", attention, ("self", "narm", "none")),
-            ("time", time, ("gap", "relative", "none")),
-            ("reference", reference, ("last", "query")),
-        ):
-            if value not in known:
-                raise RecsysLabError(f"unknown {name} {value!r}; known: {', '.join(known)}")
         self.embedding_dim, self.hidden_dim, self.num_layers = embedding_dim, hidden_dim or embedding_dim, num_layers
         self.dropout, self.attention, self.similarity = dropout, attention, similarity
         self.time, self.reference, self.time_window, self.item_bias = time, reference, time_window, item_bias

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 
+from recsys_lab.arguments import NotNegative, Positive, Range, Share, check_fields
 from recsys_lab.models.row_sparse import RULES, RowSparse, sparse_tables
 from recsys_lab.schema import RecsysLabError
+
+Beta = Annotated[float, Range(at_least=0, below=1)]
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,16 @@ class Optimization:
     """
 
     optimizer: Literal["adam", "adamw", "sparse_adam", "rowwise_adagrad"] = "adam"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup_steps: int = 0
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 0.0
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    warmup_steps: Annotated[int, Range(at_least=0)] = 0
     schedule: Literal["constant", "cosine"] = "constant"
-    final_lr_fraction: float = 0.0
-    table_lr: float | None = None
+    final_lr_fraction: Share = 0.0
+    table_lr: Positive | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.table_lr is not None and not self.row_sparse:
             raise RecsysLabError(f"optimization.table_lr is for {' and '.join(RULES)}; {self.optimizer} has one lr")
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from recsys_lab.arguments import ArgumentError, Depth, DropShare, Size
 from recsys_lab.models.base import NextItemModule
 from recsys_lab.models.embedding import EventEmbedding
 from recsys_lab.models.layers import Dropout, Positions, TransformerBlock
@@ -87,17 +88,21 @@ class SASRec(NextItemModule):
 
     def __init__(
         self,
-        embedding_dim: int = 64,
-        num_layers: int = 2,
-        num_heads: int = 2,
-        dropout: float = 0.2,
-        attention_dropout: float = 0.0,
-        feed_forward_dim: int | None = None,
+        embedding_dim: Size = 64,
+        num_layers: Depth = 2,
+        num_heads: Size = 2,
+        dropout: DropShare = 0.2,
+        attention_dropout: DropShare = 0.0,
+        feed_forward_dim: Size | None = None,
         positions: Literal["start", "end"] = "start",
         scale_embedding: bool = True,
         **base: Any,
     ) -> None:
         super().__init__(**base)
+        if embedding_dim % num_heads:
+            raise ArgumentError(
+                "SASRec", "num_heads", f"must divide embedding_dim {embedding_dim}, not {num_heads}", num_heads
+            )
         self.embedding_dim, self.num_layers, self.num_heads = embedding_dim, num_layers, num_heads
         self.dropout, self.attention_dropout = dropout, attention_dropout
         self.feed_forward_dim = feed_forward_dim or 4 * embedding_dim

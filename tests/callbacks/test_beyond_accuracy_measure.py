@@ -153,5 +153,5 @@ def test_features_are_names_that_items_share() -> None:
 
 
 def test_a_negative_exponent_is_refused() -> None:
-    with pytest.raises(RecsysLabError, match="must not be negative"):
+    with pytest.raises(RecsysLabError, match="must be at least 0, not -1"):
         BeyondAccuracy(propensity_exponent=-1)

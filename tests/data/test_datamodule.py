@@ -127,9 +127,9 @@ def test_a_set_prepared_into_the_data_folder_goes_by_its_name(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"exclude_seen": "all"}, "unknown exclude_seen 'all'; known: history, window, none"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"eval_batch_size": -1}, "eval_batch_size must be at least 1, got -1"),
+        ({"exclude_seen": "all"}, "exclude_seen must be one of 'history', 'window', 'none', not 'all'"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"eval_batch_size": -1}, "eval_batch_size must be at least 1, not -1"),
     ],
 )
 def test_settings_out_of_range(arguments: dict[str, Any], message: str) -> None:
@@ -231,7 +231,7 @@ def test_files_that_are_no_checkpoint_of_ours(content: Any, message: str, tmp_pa
 
 def test_a_checkpoint_of_another_class(small_folder: Path, tmp_path: Path) -> None:
     path = stored(tmp_path, SequenceDataModule(str(small_folder)))
-    with pytest.raises(RecsysLabError, match="holds a GRU4Rec, not a Popularity"):
+    with pytest.raises(RecsysLabError, match="GRU4Rec is not a class of the type Popularity"):
         Popularity.load_from_checkpoint(path)
     assert GRU4Rec.load_from_checkpoint(path, optimization=Optimization(lr=0.5)).optimization.lr == 0.5
 

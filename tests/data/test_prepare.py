@@ -367,15 +367,15 @@ def test_an_unknown_event_type_lists_the_known_ones(tmp_path):
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"duplicates": "dorp"}, "duplicates is 'dorp'; known: keep, drop, first, last"),
-        ({"consecutive_repeats": "first"}, "consecutive_repeats is 'first'; known: keep, drop"),
-        ({"tie_order": "stable"}, "tie_order is 'stable'; known: file, hash, random, item_id"),
+        ({"duplicates": "dorp"}, "duplicates must be one of 'keep', 'drop', 'first', 'last', not 'dorp'"),
+        ({"consecutive_repeats": "first"}, "consecutive_repeats must be one of 'keep', 'drop', not 'first'"),
+        ({"tie_order": "stable"}, "tie_order must be one of 'file', 'hash', 'random', 'item_id', not 'stable'"),
         ({"tie_order": "hash"}, "tie_order 'hash' needs a seed"),
-        ({"min_user_events": 0}, "min_user_events is 0; it must be a whole number of at least 1"),
-        ({"min_length": 2.5}, "min_length is 2.5"),
+        ({"min_user_events": 0}, "min_user_events must be at least 1, not 0"),
+        ({"min_length": 2.5}, "min_length must be a whole number, not 2.5"),
         ({"event_types": []}, "at least one name"),
-        ({"event_types": "buy"}, "must be a list"),
-        ({"min_rating": "high"}, "min_rating is 'high'; it must be a number"),
+        ({"event_types": "buy"}, "event_types must be a list of texts, not the text 'buy'"),
+        ({"min_rating": "high"}, "min_rating must be a finite number or None, not the text 'high'"),
     ],
 )
 def test_settings_are_checked(chosen, message):

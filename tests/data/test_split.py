@@ -165,11 +165,11 @@ def test_cuts_by_date() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"quantile": 1.0}, "quantile must lie between 0 and 1, got 1.0"),
-        ({"val_quantile": 0.0}, "val_quantile must lie between 0 and 1"),
-        ({"target": "middle"}, "unknown GlobalTemporal target 'middle'; known: last, random, all, first"),
-        ({"validation": "by_user"}, "unknown GlobalTemporal validation 'by_user'; known: by_time, last_train_item"),
-        ({"users": "cold"}, "unknown GlobalTemporal users 'cold'; known: all, warm"),
+        ({"quantile": 1.0}, "quantile must be above 0 and below 1, not 1.0"),
+        ({"val_quantile": 0.0}, "val_quantile must be above 0 and below 1"),
+        ({"target": "middle"}, "target must be one of 'last', 'random', 'all', 'first', not 'middle'"),
+        ({"validation": "by_user"}, "validation must be one of 'by_time', 'last_train_item', not 'by_user'"),
+        ({"users": "cold"}, "users must be one of 'all', 'warm', not 'cold'"),
         ({"quantile": 0.9, "test_date": "1970-01-05"}, "one of quantile, .* got quantile and test_date"),
         ({"test_date": "1970-01-05", "test_window": "2d"}, "got test_date and test_window"),
         ({"val_quantile": 0.5, "val_window": "2d"}, "one of val_quantile, .* got val_quantile and val_window"),

@@ -116,5 +116,5 @@ def test_label_smoothing_is_refused_where_it_is_missing(name: Any) -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(RecsysLabError, match="known: chunked, full, torch, cut"):
+    with pytest.raises(RecsysLabError, match="must be one of 'chunked', 'full', 'torch', 'cut'"):
         CrossEntropy(implementation="fast")  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def own_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[NextItemM
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("my_package", "my_package.encoder"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    return from_config({"class_path": "my_package.encoder.MeanOfHistory"}).__class__
+    return from_config({"class_path": "my_package.encoder.MeanOfHistory"}, NextItemModule, ["my_package"]).__class__
 
 
 def test_train_store_load_and_test(own_class: type[NextItemModule], small_folder: Path, tmp_path: Path) -> None:
@@ -81,8 +81,10 @@ def test_without_its_file_the_checkpoint_names_the_class(
     trainer.fit(own_class(), SequenceDataModule(str(small_folder)))
     trainer.save_checkpoint(tmp_path / "own.ckpt")
     monkeypatch.setitem(sys.modules, "my_package.encoder", None)
-    with pytest.raises(RecsysLabError, match="can't import class 'my_package.encoder.MeanOfHistory'"):
+    with pytest.raises(RecsysLabError, match="names the class my_package.*--allow_classes my_package.encoder"):
         NextItemModule.load_from_checkpoint(tmp_path / "own.ckpt")
+    with pytest.raises(RecsysLabError, match="can't import class 'my_package.encoder.MeanOfHistory'"):
+        NextItemModule.load_from_checkpoint(tmp_path / "own.ckpt", allow_classes=["my_package"])
 
 
 def test_an_argument_that_can_not_be_written_down_is_named(small_folder: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from recsys_lab.arguments import NotNegative
 from recsys_lab.callbacks.gather import gather_rows, sum_over_processes
 from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.callbacks.measures.list_facts import had_before, item_features, target_positions
@@ -16,7 +17,7 @@ from recsys_lab.callbacks.target_facts import KEY, add_target_facts, target_fact
 from recsys_lab.metrics import beyond_accuracy as metrics
 from recsys_lab.metrics.popularity_ranks import PopularityRanks
 from recsys_lab.metrics.top_items import top_items
-from recsys_lab.schema import PAD_ID, RecsysLabError
+from recsys_lab.schema import PAD_ID
 
 LISTS_AT_ONCE = 1 << 14
 """Lists whose diversity is computed at once: bounds the memory of their summed features."""
@@ -32,9 +33,7 @@ class BeyondAccuracy(Measure):
         propensity_exponent: of debiased_hit_rate; 0 = the plain hit rate, 1 = a target counts 1 / its training events.
     """
 
-    def __init__(self, features: list[str] | None = None, propensity_exponent: float = 1.0) -> None:
-        if propensity_exponent < 0:
-            raise RecsysLabError(f"propensity_exponent must not be negative, got {propensity_exponent}")
+    def __init__(self, features: list[str] | None = None, propensity_exponent: NotNegative = 1.0) -> None:
         self.features, self.propensity_exponent = features, propensity_exponent
 
     def start(self, setting: EvaluationSetting) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys_lab.arguments import Count, Positive
 from recsys_lab.callbacks.gather import gather_rows, sum_over_processes
 from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.metrics.calibration import (
@@ -18,7 +19,6 @@ from recsys_lab.metrics.calibration import (
     next_item_probabilities,
     pooled_auc,
 )
-from recsys_lab.schema import RecsysLabError
 
 
 class Calibration(Measure):
@@ -33,11 +33,7 @@ class Calibration(Measure):
         num_bins: of the calibration error.
     """
 
-    def __init__(self, temperature: float = 1.0, num_bins: int = 15) -> None:
-        if not temperature > 0:
-            raise RecsysLabError(f"temperature must be above 0, got {temperature}")
-        if num_bins < 1:
-            raise RecsysLabError(f"num_bins must be at least 1, got {num_bins}")
+    def __init__(self, temperature: Positive = 1.0, num_bins: Count = 15) -> None:
         self.temperature, self.num_bins = temperature, num_bins
         self.bins: dict[str, ReliabilityBins] = {}
         """Of the last evaluation: `equal_width` and `equal_mass`."""

@@ -25,12 +25,13 @@ import recsys_lab.models
 from recsys_lab.cli import lightning as commands
 from recsys_lab.cli.errors import class_options, explain, mendable
 from recsys_lab.cli.study.settings import compose, short
+from recsys_lab.configuration import import_class
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.locate import find_prepared
 from recsys_lab.data.settings import PrepareSettings
 from recsys_lab.data.split_rule import Split
 from recsys_lab.models.base import NextItemModule
-from recsys_lab.schema import DataSpec, Loss, NegativeSampler, RecsysLabError, import_class
+from recsys_lab.schema import DataSpec, Loss, NegativeSampler, RecsysLabError
 from recsys_lab.study.plan.study_file import Settings
 from recsys_lab.study.plan.variants import Checked
 

@@ -15,6 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from recsys_lab.arguments import Count, Positive
 from recsys_lab.models.baselines.base import CountingModel
 from recsys_lab.models.baselines.row_table import RowTable
 from recsys_lab.models.baselines.training_part import TrainingPart
@@ -34,10 +35,8 @@ class EASE(CountingModel):
         RecsysLabError: when the catalogue is too large.
     """
 
-    def __init__(self, regularization: float = 250.0, max_items: int = 30_000) -> None:
+    def __init__(self, regularization: Positive = 250.0, max_items: Count = 30_000) -> None:
         super().__init__()
-        if regularization <= 0:
-            raise RecsysLabError(f"EASE regularization must be positive, got {regularization}")
         self.regularization, self.max_items = regularization, max_items
 
     def build(self, spec: DataSpec) -> None:

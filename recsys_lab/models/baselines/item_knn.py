@@ -12,11 +12,12 @@ import numpy as np
 from scipy import sparse
 from torch import Tensor
 
+from recsys_lab.arguments import Count, NotNegative
 from recsys_lab.models.baselines.base import CountingModel
 from recsys_lab.models.baselines.row_table import RowTable
 from recsys_lab.models.baselines.training_part import TrainingPart
 from recsys_lab.models.baselines.user_history import UserHistory
-from recsys_lab.schema import Batch, DataSpec, RecsysLabError
+from recsys_lab.schema import Batch, DataSpec
 
 
 class ItemKNN(CountingModel):
@@ -32,15 +33,12 @@ class ItemKNN(CountingModel):
     """
 
     def __init__(
-        self, history: Literal["whole", "last"] = "whole", shrinkage: float = 0.0, num_neighbours: int | None = None
+        self,
+        history: Literal["whole", "last"] = "whole",
+        shrinkage: NotNegative = 0.0,
+        num_neighbours: Count | None = None,
     ) -> None:
         super().__init__()
-        if history not in ("whole", "last"):
-            raise RecsysLabError(f"unknown ItemKNN history {history!r}; known: whole, last")
-        if shrinkage < 0:
-            raise RecsysLabError(f"ItemKNN shrinkage must be at least 0, got {shrinkage}")
-        if num_neighbours is not None and num_neighbours < 1:
-            raise RecsysLabError(f"ItemKNN num_neighbours must be at least 1, got {num_neighbours}")
         self.history, self.shrinkage, self.num_neighbours = history, shrinkage, num_neighbours
 
     def build(self, spec: DataSpec) -> None:

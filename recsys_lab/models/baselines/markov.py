@@ -13,10 +13,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from recsys_lab.arguments import NotNegative
 from recsys_lab.models.baselines.base import CountingModel
 from recsys_lab.models.baselines.row_table import RowTable
 from recsys_lab.models.baselines.training_part import TrainingPart
-from recsys_lab.schema import Batch, DataSpec, RecsysLabError
+from recsys_lab.schema import Batch, DataSpec
 
 
 class Markov(CountingModel):
@@ -31,10 +32,8 @@ class Markov(CountingModel):
 
     share: Tensor
 
-    def __init__(self, backoff: float = 1.0) -> None:
+    def __init__(self, backoff: NotNegative = 1.0) -> None:
         super().__init__()
-        if backoff < 0:
-            raise RecsysLabError(f"Markov backoff must be at least 0, got {backoff}")
         self.backoff = backoff
 
     def build(self, spec: DataSpec) -> None:

@@ -10,12 +10,13 @@ of that split's leak.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recsys_lab.arguments import Positive, Range
 from recsys_lab.models.baselines.base import CountingModel
 from recsys_lab.models.baselines.training_part import TrainingPart
 from recsys_lab.schema import Batch, DataSpec, RecsysLabError
@@ -36,12 +37,10 @@ class RecentPopularity(CountingModel):
 
     counts: Tensor
 
-    def __init__(self, share: float = 0.1, window_seconds: float | None = None) -> None:
+    def __init__(
+        self, share: Annotated[float, Range(above=0, at_most=1)] = 0.1, window_seconds: Positive | None = None
+    ) -> None:
         super().__init__()
-        if not 0 < share <= 1:
-            raise RecsysLabError(f"RecentPopularity share must lie in (0, 1], got {share}")
-        if window_seconds is not None and window_seconds <= 0:
-            raise RecsysLabError(f"RecentPopularity window_seconds must be positive, got {window_seconds}")
         self.share, self.window_seconds = share, window_seconds
 
     def build(self, spec: DataSpec) -> None:

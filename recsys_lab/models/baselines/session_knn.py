@@ -16,11 +16,12 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from recsys_lab.arguments import Count, Seed
 from recsys_lab.models.baselines.base import CountingModel
 from recsys_lab.models.baselines.repeat_last import newest_first
 from recsys_lab.models.baselines.row_table import RowTable, blocks, padded, ragged, take
 from recsys_lab.models.baselines.training_part import TrainingPart
-from recsys_lab.schema import Batch, DataSpec, RecsysLabError
+from recsys_lab.schema import Batch, DataSpec
 
 Decay = Literal["div", "linear", "none"]
 MAX_CELLS = 1 << 18
@@ -51,19 +52,13 @@ class SessionKNN(CountingModel):
 
     def __init__(
         self,
-        num_neighbours: int = 100,
-        sample_size: int = 1000,
+        num_neighbours: Count = 100,
+        sample_size: Count = 1000,
         similarity_decay: Decay = "div",
         recency_decay: Decay = "div",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        for name, value in (("num_neighbours", num_neighbours), ("sample_size", sample_size)):
-            if value < 1:
-                raise RecsysLabError(f"SessionKNN {name} must be at least 1, got {value}")
-        for name, decay in (("similarity_decay", similarity_decay), ("recency_decay", recency_decay)):
-            if decay not in ("div", "linear", "none"):
-                raise RecsysLabError(f"unknown SessionKNN {name} {decay!r}; known: div, linear, none")
         self.num_neighbours, self.sample_size, self.seed = num_neighbours, sample_size, seed
         self.similarity_decay, self.recency_decay = similarity_decay, recency_decay
 

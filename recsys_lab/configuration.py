@@ -1,0 +1,184 @@
+"""Objects as plain data: an object built from Python or from the command line is written as YAML and built again.
+
+Plain data may come from a stranger: a checkpoint or a run folder. So a name in it is looked up before anything is
+called, and called only if it is a class of the type that its place wants (a loss where a loss belongs); and nothing of
+another package is imported for it unless the user allows that (`--allow_classes`, `allow_classes=`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys_lab.arguments import RecsysLabError, arguments_of, check_arguments, classes_in
+
+if TYPE_CHECKING:
+    from typing import Self
+
+OURS = "recsys_lab"
+_CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_allowed: ContextVar[tuple[str, ...]] = ContextVar("allowed", default=())
+
+
+class Configurable:
+    """Remembers the arguments it was built with, so that `to_config` can write it down as a plain dict; and checks them
+    against their annotations (`arguments.py`).
+
+    Subclasses do nothing for it: no `save_hyperparameters`, no `self.x = x` rule.
+    """
+
+    _init_args: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        instance = super().__new__(cls)
+        signature = inspect.signature(cls.__init__)
+        try:
+            bound = signature.bind_partial(instance, *args, **kwargs)  # partial: copy and pickle pass no arguments
+        except TypeError as error:
+            check_arguments(cls, kwargs)  # names what is not known, and what was probably meant
+            raise RecsysLabError(f"{cls.__name__}: {error}") from error
+        init_args = dict(list(bound.arguments.items())[1:])
+        for parameter in signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                init_args.update(init_args.pop(parameter.name, {}))
+        check_arguments(cls, init_args)
+        object.__setattr__(instance, "_init_args", init_args)
+        return instance
+
+
+def to_config(value: Any) -> Any:
+    """`value` as plain data (None, bool, numbers, strings, lists, dicts); objects become `class_path` + `init_args`.
+
+    Raises:
+        TypeError: for an object that is neither plain, a dataclass nor `Configurable`, naming it.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(k): to_config(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [to_config(v) for v in value]
+    if isinstance(value, Configurable):
+        init_args = value._init_args
+    elif is_dataclass(value) and not isinstance(value, type):
+        init_args = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+    else:
+        raise TypeError(
+            f"{type(value).__qualname__} can't be written as plain configuration: derive it from "
+            "recsys_lab.schema.Configurable (losses, samplers and models do already) or make it a dataclass"
+        )
+    path = f"{type(value).__module__}.{type(value).__qualname__}"
+    return {"class_path": path, "init_args": {k: to_config(v) for k, v in init_args.items()}}
+
+
+def from_config(
+    config: Any,
+    expected: type | tuple[type, ...] = (),
+    allow_classes: Sequence[str] = (),
+    where: str = "the configuration",
+) -> Any:
+    """The inverse of `to_config`: builds an object of the type `expected`, and those inside it. A string is a string.
+
+    Args:
+        config: `class_path` and `init_args`.
+        expected: the class that the object must be of; () = `Configurable`, or a dataclass of recsys_lab. For objects
+            inside it the annotations of its constructor say the same.
+        allow_classes: classes or modules of other packages that may be imported for it. What is imported already, and
+            what `allowing` names, needs no leave.
+        where: the configuration comes from, for messages.
+
+    Raises:
+        RecsysLabError: when a class can't be had, is of another type, or refuses its arguments; nothing was called.
+    """
+    with allowing(allow_classes):
+        return _build(config, expected if isinstance(expected, tuple) else (expected,), where)
+
+
+def _build(config: Any, expected: tuple[type, ...], where: str) -> Any:
+    if isinstance(config, list):
+        return [_build(value, expected, where) for value in config]
+    if not isinstance(config, dict) or "class_path" not in config:
+        return config  # a number, a text, a mapping of them: the constructor looks at it
+    cls = find_class(config["class_path"], expected, where)
+    init_args = config.get("init_args") or {}
+    if not isinstance(init_args, dict) or not all(isinstance(name, str) for name in init_args):
+        raise RecsysLabError(f"{where}: init_args of {cls.__name__} must be a mapping from names to values")
+    hints = arguments_of(cls)[0]
+    inside = {name: _part(value, hints.get(name, Any), f"{cls.__name__}: {name}") for name, value in init_args.items()}
+    try:
+        return cls(**inside)
+    except TypeError as error:
+        raise RecsysLabError(f"{where}: {cls.__name__} can't be built: {error}") from error
+
+
+def _part(value: Any, hint: Any, where: str) -> Any:
+    wanted = classes_in(hint)
+    if hint is not Any and not wanted and isinstance(value, dict) and "class_path" in value:
+        raise RecsysLabError(f"{where} is no place for a class, and {value['class_path']!r} is not called")
+    return _build(value, wanted, where)
+
+
+@contextmanager
+def allowing(names: Iterable[str]) -> Iterator[None]:
+    """Classes (`my_package.MyEncoder`) and modules (`my_package`) that the user trusts, while the block runs."""
+    token = _allowed.set((*_allowed.get(), *names))
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def find_class(class_path: Any, expected: tuple[type, ...], where: str, packages: Sequence[str] = (OURS,)) -> Any:
+    """The class that `package.module.Name` names, if it is below one of `expected`. Nothing of it is called.
+
+    Args:
+        expected: as for `from_config`.
+        where: of the name, for the message.
+        packages: whose modules may be imported without the user's leave.
+
+    Raises:
+        RecsysLabError: before anything is imported that may not be.
+    """
+    if not isinstance(class_path, str) or not _CLASS_PATH.fullmatch(class_path):
+        raise RecsysLabError(f"{where}: {class_path!r} does not name a class: write package.module.Name")
+    trusted = _in(class_path, (*packages, *_allowed.get()))
+    if not trusted and sys.modules.get(class_path.rpartition(".")[0]) is None:
+        raise RecsysLabError(
+            f"{where} names the class {class_path}, which is not part of recsys_lab, so it was not imported. If you "
+            f"trust it: --allow_classes {class_path} (in Python: import it first, or allow_classes=[{class_path!r}])"
+        )
+    found = import_class(class_path)
+    fits = isinstance(found, type) and issubclass(found, expected or (Configurable,))
+    if not fits and not (
+        not expected and is_dataclass(found) and isinstance(found, type) and _in(class_path, packages)
+    ):
+        names = " or ".join(cls.__name__ for cls in expected or (Configurable,))
+        raise RecsysLabError(f"{where}: {class_path} is not a class of the type {names}, so it is not called")
+    if _in(class_path, packages) and not _in(found.__module__ + ".", packages):
+        raise RecsysLabError(f"{where}: {class_path} is not a class of {packages[0]}; name the module that defines it")
+    if inspect.isabstract(found):
+        raise RecsysLabError(f"{where}: {class_path} is a base class: name one of those below it")
+    return found
+
+
+def import_class(class_path: str) -> Any:
+    """What `package.module.Name` names. It imports the module: only for names that the user trusts."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # the user's module may fail in any way
+        raise RecsysLabError(f"can't import class {class_path!r}: {error}") from error
+
+
+def _in(class_path: str, allowed: Iterable[str]) -> bool:
+    return any(class_path == name or class_path.startswith(name + ".") for name in allowed)
