@@ -1,4 +1,4 @@
-"""W&B and TensorBoard: what a run stores is read back from its files, and sent to a server on this machine."""
+"""W&B and TensorBoard: what a run stores is read back from its files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from test_cli_runs import TINY, fit
 from wandb_files import offline_runs, stored
-from wandb_server import wandb_server
 
 from recsys_lab.cli import main
-from recsys_lab.cli.loggers import LONGEST_TAG, ROWS_PER_PART, _go_on_counting, fact_tags, wandb_mode
+from recsys_lab.cli.loggers import ROWS_PER_PART, _go_on_counting, make_logger
+from recsys_lab.cli.run_settings import RunSettings
 
 
 @pytest.fixture(autouse=True)
@@ -55,50 +58,34 @@ def test_wandb_offline(logged: Path, small_folder: Path) -> None:
     assert run["exit_code"] == 0
 
 
-def test_wandb_is_tagged_with_seed_data_and_commit(logged: Path) -> None:
-    run, manifest = stored(offline_runs(logged)[0]), read(logged / "manifest.json")
-    expected = {"small", "sasrec", "SASRec", "seed:0", f"data:{manifest['evaluation']['data_hash']}"}
-    commit = {f"commit:{manifest['commit'][:12]}"} if manifest["commit"] else set()
-    assert set(run["run"].tags) - {"dirty"} == expected | commit
-    assert run["config"]["data_hash"] == manifest["evaluation"]["data_hash"]
-    assert run["config"]["split_hash"] == manifest["evaluation"]["split_hash"]
-    assert (run["config"]["seed"], run["config"]["study"], run["config"]["variant"]) == (0, "small", "sasrec")
-
-
-def test_tags_fit_what_wandb_takes() -> None:
-    facts = {"seed": 3, "data_hash": "ab", "commit": "0123456789abcdef", "dirty": True}
-    assert fact_tags(facts) == ["seed:3", "data:ab", "commit:0123456789ab", "dirty"]
-    assert fact_tags({"seed": None}) == []
+def test_wandb_knows_seed_data_and_commit(logged: Path) -> None:
+    config, manifest = stored(offline_runs(logged)[0])["config"], read(logged / "manifest.json")
+    for name in ("data_hash", "split_hash", "vocabulary_hash"):
+        assert config[name] == manifest["evaluation"][name]
+    assert config.get("commit") == manifest["commit"]
+    assert (config["seed"], config["study"], config["variant"]) == (0, "small", "sasrec")
 
 
 def test_a_long_variant_name_is_no_obstacle(small_folder: Path, tmp_path: Path) -> None:
     name = "sasrec_" + "x" * 100
     assert fit(small_folder, tmp_path, "--run.logger", "wandb", "--run.variant", name) == 0
     run = stored(offline_runs(tmp_path / "small" / name / "seed0")[0])["run"]
-    assert name[:LONGEST_TAG] in run.tags and run.run_group == name
+    assert run.run_group == name
 
 
 def test_a_resumed_run_is_one_run_in_wandb(small_folder: Path, tmp_path: Path) -> None:
-    """Two offline directories; a server that both are synced to has one run with both parts of its curve."""
+    """Two offline directories with one id, whose rows `wandb sync` can put behind each other."""
     assert fit(small_folder, tmp_path, "--run.logger", "wandb") == 0
     folder = tmp_path / "small" / "sasrec" / "seed0"
     assert main(["fit", str(folder), "--trainer.max_epochs", "4"]) == 0
-    first, second = offline_runs(folder)
-    ids = [stored(part)["run"].run_id for part in (first, second)]
-    assert ids[0] == ids[1] == (folder / "wandb" / "run_id").read_text().strip()
-    with wandb_server() as server:
-        done = sync(server.environment(), folder / "wandb")
-        assert done.returncode == 0 and done.stderr.count("Finished syncing") == 2, done.stderr
-        assert not server.unknown
-    assert list(server.runs) == [ids[0]]
-    run = server.runs[ids[0]]
-    assert (run["project"], run["groupName"], run["displayName"]) == ("small", "sasrec", "sasrec-seed0")
-    assert "seed:0" in run["tags"] and any(tag.startswith("data:") for tag in run["tags"])
-    rows = [server.history[ids[0]][i] for i in sorted(server.history[ids[0]])]
+    parts = [stored(part) for part in offline_runs(folder)]
+    ids = [part["run"].run_id for part in parts]
+    assert len(ids) == 2 and set(ids) == {(folder / "wandb" / "run_id").read_text().strip()}
+    rows = [row for part in parts for row in part["history"]]
     steps = [row["_step"] for row in rows]
     assert steps == sorted(set(steps)), "row numbers only grow, or W&B drops rows"
     assert {row["epoch"] for row in rows if "val/ndcg@10" in row} == {0, 1, 2, 3}
-    assert server.summary[ids[0]]["val/ndcg@10"] == pytest.approx(read(folder / "metrics.json")["val/ndcg@10"])
+    assert parts[1]["summary"]["val/ndcg@10"] == pytest.approx(read(folder / "metrics.json")["val/ndcg@10"])
 
 
 def test_parts_of_one_second_are_counted(tmp_path: Path) -> None:
@@ -111,11 +98,10 @@ def test_parts_of_one_second_are_counted(tmp_path: Path) -> None:
         def log(self, row: dict[str, Any], step: int) -> None:
             rows.append(step)
 
-    logger = type("WandbLogger", (), {"experiment": Run()})()
     Path(Run.dir).mkdir(parents=True)
-    _go_on_counting(logger)
+    _go_on_counting(Run())
     (tmp_path / "offline-run-20261124_140003-5ec1dc74").mkdir()
-    _go_on_counting(logger)
+    _go_on_counting(Run())
     assert rows == [ROWS_PER_PART]
 
 
@@ -129,15 +115,29 @@ def test_a_replaced_run_is_another_run(small_folder: Path, tmp_path: Path) -> No
 
 
 def test_offline_means_no_connection(small_folder: Path, tmp_path: Path) -> None:
-    """Every address that the run could try leads to a server that counts; `wandb sync` then shows that it would."""
-    with wandb_server() as server:
-        environment = {**os.environ, **server.environment()}
+    """Every address that the run could try leads to a server on this machine that counts; an online run calls it."""
+    requests: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            requests.append(self.path)
+            self.send_error(403)
+
+        do_GET = do_POST = do_PUT = do_CONNECT = answer
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        proxies = {"HTTPS_PROXY": url, "HTTP_PROXY": url, "NO_PROXY": ""}
+        environment = {**os.environ, "WANDB_BASE_URL": url, "WANDB_API_KEY": "a" * 40, **proxies}
         command = [sys.executable, "-m", "recsys_lab.cli", "fit", *TINY, "--data.dataset", str(small_folder)]
         command += ["--run.root", str(tmp_path), "--run.logger", "wandb"]
         subprocess.run(command, env=environment, check=True, capture_output=True)
-        assert server.requests == []
-        done = sync(server.environment(), tmp_path / "small" / "sasrec" / "seed0" / "wandb")
-        assert done.returncode == 0 and server.requests, done.stderr
+        assert requests == []
+        sync = [sys.executable, "-m", "wandb", "sync", str(tmp_path / "small" / "sasrec" / "seed0" / "wandb")]
+        subprocess.run(sync, env=environment, cwd=tmp_path, capture_output=True, timeout=300)
+        assert requests, "`wandb sync` would have been counted"
+        server.shutdown()
 
 
 def test_two_processes_make_one_wandb_run(small_folder: Path, tmp_path: Path) -> None:
@@ -152,11 +152,24 @@ def test_two_processes_make_one_wandb_run(small_folder: Path, tmp_path: Path) ->
     assert run["exit_code"] == 0 and "test/ndcg@10" in run["summary"]
 
 
-def test_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert wandb_mode() == "offline"
-    for given, meant in (("online", "online"), ("disabled", "disabled"), ("dryrun", "offline"), ("offline", "offline")):
+@pytest.mark.parametrize("given", ["online", "disabled", "dryrun", "offline", None])
+def test_mode(given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if given is not None:
         monkeypatch.setenv("WANDB_MODE", given)
-        assert wandb_mode() == meant
+    config = {"seed_everything": 0, "model": {}}
+    logger: Any = make_logger(RunSettings(study="s", variant="v", logger="wandb"), tmp_path, config)
+    meant = given if given in ("online", "disabled") else "offline"
+    assert logger._wandb_init["mode"] == meant
+    assert logger._wandb_init["resume"] == ("allow" if meant == "online" else None)
+
+
+def test_any_logger_of_lightning_gets_the_facts(small_folder: Path, tmp_path: Path) -> None:
+    given = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(tmp_path / "csv")]
+    assert fit(small_folder, tmp_path, *given) == 0
+    manifest = read(tmp_path / "small" / "sasrec" / "seed0" / "manifest.json")
+    (file,) = (tmp_path / "csv").rglob("hparams.yaml")
+    facts = yaml.safe_load(file.read_text())
+    assert facts["data_hash"] == manifest["evaluation"]["data_hash"] and facts["seed"] == 0
 
 
 def test_tensorboard(small_folder: Path, tmp_path: Path) -> None:
@@ -169,9 +182,6 @@ def test_tensorboard(small_folder: Path, tmp_path: Path) -> None:
     manifest, metrics = read(folder / "manifest.json"), read(folder / "metrics.json")
     assert [event.value for event in events.Scalars("final/test/ndcg@10")] == [pytest.approx(metrics["test/ndcg@10"])]
     assert len(events.Scalars("val/ndcg@10")) == 2
-    (text,) = events.Tensors("run/text_summary")
-    shown = text.tensor_proto.string_val[0].decode()
-    assert f"| data_hash | {manifest['evaluation']['data_hash']} |" in shown and "| seed | 0 |" in shown
     start = HParamsPluginData.FromString(events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
     values = start.session_start_info.hparams
     assert values["variant"].string_value == "sasrec" and values["seed"].number_value == 0
@@ -198,11 +208,3 @@ def test_unknown_logger(small_folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert fit(small_folder, tmp_path, "--run.logger", "wandbb") == 2
     assert "run.logger" in capsys.readouterr().err
     assert main(["fit", "--model", "SASRec", "--run.logger", "wandb", "--print_config"]) == 0
-
-
-def sync(environment: dict[str, str], *paths: Path) -> subprocess.CompletedProcess[str]:
-    """`wandb sync PATHS`, as docs/loggers.md has it."""
-    command = [sys.executable, "-m", "wandb", "sync", *map(str, paths)]
-    whole = {**os.environ, **environment}
-    # in the runs' folder: it leaves logs of its own in ./wandb
-    return subprocess.run(command, env=whole, cwd=paths[0].parent, capture_output=True, text=True, timeout=300)
