@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 OURS = "recsys_lab"
-_CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _allowed: ContextVar[tuple[str, ...]] = ContextVar("allowed", default=())
 
 
@@ -138,6 +138,11 @@ def allowing(names: Iterable[str]) -> Iterator[None]:
         _allowed.reset(token)
 
 
+def allowed_classes() -> tuple[str, ...]:
+    """What `allowing` names at this moment."""
+    return _allowed.get()
+
+
 def find_class(class_path: Any, expected: tuple[type, ...], where: str, packages: Sequence[str] = (OURS,)) -> Any:
     """The class that `package.module.Name` names, if it is below one of `expected`. Nothing of it is called.
 
@@ -149,7 +154,7 @@ def find_class(class_path: Any, expected: tuple[type, ...], where: str, packages
     Raises:
         RecsysLabError: before anything is imported that may not be.
     """
-    if not isinstance(class_path, str) or not _CLASS_PATH.fullmatch(class_path):
+    if not isinstance(class_path, str) or not CLASS_PATH.fullmatch(class_path):
         raise RecsysLabError(f"{where}: {class_path!r} does not name a class: write package.module.Name")
     trusted = _in(class_path, (*packages, *_allowed.get()))
     if not trusted and sys.modules.get(class_path.rpartition(".")[0]) is None:

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 
 from recsys_lab import __version__
+from recsys_lab.arguments import RecsysLabError
+from recsys_lab.configuration import allowing
 
 COMMANDS = {
     "fit": ("recsys_lab.cli.lightning", "train a model, then test its best checkpoint"),
@@ -42,6 +44,9 @@ Examples:
   recsys-lab test runs/ml-100k/sasrec/seed0         (tests its best checkpoint again)
   recsys-lab compare runs/ml-100k
 
+A run folder or a checkpoint may name classes of your own packages: nothing of them is imported unless you add
+`--allow_classes my_package.MyEncoder` (or `--allow_classes my_package`).
+
 Each command has its own --help. The manual is README.md."""
 
 
@@ -64,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         return _fail(f"unknown command {name!r}.{hint} Known: {', '.join(COMMANDS)}")
     try:
-        importlib.import_module(COMMANDS[name][0]).run(arguments)
+        arguments, allowed = allowed_classes(arguments)
+        with allowing(allowed):
+            importlib.import_module(COMMANDS[name][0]).run(arguments)
     except KeyboardInterrupt:
         print("recsys-lab: interrupted", file=sys.stderr)
         return 130
@@ -77,6 +84,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def allowed_classes(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """`--allow_classes my_package.MyEncoder,other`, which every command takes that reads run folders or checkpoints:
+    the other arguments, and what it names."""
+    rest, allowed, words = [], [], iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option not in ("--allow_classes", "--allow-classes") or arguments[0] in ("prepare", "audit", "sources"):
+            rest.append(word)
+            continue
+        names = [name for name in (value if equals else next(words, "")).split(",") if name.strip()]
+        if not names or any(name.startswith("-") for name in names):
+            raise RecsysLabError(f"{option} needs the names of classes or modules: {option} my_package.MyEncoder")
+        allowed += [name.strip() for name in names]
+    return rest, allowed
+
+
 def run() -> None:
     """The `recsys-lab` script."""
     sys.exit(main())
@@ -84,8 +107,7 @@ def run() -> None:
 
 def _known_failure(error: Exception) -> int:
     """Prints the text of an error that the user can mend; everything else keeps its traceback."""
-    schema = sys.modules.get("recsys_lab.schema")  # never imported here: a missing torch may be the very error
-    if schema is not None and isinstance(error, schema.RecsysLabError):
+    if isinstance(error, RecsysLabError):
         return _fail(str(error), getattr(error, "exit_code", 2))
     package = (getattr(error, "name", None) or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and package not in ("", "recsys_lab"):

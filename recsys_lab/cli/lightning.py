@@ -29,6 +29,7 @@ from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run
 from recsys_lab.cli.messages import hush_lightning, show_messages
 from recsys_lab.cli.retrain import fit_twice
 from recsys_lab.cli.run_settings import RunSettings, make_room, run_folder
+from recsys_lab.cli.trust import check_saved_config, find_own_modules, names_own_modules
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.metrics import RANKING_METRICS
 from recsys_lab.models.base import NextItemModule
@@ -244,12 +245,13 @@ def run(arguments: list[str]) -> None:
     """Runs `recsys-lab fit ...` and its like; `arguments` begin with the command."""
     show_messages()
     hush_lightning()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # so that `class_path: my_package.MyEncoder` finds what lies beside the user
     import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
     handler = signal.getsignal(signal.SIGINT)
     try:
-        CommandLine(expand_run_folder(arguments))
+        expanded = expand_run_folder(arguments)
+        if expanded is arguments or names_own_modules(arguments):
+            find_own_modules()
+        CommandLine(expanded)
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored after an interrupt
 
@@ -264,6 +266,7 @@ def expand_run_folder(arguments: list[str]) -> list[str]:
     command, folder = arguments[0], Path(arguments[1])
     if not (folder / "config.yaml").is_file():
         raise RecsysLabError(f"{folder} is not a run folder: it holds no config.yaml")
+    check_saved_config(folder / "config.yaml")
     found = ["--config", str(folder / "config.yaml")]
     if "--ckpt_path" not in arguments:
         found += ["--ckpt_path", str(folder / "checkpoints" / ("last.ckpt" if command == "fit" else "best.ckpt"))]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,8 @@ import recsys_lab.losses
 import recsys_lab.models
 from recsys_lab.callbacks import RankingEvaluation
 from recsys_lab.cli.messages import hush_lightning
+from recsys_lab.cli.trust import check_saved_config, find_own_modules
+from recsys_lab.configuration import allowed_classes
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models.base import NextItemModule
 from recsys_lab.run_files import read_manifest, write_text
@@ -85,11 +85,12 @@ def open_saved_run(
 def open_saved_data(folder: str | Path, data_dir: str | None = None) -> SavedData:
     """The data and the evaluation that a run folder's config.yaml says; see `open_saved_run`."""
     hush_lightning()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # `class_path: my_package.MyEncoder` may lie beside the user
+    if allowed_classes():
+        find_own_modules()
     _import_parts()
     folder = Path(folder)
     config = _read(folder, "config.yaml", yaml.safe_load)
+    check_saved_config(folder / "config.yaml", ("data", "evaluation"))
     if data_dir is not None:
         config["data"]["data_dir"] = data_dir
     parser = ArgumentParser(exit_on_error=False)

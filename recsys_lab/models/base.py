@@ -77,9 +77,8 @@ class NextItemModule(Configurable, L.LightningModule):
         super().__init__()
         self.loss: Loss = loss if loss is not None else from_config({"class_path": DEFAULT_LOSS}, Loss)
         if negatives is None and self.loss.default_negatives:
-            count = self.loss.default_negatives
-            sampler = {"class_path": DEFAULT_SAMPLER, "init_args": {"num_negatives": count}}
-            negatives = from_config(sampler, NegativeSampler)
+            count = {"num_negatives": self.loss.default_negatives}
+            negatives = from_config({"class_path": DEFAULT_SAMPLER, "init_args": count}, NegativeSampler)
         self.negatives = negatives
         self.optimization = optimization or Optimization()
         if self.optimization.row_sparse:
@@ -285,8 +284,7 @@ class NextItemModule(Configurable, L.LightningModule):
         Args:
             checkpoint_path: file written by a Trainer.
             map_location: device.
-            allow_classes: classes (`my_package.MyEncoder`) or packages outside recsys_lab that the checkpoint may name
-                and that you trust. What your program has imported already needs no leave.
+            allow_classes: classes or packages of others that it may name: you trust them. Imported ones need no leave.
             overrides: constructor arguments to change, e.g. `loss=`.
 
         Raises:

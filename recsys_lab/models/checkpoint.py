@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import pickle
+import re
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -199,11 +202,38 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError as error:
         raise RecsysLabError(f"no checkpoint at {path}") from error
-    except Exception as error:
-        raise RecsysLabError(f"{path} is not a readable checkpoint: {error}") from error
+    except Exception as error:  # torch's own text tells its reader how to switch the protection off
+        raise RecsysLabError(
+            f"{path} is not a checkpoint of recsys_lab: {_why(error)}. {_way_out(Path(path))}"
+        ) from error
     if not isinstance(checkpoint, dict) or "model_config" not in checkpoint:
         raise RecsysLabError(f"{path} was not written by recsys_lab: it holds no model configuration")
     return checkpoint
+
+
+def _why(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
+        named = re.search(
+            r"Unsupported (?:global|class)[^:]*: (?:GLOBAL )?([\w.]+)|GLOBAL ([\w.]+)", text, re.IGNORECASE
+        )
+        what = f" (it names {next(filter(None, named.groups()))})" if named else ""
+        return (
+            f"it holds more than numbers and plain settings{what}, and reading that could run code, so nothing was run"
+        )
+    if isinstance(error, OSError):
+        return (error.strerror or text).lower()
+    return "it is damaged or cut off, or no checkpoint at all"
+
+
+def _way_out(path: Path) -> str:
+    best, last = path.with_name("best.ckpt"), path.with_name("last.ckpt")
+    other = next((file for file in (best, last) if file.name != path.name and file.is_file()), None)
+    if other is not None:
+        return f"Beside it lies {other}: --ckpt_path {other}"
+    if path.parent.name == "checkpoints":
+        return f"Train again: recsys-lab fit --config {path.parent.parent / 'config.yaml'} --run.folder NEW_FOLDER"
+    return "Use the checkpoints/best.ckpt of a run folder"
 
 
 def _texts(changes: Iterable[tuple[str, Any, Any]], word: str) -> str:

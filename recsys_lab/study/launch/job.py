@@ -48,8 +48,9 @@ class Job:
     def command(self) -> list[str]:
         """Of the process: from the beginning, or from the last checkpoint."""
         command = [sys.executable, "-m", "recsys_lab.cli", "fit"]
-        if can_resume(self.folder):
-            return [*command, str(self.folder)]
+        if can_resume(self.folder):  # what the study file names is the user's own word
+            own = sorted(_foreign_classes(self.config))
+            return [*command, str(self.folder), *(["--allow_classes", ",".join(own)] if own else [])]
         return [*command, "--config", str(self.folder / "run.yaml"), "--run.overwrite", "true"]
 
 
@@ -212,6 +213,17 @@ def is_finished(folder: Path) -> bool:
 
 def can_resume(folder: Path) -> bool:
     return (folder / "checkpoints" / "last.ckpt").is_file() and (folder / "config.yaml").is_file()
+
+
+def _foreign_classes(config: Any) -> set[str]:
+    """Every `class_path` of a configuration that is not of recsys_lab."""
+    if isinstance(config, list):
+        return {name for value in config for name in _foreign_classes(value)}
+    if not isinstance(config, dict):
+        return set()
+    own = {str(value) for key, value in config.items() if key == "class_path"}
+    own = {name for name in own if "." in name and not name.startswith("recsys_lab.")}
+    return own | {name for value in config.values() for name in _foreign_classes(value)}
 
 
 def _last_lines(path: Path, code: int | None) -> str:
