@@ -6,7 +6,6 @@ evaluation:     batch -> query (B, ...) ; the ranking callback then asks for sco
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from recsys_lab.models import allocation, compilation, randomness, resume, row_sparse
 from recsys_lab.models.checkpoint import accept, check_trained, read_checkpoint
-from recsys_lab.models.finite_loss import NonFiniteLossError
+from recsys_lab.models.finite_loss import FiniteLoss, over_processes
 from recsys_lab.models.optimization import Optimization, make_optimizer
 from recsys_lab.models.system import identity_of, system_of
 from recsys_lab.schema import (
@@ -87,6 +86,7 @@ class NextItemModule(Configurable, L.LightningModule):
         self.spec: DataSpec | None = None
         self._train_tokens: Tensor | int = 0
         self._seed: int | None = None  # of the run, while it trains and afterwards
+        self._finite = FiniteLoss()
 
     # -- what an encoder gives -----------------------------------------------------------------------------------------
 
@@ -174,17 +174,20 @@ class NextItemModule(Configurable, L.LightningModule):
             self.negatives.check_number(datamodule.spec.num_items)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        draws = randomness.start_batch(self.run_seed, self.current_epoch, batch_idx, self.global_rank, self.device)
+        epoch = resume.epoch(self.trainer)
+        draws = randomness.start_batch(self.run_seed, epoch, batch_idx, self.global_rank, self.device)
         positions = batch.target_positions  # (N,); found when the batch is made: here it would be a wait for the device
         if positions is None:
             positions = (batch.target_ids != PAD_ID).flatten().nonzero().squeeze(1)
         target_ids = batch.target_ids.flatten()[positions]  # (N,)
         negatives = self.negatives.sample(target_ids, draws) if self.negatives is not None else None
         loss = self.training_loss(batch, positions, target_ids, negatives)
-        weight = self._weight_of(loss, len(target_ids))
+        whole = over_processes(self.trainer, loss, len(target_ids))
+        self._finite.see(whole, self.global_step, self.current_epoch)
         self._train_tokens = self._train_tokens + batch.lengths.sum()  # on the device: a sum that nobody waits for
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(target_ids))
-        return loss * weight
+        count: Any = whole.num_targets  # so that the epoch's loss is the mean over its targets
+        self.log("train/loss", whole.mean, prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
+        return loss * whole.weight
 
     def training_loss(self, batch: Batch, positions: Tensor, target_ids: Tensor, negatives: Negatives | None) -> Tensor:
         """The loss of the targets at `positions` (N,) of the flattened batch."""
@@ -238,6 +241,7 @@ class NextItemModule(Configurable, L.LightningModule):
         assert self.spec is not None
         checkpoint["data_spec"] = self.spec.as_dict()
         checkpoint["model_config"] = to_config(self)
+        self._finite.look()
         checkpoint["seed"] = self.run_seed
         if self._trainer is not None:
             checkpoint["system"] = system_of(self)
@@ -256,13 +260,21 @@ class NextItemModule(Configurable, L.LightningModule):
         seed = resumed.get("seed")  # checkpoints of numbers version 1 have none
         self._seed = randomness.run_seed() if seed is None else seed
         self._states_outside = randomness.states(self.device)
+        self._finite = FiniteLoss(self.device, self.trainer.optimizers)
         resume.load(self.trainer, resumed.get("loaders", []))
 
     def on_train_epoch_start(self) -> None:
         resume.tell_length(self.trainer)
 
     def on_train_epoch_end(self) -> None:
+        self._finite.look()
         resume.end_epoch(self.trainer)
+
+    def on_validation_start(self) -> None:
+        self._finite.look()
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self._finite.guard(optimizer)
 
     def on_train_end(self) -> None:
         randomness.restore(self.__dict__.pop("_states_outside", []), self.device)
@@ -310,29 +322,6 @@ class NextItemModule(Configurable, L.LightningModule):
         waiting = self.__dict__.pop("_waiting_weights", None)
         if waiting is not None:
             self.load_state_dict(waiting)
-
-    def _weight_of(self, loss: Tensor, num_targets: int) -> float:
-        """Weight of this process's loss: DDP averages gradients over processes, whose batches differ in targets.
-
-        With it, N processes take the very step that one process would take on the joined batch.
-
-        Raises:
-            NonFiniteLossError: on every process, when the loss of one of them is NaN or infinite.
-        """
-        world = self.trainer.world_size
-        if world == 1:
-            bad, weight = not math.isfinite(loss.item()), 1.0  # the one wait for the device in a step
-        else:
-            facts = torch.stack([torch.full_like(loss, num_targets), ~loss.isfinite()]).float().detach()
-            total, count = self.trainer.strategy.reduce(facts, reduce_op="sum").tolist()  # and here
-            bad, weight = count > 0, num_targets * world / total
-        if bad:
-            value = "NaN or infinite on another process" if math.isfinite(loss.item()) else loss.item()
-            raise NonFiniteLossError(
-                f"the training loss became {value} at step {self.global_step} (epoch {self.current_epoch}): stopped "
-                "before the weights were touched. Lower optimization.lr, add warm-up, or set trainer.gradient_clip_val"
-            )
-        return weight
 
 
 def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:

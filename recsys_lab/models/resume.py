@@ -8,6 +8,12 @@ from typing import Any
 from recsys_lab.schema import RecsysLabError
 
 
+def epoch(trainer: Any) -> int:
+    """Of the loader, from 0. `trainer.current_epoch` lags behind it where a run of `max_steps` was resumed."""
+    number: int = trainer.fit_loop.epoch_progress.current.processed
+    return number
+
+
 def tell_length(trainer: Any) -> None:
     """Tells the training loader how many batches the Trainer takes of it in an epoch (`limit_train_batches`)."""
     if hasattr(trainer.train_dataloader, "limit"):  # not where a user's own loader took the place of ours
@@ -48,9 +54,18 @@ def load(trainer: Any, states: list[dict[str, Any]]) -> None:
                 f"{trainer.accumulate_grad_batches} (trainer.accumulate_grad_batches): the gradients so far are not in "
                 "it. Go on from one that was written at an epoch's end, as checkpoints/last.ckpt"
             )
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
-    if states and all(state.get("batches_done") == 0 for state in states) and progress.ready:
-        # The epoch is over. Where an epoch has more batches now (fewer devices), Lightning would look for the rest.
+    loop = trainer.fit_loop
+    if not states or any(state.get("batches_done") != 0 for state in states):
+        return
+    progress = loop.epoch_loop.batch_progress.current  # the epoch of the checkpoint is over
+    if loop.epoch_progress.current.processed == loop.epoch_progress.current.ready and trainer.max_steps != -1:
+        # Where `max_steps` is set Lightning takes any resume for one inside an epoch, and counts an empty one more.
+        loop.epoch_progress.current.completed = loop.epoch_progress.current.processed
+        loop.epoch_progress.total.completed = loop.epoch_progress.total.processed
+        loop.reset_restart_stage()
+        loop._restarting = loop.epoch_loop.restarting = False
+    elif progress.ready:
+        # Where an epoch has more batches now (fewer processes), Lightning would look for the rest.
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress, name, max(getattr(progress, name), trainer.num_training_batches))
 

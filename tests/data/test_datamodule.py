@@ -256,7 +256,7 @@ def test_a_nan_loss_stops_names_the_step_and_keeps_the_last_good_checkpoint(smal
     per_epoch = len(data.train_dataloader())
     keep = ModelCheckpoint(tmp_path, save_last=True)
     trainer = quiet_trainer(tmp_path, max_epochs=3, enable_checkpointing=True, callbacks=[keep, Poison(per_epoch + 2)])
-    with pytest.raises(NonFiniteLossError, match=rf"became nan at step {per_epoch + 2} \(epoch 1\).*lr"):
+    with pytest.raises(NonFiniteLossError, match=rf"became NaN or infinite at step {per_epoch + 2} \(epoch 1\).*lr"):
         trainer.fit(model(), data)
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert kept["global_step"] == per_epoch

@@ -76,6 +76,11 @@ def test_both_take_as_many_steps_as_one_process(ranks: list[Any], one: Any) -> N
     assert [a + b for a, b in zip(ranks[0]["sizes"], ranks[1]["sizes"], strict=True)] == one["sizes"]
 
 
+def test_the_training_loss_is_the_mean_over_the_targets_of_both(ranks: list[Any], one: Any) -> None:
+    assert ranks[0]["train_loss"] == ranks[1]["train_loss"]
+    assert ranks[0]["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
+
+
 def test_every_user_is_evaluated_exactly_once(ranks: list[Any], small_folder: Path) -> None:
     result = SequenceDataModule(str(small_folder)).split_result
     assert len(result.test) % 2 == 1

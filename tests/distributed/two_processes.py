@@ -68,6 +68,7 @@ def run(data_folder: str, output: Path, devices: int, batch_size: int) -> None:
         callbacks=[evaluation, record],
     )
     trainer.fit(model, data)
+    train_loss = float(trainer.callback_metrics["train/loss_epoch"])
     trainer.save_checkpoint(output / f"{devices}.ckpt")
     val = dict(evaluation.last_metrics)
     trainer.test(model, data, verbose=False)
@@ -75,6 +76,7 @@ def run(data_folder: str, output: Path, devices: int, batch_size: int) -> None:
     facts = {
         "metrics": val | evaluation.last_metrics,
         "ranks": evaluation.last_ranks.tolist(),
+        "train_loss": train_loss,
         "train": record.train,
         "sizes": record.sizes,
         "seen": record.seen,

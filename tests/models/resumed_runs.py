@@ -50,6 +50,7 @@ CELLS = {
         {"accumulate_grad_batches": 2, "val_check_interval": 0.5}, {"batch_tokens": 16}, gru=True
     ),
     "unordered": Cell(data={"length_bucketing": False, "training_mode": "last_position", "batch_size": 8}),
+    "max-steps": Cell({"max_epochs": -1, "max_steps": 15, "limit_train_batches": 5}),
     "workers": Cell({"limit_train_batches": 4}, {"num_workers": 2}),
 }
 
