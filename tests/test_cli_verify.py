@@ -104,6 +104,9 @@ def test_a_changed_manifest_of_the_data(copy: Path, capsys: pytest.CaptureFixtur
     text = path.read_text()
     path.write_text(text.replace('"vocabulary_hash": "', '"vocabulary_hash": "0')[: len(text) + 1])
     assert verify(copy) == 1
+    assert any("manifest.json was changed after it was prepared" in line for line in failures(capsys.readouterr().out))
+    (path.parent / "stamp.json").unlink()  # nothing vouches for the manifest then, but the run knows better
+    assert verify(copy) == 1
     assert any("evaluation vocabulary_hash" in line for line in failures(capsys.readouterr().out))
     path.write_text("{")
     assert verify(copy) == 1

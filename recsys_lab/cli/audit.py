@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 from recsys_lab.cli.messages import show_messages
 from recsys_lab.cli.options import Parser, underscores
@@ -13,6 +15,8 @@ from recsys_lab.data.split import LeaveOneOut, Split
 from recsys_lab.report.audit_page import audit_page
 from recsys_lab.report.audit_text import as_markdown, as_text
 from recsys_lab.schema import RecsysLabError, from_config
+
+log = logging.getLogger("recsys_lab")
 
 
 class AuditFailed(RecsysLabError):
@@ -56,16 +60,26 @@ def run(arguments: list[str]) -> None:
     split = from_config(chosen.split.as_dict(), Split) if chosen.split else LeaveOneOut()
     data = locate(chosen.dataset, chosen.data_dir)
     found = audit(data, split, Path(chosen.recommendations) if chosen.recommendations else None)
-    output = Path(chosen.output) if chosen.output else data.path
-    output.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(found, indent=2, allow_nan=False) + "\n"
-    of_split = f"audit-{found['split']['split_hash']}.json"  # by it a run finds the audit of its own split
-    for name in ("audit.json", of_split):
-        (output / name).write_text(content, encoding="utf-8")
-    (output / "audit.md").write_text(as_markdown(found), encoding="utf-8")
-    (output / "audit.html").write_text(audit_page(found), encoding="utf-8")
     print(as_text(found))
-    print(f"\nwritten: audit.json, audit.md, audit.html and {of_split} in {output}")
+    _write(found, Path(chosen.output) if chosen.output else data.path, is_chosen=bool(chosen.output))
     broken = failures(found, thresholds)
     if broken:
         raise AuditFailed("the audit failed\n" + "\n".join(f"  {line}" for line in broken))
+
+
+def _write(found: dict[str, Any], output: Path, is_chosen: bool) -> None:
+    """The files of the audit. Beside data that can't be written only a warning: the report is printed already."""
+    content = json.dumps(found, indent=2, allow_nan=False) + "\n"
+    of_split = f"audit-{found['split']['split_hash']}.json"  # by it a run finds the audit of its own split
+    files = {"audit.json": content, of_split: content, "audit.md": as_markdown(found), "audit.html": audit_page(found)}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (output / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        text = f"the audit can't be written to {output} ({error.strerror or error}); choose a folder with --output"
+        if is_chosen:
+            raise RecsysLabError(text) from error
+        log.warning("%s", text)
+        return
+    print(f"\nwritten: audit.json, audit.md, audit.html and {of_split} in {output}")

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Literal
 
 from recsys_lab.cli.messages import show_messages
 from recsys_lab.cli.options import Parser, underscores
-from recsys_lab.data.locate import prepared_folder
-from recsys_lab.data.prepare import PrepareSettings, prepare
+from recsys_lab.data.locate import RAW, own_folder, prepared_folder
+from recsys_lab.data.prepare import PrepareSettings, moment, prepare
 from recsys_lab.data.processed import ProcessedDataset
 from recsys_lab.data.sources import Columns, FileSource, Source, get_source
 from recsys_lab.data.sources.files import Format
+from recsys_lab.data.sources.spelling import command_line
 from recsys_lab.schema import RecsysLabError
 
 COLUMN_OPTIONS = [f.name for f in dataclasses.fields(Columns)]
+LISTS = ("names", "event_types")
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,13 @@ class Where:
     Args:
         input: Your own file, folder, glob or address, instead of a name.
         items: A file of item features, with your own log.
+        items_column: Column of the item id in that file. Default: as in the log.
         format: Format of your own log. Default: by the file name.
         separator: Between the fields of a csv or tsv, if not comma or tab.
-        names: Columns of a csv or tsv without a header line, as a list.
+        encoding: Of a text file, if not UTF-8: latin-1, utf-16, ...
+        names: Columns of a csv or tsv without a header line: user_id,item_id,timestamp
+        missing_ids: Rows without a user or an item: an error, or drop them.
+        bad_times: Rows without a usable time: an error, or drop them.
         name: What to call your own data set. Default: the file's name.
         data_dir: Folder of raw files and prepared sets.
         output: The prepared folder. Default: in data_dir, by name.
@@ -37,9 +49,13 @@ class Where:
 
     input: str | None = None
     items: str | None = None
+    items_column: str | None = None
     format: Format | None = None
     separator: str | None = None
+    encoding: str | None = None
     names: list[str] | None = None
+    missing_ids: Literal["error", "drop"] = "error"
+    bad_times: Literal["error", "drop"] = "error"
     name: str | None = None
     data_dir: str = "data"
     output: str | None = None
@@ -55,6 +71,9 @@ def make_parser() -> Parser:
     parser.add_argument("dataset", nargs="?", type=str, default=None, help="name of a public data set")
     parser.add_class_arguments(Where, None, as_group=True)
     parser.add_argument("--force", action="store_true", help="prepare again even if nothing changed")
+    parser.add_argument(
+        "--replace", action="store_true", help="replace a set of this name that other settings or another file made"
+    )
     for column in COLUMN_OPTIONS:
         parser.add_argument(f"--{column}_column", type=str, default=None, help=f"your log's column of the {column}")
     parser.add_class_arguments(PrepareSettings, None, as_group=True)
@@ -63,18 +82,67 @@ def make_parser() -> Parser:
 
 def run(arguments: list[str]) -> None:
     """Runs `recsys-lab prepare ...`; options may be written with - or _."""
-    chosen = make_parser().parse_args(underscores(arguments[1:]))
+    chosen = make_parser().parse_args(comma_lists(underscores(arguments[1:])))
     show_messages()
     where = Where(**{f.name: chosen[f.name] for f in dataclasses.fields(Where)})
     columns = Columns(**{name: chosen[f"{name}_column"] for name in COLUMN_OPTIONS})
-    source = _source(chosen["dataset"], where, columns)
-    defaults = PrepareSettings(**source.default_settings)
-    given = {f.name: chosen[f.name] for f in dataclasses.fields(PrepareSettings)}
-    plain = PrepareSettings().as_dict()
-    settings = PrepareSettings(**{**defaults.as_dict(), **{k: v for k, v in given.items() if v != plain[k]}})
-    data_dir = Path(where.data_dir)
-    output = Path(where.output) if where.output else prepared_folder(source.name, data_dir, settings, defaults)
-    _print(prepare(source, settings, output, data_dir / "raw", chosen["force"]))
+    with command_line(), stopped_by_sigterm():
+        source = _source(chosen["dataset"], where, columns)
+        defaults = PrepareSettings(**source.default_settings)
+        given = {f.name: chosen[f.name] for f in dataclasses.fields(PrepareSettings)}
+        plain = PrepareSettings().as_dict()
+        settings = PrepareSettings(**{**defaults.as_dict(), **{k: v for k, v in given.items() if v != plain[k]}})
+        data_dir = Path(where.data_dir)
+        output = _output(source, where, settings, defaults)
+        replace = chosen["replace"] or not source.is_own
+        try:
+            data = prepare(source, settings, output, data_dir / RAW, chosen["force"], replace)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise RecsysLabError(
+                f"{error.filename or data_dir} is a file, not a folder; choose another --data_dir"
+            ) from error
+        _print(data, where)
+
+
+def comma_lists(arguments: list[str]) -> list[str]:
+    """`--names a,b` -> `--names=["a", "b"]`, the form that the parser takes; a list in brackets stays as it is."""
+    given, result = list(arguments), []
+    while given:
+        name, equals, value = given.pop(0).partition("=")
+        if name.removeprefix("--") not in LISTS or not name.startswith("--"):
+            result.append(name + equals + value)
+            continue
+        if not equals and given:
+            value = given.pop(0)
+        if not value.lstrip().startswith("[") and value:
+            value = json.dumps([part.strip() for part in value.split(",")])
+        result.append(f"{name}={value}")
+    return result
+
+
+@contextlib.contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM (a time limit, a scheduler) stops as Ctrl-C does: what is half written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _output(source: Source, where: Where, settings: PrepareSettings, defaults: PrepareSettings) -> Path:
+    if where.output:
+        return Path(where.output)
+    if source.is_own:
+        return own_folder(source.name, Path(where.data_dir))
+    return prepared_folder(source.name, Path(where.data_dir), settings, defaults)
 
 
 def _source(dataset: str | None, where: Where, columns: Columns) -> Source:
@@ -91,8 +159,14 @@ def _source(dataset: str | None, where: Where, columns: Columns) -> Source:
             separator=where.separator,
             names=tuple(where.names or ()),
             name=where.name or "",
+            encoding=where.encoding,
+            items_column=where.items_column,
+            missing_ids=where.missing_ids,
+            bad_times=where.bad_times,
         )
-    own = [name for name in ("items", "format", "separator", "names", "name") if getattr(where, name) is not None]
+    plain = Where()
+    ours = [f.name for f in dataclasses.fields(Where) if f.name not in ("input", "data_dir", "output")]
+    own = [name for name in ours if getattr(where, name) != getattr(plain, name)]
     own += [f"{name}_column" for name in COLUMN_OPTIONS if getattr(columns, name) is not None]
     if own:
         raise RecsysLabError(f"--{own[0]} describes your own log (--input); {dataset!r} is a public data set")
@@ -100,9 +174,23 @@ def _source(dataset: str | None, where: Where, columns: Columns) -> Source:
     return get_source(dataset)
 
 
-def _print(data: ProcessedDataset) -> None:
-    settings: Any = data.manifest.get("settings", {})
+def _print(data: ProcessedDataset, where: Where) -> None:
+    manifest: dict[str, Any] = data.manifest
     print(f"{data.name}: {data.num_users:,} users, {data.num_items:,} items, {data.num_events:,} events")
+    if not data.has_timestamps:
+        print("  time      none: the order in the file, or the order column, stands in")
+    elif manifest.get("first_time") is not None:
+        print(f"  time      {moment(manifest['first_time'])} to {moment(manifest['last_time'])} (UTC)")
+    for what, count in manifest.get("left_out", {}).items():
+        print(f"  left out  {count:,} {what}")
     print(f"  folder    {data.path}")
     print(f"  hash      data {data.data_hash}, items {data.vocabulary_hash}")
-    print(f"  settings  {json.dumps(settings)}")
+    print(f"  settings  {json.dumps(manifest.get('settings', {}))}")
+    print(f"  use it    recsys-lab fit --data.dataset {_handle(data.path, where.data_dir)}")
+
+
+def _handle(folder: Path, data_dir: str) -> str:
+    """What `--data.dataset` takes for this folder, from where the command was given."""
+    if folder.parent == Path(data_dir).absolute():
+        return folder.name + ("" if data_dir == "data" else f" --data.data_dir {data_dir}")
+    return os.path.relpath(folder)

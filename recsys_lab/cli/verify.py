@@ -20,6 +20,7 @@ import yaml
 from recsys_lab.callbacks.run_folder import logged, read_rows
 from recsys_lab.cli.options import underscores
 from recsys_lab.cli.saved_run import SavedRun, interruptible, open_saved_run
+from recsys_lab.cli.verify_data import data_folder, verify_data
 from recsys_lab.data.locate import prepared_folder
 from recsys_lab.data.prepare import PrepareSettings
 from recsys_lab.data.processed import ARRAY_TYPES, ProcessedDataset, array_sha256, read_manifest
@@ -70,7 +71,7 @@ class Report:
 def run(arguments: list[str]) -> None:
     """Runs `recsys-lab verify ...`; options may be written with - or _."""
     parser = argparse.ArgumentParser(prog="recsys-lab verify", allow_abbrev=False, description=DESCRIPTION)
-    parser.add_argument("run", help="a run folder, or the `test` folder inside one")
+    parser.add_argument("run", help="a run folder, the `test` folder inside one, or a prepared data set")
     parser.add_argument("--data_dir", help="folder of raw files and prepared sets (default: as the run says)")
     parser.add_argument("--tolerance", type=float, default=1e-6, help="largest difference of a metric (default 1e-6)")
     parser.add_argument(
@@ -82,6 +83,9 @@ def run(arguments: list[str]) -> None:
     )
     chosen = parser.parse_args(underscores(arguments[1:]))
     folder = Path(chosen.run)
+    prepared = None if (folder / "config.yaml").is_file() else data_folder(chosen.run, chosen.data_dir or "data")
+    if prepared is not None:
+        return verify_data(prepared)
     for name in ("manifest.json", "config.yaml", "metrics.json", "ranks.parquet"):
         if not (folder / name).is_file():
             raise RecsysLabError(f"{folder} is not a finished run: it holds no {name}")

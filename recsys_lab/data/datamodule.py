@@ -15,10 +15,13 @@ import torch
 
 from recsys_lab.arguments import Count, Range, Seed
 from recsys_lab.data.batch import EvaluationBatches, Events, ExcludeSeen, TrainBatches, WindowDataset, WindowLoader
-from recsys_lab.data.locate import locate
+from recsys_lab.data.locate import RAW, locate, own_folder, prepared_folder
 from recsys_lab.data.prepare import PrepareSettings
+from recsys_lab.data.prepare import prepare as prepare_source
 from recsys_lab.data.processed import ProcessedDataset
 from recsys_lab.data.samplers import MEGA_BATCHES
+from recsys_lab.data.sources.columns import Columns
+from recsys_lab.data.sources.frames import FrameSource
 from recsys_lab.data.split import LeaveOneOut, Split, SplitResult, Targets
 from recsys_lab.data.training_settings import sees_targets, training_hash, training_settings
 from recsys_lab.data.windows import TrainingMode, Windows, evaluation_windows, training_windows
@@ -94,6 +97,45 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         self.batch_tokens, self.bucket_batches = batch_tokens, bucket_batches
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.retrained = retrained
+
+    @classmethod
+    def from_frames(
+        cls,
+        events: Any,
+        items: Any = None,
+        users: Any = None,
+        *,
+        name: str = "",
+        columns: Columns | None = None,
+        data_dir: str | Path = "data",
+        prepare: PrepareSettings | None = None,
+        replace: bool = False,
+        **settings: Any,
+    ) -> SequenceDataModule:
+        """The samples of frames in memory, which are checked and prepared into `data_dir/<name>`.
+
+        Args:
+            events: polars or pandas frame with a row per event: `user_id`, `item_id`, `timestamp`, ...
+            items: frame with a row per item: `item_id` and its features.
+            users: frame with a row per user: `user_id` and its features.
+            name: of the data set. Default: a name made of the content and the settings, so that the same frames are
+                prepared once.
+            columns: which column means what, where they are named otherwise.
+            data_dir: where the prepared set goes.
+            prepare: filters and order; None = all events are kept.
+            replace: replace a set of this name that was prepared otherwise, instead of an error.
+            settings: the other arguments of `SequenceDataModule`.
+
+        Raises:
+            RecsysLabError: for what is wrong with the frames, naming row and column; for a name that is taken.
+        """
+        source = FrameSource(events, items, users, columns=columns or Columns(), name=name)
+        chosen, data_dir = prepare or PrepareSettings(), Path(data_dir)
+        folder = (
+            own_folder(name, data_dir) if name else prepared_folder(source.name, data_dir, chosen, PrepareSettings())
+        )
+        prepare_source(source, chosen, folder, data_dir / RAW, replace=replace)
+        return cls(dataset=folder.name, data_dir=str(data_dir), **settings)
 
     # -- data ----------------------------------------------------------------------------------------------------------
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 from pathlib import Path
 
 from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.processed import ProcessedDataset
+from recsys_lab.data.processed import MANIFEST, ProcessedDataset
 from recsys_lab.data.sources import get_source, source_names
+from recsys_lab.data.sources.spelling import option
 from recsys_lab.schema import RecsysLabError
+
+MAX_NAME = 120
+"""Bytes of a data set's name: file systems allow 255, and the names of temporary folders are longer."""
+RAW = "raw"
+"""The folder of raw files in `data_dir`."""
 
 
 def prepared_folder(name: str, data_dir: Path, settings: PrepareSettings, defaults: PrepareSettings) -> Path:
@@ -21,18 +28,47 @@ def prepared_folder(name: str, data_dir: Path, settings: PrepareSettings, defaul
     return data_dir / f"{name}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
 
 
+def own_folder(name: str, data_dir: Path) -> Path:
+    """`data_dir/<name>`, the one folder of the user's own data set `name`.
+
+    Raises:
+        RecsysLabError: for a name that is no plain folder name, or that a public data set has.
+    """
+    fault = ""
+    if not name.strip() or name.strip() != name or name.startswith("."):
+        fault = "a name begins with a letter, a digit or another sign, not with a dot or a space, and ends with none"
+    elif any(c in "/\\" or not c.isprintable() for c in name):
+        fault = "a name holds no slashes, line ends and other control characters"
+    elif len(name.encode()) > MAX_NAME:
+        fault = f"a name is at most {MAX_NAME} bytes long, this one is {len(name.encode())}"
+    elif name.lower() in (RAW, f"{RAW}.") or name.lower().replace("_", "-") in source_names():
+        fault = "it is taken: " + ("raw files lie there" if name.lower() == RAW else "it is a public data set")
+    if fault:
+        shown = name if len(name) <= 40 else f"{name[:40]}..."
+        raise RecsysLabError(f"{shown!r} can't be the name of a data set ({fault}). Choose another {option('name')}")
+    return data_dir / name
+
+
+def folders_of(dataset: str, data_dir: Path) -> list[Path]:
+    """Where a prepared set may be that is no known source: by its name in `data_dir`, else at its path."""
+    if not dataset.strip():
+        raise RecsysLabError("data.dataset is empty: give the name of a data set, or the path of a prepared folder")
+    folders = [data_dir / dataset, Path(dataset)]
+    return sorted(folders, key=lambda folder: not (folder / MANIFEST).is_file())  # stable: prepared ones first
+
+
 def find_prepared(
     dataset: str, data_dir: str | Path = "data", settings: PrepareSettings | None = None
 ) -> ProcessedDataset | None:
     """What `locate` would open, as far as it is prepared already; nothing is downloaded, checked or made."""
     data_dir = Path(data_dir)
-    folders = [Path(dataset), data_dir / dataset]
+    folders = folders_of(dataset, data_dir)
     if dataset in source_names():
         source = get_source(dataset)
         defaults = PrepareSettings(**source.default_settings)
         folders = [prepared_folder(source.name, data_dir, settings or defaults, defaults)]
     for folder in folders:
-        if (folder / "manifest.json").is_file():
+        if (folder / MANIFEST).is_file():
             return ProcessedDataset.open(folder)
     return None
 
@@ -41,24 +77,32 @@ def locate(dataset: str, data_dir: str | Path = "data", settings: PrepareSetting
     """The prepared set that `dataset` names: a prepared folder, or a known source (prepared now if need be).
 
     Raises:
-        RecsysLabError: for an unknown name, listing the known ones; for a folder that is not a prepared data set.
+        RecsysLabError: for an unknown name, suggesting the closest and listing what is prepared; for a folder that is
+            not a prepared data set.
     """
     data_dir = Path(data_dir)
-    for folder in (Path(dataset), data_dir / dataset):
+    for folder in folders_of(dataset, data_dir):
         if dataset not in source_names() and folder.is_dir():
             if settings is not None:
                 raise RecsysLabError(
                     f"{folder} is prepared already, so data.prepare can't change it; leave data.prepare out, or "
-                    f"prepare "
-                    "the raw file again with `recsys-lab prepare`"
+                    f"prepare the raw file again with `recsys-lab prepare`"
                 )
             return ProcessedDataset.open(folder)
-    try:
-        source = get_source(dataset)
-    except RecsysLabError as error:
-        raise RecsysLabError(
-            f"{error}\nNor is there a prepared folder {dataset!r} or {str(data_dir / dataset)!r}"
-        ) from error
+    if dataset.lower().replace("_", "-") not in source_names():
+        raise _unknown(dataset, data_dir)
+    source = get_source(dataset)
     defaults = PrepareSettings(**source.default_settings)
     chosen = defaults if settings is None else settings
-    return prepare(source, chosen, prepared_folder(source.name, data_dir, chosen, defaults), data_dir / "raw")
+    return prepare(source, chosen, prepared_folder(source.name, data_dir, chosen, defaults), data_dir / RAW)
+
+
+def _unknown(dataset: str, data_dir: Path) -> RecsysLabError:
+    there = sorted(p.parent.name for p in data_dir.glob(f"*/{MANIFEST}")) if data_dir.is_dir() else []
+    close = difflib.get_close_matches(dataset, [*there, *source_names()], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    listed = f"Prepared in {data_dir}: {', '.join(there)}." if there else f"Nothing is prepared in {data_dir}."
+    return RecsysLabError(
+        f"unknown data set {dataset!r}{hint} {listed} Public data sets: `recsys-lab sources`. Your own: "
+        "`recsys-lab prepare --input FILE --name NAME`"
+    )

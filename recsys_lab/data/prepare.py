@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,34 @@ from recsys_lab.data.processed import (
     MissingDatasetError,
     ProcessedDataset,
     ProcessedDatasetError,
+    files_of,
 )
 from recsys_lab.data.progress import Progress
 from recsys_lab.data.settings import PrepareSettings
 from recsys_lab.data.sorted_events import Block, SortedEvents
 from recsys_lab.data.sources.base import Source
+from recsys_lab.data.sources.ids import is_null_word
+from recsys_lab.data.sources.spelling import is_command_line, option
+from recsys_lab.data.stamp import keep_stamp, stamp_of
 from recsys_lab.data.store import FolderWriter, exclusive
 from recsys_lab.schema import EVENT_TYPE, ITEM_ID, USER_ID, RecsysLabError
 
-__all__ = ["PrepareSettings", "prepare"]
+__all__ = ["NameTakenError", "PrepareSettings", "prepare"]
 
 log = logging.getLogger("recsys_lab")
 
 
+class NameTakenError(RecsysLabError):
+    """The folder holds a set that was made of other things."""
+
+
 def prepare(
-    source: Source, settings: PrepareSettings, output: str | Path, raw_dir: str | Path, force: bool = False
+    source: Source,
+    settings: PrepareSettings,
+    output: str | Path,
+    raw_dir: str | Path,
+    force: bool = False,
+    replace: bool = True,
 ) -> ProcessedDataset:
     """Prepares `source` into the folder `output`, or opens what is there if it was made of the same things.
 
@@ -55,51 +68,63 @@ def prepare(
         output: Folder of the prepared set.
         raw_dir: Folder of the downloaded files; each source uses its own part of it.
         force: Prepare again even if nothing changed.
+        replace: Where `output` holds a set of another source or with other settings, replace it. Without, that is an
+            error: one name means one data set. Files that changed are read again in both cases.
 
     Raises:
         RecsysLabError: for bad input, when a filter leaves nothing, when `output` is a folder of something else, and
-            when the disk is full.
+            when the disk is full. `NameTakenError`: see `replace`.
     """
     output, raw_dir = Path(output).absolute(), Path(raw_dir).absolute()
     if output.exists() and not output.is_dir():
         raise ForeignFolderError(f"{output} is a file; choose another folder for the prepared data set")
     with exclusive(output):
         if output.exists():
-            existing, reason = _open_existing(output, source, settings, raw_dir)
-            if existing is not None and not force:
-                log.info("reused %s: same source, same settings", existing)
-                return existing
-            if reason:
-                log.info("preparing %s again: %s", output, reason)
+            found = _open_existing(output, source, settings, raw_dir)
+            if found.data is not None and not force:
+                log.info("reused %s: same source, same settings", found.data)
+                return found.data
+            if found.is_other and not replace:
+                raise NameTakenError(
+                    f"{output} holds a data set that was prepared otherwise: {found.reason}. Choose another "
+                    f"{option('name')}, or replace it: {option('replace') if is_command_line() else 'replace=True'}"
+                )
+            if found.reason:
+                log.info("preparing %s again: %s", output, found.reason)
         _write(source, settings, output, raw_dir)
     return ProcessedDataset.open(output)
 
 
-def _open_existing(
-    output: Path, source: Source, settings: PrepareSettings, raw_dir: Path
-) -> tuple[ProcessedDataset | None, str]:
-    """What is in `output` if it can be reused; otherwise None and the reason."""
+@dataclass(frozen=True)
+class _Existing:
+    """What is in a folder: `data` if it can be reused, otherwise the reason, and whether other choices made it."""
+
+    data: ProcessedDataset | None = None
+    reason: str = ""
+    is_other: bool = False
+
+
+def _open_existing(output: Path, source: Source, settings: PrepareSettings, raw_dir: Path) -> _Existing:
     try:
         existing = ProcessedDataset.open(output)
     except MissingDatasetError:
-        return None, ""
+        return _Existing()
     except ForeignFolderError:
         if any(output.iterdir()):
             raise  # somebody else's files: never replaced
-        return None, ""
+        return _Existing()
     except ProcessedDatasetError as error:
-        return None, str(error)
+        return _Existing(None, str(error))
     made_of = existing.manifest["source"]
     if made_of["name"] != source.name:
-        return None, f"it was made of source {made_of['name']!r}, not {source.name!r}"
+        return _Existing(None, f"it was made of source {made_of['name']!r}, not {source.name!r}", is_other=True)
+    read_before, read_now = dict(made_of.get("reading", {})), source.reading()
     before, now = existing.manifest["settings"], settings.as_dict()
-    changes = [
-        f"{name} changed from {before.get(name)!r} to {now.get(name)!r}"
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name) or (name in before) != (name in now)
-    ]
+    changes = _changes(before, now)
+    if "reading" in made_of:  # sets made before it was noted are told by the fingerprint alone
+        changes += _changes(read_before, read_now, leave_out=FILES)
     if changes:
-        return None, "; ".join(changes)
+        return _Existing(None, "; ".join(changes), is_other=True)
     try:
         fingerprint = source.fingerprint(raw_dir)
     except ChecksumError:
@@ -108,10 +133,25 @@ def _open_existing(
         log.warning(
             "the raw files of %s can't be had, so they were not compared with %s: %s", source.name, output, error
         )
-        return existing, ""
-    if made_of["fingerprint"] != fingerprint:
-        return None, f"the files of {source.name!r} changed"
-    return existing, ""
+        return _Existing(existing)
+    if made_of["fingerprint"] == fingerprint:
+        return _Existing(existing)
+    if source.is_own and "reading" not in made_of:
+        return _Existing(None, "its files, or the options that say how to read them, were others", is_other=True)
+    others = _changes({k: read_before.get(k) for k in FILES}, {k: read_now.get(k) for k in FILES})
+    return _Existing(None, "; ".join(others) or f"the files of {source.name!r} changed", is_other=bool(others))
+
+
+FILES = ("input", "items")
+"""Parts of `Source.reading` that name files: another name for the same content is no change."""
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{name} changed from {before.get(name)!r} to {now.get(name)!r}"
+        for name in sorted({*before, *now} - set(leave_out))
+        if before.get(name) != now.get(name)
+    ]
 
 
 def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Path) -> None:
@@ -129,18 +169,26 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
         steps = events.steps + apply_count_filters(events.sorted, settings, events.steps[-1], progress)
         for step in steps:
             log.info("  %s", step)
+        for codes, counts in ((events.users, events.sorted.user_counts), (events.items, events.sorted.item_counts)):
+            _warn_of_null_words(codes, counts, source.name)
         user_rows, item_rows = (np.flatnonzero(n) for n in (events.sorted.user_counts, events.sorted.item_counts))
         users, user_features = _with_features(events.users.gather(user_rows), tables.users, USER_ID, source.name)
         items, item_features = _with_features(events.items.gather(item_rows), tables.items, ITEM_ID, source.name)
         progress("writing what is left")
-        _write_arrays(events.sorted, writer)
+        span = _Span()
+        _write_arrays(events.sorted, writer, span)
         writer.table(USERS, users)
         writer.table(ITEMS, items)
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "name": source.name,
-            "source": {"name": source.name, "fingerprint": fingerprint, "licence": source.licence},
+            "source": {
+                "name": source.name,
+                "fingerprint": fingerprint,
+                "licence": source.licence,
+                "reading": source.reading(),
+            },
             "settings": settings.as_dict(),
             "num_users": len(user_rows),
             "num_items": len(item_rows),
@@ -148,6 +196,9 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "has_timestamps": events.has_time,
             "event_type_names": events.event_type_names,
             "steps": [asdict(step) for step in steps],
+            "first_time": span.first if events.has_time else None,
+            "last_time": span.last if events.has_time else None,
+            "left_out": dict(tables.left_out),
             "tie_share": _tie_share(events.sorted) if events.has_time else None,
             "features": {"users": user_features, "items": item_features},
             "arrays": writer.arrays,
@@ -158,7 +209,12 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "seconds": round(time.perf_counter() - progress.started, 3),
         }
         writer.json(MANIFEST, manifest)  # last: a folder with a manifest is whole
+        keep_stamp(writer.temporary, stamp_of(writer.temporary, MANIFEST, files_of(manifest)))
         writer.commit()
+    if events.has_time:
+        _warn_of_odd_times(span, source.name)
+    else:
+        log.info("%s has no time column: the order in the file, or the order column, stands in", source.name)
     log.info(
         "prepared %s: %s users, %s items, %s events in %.1f s",
         source.name,
@@ -167,12 +223,59 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
     )
 
 
-def _write_arrays(events: SortedEvents, writer: FolderWriter) -> None:
+@dataclass
+class _Span:
+    """First and last time of what is written, in unix seconds."""
+
+    first: int | None = None
+    last: int | None = None
+
+    def seen(self, times: np.ndarray) -> np.ndarray:
+        """`times`, unchanged."""
+        if len(times):
+            low, high = int(times.min()), int(times.max())
+            self.first = low if self.first is None else min(self.first, low)
+            self.last = high if self.last is None else max(self.last, high)
+        return times
+
+
+YEAR = 365.25 * 86_400
+
+
+def moment(seconds: int) -> str:
+    """Unix seconds as a date and time in UTC."""
+    text = str(np.datetime64(seconds, "s"))  # datetime ends at the year 9999
+    return text.replace("T", " ")
+
+
+def _warn_of_odd_times(span: _Span, name: str) -> None:
+    assert span.first is not None and span.last is not None
+    if span.first >= YEAR and span.last - span.first <= 50 * YEAR:
+        return
+    log.warning(
+        "%s: the times run from %s to %s. Is the unit right, and does no time stand for a missing one? Rows with a "
+        "time of 0 can be left out: %s", name, moment(span.first), moment(span.last), option("bad_times", "drop"),
+    )  # fmt: skip
+
+
+def _warn_of_null_words(ids: pl.Series, counts: np.ndarray, name: str) -> None:
+    """Says which ids, among those that are left, look like a word for "no id"."""
+    if ids.dtype != pl.String:
+        return
+    rows = ids.to_frame("id").with_columns(events=counts).filter(is_null_word(pl.col("id")) & (pl.col("events") > 0))
+    for value, events in rows.iter_rows():
+        log.warning(
+            "%s: %s %r (%s events) looks like a missing id. If it is one, leave those rows out: %s",
+            name, ids.name, value, f"{events:,}", option("missing_ids", "drop"),
+        )  # fmt: skip
+
+
+def _write_arrays(events: SortedEvents, writer: FolderWriter, span: _Span) -> None:
     """What is left of the events, block by block."""
     number = np.cumsum(events.item_counts > 0, dtype=np.int32)  # item code -> 1..num_items
     blocks, length = events.blocks, events.num_kept
     writer.array("item_ids", "int32", (number[block.kept("item")] for block in blocks()), length)
-    writer.array("timestamps", "int64", map(_timestamps, blocks()), length)
+    writer.array("timestamps", "int64", (span.seen(_timestamps(block)) for block in blocks()), length)
     if EVENT_TYPE in events.columns:
         writer.array("event_types", "uint8", (block.kept(EVENT_TYPE) for block in blocks()), length)
     left = events.user_counts[events.user_counts > 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recsys_lab.data.stamp import is_trusted, keep_stamp, read_stamp, stamp_of
 from recsys_lab.schema import ITEM_ID, USER_ID, RecsysLabError
 
 FORMAT = "recsys_lab.processed"
@@ -23,10 +25,40 @@ ITEMS = "items.parquet"
 ARRAY_TYPES = {"item_ids": "int32", "timestamps": "int64", "event_types": "uint8", "offsets": "int64"}
 """File stem -> dtype. `event_types` is absent where the source has none."""
 
+PIECE = 1 << 20
+"""Values that are read at once, so that a map is never held in memory."""
+
 REQUIRED = (
     *("name", "source", "settings", "num_users", "num_items", "num_events", "has_timestamps", "event_type_names"),
     *("arrays", "tables", "vocabulary_hash"),
 )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_entries(value: Any, number: str) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(about, dict) and _is_count(about.get(number)) and isinstance(about.get("sha256"), str)
+        for about in value.values()
+    )
+
+
+FORMS: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str),
+    "source": lambda value: isinstance(value, dict) and {"name", "fingerprint"} <= set(value),
+    "settings": lambda value: isinstance(value, dict),
+    "num_users": _is_count,
+    "num_items": _is_count,
+    "num_events": _is_count,
+    "has_timestamps": lambda value: isinstance(value, bool),
+    "event_type_names": lambda value: isinstance(value, list),
+    "arrays": lambda value: _is_entries(value, "length"),
+    "tables": lambda value: _is_entries(value, "bytes"),
+    "vocabulary_hash": lambda value: isinstance(value, str),
+}
+"""What each part of a manifest looks like."""
 
 
 class ProcessedDatasetError(RecsysLabError):
@@ -45,7 +77,8 @@ class ProcessedDataset:
     """A prepared data set: one flat array per column, the events of a user back to back (CSR).
 
     User `u` (0-based) owns the events `offsets[u]:offsets[u + 1]`, oldest first. Opening maps the arrays and reads
-    the manifest only: milliseconds at any size. Get one with `ProcessedDataset.open(folder)`.
+    the manifest only: milliseconds at any size. Files that changed since they were last known to be right (see
+    `stamp.py`) are read once and compared with the manifest. Get one with `ProcessedDataset.open(folder)`.
 
     Attributes:
         path: The folder, absolute.
@@ -75,19 +108,26 @@ class ProcessedDataset:
 
         Args:
             path: The folder that `prepare` wrote.
-            verify: Also read every file and compare its sha256 with the manifest.
+            verify: Read every file and compare it with the manifest, also where none has changed.
 
         Raises:
             MissingDatasetError: there is no such folder.
             ForeignFolderError: the folder is not a prepared data set.
-            ProcessedDatasetError: it has another format version, or its arrays don't agree with its manifest.
+            ProcessedDatasetError: it has another format version, or its files are not those that were prepared.
         """
         path = Path(path).absolute()
         manifest = read_manifest(path)
         arrays = {name: _map_array(path, name, about) for name, about in manifest["arrays"].items()}
         _check_shapes(path, manifest, arrays)
-        if verify:
+        kept, now = read_stamp(path), stamp_of(path, MANIFEST, files_of(manifest))
+        if kept.get("manifest_sha256", now["manifest_sha256"]) != now["manifest_sha256"]:
+            raise damaged(path, f"its {MANIFEST} was changed after it was prepared")
+        trusted = is_trusted(path, now, kept)
+        if verify or not trusted:
             _check_hashes(path, manifest, arrays)
+            _check_values(path, manifest, arrays)
+        if not trusted:
+            keep_stamp(path, now)
         return cls(path, manifest, arrays)
 
     def __reduce__(self) -> Any:
@@ -176,7 +216,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ForeignFolderError(f"{foreign}: it has no {MANIFEST}") from None
     except (OSError, ValueError) as error:
-        raise ForeignFolderError(f"{foreign}: its {MANIFEST} can't be read ({error})") from error
+        whose = ". Delete the folder and prepare it again" if (path / "item_ids.npy").is_file() else ""
+        raise ForeignFolderError(f"{foreign}: its {MANIFEST} can't be read ({error}){whose}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ForeignFolderError(f"{foreign}: its {MANIFEST} was written by something else")
     if manifest.get("format_version") != FORMAT_VERSION:
@@ -186,19 +227,28 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     missing = [key for key in REQUIRED if key not in manifest]
     if missing:
-        raise _damaged(path, f"its {MANIFEST} lacks {', '.join(missing)}")
+        raise damaged(path, f"its {MANIFEST} lacks {', '.join(missing)}")
+    wrong = [key for key, is_right in FORMS.items() if not is_right(manifest[key])]
+    if wrong:
+        raise damaged(path, f"{', '.join(wrong)} in its {MANIFEST} is not what `prepare` writes")
     return manifest
+
+
+def files_of(manifest: dict[str, Any]) -> list[str]:
+    """Names of the files that a manifest vouches for."""
+    return [f"{name}.npy" for name in manifest["arrays"]] + list(manifest["tables"])
 
 
 def array_sha256(array: np.ndarray) -> str:
     """sha256 of the values (not of the .npy header), read in pieces so that a map is never held in memory."""
-    digest, step = hashlib.sha256(), 1 << 20
-    for start in range(0, len(array), step):
-        digest.update(np.ascontiguousarray(array[start : start + step]).tobytes())
+    digest = hashlib.sha256()
+    for start in range(0, len(array), PIECE):
+        digest.update(np.ascontiguousarray(array[start : start + PIECE]).tobytes())
     return digest.hexdigest()
 
 
-def _damaged(path: Path, what: str) -> ProcessedDatasetError:
+def damaged(path: Path, what: str) -> ProcessedDatasetError:
+    """The error of a prepared folder that is not as it was prepared."""
     return ProcessedDatasetError(f"{path} is damaged: {what}. Delete the folder and prepare it again")
 
 
@@ -206,10 +256,10 @@ def _map_array(path: Path, name: str, about: dict[str, Any]) -> np.ndarray:
     try:
         array = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, f"{name}.npy can't be read ({error})") from error
+        raise damaged(path, f"{name}.npy can't be read ({error})") from error
     # the dtype itself, not its name: int32 in another byte order has the same name
     if array.shape != (about["length"],) or name not in ARRAY_TYPES or array.dtype != np.dtype(ARRAY_TYPES[name]):
-        raise _damaged(
+        raise damaged(
             path,
             f"{name}.npy holds {array.dtype.name} of shape {array.shape}, "
             f"its manifest says {ARRAY_TYPES.get(name)} of shape ({about['length']},)",
@@ -222,26 +272,75 @@ def _check_shapes(path: Path, manifest: dict[str, Any], arrays: dict[str, np.nda
     missing = [name for name in ("item_ids", "timestamps", "offsets") if name not in arrays]
     missing += [name for name in (USERS, ITEMS) if name not in manifest["tables"] or not (path / name).is_file()]
     if missing:
-        raise _damaged(path, f"{', '.join(missing)} is missing")
+        raise damaged(path, f"{', '.join(missing)} is missing")
     offsets = arrays["offsets"]
     num_events = manifest["num_events"]
     if len(offsets) != manifest["num_users"] + 1 or offsets[0] != 0 or offsets[-1] != num_events:
-        raise _damaged(path, f"offsets.npy doesn't cover {manifest['num_users']} users and {num_events} events")
+        raise damaged(path, f"offsets.npy doesn't cover {manifest['num_users']} users and {num_events} events")
     for name, array in arrays.items():
         if name != "offsets" and len(array) != num_events:
-            raise _damaged(path, f"{name}.npy holds {len(array)} events, the manifest says {num_events}")
+            raise damaged(path, f"{name}.npy holds {len(array)} events, the manifest says {num_events}")
     for name, about in manifest["tables"].items():
         size = (path / name).stat().st_size
         if size != about["bytes"]:
-            raise _damaged(path, f"{name} has {size} bytes, the manifest says {about['bytes']}")
+            raise damaged(path, f"{name} has {size} bytes, the manifest says {about['bytes']}")
 
 
 def _check_hashes(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Reads everything."""
+    wrong = [name for name, is_same in hash_checks(path, manifest, arrays).items() if not is_same]
+    if wrong:
+        raise damaged(path, f"{', '.join(wrong)} differs from what was prepared (sha256)")
+
+
+def hash_checks(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, bool]:
+    """File name -> whether it is, by its sha256, what was prepared; arrays count by their values."""
     found = {f"{name}.npy": array_sha256(array) for name, array in arrays.items()}
     found |= {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in manifest["tables"]}
     recorded = {f"{name}.npy": about["sha256"] for name, about in manifest["arrays"].items()}
     recorded |= {name: about["sha256"] for name, about in manifest["tables"].items()}
-    wrong = [name for name, digest in found.items() if digest != recorded[name]]
+    return {name: digest == recorded[name] for name, digest in found.items()}
+
+
+def _check_values(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """That the counts of the manifest are those of the files: their own hashes say nothing of it."""
+    wrong = value_faults(path, manifest, arrays)
     if wrong:
-        raise _damaged(path, f"{', '.join(wrong)} differs from what was prepared (sha256)")
+        raise damaged(path, "; ".join(wrong))
+
+
+def value_faults(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> list[str]:
+    """What does not fit together: offsets that don't ascend, ids and event types out of range, other numbers of rows.
+
+    One pass over the arrays, in pieces.
+    """
+    faults = []
+    ascending = all(
+        bool(np.all(np.diff(arrays["offsets"][start : start + PIECE + 1]) > 0))
+        for start in range(0, len(arrays["offsets"]), PIECE)
+    )
+    if not ascending:
+        faults.append("offsets.npy does not ascend: some user has no events, or fewer than none")
+    for name, most, exact in (
+        ("item_ids", manifest["num_items"], True),
+        ("event_types", len(manifest["event_type_names"]), False),
+    ):
+        if name not in arrays:
+            continue
+        low, high = _range(arrays[name])
+        if low < 1 or high > most or (exact and high < most):
+            faults.append(f"{name}.npy holds {low} to {high}, its {MANIFEST} says 1 to {most}")
+    for name, column, rows in ((USERS, USER_ID, manifest["num_users"]), (ITEMS, ITEM_ID, manifest["num_items"])):
+        try:
+            found = pl.scan_parquet(path / name).select(pl.col(column).len()).collect().item()
+        except pl.exceptions.PolarsError as error:
+            faults.append(f"{name} can't be read ({str(error).splitlines()[0]})")
+            continue
+        if found != rows:
+            faults.append(f"{name} has {found} rows, its {MANIFEST} says {rows}")
+    return faults
+
+
+def _range(array: np.ndarray) -> tuple[int, int]:
+    pieces = [array[start : start + PIECE] for start in range(0, len(array), PIECE)]
+    return min((int(p.min()) for p in pieces), default=1), max((int(p.max()) for p in pieces), default=0)

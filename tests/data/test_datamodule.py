@@ -101,9 +101,22 @@ def test_configuration_round_trip(small_folder: Path) -> None:
 # -- data that can't be used -------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_data_set_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(RecsysLabError, match="(?s)ml-1kk.*ml-100k.*synthetic.*prepared folder"):
+def test_an_unknown_data_set_lists_what_is_prepared(small_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecsysLabError, match="ml-1kk'; did you mean 'ml-100k'. Nothing is prepared in .*--input FILE"):
         SequenceDataModule("ml-1kk", data_dir=str(tmp_path)).prepare_data()
+    with pytest.raises(RecsysLabError, match="'smal'; did you mean 'small'. Prepared in .*: small."):
+        SequenceDataModule("smal", data_dir=str(small_folder.parent)).prepare_data()
+    with pytest.raises(RecsysLabError, match="data.dataset is empty"):
+        SequenceDataModule(" ", data_dir=str(tmp_path)).prepare_data()
+
+
+def test_a_name_means_the_set_in_data_dir_not_a_folder_beside_the_user(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small").mkdir()  # raw logs, say
+    monkeypatch.chdir(tmp_path)
+    data = SequenceDataModule("small", data_dir=str(small_folder.parent))
+    assert data.processed.path == small_folder
 
 
 def test_a_foreign_folder_is_not_a_data_set(tmp_path: Path) -> None:

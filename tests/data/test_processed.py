@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from made_source import MadeSource
 
-from recsys_lab.data import processed
+from recsys_lab.data import processed, stamp
 from recsys_lab.data.prepare import PrepareSettings, prepare
 from recsys_lab.data.processed import (
     ForeignFolderError,
@@ -17,6 +19,7 @@ from recsys_lab.data.processed import (
     ProcessedDataset,
     ProcessedDatasetError,
     array_sha256,
+    value_faults,
 )
 from recsys_lab.schema import RecsysLabError
 
@@ -143,9 +146,79 @@ def test_verify_finds_changed_values(folder, name):
     content = bytearray((folder / name).read_bytes())
     content[-1 if name.endswith("npy") else 10] ^= 1
     (folder / name).write_bytes(bytes(content))
-    ProcessedDataset.open(folder)  # sizes alone don't tell
-    with pytest.raises(ProcessedDatasetError, match=f"{name} differs from what was prepared"):
-        ProcessedDataset.open(folder, verify=True)
+    for verify in (False, True):
+        with pytest.raises(ProcessedDatasetError, match=f"{name} differs from what was prepared"):
+            ProcessedDataset.open(folder, verify=verify)
+
+
+def reads(monkeypatch) -> list[int]:
+    """One entry for each array that is hashed from now on."""
+    seen = []
+
+    def counted(array):
+        seen.append(len(array))
+        return array_sha256(array)
+
+    monkeypatch.setattr(processed, "array_sha256", counted)
+    return seen
+
+
+def test_unchanged_files_are_not_read_again(folder, monkeypatch):
+    seen = reads(monkeypatch)
+    ProcessedDataset.open(folder)
+    assert not seen
+    os.utime(folder / "item_ids.npy", ns=(1, 1))
+    ProcessedDataset.open(folder)
+    assert seen  # it looks otherwise: read once, and a new stamp is kept
+    seen.clear()
+    ProcessedDataset.open(folder)
+    assert not seen
+
+
+def test_a_copy_is_read_once_per_process_where_no_stamp_can_be_kept(folder, tmp_path, monkeypatch):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    monkeypatch.setattr(stamp.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "read-only")))
+    seen = reads(monkeypatch)
+    ProcessedDataset.open(copy)
+    assert seen and not list(copy.glob("stamp.json.*"))
+    seen.clear()
+    ProcessedDataset.open(copy)
+    assert not seen
+
+
+def test_a_set_without_a_stamp_is_checked_and_stamped(folder):
+    (folder / "stamp.json").unlink()
+    ProcessedDataset.open(folder)
+    assert (folder / "stamp.json").is_file()
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_items": 3}, "item_ids.npy holds 1 to 2, its manifest.json says 1 to 3"),
+        ({"num_users": True}, "num_users in its manifest.json is not what"),
+        ({"arrays": {"item_ids": 3}}, "arrays in its manifest.json is not what"),
+        ({"event_type_names": None}, "event_type_names in its manifest.json is not what"),
+    ],
+)
+def test_an_edited_manifest_is_noticed(folder, change, message, stamped):
+    edit_manifest(folder, **change)
+    if not stamped:
+        (folder / "stamp.json").unlink()
+    elif "holds" in message:
+        message = "its manifest.json was changed after it was prepared"
+    with pytest.raises(ProcessedDatasetError, match=message):
+        ProcessedDataset.open(folder)
+
+
+def test_values_that_do_not_fit_the_counts_are_named(folder):
+    data = ProcessedDataset.open(folder)
+    arrays = {"item_ids": np.array([1, 9, 1]), "offsets": np.array([0, 2, 2])}
+    assert value_faults(data.path, data.manifest, arrays) == [
+        "offsets.npy does not ascend: some user has no events, or fewer than none",
+        "item_ids.npy holds 1 to 9, its manifest.json says 1 to 2",
+    ]
 
 
 def test_recorded_hash_is_of_the_values(folder):

@@ -1,0 +1,51 @@
+"""`recsys-lab verify DATA`: whether a prepared data set is what its manifest says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recsys_lab.data.locate import folders_of
+from recsys_lab.data.processed import (
+    MANIFEST,
+    ProcessedDataset,
+    ProcessedDatasetError,
+    hash_checks,
+    read_manifest,
+    value_faults,
+)
+from recsys_lab.schema import RecsysLabError
+
+
+class DataVerificationFailed(RecsysLabError):
+    """A prepared set is damaged."""
+
+    exit_code = 1
+
+
+def data_folder(name: str, data_dir: str | Path = "data") -> Path | None:
+    """The prepared folder that `name` means (a path, or the name of a data set), if it is one."""
+    for folder in folders_of(name, Path(data_dir)) if name.strip() else []:
+        if (folder / "offsets.npy").exists() or (folder / "item_ids.npy").exists():
+            return folder
+    return None
+
+
+def verify_data(folder: Path) -> None:
+    """Reads every file of a prepared folder, prints what was checked.
+
+    Raises:
+        DataVerificationFailed: naming the files that are not what was prepared.
+    """
+    try:
+        data = ProcessedDataset.open(folder, verify=True)
+    except ProcessedDatasetError as error:
+        raise DataVerificationFailed(str(error)) from error
+    manifest = read_manifest(data.path)
+    arrays = {"item_ids": data.item_ids, "timestamps": data.timestamps, "offsets": data.offsets}
+    arrays |= {} if data.event_types is None else {"event_types": data.event_types}
+    for name, is_same in hash_checks(data.path, manifest, arrays).items():
+        assert is_same
+        print(f"ok  {name}: sha256 as prepared")
+    assert not value_faults(data.path, manifest, arrays)
+    print(f"ok  {MANIFEST}: {data.num_users:,} users, {data.num_items:,} items, {data.num_events:,} events")
+    print(f"{data.path} is what it says (data {data.data_hash}, items {data.vocabulary_hash})")
