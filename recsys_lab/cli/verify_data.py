@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recsys_lab.data.integrity import MANIFEST, hash_checks, value_faults
 from recsys_lab.data.locate import folders_of
-from recsys_lab.data.processed import (
-    MANIFEST,
-    ProcessedDataset,
-    ProcessedDatasetError,
-    hash_checks,
-    read_manifest,
-    value_faults,
-)
+from recsys_lab.data.processed import ProcessedDataset, ProcessedDatasetError, read_manifest
 from recsys_lab.schema import RecsysLabError
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 
 from recsys_lab import __version__
-from recsys_lab.data.download import ChecksumError, DownloadError
 from recsys_lab.data.events import read_events
 from recsys_lab.data.filters import apply_count_filters
 from recsys_lab.data.processed import (
@@ -25,12 +24,11 @@ from recsys_lab.data.processed import (
     MANIFEST,
     USERS,
     ForeignFolderError,
-    MissingDatasetError,
     ProcessedDataset,
-    ProcessedDatasetError,
     files_of,
 )
 from recsys_lab.data.progress import Progress
+from recsys_lab.data.reuse import open_existing
 from recsys_lab.data.settings import PrepareSettings
 from recsys_lab.data.sorted_events import Block, SortedEvents
 from recsys_lab.data.sources.base import Source
@@ -80,7 +78,7 @@ def prepare(
         raise ForeignFolderError(f"{output} is a file; choose another folder for the prepared data set")
     with exclusive(output):
         if output.exists():
-            found = _open_existing(output, source, settings, raw_dir)
+            found = open_existing(output, source, settings, raw_dir)
             if found.data is not None and not force:
                 log.info("reused %s: same source, same settings", found.data)
                 return found.data
@@ -93,65 +91,6 @@ def prepare(
                 log.info("preparing %s again: %s", output, found.reason)
         _write(source, settings, output, raw_dir)
     return ProcessedDataset.open(output)
-
-
-@dataclass(frozen=True)
-class _Existing:
-    """What is in a folder: `data` if it can be reused, otherwise the reason, and whether other choices made it."""
-
-    data: ProcessedDataset | None = None
-    reason: str = ""
-    is_other: bool = False
-
-
-def _open_existing(output: Path, source: Source, settings: PrepareSettings, raw_dir: Path) -> _Existing:
-    try:
-        existing = ProcessedDataset.open(output)
-    except MissingDatasetError:
-        return _Existing()
-    except ForeignFolderError:
-        if any(output.iterdir()):
-            raise  # somebody else's files: never replaced
-        return _Existing()
-    except ProcessedDatasetError as error:
-        return _Existing(None, str(error))
-    made_of = existing.manifest["source"]
-    if made_of["name"] != source.name:
-        return _Existing(None, f"it was made of source {made_of['name']!r}, not {source.name!r}", is_other=True)
-    read_before, read_now = dict(made_of.get("reading", {})), source.reading()
-    before, now = existing.manifest["settings"], settings.as_dict()
-    changes = _changes(before, now)
-    if "reading" in made_of:  # sets made before it was noted are told by the fingerprint alone
-        changes += _changes(read_before, read_now, leave_out=FILES)
-    if changes:
-        return _Existing(None, "; ".join(changes), is_other=True)
-    try:
-        fingerprint = source.fingerprint(raw_dir)
-    except ChecksumError:
-        raise
-    except DownloadError as error:  # a prepared set that was copied to a machine without network is still good
-        log.warning(
-            "the raw files of %s can't be had, so they were not compared with %s: %s", source.name, output, error
-        )
-        return _Existing(existing)
-    if made_of["fingerprint"] == fingerprint:
-        return _Existing(existing)
-    if source.is_own and "reading" not in made_of:
-        return _Existing(None, "its files, or the options that say how to read them, were others", is_other=True)
-    others = _changes({k: read_before.get(k) for k in FILES}, {k: read_now.get(k) for k in FILES})
-    return _Existing(None, "; ".join(others) or f"the files of {source.name!r} changed", is_other=bool(others))
-
-
-FILES = ("input", "items")
-"""Parts of `Source.reading` that name files: another name for the same content is no change."""
-
-
-def _changes(before: dict[str, Any], now: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list[str]:
-    return [
-        f"{name} changed from {before.get(name)!r} to {now.get(name)!r}"
-        for name in sorted({*before, *now} - set(leave_out))
-        if before.get(name) != now.get(name)
-    ]
 
 
 def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Path) -> None:

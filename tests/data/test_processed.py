@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from made_source import MadeSource
 
-from recsys_lab.data import processed, stamp
+from recsys_lab.data import integrity, processed, stamp
+from recsys_lab.data.integrity import value_faults
 from recsys_lab.data.prepare import PrepareSettings, prepare
 from recsys_lab.data.processed import (
     ForeignFolderError,
@@ -19,7 +20,6 @@ from recsys_lab.data.processed import (
     ProcessedDataset,
     ProcessedDatasetError,
     array_sha256,
-    value_faults,
 )
 from recsys_lab.schema import RecsysLabError
 
@@ -48,7 +48,7 @@ def test_opening_reads_no_array_and_no_table(folder, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("read the data")
 
-    monkeypatch.setattr(processed, "array_sha256", refuse)
+    monkeypatch.setattr(integrity, "array_sha256", refuse)
     monkeypatch.setattr(processed.pl, "read_parquet", refuse)
     monkeypatch.setattr(np, "fromfile", refuse)
     assert ProcessedDataset.open(folder).num_events == 3
@@ -159,7 +159,7 @@ def reads(monkeypatch) -> list[int]:
         seen.append(len(array))
         return array_sha256(array)
 
-    monkeypatch.setattr(processed, "array_sha256", counted)
+    monkeypatch.setattr(integrity, "array_sha256", counted)
     return seen
 
 

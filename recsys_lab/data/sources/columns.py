@@ -73,6 +73,8 @@ def _missing(name: str, canonical: str, found: list[str], where: str) -> str:
             f"{where} has one column only, {found[0][:200]!r}: its fields seem to be separated by {SEPARATORS[mark]}. "
             f"Say so: {option('format', 'tsv') if mark == TAB else option('separator', mark)}"
         )
+    if found and found[0].startswith("#"):
+        return f"{where} begins with a comment, {found[0][:80]!r}: remove it, so that the names come first"
     lower = {f.lower(): f for f in found}
     close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
     hint = f"; did you mean {lower[close[0]]!r}?" if close else "."

@@ -27,7 +27,14 @@ from recsys_lab.schema import RecsysLabError
 
 BOM = b"\xef\xbb\xbf"
 CHUNK = 1 << 20
-MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zst"}
+MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"\x28\xb5\x2f\xfd": "zst",
+}
 FOREIGN = {
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it first"),
     b"Rar!": ("a RAR archive", "unpack it first"),
@@ -212,7 +219,7 @@ def _array_to_lines(path: Path, encoding: str | None, target: Path) -> None:
 def _unpack_zst(path: Path, target: Path) -> None:
     """With polars, which unpacks zstd by itself: Python 3.11 can't."""
     lines = pl.scan_csv(
-        path, separator="\x01", has_header=False, new_columns=["line"], quote_char=None, infer_schema=False
+        path, separator="\x01", has_header=False, new_columns=["line"], quote_char=None, infer_schema=False, glob=False
     )
     try:
         lines.sink_csv(target, include_header=False, separator="\x01", quote_style="never")

@@ -87,21 +87,23 @@ def read_items(paths: list[Path], key: str, dtype: pl.DataType) -> pl.LazyFrame:
         if opened.twins([key]):
             raise RecsysLabError(f"{where} has two columns named {key!r}; rename one in the file")
         if format == "parquet":
-            table = pl.scan_parquet(paths)
+            table = pl.scan_parquet(paths, glob=False)
         elif format == "jsonl":
             table = pl.scan_ndjson(paths, schema_overrides={key: pl.String})
         else:
             separator = "," if format == "csv" else "\t"
-            header = pl.scan_csv(paths, separator=separator, infer_schema=False).collect_schema().names()
+            header = pl.scan_csv(paths, separator=separator, infer_schema=False, glob=False).collect_schema().names()
             plain = {name: name.partition(":")[0] if format == "inter" else name for name in header}
             text = {name: pl.String for name in header if plain[name] == key}  # "007" is not 7
-            table = pl.scan_csv(paths, separator=separator, schema_overrides=text, infer_schema_length=10_000)
+            table = pl.scan_csv(
+                paths, separator=separator, schema_overrides=text, infer_schema_length=10_000, glob=False
+            )
             table = table.rename(plain)
         if key != ITEM_ID and ITEM_ID in found:
             table = table.drop(ITEM_ID)  # another thing by that name: the id is what the user named
         # an id that isn't of the interactions' type can't be in them: its row is of no use
         items = table.rename({key: ITEM_ID}).with_columns(pl.col(ITEM_ID).cast(dtype, strict=False))
-        items.collect_schema()
+        items.select(pl.all().null_count()).collect(engine="streaming")  # read once: a fault is better told here
         return items.drop_nulls(ITEM_ID)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise _unreadable(paths, format, None, (), error) from error
@@ -156,7 +158,7 @@ class FileSource(Source):
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", file_name(self.path).split(".")[0].strip("*?[] ") or "files")
+            object.__setattr__(self, "name", _name_of(self.path))
         object.__setattr__(self, "names", tuple(self.names))  # a list, if it comes from YAML
         Rules(self.missing_ids, self.bad_times)
         if self.encoding is not None:
@@ -249,3 +251,9 @@ class FileSource(Source):
 
 NEWER = ("encoding", "items_column", "missing_ids", "bad_times")
 """Options of `FileSource` that its fingerprint knows only where they are given."""
+
+
+def _name_of(path: str | Path) -> str:
+    """The file's name without its endings; where that is all wild (`logs/*/*.csv`), the folder's."""
+    names = [file_name(path)] if is_remote(path) else reversed(Path(str(path).removeprefix("file://")).parts)
+    return next((plain for name in names if (plain := name.split(".")[0].strip("*?[]/ "))), "files")

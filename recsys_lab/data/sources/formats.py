@@ -167,11 +167,11 @@ def _named(frame: pl.LazyFrame, format: str) -> pl.LazyFrame:
 
 
 def _parquet(paths: list[Path]) -> Table:
-    frames = [pl.scan_parquet(path) for path in paths]
+    frames = [pl.scan_parquet(path, glob=False) for path in paths]
     schemas = [frame.collect_schema() for frame in frames]
     if any(list(schema.items()) != list(schemas[0].items()) for schema in schemas):
         return matched([_plain(frame) for frame in frames], paths)
-    return _plain(pl.scan_parquet(paths))
+    return _plain(pl.scan_parquet(paths, glob=False))
 
 
 def _plain(frame: pl.LazyFrame) -> Table:
@@ -181,7 +181,7 @@ def _plain(frame: pl.LazyFrame) -> Table:
 def _delimited(paths: list[Path], separator: str, names: Sequence[str], quote: str | None) -> pl.LazyFrame:
     if len(separator.encode()) == 1:
         frame = pl.scan_csv(
-            paths, separator=separator, has_header=not names, quote_char=quote, infer_schema=False
+            paths, separator=separator, has_header=not names, quote_char=quote, infer_schema=False, glob=False
         )  # fmt: skip
         if not names:
             return frame
@@ -204,7 +204,7 @@ def _delimited(paths: list[Path], separator: str, names: Sequence[str], quote: s
 def _lines(path: Path, skip: int = 0) -> pl.LazyFrame:
     return pl.scan_csv(
         path, separator="\x01", has_header=False, new_columns=["line"], quote_char=None, infer_schema=False,
-        skip_lines=skip,
+        skip_lines=skip, glob=False,
     )  # fmt: skip
 
 
@@ -216,8 +216,9 @@ def _pairs(paths: list[Path]) -> pl.LazyFrame:
             f"{paths[0]} has {len(first)} columns when split at white space, but 2 are expected: a user and an item"
         )
     line = pl.concat([_lines(p) for p in paths]).select(pl.col("line").str.strip_chars())
-    words = pl.col("line").str.extract_groups(r"^(\S+)(?:\s+(\S+))?$").struct.rename_fields([USER_ID, ITEM_ID])
-    return line.select(words.struct.unnest())
+    words = pl.col("line").str
+    # a line of three is a user without an item, not an empty line
+    return line.select(words.extract(r"^(\S+)").alias(USER_ID), words.extract(r"^\S+\s+(\S+)$").alias(ITEM_ID))
 
 
 def _sequences(paths: list[Path]) -> pl.LazyFrame:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
+from recsys_lab.data.sources.formats import SUFFIXES, bare_name
 from recsys_lab.data.sources.spelling import option
 from recsys_lab.schema import RecsysLabError
 
@@ -70,7 +71,7 @@ def _one_kind(files: list[Path], local: Path) -> None:
         kinds.setdefault(_ending(file), file)
     if len(kinds) > 1:
         names = " and ".join(file.name for file in list(kinds.values())[:2])
-        ending = next(iter(kinds)) or "*"
+        ending = next((kind for kind in kinds if kind in SUFFIXES), "*")
         raise RecsysLabError(
             f"{local} holds files of several kinds, such as {names}: name those to read, for example "
             f"{option('input', f'{local}/*{ending}')}"
@@ -79,8 +80,6 @@ def _one_kind(files: list[Path], local: Path) -> None:
 
 def _ending(file: Path) -> str:
     """`.csv` of `part-0.c000.csv.gz`; files without a known ending are one kind."""
-    from recsys_lab.data.sources.formats import SUFFIXES, bare_name
-
     suffix = Path(bare_name(file.name)).suffix
     return suffix if suffix in SUFFIXES or suffix in (".md", ".txt", ".avro", ".orc", ".json") else ""
 
