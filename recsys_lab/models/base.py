@@ -252,8 +252,7 @@ class NextItemModule(Configurable, L.LightningModule):
         accept(checkpoint, self)
         self._train_tokens = checkpoint.get("train_tokens", 0)
         if self._trainer is not None and self._trainer.state.fn == "fit":  # not where a test loads its weights
-            loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
-            self._resumed: dict[str, Any] = {"seed": checkpoint.get("seed"), "loaders": loaders}
+            self._resumed: dict[str, Any] = {"seed": checkpoint.get("seed"), "loaders": resume.read(checkpoint)}
 
     def on_train_start(self) -> None:
         resumed = self.__dict__.pop("_resumed", {})

@@ -35,6 +35,17 @@ def save(trainer: Any, checkpoint: dict[str, Any]) -> None:
             counts["processed"] = min(counts["processed"], counts["ready"] - 1)
 
 
+def read(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """-> the states of the training loaders. An epoch whose batches are done counts as completed from now on: where
+    `max_steps` is set Lightning forgets that."""
+    fit_loop = checkpoint["loops"]["fit_loop"]
+    for counts in (fit_loop["epoch_progress"]["current"], fit_loop["epoch_progress"]["total"]):
+        if counts["processed"] == counts["ready"]:
+            counts["completed"] = counts["processed"]
+    states: list[dict[str, Any]] = fit_loop["state_dict"].get("combined_loader", [])
+    return states
+
+
 def load(trainer: Any, states: list[dict[str, Any]]) -> None:
     """Puts the training loader at its place in the epoch.
 
@@ -59,10 +70,7 @@ def load(trainer: Any, states: list[dict[str, Any]]) -> None:
         return
     progress = loop.epoch_loop.batch_progress.current  # the epoch of the checkpoint is over
     if loop.epoch_progress.current.processed == loop.epoch_progress.current.ready and trainer.max_steps != -1:
-        # Where `max_steps` is set Lightning takes any resume for one inside an epoch, and counts an empty one more.
-        loop.epoch_progress.current.completed = loop.epoch_progress.current.processed
-        loop.epoch_progress.total.completed = loop.epoch_progress.total.processed
-        loop.reset_restart_stage()
+        # Where `max_steps` is set Lightning takes any resume for one inside an epoch, and would do an empty one more.
         loop._restarting = loop.epoch_loop.restarting = False
     elif progress.ready:
         # Where an epoch has more batches now (fewer processes), Lightning would look for the rest.
