@@ -55,10 +55,11 @@ def test_all_mandatory_baselines_are_rows_and_are_counted_once(runs: Path, capsy
 def test_the_best_of_them_is_tested_and_the_rest_are_not(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = table(capsys, runs, "--metrics", "ndcg")
     best = next(row["variant"] for row in found["rows"] if row["variant"] in NAMES)  # rows are sorted
-    assert found["reference"] == "sasrec"
-    assert [(pair["a"], pair["b"]) for pair in found["pairs"]] == [(best, "sasrec")]
+    assert found["reference"] == found["rows"][0]["variant"]  # the best of all rows
+    assert [{pair["a"], pair["b"]} for pair in found["pairs"]] == [{best, "sasrec"}]
+    assert found["pairs"][0]["untested"] == "one seed" and found["pairs"][0]["p_value"] is None
     found, _ = table(capsys, runs, "--metrics", "ndcg", "--baseline", "ease")  # asked for: tested against the variants
-    assert [(pair["a"], pair["b"]) for pair in found["pairs"]] == [("sasrec", "ease")]
+    assert [{pair["a"], pair["b"]} for pair in found["pairs"]] == [{"sasrec", "ease"}]
 
 
 def test_they_can_be_left_out(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,5 +107,6 @@ def test_folder_of_a_study(runs: Path) -> None:
 
 
 def test_pairs_with_automatic_rows() -> None:
-    assert which_pairs(5, None, [1, 3]) == [(b, a) for a, b in combinations([0, 2, 4], 2)] + [(1, 0), (1, 2), (1, 4)]
-    assert which_pairs(4, 2, [0]) == [(1, 2), (3, 2), (0, 1), (0, 2), (0, 3)]
+    """Rows are sorted: the better one comes first."""
+    assert which_pairs(5, None, [1, 3]) == [*combinations([0, 2, 4], 2), (0, 1), (1, 2), (1, 4)]
+    assert which_pairs(4, 2, [0]) == [(1, 2), (2, 3), (0, 1), (0, 2), (0, 3)]

@@ -18,9 +18,9 @@ def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="recsys-lab slices",
         allow_abbrev=False,
-        description="Cuts the test targets of finished runs into slices and shows the metric of each. Seeds of one "
-        "variant are averaged; with exactly two variants their difference is tested in every slice, paired over users, "
-        "Holm-corrected over all slices shown.",
+        description="Cuts the test targets of finished runs into slices and shows the metric of each. Runs that "
+        "are equal in everything but the seed are averaged; the difference of exactly two variants is tested in every "
+        "slice, over users and seeds, Holm-corrected over all slices shown.",
     )
     parser.add_argument("runs", nargs="+", help="run folders, or folders that hold some; of the same test targets")
     parser.add_argument(
@@ -31,7 +31,9 @@ def run(arguments: list[str]) -> None:
     parser.add_argument(
         "--bins", nargs="+", type=int, default=list(HISTORY_BINS), help="smallest history length of each slice"
     )
-    parser.add_argument("--interval", choices=get_args(Interval), default="bca", help="over users (default bca)")
+    parser.add_argument(
+        "--interval", choices=get_args(Interval), default="bca", help="of a variant, over users (default bca)"
+    )
     parser.add_argument("--resamples", type=int, default=2_000, help="of the bootstrap (default 2000)")
     parser.add_argument("--alpha", type=float, default=0.05, help="intervals have the level 1 - alpha (default 0.05)")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (default 0)")
@@ -40,6 +42,6 @@ def run(arguments: list[str]) -> None:
     found, problems = find_runs(chosen.runs)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    method = Method("t", chosen.interval, chosen.resamples, chosen.alpha, chosen.seed)
+    method = Method(chosen.interval, chosen.resamples, chosen.alpha, chosen.seed)
     sliced = slices(found, chosen.by, chosen.metric, chosen.cutoff, method, chosen.bins)
     print(render_slices(sliced, chosen.format))

@@ -1,10 +1,8 @@
-"""One table from several runs: metrics with intervals over users, seeds averaged, paired tests."""
+"""One table from several runs: seeds averaged, differences tested by the one rule (`study.statistics`)."""
 
 from __future__ import annotations
 
 import difflib
-import statistics
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,39 +12,14 @@ import numpy as np
 
 from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.pairs import Method, Pair, Sample, correct, which_pairs
+from recsys_lab.study.pairs import ONE_SEED, Method, Pair, Sample, correct, which_pairs
+from recsys_lab.study.row import SAW_TARGETS, Row, make_row
 from recsys_lab.study.runs import Run, differences
-from recsys_lab.study.statistics import Estimate, estimate
+from recsys_lab.study.seeds import find_systems
+from recsys_lab.study.statistics import LEAST_USERS
 
 METRICS = ("hit_rate", "ndcg", "mrr")
 DECIDING = "ndcg"
-
-
-@dataclass(eq=False)
-class Row:
-    """One variant, its seeds averaged."""
-
-    variant: str
-    runs: list[Run]
-    values: dict[str, np.ndarray]  # metric -> (N,) per target, mean over seeds
-    estimates: dict[str, Estimate]
-    seed_deviation: dict[str, float | None]  # of the metric over seeds; None for a single seed
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # over users, low and high
-    against: dict[str, Pair] = field(default_factory=dict)  # metric -> this minus the reference, where targets agree
-    is_automatic: bool = False  # a baseline that takes part without being asked for
-
-    @property
-    def is_counted(self) -> bool:
-        """A model that counts: every seed gives the same."""
-        return all(run.manifest.get("stopped_by") == "counted" for run in self.runs)
-
-    def mean_of(self, name: str) -> float | None:
-        """Mean over seeds of a number in the manifests."""
-        found = [run.manifest[name] for run in self.runs if run.manifest.get(name) is not None]
-        return statistics.fmean(found) if found else None
-
-    def texts_of(self, name: str) -> str:
-        return ", ".join(sorted({str(run.manifest.get(name)) for run in self.runs}))
 
 
 @dataclass
@@ -59,7 +32,7 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     metrics: tuple[str, ...] = METRICS
     method: Method = field(default_factory=Method)
-    reference: int = 0  # the row that the others are tested against: the baseline, or the best
+    reference: int = 0  # the row that the others are shown against: the baseline, or the best
     has_baseline: bool = False
     pairs: list[Pair] = field(default_factory=list)
     samples: list[tuple[list[int], Sample]] = field(default_factory=list, repr=False)
@@ -70,19 +43,17 @@ class Comparison:
         """The metric that rows are sorted by."""
         return deciding(self.metrics)
 
-    def is_clearly_best(self, row: int, metric: str) -> bool:
-        """Best by more than a seed standard deviation of either, and not by chance where the two were tested. A single
-        seed says nothing of seeds, so it is never clearly best."""
-        means = [r.estimates[metric].mean for r in self.rows]
-        others = [i for i in range(len(means)) if i != row]
-        if not others or means[row] < max(means):
-            return False
-        second = max(others, key=lambda i: means[i])
-        spread = [0.0 if self.rows[i].is_counted else self.rows[i].seed_deviation[metric] for i in (row, second)]
-        tested = [p for p in self.pairs if {p.a, p.b} == {row, second} and p.metric == metric]
-        return all(sd is not None and means[row] - means[second] > sd for sd in spread) and all(
-            p.p_corrected < self.method.alpha for p in tested
-        )
+    def is_significantly_best(self, row: int) -> bool:
+        """Significantly better, in the deciding metric, than every other row; of the baselines that nobody asked for,
+        than the best one."""
+        others = [i for i, other in enumerate(self.rows) if not other.is_automatic and other.untested != SAW_TARGETS]
+        others += [i for i, other in enumerate(self.rows) if other.is_automatic][:1]
+        beaten = {
+            pair.b
+            for pair in self.pairs
+            if pair.a == row and pair.metric == self.deciding and pair.is_significant(self.method.alpha)
+        }
+        return others != [row] and beaten >= set(others) - {row}
 
 
 def deciding(metrics: Sequence[str]) -> str:
@@ -101,12 +72,13 @@ def compare(
     """Compares finished runs.
 
     Args:
-        runs: as `find_runs` gives them. Runs of one study, variant, model and loss are seeds of one row.
+        runs: as `find_runs` gives them. Those that are equal in everything but the seed are one row.
         cutoff: K of the metrics.
         force: compare even where data, split, targets or evaluation differ; a note then says in what.
         baseline: a variant, or a run folder of it, that all others are tested against; None tests all pairs, because
             the best row was picked from the same data.
-        metrics: which are shown, and so corrected for.
+        metrics: which are shown. ndcg, or else the first, decides: it sorts the rows, and its tests are corrected over
+            all pairs.
         method: of intervals and tests.
         automatic: baselines on the same targets that take part without being asked for: each is a row, and the best of
             them is tested against every other row.
@@ -123,7 +95,7 @@ def compare(
         raise RecsysLabError(f"unknown metric {', '.join(unknown)!r}; known: {', '.join(RANKING_METRICS)}")
     if cutoff < 1:
         raise RecsysLabError(f"the cutoff must be at least 1, got {cutoff}")
-    if method.draws < 100 or not 0 < method.alpha < 1:
+    if method.resamples < 100 or not 0 < method.alpha < 1:
         raise RecsysLabError("a comparison needs at least 100 resamples and an alpha between 0 and 1")
     differing = differences(runs)
     if differing and not force:
@@ -131,27 +103,19 @@ def compare(
             "these runs can't be compared, they differ in\n  " + "\n  ".join(differing) + "\nCompare them all the "
             "same with --force"
         )
-    rows = [_row(seeds, cutoff, metrics) for seeds in group_seeds(asked)]
-    for seeds in group_seeds(automatic):
-        rows.append(_row(seeds, cutoff, metrics))
-        rows[-1].is_automatic = True
+    systems, notes = find_systems(asked)
+    counted, _ = find_systems(automatic)
+    rows = [make_row(system, cutoff, metrics) for system in [*systems, *counted]]
+    for row in rows[len(systems) :]:
+        row.is_automatic = True
     rows.sort(key=lambda row: -row.estimates[deciding(metrics)].mean)
     comparison = Comparison(rows, cutoff, asked[0].evaluation, [], metrics, method)
-    comparison.reference = next(i for i, row in enumerate(rows) if not row.is_automatic)
+    comparison.reference = next((i for i, row in enumerate(rows) if row.untested != SAW_TARGETS), 0)
     if baseline is not None:
         comparison.reference, comparison.has_baseline = find_row(rows, baseline), True
-    comparison.notes += [f"NOT COMPARABLE, {line}" for line in differing] + warnings(rows)
+    comparison.notes += [f"NOT COMPARABLE, {line}" for line in differing] + notes + warnings(rows)
     _test(comparison)
     return comparison
-
-
-def group_seeds(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs of one study, variant, model and loss together; those that trained on the validation part apart."""
-    groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
-        names = (str(run.manifest.get(name)) for name in ("study", "model", "loss"))
-        groups.setdefault((run.variant, *names, str(run.is_retrained)), []).append(run)
-    return list(groups.values())
 
 
 def find_row(rows: list[Row], name: str) -> int:
@@ -161,7 +125,7 @@ def find_row(rows: list[Row], name: str) -> int:
         RecsysLabError: when no row or several are meant.
     """
     folder = Path(name).resolve()
-    found = [i for i, row in enumerate(rows) if row.variant == name]
+    found = [i for i, row in enumerate(rows) if name in (row.variant, row.label)]
     found = found or [
         i for i, row in enumerate(rows) if any(r.folder.resolve().is_relative_to(folder) for r in row.runs)
     ]
@@ -193,34 +157,16 @@ def warnings(rows: list[Row]) -> list[str]:
             f"WARNING: {', '.join(retrained)}: trained on the validation part too (retrained), the other rows not: "
             "more and newer data can be all of the difference"
         )
-    for row in rows:
-        seeds = Counter(run.manifest.get("seed") for run in row.runs)
-        twice = [str(seed) for seed, count in seeds.items() if count > 1 and seed is not None]
-        if twice:
-            found.append(f"WARNING: {row.variant} holds seed {', '.join(twice)} more than once: its sd is too small")
-    counts = {row.variant: len(row.runs) for row in rows if not row.is_counted}
-    if len(set(counts.values())) > 1 or set(counts.values()) == {1}:
-        few = ", ".join(variant for variant, count in counts.items() if count == 1)
-        if few:
-            found.append(f"a single seed says nothing of the spread over seeds: {few}")
+    saw = [row.variant for row in rows if row.untested == SAW_TARGETS]
+    if saw:
+        found.append(f"WARNING: {', '.join(saw)}: trained on events at or after the test targets, so in no test")
+    users = min(estimate.users for row in rows for estimate in row.estimates.values())
+    if users < LEAST_USERS:
+        found.append(f"WARNING: {users} users: with fewer than {LEAST_USERS}, no interval and no p is to be relied on")
+    single = [row.variant for row in rows if row.untested == ONE_SEED]
+    if single:
+        found.append(f"not tested over seeds (one seed): {', '.join(single)}")
     return found
-
-
-def _row(seeds: list[Run], cutoff: int, metrics: Sequence[str]) -> Row:
-    first = seeds[0].ranks
-    if any(run.targets_hash != seeds[0].targets_hash for run in seeds):
-        raise RecsysLabError(
-            f"the seeds of {seeds[0].variant!r} were tested on different targets, so they can't be averaged: "
-            + ", ".join(str(run.folder) for run in seeds)
-        )
-    user = first["user_id"].rank("dense").to_numpy()
-    row = Row(seeds[0].variant, seeds, {}, {}, {})
-    for name in metrics:
-        per_seed = np.stack([RANKING_METRICS[name](run.ranks["rank"].to_numpy(), cutoff) for run in seeds])  # (S, N)
-        row.values[name] = per_seed.mean(axis=0)
-        row.estimates[name] = estimate(row.values[name], user)
-        row.seed_deviation[name] = float(per_seed.mean(axis=1).std(ddof=1)) if len(seeds) > 1 else None
-    return row
 
 
 def _test(comparison: Comparison) -> None:
@@ -236,7 +182,7 @@ def _test(comparison: Comparison) -> None:
         for place, i in enumerate(members):
             rows[i].values = dict(zip(metrics, values[place], strict=True))  # one copy of them in memory, not two
         user = rows[members[0]].runs[0].ranks["user_id"].rank("dense").to_numpy()
-        sample = Sample(values, user, metrics, method)
+        sample = Sample(values, user, metrics, method, [rows[i].seeds_in(metrics) for i in members])
         comparison.samples.append((members, sample))
         place_of = {i: place for place, i in enumerate(members)}
         for i, place in place_of.items():
@@ -247,19 +193,20 @@ def _test(comparison: Comparison) -> None:
                 for pair in sample.pairs(place_of[a], place_of[b]):
                     pair.a, pair.b = a, b
                     comparison.pairs.append(pair)
-    correct(comparison.pairs, method.alpha)
-    for pair in comparison.pairs:
-        if pair.b == comparison.reference:
-            rows[pair.a].against[pair.metric] = pair
+    correct(comparison.pairs, method.alpha, comparison.deciding)
+    find_against(comparison)
     reference = rows[comparison.reference]
     comparison.notes += [
-        f"{row.variant}: other targets than {reference.variant}, so no paired test"
+        f"{row.variant}: other targets than {reference.variant}, so no test"
         for row in rows
         if row is not reference and not row.against and row.runs[0].targets_hash != reference.runs[0].targets_hash
     ]
-    least = len(comparison.pairs) / (method.draws + 1)
-    if method.test != "t" and least > method.alpha:
-        comparison.notes.append(
-            f"{method.draws} resamples can't show any of {len(comparison.pairs)} differences at {method.alpha} after "
-            f"correction: take at least {round(10 * len(comparison.pairs) / method.alpha)} (--resamples)"
-        )
+
+
+def find_against(comparison: Comparison) -> None:
+    """Each row minus the reference, once the pairs are corrected."""
+    for pair in comparison.pairs:
+        if pair.b == comparison.reference:
+            comparison.rows[pair.a].against[pair.metric] = pair
+        elif pair.a == comparison.reference:
+            comparison.rows[pair.b].against[pair.metric] = pair.turned(a=pair.b, b=pair.a)

@@ -1,7 +1,8 @@
-"""Bootstrap and sign flips over users for many columns at once: one matrix product for all systems and metrics.
+"""Bootstrap over users for many columns at once: one matrix product for all systems and metrics.
 
 A mean over targets is a ratio of sums over users, so a resample of users needs the users' sums and counts only. All
-columns share the same resamples: those of a difference are the difference of the columns' resamples.
+columns share the same resamples. It describes rows: whether a difference is significant is no matter of users alone,
+see `study.statistics`.
 """
 
 from __future__ import annotations
@@ -42,26 +43,6 @@ def bootstrap_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: 
             weights[row] = np.bincount(rng.integers(users, size=users), minlength=users)
         out[start : start + rows] = weights[:rows] @ both
     return means + out[:, :-1] / out[:, -1:]
-
-
-def flipped_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
-    """sums (U, C), counts (U,) -> (resamples, C): each user's sums get a random sign. The difference of two columns is
-    a draw from the null of the randomisation test (Fisher): the labels of the two systems exchanged by user."""
-    rng, users = np.random.default_rng(seed), len(counts)
-    out = np.empty((resamples, sums.shape[1]))
-    block = max(1, BLOCK_VALUES // users)
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        bits = np.unpackbits(rng.integers(256, size=(rows, -(-users // 8)), dtype=np.uint8), axis=1, count=users)
-        # sum of s x = 2 * sum over the positive - sum of all
-        out[start : start + rows] = 2 * (bits.astype(np.float64) @ sums) - sums.sum(axis=0)
-    return out / counts.sum()
-
-
-def two_sided_p(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """null (B, C) draws, observed (C,) -> (C,) (1 + draws at least as far from 0) / (B + 1), never 0."""
-    as_far = np.abs(null) >= np.abs(observed) * (1 - 1e-9) - 1e-15  # sums in another order are equal but for rounding
-    return (1 + as_far.sum(axis=0)) / (len(null) + 1)
 
 
 def bootstrap_interval(

@@ -15,10 +15,10 @@ import polars as pl
 
 from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError, resolve_names
-from recsys_lab.study.compare import group_seeds
-from recsys_lab.study.pairs import Method, Pair, Sample, correct
+from recsys_lab.study.pairs import Method, Pair, Sample, Seeds, correct
+from recsys_lab.study.row import Row, make_row
 from recsys_lab.study.runs import Run, differences
-from recsys_lab.study.statistics import estimate
+from recsys_lab.study.seeds import find_systems
 
 HISTORY_BINS = (1, 5, 10, 20, 50, 100, 200)
 GAPS = ((0, "same time"), (60, "minute"), (3600, "hour"), (86400, "day"), (7 * 86400, "week"), (30 * 86400, "month"))
@@ -88,7 +88,7 @@ class Slice:
     users: int
     share_of_targets: float
     parts: list[Part]
-    pair: Pair | None = None  # the second variant minus the first, where there are two
+    pair: Pair | None = None  # where there are two variants: the one that is better on all targets minus the other
 
     @property
     def is_small(self) -> bool:
@@ -123,11 +123,11 @@ def slices(
     """Cuts the test targets of finished runs into slices.
 
     Args:
-        runs: on the same targets. Runs of one study, variant, model and loss are seeds, and averaged.
+        runs: on the same targets. Those that are equal in everything but the seed are averaged.
         by: names of `DIMENSIONS`.
         metric: a name of `RANKING_METRICS`.
-        method: of the intervals. With two variants their difference is tested in each slice, paired over users,
-            Holm-corrected over all slices shown.
+        method: of the intervals. The difference of two variants is tested in each slice by the one rule, Holm-corrected
+            over all slices shown.
         bins: smallest lengths of the slices by history length.
 
     Raises:
@@ -144,51 +144,68 @@ def slices(
     if differing := differences(list(runs)):
         raise RecsysLabError("these runs can't be sliced together, they differ in\n  " + "\n  ".join(differing))
     _check_columns(runs, by)
-    groups = group_seeds(runs)
-    values = np.stack(
-        [np.mean([RANKING_METRICS[metric](r.ranks["rank"].to_numpy(), cutoff) for r in g], axis=0) for g in groups]
-    )  # (R, N)
-    facts, names = runs[0].ranks, [group[0].variant for group in groups]
+    systems, notes = find_systems(runs)
+    rows = [make_row(system, cutoff, [metric]) for system in systems]
+    per_seed = [
+        np.stack([RANKING_METRICS[metric](run.ranks["rank"].to_numpy(), cutoff) for run in row.runs]) for row in rows
+    ]  # R x (S, N)
+    facts = runs[0].ranks
     user = facts["user_id"].rank("dense").to_numpy()
+    cutter = _Cutter(rows, per_seed, user, metric, method)
     cuts = [
         (dimension, *(cut(facts, bins) if cut is history_length else cut(facts)))
         for dimension, cut in ((name, DIMENSIONS[name][1]) for name in dict.fromkeys(by))
     ]
-    totals = values.sum(axis=1)
     found = [
-        _slice(
-            dimension, label, values[:, code == place], user[code == place], names, metric, method, totals, len(user)
-        )
+        cutter.slice(dimension, label, code == place)
         for dimension, labels, code in cuts
         for place, label in enumerate(labels)
         if (code == place).any()
     ]
-    overall = _slice("all", "all", values, user, names, metric, method, totals, len(user))
-    correct([one.pair for one in found if one.pair is not None], method.alpha)
-    return Sliced(metric, cutoff, method, overall, found, runs[0].evaluation, _notes(runs, by))
+    overall = cutter.slice("all", "all", np.ones(len(user), dtype=bool))
+    correct([one.pair for one in found if one.pair is not None], method.alpha, metric)
+    correct([one.pair for one in [overall] if one.pair is not None], method.alpha, metric)
+    notes += [f"{row.variant}: not tested ({row.untested})" for row in rows if row.untested and len(rows) == 2]
+    return Sliced(metric, cutoff, method, overall, found, runs[0].evaluation, notes + _notes(runs, by))
 
 
-def _slice(
-    dimension: str,
-    name: str,
-    values: np.ndarray,
-    user: np.ndarray,
-    variants: list[str],
-    metric: str,
-    method: Method,
-    totals: np.ndarray,
-    num_targets: int,
-) -> Slice:
-    """values (R, n) of the slice's targets, user (n,); totals (R,) of all targets."""
-    sample = Sample(values[:, None, :], user, [metric], method)
-    parts = []
-    for row, variant in enumerate(variants):
-        low, high = sample.interval(row)[0]
-        share = float(values[row].sum() / totals[row]) if totals[row] else float("nan")
-        parts.append(Part(variant, estimate(values[row], user).mean, float(low), float(high), share))
-    pair = sample.pairs(1, 0)[0] if len(variants) == 2 else None
-    targets = values.shape[1]
-    return Slice(dimension, name, targets, len(sample.counts), targets / num_targets, parts, pair)
+class _Cutter:
+    """Values of R systems, ready to be cut. per_seed: of each, (S, N) per target; user (N,)."""
+
+    def __init__(
+        self, rows: list[Row], per_seed: list[np.ndarray], user: np.ndarray, metric: str, method: Method
+    ) -> None:
+        self.rows, self.per_seed, self.user, self.metric, self.method = rows, per_seed, user, metric, method
+        self.values = np.stack([of.mean(axis=0) for of in per_seed])  # (R, N)
+        self.totals = self.values.sum(axis=1)
+        self.best_first = (0, 1) if len(rows) != 2 or self.totals[0] >= self.totals[1] else (1, 0)
+
+    def slice(self, dimension: str, name: str, is_in: np.ndarray) -> Slice:
+        """is_in: (N,) bool."""
+        values = self.values[:, is_in]
+        sample = Sample(
+            values[:, None, :], self.user[is_in], [self.metric], self.method, [self._seeds(i, is_in) for i in self._all]
+        )
+        parts = []
+        for i, row in enumerate(self.rows):
+            low, high = sample.interval(i)[0]
+            share = float(values[i].sum() / self.totals[i]) if self.totals[i] else float("nan")
+            parts.append(Part(row.variant, float(values[i].mean()), float(low), float(high), share))
+        pair = sample.pairs(*self.best_first)[0] if len(self.rows) == 2 else None
+        targets = values.shape[1]
+        return Slice(dimension, name, targets, len(sample.counts), targets / len(self.user), parts, pair)
+
+    @property
+    def _all(self) -> range:
+        return range(len(self.rows))
+
+    def _seeds(self, place: int, is_in: np.ndarray) -> Seeds:
+        """Of the slice: its variance over seeds is its own."""
+        known = self.rows[place].seeds_in([self.metric])
+        if known.count < 2:
+            return known
+        means = self.per_seed[place][:, is_in].mean(axis=1)
+        return Seeds(known.count, np.array([means.var(ddof=1) / known.count]), known.untested)
 
 
 def _check_columns(runs: Sequence[Run], by: Sequence[str]) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 
 from recsys_lab.study.layout import Cells, latex, markdown, text
 from recsys_lab.study.slices import FEW_USERS, Slice, Sliced
-from recsys_lab.study.table import FORMATS, INTERVALS, TESTS, as_csv, as_json, evaluation_line, mean_cell
+from recsys_lab.study.table import (
+    FORMATS,
+    INTERVALS,
+    as_csv,
+    as_json,
+    difference_text,
+    evaluation_line,
+    mean_cell,
+    p_text,
+)
 
 __all__ = ["FORMATS", "render_slices"]
 
@@ -22,7 +31,7 @@ def render_slices(sliced: Sliced, format: str = "text") -> str:
             {
                 "metric": f"{sliced.metric}@{sliced.cutoff}",
                 "evaluation": sliced.evaluation,
-                "method": asdict(sliced.method) | {"resamples": sliced.method.draws},
+                "method": asdict(sliced.method),
                 "notes": sliced.notes,
                 "overall": _plain(sliced.overall),
                 "slices": [_plain(one) for one in sliced.slices],
@@ -56,9 +65,9 @@ def _records(one: Slice, sliced: Sliced) -> list[dict[str, Any]]:
         record = shared | {"variant": part.variant, name: part.mean, f"{name}_low": part.low, f"{name}_high": part.high}
         record["share_of_metric"] = part.share_of_metric
         if len(one.parts) == 2:
-            pair = one.pair if place == 1 else None
-            record["minus_first"] = pair.difference if pair else None
-            record["minus_first_low"], record["minus_first_high"] = (pair.low, pair.high) if pair else (None, None)
+            pair = one.pair if one.pair is not None and place == one.pair.a else None
+            record["minus_other"] = pair.difference if pair else None
+            record["minus_other_low"], record["minus_other_high"] = (pair.low, pair.high) if pair else (None, None)
             record["p_value"], record["p_holm"] = (pair.p_value, pair.p_corrected) if pair else (None, None)
         records.append(record)
     return records
@@ -81,11 +90,9 @@ def _cells(one: Slice, sliced: Sliced) -> Cells:
         share = "-" if math.isnan(part.share_of_metric) else f"{100 * part.share_of_metric:.1f} %"
         cells["of it" if len(variants) == 1 else f"of {title}"] = share
     if one.pair is not None:
-        pair = one.pair
-        cells["second - first"] = mean_cell(pair.difference, pair.low, pair.high, None)
+        cells["difference"] = difference_text(one.pair)
         # the overall difference is no slice: it is not among what is corrected for
-        p = pair.p_value if one is sliced.overall else pair.p_corrected
-        cells["p"] = "-" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+        cells["p"] = p_text(one.pair.p_corrected, one.pair.untested)
     return cells
 
 
@@ -97,10 +104,10 @@ def _legend(sliced: Sliced) -> list[str]:
         f"{sliced.metric}@{sliced.cutoff} [low, high]: mean over the slice's targets, {level} interval over users "
         f"({INTERVALS[method.interval]}); of: the share of the overall metric that the slice brings",
     ]
-    if len(sliced.variants) == 2:
-        first, second = sliced.variants
+    if sliced.overall.pair is not None:
+        better, other = (sliced.variants[place] for place in (sliced.overall.pair.a, sliced.overall.pair.b))
         lines.append(
-            f"second - first: {second} minus {first}; p: {TESTS[method.test]} over users, Holm-corrected over {count} "
+            f"difference: {better} minus {other}; interval and p over users and seeds, Holm-corrected over {count} "
             "slices (the first line, of all targets, is not corrected)"
         )
     if any(one.is_small for one in sliced.slices):

@@ -1,16 +1,30 @@
-"""Intervals and paired tests on per-target values, with users as the units of sampling. numpy and scipy only.
+"""The one rule for "a difference is significant", and the estimates that it is made of. numpy and scipy only.
 
-Several targets of one user are not independent, so every standard error is that of a ratio of sums over users
-(Taylor linearisation). With one target per user it is the ordinary standard error, and the test the paired t-test.
+A system is what training with another seed would give again; a difference of two systems is asked of new users and of
+new seeds. So its variance has independent parts:
+
+* over users, of the seed-averaged paired difference: several targets of one user are not independent, so it is that of
+  a ratio of sums over users (Taylor linearisation);
+* over seeds, nested in each system that has seeds: s^2 / S of its means. An untrained baseline has no seeds and no
+  such part.
+
+The difference over the square root of their sum is compared with a t distribution. Its degrees of freedom are those of
+Welch (1947) and Satterthwaite (1946), capped at the seeds' own: the sum of S - 1 over the systems that have seeds.
+Without the cap the rule rejects too often where few seeds meet many users (docs/evaluation.md has the simulation).
+With no seeds it is the paired t-test over users, with no variance over users Welch's test over seeds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy import special
+
+LEAST_USERS = 20
+"""Below it a t interval over users is not to be relied on: most values of a ranking metric are 0."""
+POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -22,67 +36,75 @@ class Estimate:
     users: int
 
     def half_width(self, level: float = 0.95) -> float:
-        """Half of the interval: t quantile times standard error; nan for a single user."""
+        """Half of the interval over users: t quantile times standard error; nan for a single user."""
         if self.users < 2:
             return float("nan")
-        return float(stats.t.ppf(0.5 + level / 2, self.users - 1)) * self.standard_error
+        return float(special.stdtrit(self.users - 1, 0.5 + level / 2)) * self.standard_error
 
 
 def estimate(values: np.ndarray, user: np.ndarray) -> Estimate:
     """values (N,) per target, user (N,) any integer code -> mean over targets and its standard error over users."""
     _, code = np.unique(user, return_inverse=True)
     sums, counts = np.bincount(code, weights=values), np.bincount(code)
-    users, mean = len(counts), float(values.mean())
+    mean = float(values.mean())
+    variance = users_variance((sums - mean * counts)[None], len(values))
+    return Estimate(mean, float(np.sqrt(variance[0])), len(counts))
+
+
+def users_variance(residuals: np.ndarray, targets: float) -> np.ndarray:
+    """residuals (..., U): of each user, its sum less what the mean would give it -> (...) variance of the mean over
+    `targets` targets; nan for a single user."""
+    users = residuals.shape[-1]
     if users < 2:
-        return Estimate(mean, float("nan"), users)
-    residual = sums - mean * counts
-    variance = users / (users - 1) * float(residual @ residual) / len(values) ** 2
-    return Estimate(mean, float(np.sqrt(variance)), users)
+        return np.full(residuals.shape[:-1], np.nan)
+    squares = np.einsum("...u,...u->...", residuals, residuals)
+    variance: np.ndarray = users / (users - 1) * squares / targets**2
+    return variance
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """Two systems on the same targets."""
+def degrees_of_freedom(
+    over_users: np.ndarray, users: int, over_seeds: Sequence[np.ndarray], seeds: Sequence[int]
+) -> np.ndarray:
+    """Of the sum of the variances: Welch-Satterthwaite, capped at the seeds' own.
 
-    difference: float  # mean of a - b
-    half_width: float  # of its 95 % interval
-    p_value: float  # two-sided, not corrected
-    effect_size: float  # Cohen's d of the differences: mean over standard deviation over users
-    standard_error: float = float("nan")
-    users: int = 0
+    Args:
+        over_users: (...) variance of the seed-averaged paired difference.
+        over_seeds: for each system that has seeds, (...) variance of its mean over seeds, s^2 / S (of a contrast: times
+            its squared weight).
+        seeds: S >= 2 of each of these.
 
-
-def paired_test(a: np.ndarray, b: np.ndarray, user: np.ndarray) -> PairedTest:
-    """Paired t-test of a - b, (N,) each, over users. Not Wilcoxon: see Ihemelandu & Ekstrand 2023."""
-    found = estimate(a - b, user)
-    if found.users < 2 or found.standard_error == 0.0:
-        p_value, effect = (1.0, 0.0) if found.mean == 0.0 else (float("nan"), float("nan"))
-        return PairedTest(found.mean, found.half_width(), p_value, effect, found.standard_error, found.users)
-    t = found.mean / found.standard_error
-    p_value = float(2 * stats.t.sf(abs(t), found.users - 1))
-    effect = t / float(np.sqrt(found.users))
-    return PairedTest(found.mean, found.half_width(), p_value, effect, found.standard_error, found.users)
+    Returns:
+        (...)
+    """
+    total = over_users + sum(over_seeds)
+    parts = over_users**2 / (users - 1) + sum(v**2 / (s - 1) for v, s in zip(over_seeds, seeds, strict=True))
+    df = np.divide(total**2, parts, out=np.full_like(total, float(users - 1)), where=parts > 0)
+    return np.minimum(df, sum(s - 1 for s in seeds)) if seeds else df
 
 
-def smallest_detectable(standard_error: float, users: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The true difference that a two-sided paired t-test at `alpha` finds with probability `power`, given the standard
-    error of the difference: (t quantile of 1 - alpha / 2 + t quantile of power) times it (Bloom 1995)."""
-    return _detectable_errors(users, alpha, power) * standard_error
+def two_sided_p(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """t, df (...) -> (...) p of a t distribution, both tails."""
+    p: np.ndarray = 2 * special.stdtr(df, -np.abs(t))
+    return p
 
 
-@cache
-def _detectable_errors(users: int, alpha: float, power: float) -> float:
-    if users < 2:
-        return float("nan")
-    return float(stats.t.ppf(1 - alpha / 2, users - 1) + stats.t.ppf(power, users - 1))
+def minimum_detectable(standard_error: np.ndarray, df: np.ndarray, alpha: float, power: float = POWER) -> np.ndarray:
+    """The true difference that the rule finds at `alpha` with probability `power`: the noncentrality of t at which that
+    holds, times the standard error. (...) each."""
+    critical = special.stdtrit(df, 1 - alpha / 2)
+    away = special.nctdtrinc(df, 1 - power, critical)
+    sum_of_quantiles = critical + special.stdtrit(df, power)  # Bloom 1995, where the former has no value
+    size: np.ndarray = np.where(np.isfinite(away) & (away > 0), away, sum_of_quantiles) * standard_error
+    return size
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Holm's step-down correction (1979); nan stays nan and is not counted."""
-    corrected = [float("nan")] * len(p_values)
+def holm_factors(p_values: list[float]) -> list[float]:
+    """What Holm's step-down correction (1979) multiplies each p value by (the product may be above 1); nan stays nan
+    and is not counted."""
+    factors = [float("nan")] * len(p_values)
     known = sorted((p, i) for i, p in enumerate(p_values) if not np.isnan(p))
     largest = 0.0
     for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        corrected[i] = largest
-    return corrected
+        largest = max(largest, (len(known) - rank) * p)
+        factors[i] = largest / p if p > 0 else float(len(known) - rank)
+    return factors

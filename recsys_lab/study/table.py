@@ -11,12 +11,12 @@ from typing import Any
 
 from recsys_lab.study.compare import Comparison, Row
 from recsys_lab.study.layout import Cells, latex, markdown, text
-from recsys_lab.study.pairs import Pair
+from recsys_lab.study.pairs import Difference, Pair
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
-TESTS = {"t": "paired t-test", "bootstrap": "paired bootstrap", "sign_flip": "paired sign-flip randomisation"}
 INTERVALS = {"t": "t", "bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
-LEFT = ("variant", "model", "loss", "stopped by", "a", "b", "metric")
+LEFT = ("variant", "model", "loss", "trained on", "stopped by", "better", "other", "metric")
+DETECTABLE = "MDE (80 % power)"
 NOT_IN_LATEX = ("seconds", "tokens/s")
 
 
@@ -27,7 +27,7 @@ def render(comparison: Comparison, format: str = "text", pairs: bool = False) ->
         return as_json(
             {
                 "evaluation": comparison.evaluation,
-                "method": asdict(comparison.method) | {"resamples": comparison.method.draws},
+                "method": asdict(comparison.method),
                 "reference": comparison.rows[comparison.reference].variant,
                 "notes": comparison.notes,
                 "rows": [record(row, comparison) for row in comparison.rows],
@@ -41,9 +41,15 @@ def render(comparison: Comparison, format: str = "text", pairs: bool = False) ->
             else [record(row, comparison) for row in comparison.rows]
         )
     tables = [[_cells(row, comparison, format) for row in comparison.rows]]
+    legend = _legend(comparison)
     if pairs and comparison.pairs:
         tables.append([_pair_cells(pair, comparison) for pair in comparison.pairs])
-    return layout(tables, _legend(comparison), format)
+        legend.insert(
+            3,
+            f"p: corrected, of {comparison.deciding} alone; other metrics have uncorrected intervals and decide "
+            "nothing. better: in the deciding metric",
+        )
+    return layout(tables, legend, format)
 
 
 def layout(tables: list[list[Cells]], legend: list[str], format: str) -> str:
@@ -95,10 +101,15 @@ def record(row: Row, comparison: Comparison) -> dict[str, Any]:
     for name in comparison.metrics:
         pair = row.against.get(name)
         found[f"{name}@{cutoff}_minus_reference"] = pair.difference if pair else None
+        found[f"{name}@{cutoff}_minus_reference_low"] = pair.low if pair else None
+        found[f"{name}@{cutoff}_minus_reference_high"] = pair.high if pair else None
+        found[f"{name}@{cutoff}_p"] = pair.p_value if pair else None
         found[f"{name}@{cutoff}_p_holm"] = pair.p_corrected if pair else None
         found[f"{name}@{cutoff}_effect_size"] = pair.effect_size if pair else None
-        found[f"{name}@{cutoff}_smallest_detectable"] = pair.smallest_detectable if pair else None
+        found[f"{name}@{cutoff}_minimum_detectable"] = pair.detectable if pair else None
     return found | {
+        "untested": row.untested,
+        "trained_on": row.trained_on,
         "parameters": row.mean_of("parameters"),
         "train_seconds": row.mean_of("train_seconds"),
         "tokens_per_second": row.mean_of("tokens_per_second"),
@@ -108,12 +119,13 @@ def record(row: Row, comparison: Comparison) -> dict[str, Any]:
 
 
 def pair_record(pair: Pair, comparison: Comparison) -> dict[str, Any]:
-    """One pair and metric with full precision: `a` minus `b`."""
-    return asdict(pair) | {
+    """One pair and metric with full precision: `a`, the better one in the deciding metric, minus `b`."""
+    return {
         "a": comparison.rows[pair.a].variant,
         "b": comparison.rows[pair.b].variant,
         "metric": f"{pair.metric}@{comparison.cutoff}",
-    }
+        "is_significant": pair.is_significant(comparison.method.alpha),
+    } | {name: value for name, value in asdict(pair).items() if name not in ("a", "b", "metric")}
 
 
 def mean_cell(mean: float, low: float, high: float, deviation: float | None) -> str:
@@ -121,24 +133,40 @@ def mean_cell(mean: float, low: float, high: float, deviation: float | None) -> 
     return shown if deviation is None else f"{shown} (sd {deviation:.4f})"
 
 
-def _p(value: float) -> str:
-    return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+def p_text(value: float, untested: str = "") -> str:
+    """Of a p value; of one that there is not, why."""
+    return (untested or "-") if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def number(value: float | None, format: str = ".4f") -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:{format}}"
+
+
+def difference_text(tested: Difference) -> str:
+    """With its interval, where it was tested."""
+    shown = f"{tested.difference:+.4f}"
+    return shown if math.isnan(tested.low) else f"{shown} [{tested.low:+.4f}, {tested.high:+.4f}]"
 
 
 def _cells(row: Row, comparison: Comparison, format: str) -> Cells:
     cells = {"variant": row.variant, "model": row.texts_of("model"), "loss": row.texts_of("loss")}
     if len(row.runs) > 1:
         cells["loss"] += f" ({len(row.runs)} seeds)"
+    if any(one.trained_on for one in comparison.rows):
+        cells["trained on"] = row.trained_on or "-"
     place = comparison.rows.index(row)
     for name in comparison.metrics:
         shown = mean_cell(row.estimates[name].mean, *row.intervals[name], row.seed_deviation[name])
-        bold = format != "text" and comparison.is_clearly_best(place, name)
+        bold = format != "text" and name == comparison.deciding and comparison.is_significantly_best(place)
         cells[f"{name}@{comparison.cutoff}"] = f"**{shown}**" if bold else shown
     pair = row.against.get(comparison.deciding)
-    cells["vs baseline" if comparison.has_baseline else "vs best"] = f"{pair.difference:+.4f}" if pair else "-"
-    cells["p"] = _p(pair.p_corrected) if pair else "-"
-    cells["d"] = f"{pair.effect_size:+.2f}" if pair else "-"
-    cells["could see"] = f"{pair.smallest_detectable:.4f}" if pair else "-"
+    if comparison.has_baseline:
+        cells["vs baseline"] = difference_text(pair) if pair else "-"
+    else:
+        cells["behind best"] = difference_text(pair.turned()) if pair else "-"
+    cells["p"] = p_text(pair.p_corrected, pair.untested) if pair else "-"
+    cells["d"] = number(pair.effect_size, "+.2f") if pair else "-"
+    cells[DETECTABLE] = number(pair.detectable) if pair else "-"
     for title, name in (("parameters", "parameters"), ("seconds", "train_seconds"), ("tokens/s", "tokens_per_second")):
         value = row.mean_of(name)
         cells[title] = f"{value:,.0f}" if value is not None else "-"
@@ -147,15 +175,16 @@ def _cells(row: Row, comparison: Comparison, format: str) -> Cells:
 
 
 def _pair_cells(pair: Pair, comparison: Comparison) -> Cells:
+    is_deciding = pair.metric == comparison.deciding
     return {
-        "a": comparison.rows[pair.a].variant,
-        "b": comparison.rows[pair.b].variant,
+        "better": comparison.rows[pair.a].variant,
+        "other": comparison.rows[pair.b].variant,
         "metric": f"{pair.metric}@{comparison.cutoff}",
-        "a - b": f"{pair.difference:+.4f}" + ("" if math.isnan(pair.low) else f" [{pair.low:+.4f}, {pair.high:+.4f}]"),
-        "p": _p(pair.p_corrected),
-        "p uncorrected": _p(pair.p_value),
-        "d": f"{pair.effect_size:+.2f}",
-        "could see": f"{pair.smallest_detectable:.4f}",
+        "better - other": difference_text(pair),
+        "p": p_text(pair.p_corrected, pair.untested) if is_deciding else "-",
+        "p uncorrected": p_text(pair.p_value),
+        "d": number(pair.effect_size, "+.2f"),
+        DETECTABLE: number(pair.detectable),
     }
 
 
@@ -168,21 +197,25 @@ def evaluation_line(e: dict[str, Any]) -> str:
 
 def _legend(comparison: Comparison) -> list[str]:
     method, reference = comparison.method, comparison.rows[comparison.reference].variant
-    level = f"{100 * (1 - method.alpha):g} %"
-    against = f"the baseline {reference}" if comparison.has_baseline else f"the best variant, {reference}"
-    counted = [row.variant for row in comparison.rows if row.is_automatic]
-    automatic = [
-        f"counted baselines take part in every comparison: {', '.join(counted)}; the best of them, {counted[0]}, is "
-        "tested against each other row, the rest of them are not"
-        for _ in counted[:1]
-    ]
-    bold = "; bold: best by more than a seed sd" if any(len(row.runs) > 1 for row in comparison.rows) else ""
-    return [
+    level, name = f"{100 * (1 - method.alpha):g} %", f"{comparison.deciding}@{comparison.cutoff}"
+    column = (
+        f"vs baseline: minus {reference}" if comparison.has_baseline else f"behind best: {reference} minus this row"
+    )
+    automatic = [row.variant for row in comparison.rows if row.is_automatic]
+    tested = [pair for pair in comparison.pairs if not math.isnan(pair.p_corrected)]
+    lines = [
         evaluation_line(comparison.evaluation),
-        f"[low, high]: {level} interval over users ({INTERVALS[method.interval]}); sd: over seeds; vs, p, d: "
-        f"{comparison.deciding}@{comparison.cutoff} against {against}, {TESTS[method.test]} over users, "
-        f"Holm-corrected over {len(comparison.pairs)} pairs and metrics, effect size; could see: the smallest true "
-        f"difference found with power .8 (t, after correction){bold}; seconds: until the fit ended, with validation",
-        *automatic,
-        *comparison.notes,
+        f"[low, high] of a row: {level} interval over users ({INTERVALS[method.interval]}) of these trained models; "
+        "sd: over seeds; seconds: until the fit ended, with validation",
+        f"{column}, in {name}; interval and p over users and seeds (t, Welch-Satterthwaite, degrees of freedom at "
+        f"most the seeds'), Holm-corrected over {len(tested)} pairs in {name}; d: Cohen's d over users; {DETECTABLE}: "
+        "the minimum detectable effect",
     ]
+    if any(comparison.is_significantly_best(i) for i in range(len(comparison.rows))):
+        lines.append(f"bold: significantly better in {name} than every other row")
+    if automatic:
+        lines.append(
+            f"untrained baselines take part in every comparison: {', '.join(automatic)}; the best of them, "
+            f"{automatic[0]}, is tested with each other row, the rest of them are not"
+        )
+    return [*lines, *comparison.notes]

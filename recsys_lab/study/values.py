@@ -19,8 +19,8 @@ from typing import Any
 
 import polars as pl
 
-import recsys_lab
 from recsys_lab.study.runs import COMPARED, Run, UnreadableRunError
+from recsys_lab.study.seeds import current_numbers, numbers_version, system_hash
 
 FOLDER = "values"
 """Beside the study file."""
@@ -56,15 +56,6 @@ class KeptRun(Run):
         return self.kept_targets
 
 
-def numbers_version(manifest: dict[str, Any]) -> int:
-    """Of the code: raised whenever the same seed gives other numbers. Older manifests don't have it."""
-    return int(manifest.get("numbers_version") or 1)
-
-
-def current_numbers() -> int:
-    return int(getattr(recsys_lab, "NUMBERS", 1))
-
-
 def values_file(study_file: Path, label: str, seed: int) -> Path:
     return study_file.parent / FOLDER / f"{label}-seed{seed}.parquet"
 
@@ -96,6 +87,7 @@ def write_values(run: Run, file: Path, select: str, identity: str = "", seed: in
         if name in ranks.columns:
             columns.append(_small(name, ranks[name].dtype))
     manifest = {name: value for name, value in run.manifest.items() if name not in NOT_KEPT}
+    manifest["system_hash"] = system_hash(run)  # an older manifest has none, and config.yaml is not kept
     metadata = {
         "format": str(FORMAT),
         "identity": identity,

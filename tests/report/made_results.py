@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys_lab.study.compare import Comparison, Row
+from recsys_lab.study.compare import Comparison, Row, find_against
 from recsys_lab.study.pairs import Method, Pair
 from recsys_lab.study.results import (
     Answer,
@@ -110,9 +110,23 @@ def _block(
     for i in range(1, len(rows)):
         for metric in METRICS:
             gap = rows[i].estimates[metric].mean - rows[0].estimates[metric].mean
-            pair = Pair(i, 0, metric, gap, gap - 0.004, gap + 0.004, 0.001, 10 * gap, 0.002, 943, 0.01, 0.006)
-            rows[i].against[metric] = pair
+            pair = Pair(
+                a=0,
+                b=i,
+                metric=metric,
+                difference=-gap,
+                standard_error=0.002,
+                df=4.0,
+                users=943,
+                effect_size=-10 * gap,
+                p_value=0.001,
+                low=-gap - 0.004,
+                high=-gap + 0.004,
+                p_corrected=0.01 if metric == "ndcg" else float("nan"),
+                detectable=0.006,
+            )
             comparison.pairs.append(pair)
+    find_against(comparison)
     letters = ["a" if i < 2 else "ab" if i < 3 else "b" for i in range(len(rows))]
     lines = [
         Line(
@@ -120,7 +134,7 @@ def _block(
             match=name,
             values={},
             label=f"label{i}",
-            letters={} if name in BASELINES else dict.fromkeys(METRICS, letters[i]),
+            letters="" if name in BASELINES else letters[i],
             seeds=list(range(seeds)),
             stopped_by=["counted"] if name in BASELINES else ["max_epochs", "patience"],
             epochs=None if name in BASELINES else float(epochs),
@@ -138,12 +152,10 @@ def _block(
         values={"data.dataset": key},
         comparison=comparison,
         lines=lines,
-        effects=[_effect("encoder", "enc0", "enc1", 0.006), _effect("max_length", "20", "50", -0.001)],
-        critical_difference={
-            "ndcg": CriticalDifference(
-                "users", "metric", "ndcg", order, [means[name] for name in order], [[0, 1, 2], [2, 3]], 943
-            )
-        },
+        effects=[_effect("encoder", "enc0", "enc1", 0.006), _effect("max_length", "50", "20", 0.001)],
+        critical_difference=CriticalDifference(
+            "users", "metric", "ndcg", order, [means[name] for name in order], [[0, 1, 2], [2, 3]], 943
+        ),
         curves=[_curve(i, order[i], seed, epochs, means[order[i]], draw) for i in ours for seed in range(seeds)],
         fronts=[_front(cost, rows, order, draw) for cost in ("train_seconds", "parameters")],
         slices=_slices(order[:2], rows),
@@ -197,11 +209,24 @@ def _row(name: str, mean: float, seeds: int, is_automatic: bool) -> Row:
 
 
 def _effect(axis: str, a: str, b: str, difference: float) -> AxisEffect:
-    around = (difference - 0.003, difference + 0.003)
     p = 0.001 if abs(difference) > 0.003 else 0.5
-    found = AxisEffect(axis, a, b, "ndcg", difference, *around, p, 0.1, 0.0015, 943, {"max_length=20": difference})
-    found.p_corrected, found.seed_deviation, found.smallest_detectable = p, 0.001, 0.004
-    return found
+    return AxisEffect(
+        axis=axis,
+        a=a,
+        b=b,
+        metric="ndcg",
+        difference=difference,
+        standard_error=0.0015,
+        df=4.0,
+        users=943,
+        effect_size=0.1,
+        p_value=p,
+        low=difference - 0.003,
+        high=difference + 0.003,
+        p_corrected=p,
+        detectable=0.004,
+        settings={"max_length=20": difference},
+    )
 
 
 def _curve(row: int, name: str, seed: int, epochs: int, top: float, draw: np.random.Generator) -> Curve:

@@ -17,8 +17,9 @@ from recsys_lab.cli import main
 from recsys_lab.metrics.ranking import ndcg
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.compare import compare
+from recsys_lab.study.pairs import ONE_SEED
 from recsys_lab.study.runs import find_runs
-from recsys_lab.study.statistics import holm
+from recsys_lab.study.statistics import holm_factors
 
 USERS = 40
 EVALUATION = {
@@ -73,8 +74,8 @@ def runs(tmp_path: Path) -> Path:
     root = tmp_path / "runs"
     make_run(root / "a" / "seed0", made_ranks(0, 12), "a", 0)
     make_run(root / "a" / "seed1", made_ranks(1, 12), "a", 1)
-    make_run(root / "b" / "seed0", made_ranks(2), "b", 0)
-    make_run(root / "c" / "seed0", made_ranks(3), "c", 0)
+    make_run(root / "b" / "seed0", made_ranks(2), "b", 0, stopped_by="counted", model="Markov")
+    make_run(root / "c" / "seed0", made_ranks(3), "c", 0, stopped_by="counted", model="Popularity")
     return root
 
 
@@ -90,12 +91,97 @@ def test_numbers(runs: Path) -> None:
     assert best.seed_deviation["ndcg"] == pytest.approx(per_seed.mean(axis=1).std(ddof=1))
     assert best.mean_of("train_seconds") == 10.5
     b, c = sorted(comparison.rows[1:], key=lambda row: row.variant)
+    over_seeds = per_seed.mean(axis=1).var(ddof=1) / 2
     for row, seed in ((b, 2), (c, 3)):
-        assert row.against["ndcg"].p_value == pytest.approx(stats.ttest_rel(ndcg(made_ranks(seed), 10), mean).pvalue)
-        assert row.against["ndcg"].difference == pytest.approx(ndcg(made_ranks(seed), 10).mean() - mean.mean())
-    # no baseline: three pairs in three metrics
+        difference = ndcg(made_ranks(seed), 10) - mean
+        t = difference.mean() / np.sqrt(difference.var(ddof=1) / USERS + over_seeds)
+        assert row.against["ndcg"].difference == pytest.approx(difference.mean())
+        assert row.against["ndcg"].p_value == pytest.approx(2 * stats.t.sf(abs(t), 1))  # two seeds of one system
+    untrained = next(pair for pair in comparison.pairs if {pair.a, pair.b} == {1, 2} and pair.metric == "ndcg")
+    assert untrained.p_value == pytest.approx(
+        stats.ttest_rel(*(ndcg(made_ranks({"b": 2, "c": 3}[row.variant]), 10) for row in comparison.rows[1:])).pvalue
+    )
+    # no baseline: three pairs in three metrics, of which the deciding one is corrected
     assert len(comparison.pairs) == 9
-    assert [p.p_corrected for p in comparison.pairs] == holm([p.p_value for p in comparison.pairs])
+    tested = [p for p in comparison.pairs if p.metric == "ndcg"]
+    factors = holm_factors([p.p_value for p in tested])
+    assert [p.p_corrected for p in tested] == pytest.approx(
+        [min(1, f * p.p_value) for f, p in zip(factors, tested, strict=True)]
+    )
+    assert all(np.isnan(p.p_corrected) for p in comparison.pairs if p.metric != "ndcg")
+
+
+def test_one_seed_names_no_winner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A perfect and a useless model, each trained once: shown, and not tested."""
+    make_run(tmp_path / "a", np.ones(USERS), "perfect", 0)
+    make_run(tmp_path / "b", made_ranks(2) + 20, "useless", 0)
+    comparison = compare(find_runs([tmp_path])[0])
+    assert {pair.untested for pair in comparison.pairs} == {ONE_SEED}
+    assert not comparison.is_significantly_best(0)
+    for format in ("text", "markdown", "latex"):
+        assert main(["compare", str(tmp_path), "--no-baselines", "--pairs", "--format", format]) == 0
+        shown = capsys.readouterr().out
+        assert "**" not in shown and "textbf" not in shown and "significantly better" not in shown
+        assert "not tested over seeds (one seed): perfect, useless" in shown
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own(tmp_path: Path) -> None:
+    """Two widths, and two versions of the numbers, under one name."""
+
+    def run(name: str, seed: int, width: int, version: int = 2) -> None:
+        config = {"class_path": "SASRec", "init_args": {"embedding_dim": width}}
+        make_run(tmp_path / name, made_ranks(seed), "same", seed, model_config=config, numbers_version=version)
+
+    run("a0", 0, 8)
+    run("a1", 1, 8)
+    run("b0", 2, 64)
+    comparison = compare(find_runs([tmp_path])[0])
+    assert sorted((row.variant, len(row.runs)) for row in comparison.rows) == [
+        ("same (embedding_dim=64)", 1),
+        ("same (embedding_dim=8)", 2),
+    ]
+    (note,) = (note for note in comparison.notes if "no seeds of each other" in note)
+    assert "model.embedding_dim: 8, 64" in note
+    run("c0", 3, 8, version=1)
+    comparison = compare(find_runs([tmp_path])[0])
+    assert len(comparison.rows) == 3 and any("numbers_version" in note for note in comparison.notes)
+
+
+def test_the_settings_of_an_older_run_are_those_of_its_config(tmp_path: Path) -> None:
+    for seed, epochs in enumerate((5, 5, 9)):
+        folder = make_run(tmp_path / str(seed), made_ranks(seed), "same", seed)
+        config = (
+            f"seed_everything: {seed}\ntrainer: {{max_epochs: {epochs}, logger: {seed}}}\ndata: {{data_dir: d{seed}}}\n"
+        )
+        (folder / "config.yaml").write_text(config)
+    rows = compare(find_runs([tmp_path])[0]).rows
+    assert sorted((row.variant, len(row.runs)) for row in rows) == [
+        ("same (max_epochs=5)", 2),
+        ("same (max_epochs=9)", 1),
+    ]
+
+
+def test_a_model_that_saw_the_targets_is_in_no_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saw = {"description": "leave_one_out", "training_hash": "t", "sees_targets": True}
+    older = {"description": "an older cut", "training_hash": "u", "sees_targets": False}
+    for seed in (0, 1, 2):
+        make_run(tmp_path / f"a{seed}", made_ranks(seed, 12), "leak", seed, trained_on=saw)
+        make_run(tmp_path / f"b{seed}", made_ranks(seed + 10), "older", seed, trained_on=older)
+        make_run(tmp_path / f"c{seed}", made_ranks(seed + 20), "own", seed)
+    comparison = compare(find_runs([tmp_path])[0])
+    assert comparison.rows[0].variant == "leak" and comparison.rows[comparison.reference].variant != "leak"
+    for pair in comparison.pairs:
+        assert bool(pair.untested) == (0 in (pair.a, pair.b))
+    assert any("leak: trained on events at or after the test targets" in note for note in comparison.notes)
+    assert main(["compare", str(tmp_path), "--no-baselines"]) == 0
+    assert "an older cut" in capsys.readouterr().out
+
+
+def test_few_users_are_a_caution(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path / f"a{seed}", made_ranks(seed)[:19], "a", seed)
+    assert any("19 users" in note for note in compare(find_runs([tmp_path])[0]).notes)
+    assert not any("users" in note for note in compare(find_runs([make_run(tmp_path / "x", made_ranks(0))])[0]).notes)
 
 
 @pytest.mark.parametrize("setting", ["data_hash", "split_hash", "vocabulary_hash", "exclude_seen", "ties"])
@@ -112,7 +198,7 @@ def test_different_targets_are_not_tested_against_each_other(runs: Path) -> None
     make_run(runs / "d" / "seed0", made_ranks(4)[:30], "d", 0, split_hash="other")
     comparison = compare(find_runs([runs])[0], force=True)
     (other,) = (row for row in comparison.rows if row.variant == "d")
-    assert not other.against and any("no paired test" in note for note in comparison.notes)
+    assert not other.against and any("so no test" in note for note in comparison.notes)
 
 
 def test_another_loss_is_another_row(runs: Path) -> None:

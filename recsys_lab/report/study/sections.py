@@ -127,7 +127,7 @@ def _critical_differences(results: StudyResults) -> list[Card]:
             title = f"Over {over_data_sets.count} {over_data_sets.unit}, {over_data_sets.protocol}".rstrip(", ")
             cards.append(Card(title, figures=[figure]))
     for block in results.blocks:
-        found = block.critical_difference.get(block.comparison.deciding)
+        found = block.critical_difference
         if found and (
             figure := critical_difference_figure(found, f"critical-difference-{block.key}", block.comparison.cutoff)
         ):

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from recsys_lab.report.study.figures.order import order_table
+from recsys_lab.report.text.tables import significant_text
+from recsys_lab.study.pairs import Difference
 from recsys_lab.study.results import Block, Record, StudyResults
+from recsys_lab.study.table import DETECTABLE, p_text
 
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults
@@ -58,9 +61,17 @@ def number(value: float | None, format: str = ".4f", small: str = "", is_bold: b
     return Cell(f"{value:{format}}".replace("-", "\N{MINUS SIGN}"), small, float(value), is_bold)
 
 
-def p_value(value: float | None) -> Cell:
-    cell = number(value, ".3f")
-    return Cell("<0.001", value=value) if cell.value is not None and cell.value < 0.001 else cell
+def p_value(tested: Difference | None) -> Cell:
+    """Corrected; where there is none, why."""
+    if tested is None or math.isnan(tested.p_corrected):
+        return Cell(tested.untested if tested and tested.untested else "\N{EN DASH}")
+    return Cell(p_text(tested.p_corrected), value=tested.p_corrected)
+
+
+def difference(tested: Difference) -> Cell:
+    """With its interval, where it was tested."""
+    interval = "" if math.isnan(tested.low) else f"[{tested.low:+.4f}, {tested.high:+.4f}]"
+    return number(tested.difference, "+.4f", interval)
 
 
 def ranking_table(block: Block) -> SortedTable:
@@ -69,16 +80,16 @@ def ranking_table(block: Block) -> SortedTable:
     deciding, cutoff = comparison.deciding, comparison.cutoff
     metrics = [deciding, *(name for name in comparison.metrics if name != deciding)]
     level = f"{100 * (1 - comparison.method.alpha):g} % interval over users"
-    against = comparison.rows[comparison.reference].variant
-    against = block.lines[comparison.reference].name if block.lines else against
+    best = comparison.rows[comparison.reference].variant
+    best = block.lines[comparison.reference].name if block.lines else best
     columns = [
         Column("variant"),
-        Column("group", help="rows that share a letter are not told apart"),
-        *(Column(f"{name}@{cutoff}", True, f"mean, {level}; sd over seeds") for name in metrics),
-        Column("vs best", True, f"{deciding}@{cutoff} minus that of {against}"),
-        Column("p", True, "corrected"),
+        Column("group", help="rows that share a letter do not differ significantly"),
+        *(Column(f"{name}@{cutoff}", True, f"mean, {level} of these models; sd over seeds") for name in metrics),
+        Column("behind best", True, f"{deciding}@{cutoff} of {best} minus this; interval over users and seeds"),
+        Column("p", True, "over users and seeds, corrected"),
         Column("d", True, "effect size: difference over its standard deviation over users"),
-        Column("could see", True, "smallest true difference that would be found with power .8"),
+        Column(DETECTABLE, True, "minimum detectable effect, at the same correction"),
         Column("seeds", True),
         Column("parameters", True),
         Column("seconds", True, "until the fit ended, validation included; mean over seeds"),
@@ -89,19 +100,19 @@ def ranking_table(block: Block) -> SortedTable:
     rows = []
     for place, (row, line) in enumerate(zip(comparison.rows, block.lines, strict=True)):
         pair = row.against.get(deciding)
-        cells = [Cell(line.name, "baseline" if row.is_counted else ""), Cell(line.letters.get(deciding, "\N{EN DASH}"))]
+        cells = [Cell(line.name, "baseline" if row.is_counted else ""), Cell(line.letters or "\N{EN DASH}")]
         for name in metrics:
             low, high = row.intervals[name]
             small = "" if math.isnan(low) else f"[{low:.4f}, {high:.4f}]"
             deviation = row.seed_deviation[name]
             small += f" sd {deviation:.4f}" if deviation is not None and not row.is_counted else ""
-            bold = comparison.is_clearly_best(place, name) if place < 2 else False
+            bold = name == deciding and comparison.is_significantly_best(place)
             cells.append(number(row.estimates[name].mean, small=small, is_bold=bold))
         cells += [
-            number(pair.difference if pair else None, "+.4f"),
-            p_value(pair.p_corrected if pair else None),
+            difference(pair.turned()) if pair else number(None),
+            p_value(pair),
             number(pair.effect_size if pair else None, "+.2f"),
-            number(pair.smallest_detectable if pair else None),
+            number(pair.detectable if pair else None),
             number(float(len(row.runs)), ".0f"),
             number(row.mean_of("parameters"), ",.0f"),
             number(row.mean_of("train_seconds"), ",.0f"),
@@ -117,20 +128,20 @@ def effects_table(block: Block) -> SortedTable | None:
     """Every pair of values of every axis, in every metric."""
     if not block.effects:
         return None
-    cutoff, alpha = block.comparison.cutoff, block.comparison.method.alpha
+    comparison = block.comparison
+    cutoff, alpha = comparison.cutoff, comparison.method.alpha
     columns = [
         Column("axis"),
-        Column("first \N{MINUS SIGN} second"),
+        Column("better \N{MINUS SIGN} other"),
         Column("metric"),
-        Column("difference", True, "mean over the settings of the other axes, interval over users"),
-        Column("holds", help="after correction, and by more than a seed standard deviation"),
+        Column("difference", True, "mean over the settings of the other axes, interval over users and seeds"),
+        Column("significant", help=f"over users and seeds, after correction; {comparison.deciding}@{cutoff} decides"),
         Column("p", True, "corrected"),
         Column("d", True, "effect size over users"),
-        Column("sd over seeds", True),
         Column("sd over settings", True),
         Column("settings", True, "of the other axes, in which the two values were paired"),
-        Column("other way", True, "settings in which the difference holds with the other sign"),
-        Column("could see", True, "smallest true difference that would be found with power .8"),
+        Column("other way", True, "settings in which the difference is significant with the other sign"),
+        Column(DETECTABLE, True, "minimum detectable effect, at the same correction"),
     ]
     rows = [
         Row(
@@ -138,15 +149,14 @@ def effects_table(block: Block) -> SortedTable | None:
                 Cell(e.axis),
                 Cell(f"{e.a} \N{MINUS SIGN} {e.b}"),
                 Cell(f"{e.metric}@{cutoff}"),
-                number(e.difference, "+.4f", f"[{e.low:+.4f}, {e.high:+.4f}]"),
-                Cell("yes" if e.holds(alpha) else "no"),
-                p_value(e.p_corrected),
+                difference(e),
+                Cell(significant_text(e, alpha) if e.metric == comparison.deciding else "\N{EN DASH}"),
+                p_value(e),
                 number(e.effect_size, "+.2f"),
-                number(e.seed_deviation),
                 number(e.setting_deviation),
                 number(float(len(e.settings)), ".0f"),
                 Cell(", ".join(e.reversed_settings) or "none", value=float(len(e.reversed_settings))),
-                number(e.smallest_detectable),
+                number(e.detectable),
             ]
         )
         for e in block.effects
@@ -165,7 +175,7 @@ def ranks_table(results: StudyResults) -> SortedTable:
 
 
 def agreement_table(results: StudyResults) -> SortedTable | None:
-    """How far two blocks agree about the order, and which changes of it hold."""
+    """How far two blocks agree about the order, and which changes of it are significant."""
     if not results.orders:
         return None
     titles = {block.key: block.title for block in results.blocks}
@@ -174,8 +184,8 @@ def agreement_table(results: StudyResults) -> SortedTable | None:
         Column("second"),
         Column("tau", True, "Kendall's tau-b between the two orders: 1 the same, \N{MINUS SIGN}1 reversed"),
         Column("tau of seeds", True, "between the orders of two seeds of the same block: what chance does"),
-        Column("pairs", True, "and those whose difference holds in both blocks"),
-        Column("changes that hold", True, "better in the first block, and worse in the second, both after correction"),
+        Column("pairs", True, "and those that differ significantly in both blocks"),
+        Column("significant changes", True, "better in the first block, worse in the second, both corrected"),
     ]
     rows = []
     for one in results.orders:
@@ -189,7 +199,7 @@ def agreement_table(results: StudyResults) -> SortedTable | None:
                     Cell(titles.get(one.b, one.b)),
                     number(one.tau, ".2f"),
                     Cell(", ".join(seeds) or "\N{EN DASH}", value=min(known) if known else None),
-                    number(float(one.pairs), ".0f", f"{one.significant_pairs} hold in both"),
+                    number(float(one.pairs), ".0f", f"{one.significant_pairs} significant in both"),
                     Cell("; ".join(flips) or "none", value=float(len(flips))),
                 ]
             )

@@ -8,8 +8,9 @@ from recsys_lab.report.text import tables
 from recsys_lab.study.layout import Cells, escaped, latex
 from recsys_lab.study.results import StudyResults
 from recsys_lab.study.results.names import anchor
+from recsys_lab.study.table import DETECTABLE
 
-NOT_SHOWN = ("", "seconds", "epochs", "could see", "settings", "d")
+NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d")
 """Columns that a paper's width has no room for; they are in the Markdown."""
 
 
@@ -30,12 +31,13 @@ def as_latex(results: StudyResults) -> str:
         seeds = max(len(row.runs) for row in block.comparison.rows)
         caption = (
             f"{block.title}: {block.targets:,} test targets, full ranking, {seeds} seed{'s' * (seeds > 1)}. "
-            f"[low, high]: {level} interval over users; sd over seeds. Rows that share a letter do not differ in "
-            f"{name} (paired tests over users, Holm-corrected over the study)."
+            f"[low, high] of a row: {level} interval over users of these trained models; sd over seeds. Rows that "
+            f"share a letter do not differ significantly in {name} (tests over users and seeds, Holm-corrected over "
+            "the study)."
         )
         parts.append(_table(tables.ranking(block, results), caption, f"{results.name}-{block.key}"))
         for axis in dict.fromkeys(effect.axis for effect in block.effects):
-            caption = f"{block.title}: effect of {axis}, mean over all settings of the other axes; {level} intervals."
+            caption = f"{block.title}: effect of {axis}, mean over the other axes; intervals over users and seeds."
             label = f"{results.name}-{block.key}-{axis}"
             parts.append(_table(tables.effects(block, axis, results), caption, label))
     if results.published:

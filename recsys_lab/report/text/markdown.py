@@ -44,7 +44,8 @@ def as_markdown(results: StudyResults, brief: bool = False) -> str:
 
 ORDER = (
     "tau: Kendall's tau-b between the two orders (1: the same). tau of seeds: between two seeds of the same block, "
-    "what training alone does to the order. Only pairs told apart in both blocks can show that the order changed."
+    "what training alone does to the order. Only pairs that differ significantly in both blocks can show that the "
+    "order changed."
 )
 
 
@@ -114,8 +115,8 @@ def _flips(results: StudyResults) -> Iterator[str]:
         for flip in one.flips:
             if flip.is_significant:
                 yield (
-                    f"- {flip.first} is ahead of {flip.second} on {titles[one.a]} ({flip.difference_a:+.4f}) and "
-                    f"behind it on {titles[one.b]} ({flip.difference_b:+.4f})"
+                    f"- {flip.first} is significantly better than {flip.second} on {titles[one.a]} "
+                    f"({flip.difference_a:+.4f}) and significantly worse on {titles[one.b]} ({flip.difference_b:+.4f})"
                 )
     yield ""
 

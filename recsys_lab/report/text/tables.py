@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from recsys_lab.study.layout import Cells
+from recsys_lab.study.pairs import Difference
 from recsys_lab.study.results import AxisEffect, Block, CriticalDifference, Front, Record, StudyResults
 from recsys_lab.study.results.names import value_name
 from recsys_lab.study.results.published import REACHED
-from recsys_lab.study.table import mean_cell
+from recsys_lab.study.table import DETECTABLE, difference_text, mean_cell, number, p_text
 
-LEFT = ("variant", "group", "difference", "blocks", "stopped by", "system", "check", "meaning", "run", "commit", "data")
+LEFT = (
+    "variant",
+    "group",
+    "difference",
+    "trained on",
+    "blocks",
+    "stopped by",
+    "system",
+    "check",
+    "meaning",
+    "run",
+    "commit",
+    "data",
+)
 MOST_ROWS = 60
 """Of a table in a text: beyond it the page, or results.parquet, is to be looked at."""
 
@@ -21,20 +34,22 @@ def ranking(block: Block, results: StudyResults) -> list[Cells]:
     comparison, metric = block.comparison, results.deciding
     found = []
     for i, (line, row) in enumerate(zip(block.lines, comparison.rows, strict=True)):
-        is_best = comparison.is_clearly_best(i, metric)
-        name = f"{line.name} (counted)" if row.is_automatic else line.name
+        is_best = comparison.is_significantly_best(i)
+        name = f"{line.name} (untrained)" if row.is_counted else line.name
         cells = {"": str(i + 1), "variant": f"**{name}**" if is_best else name}
         cells["seeds"] = "-" if row.is_counted else str(len(row.runs))
+        if any(one.trained_on for one in comparison.rows):
+            cells["trained on"] = row.trained_on or "-"
         for one in results.metrics:
             cells[f"{one}@{results.cutoff}"] = mean_cell(
                 row.estimates[one].mean, *row.intervals[one], row.seed_deviation[one]
             )
-        cells["group"] = line.letters.get(metric) or "-"
+        cells["group"] = line.letters or "-"
         pair = row.against.get(metric)
-        cells["vs best"] = f"{pair.difference:+.4f}" if pair else "-"
-        cells["p"] = p_text(pair.p_corrected) if pair else "-"
-        cells["d"] = f"{pair.effect_size:+.2f}" if pair else "-"
-        cells["could see"] = f"{pair.smallest_detectable:.4f}" if pair else "-"
+        cells["behind best"] = difference_text(pair.turned()) if pair else "-"
+        cells["p"] = p_text(pair.p_corrected, pair.untested) if pair else "-"
+        cells["d"] = number(pair.effect_size, "+.2f") if pair else "-"
+        cells[DETECTABLE] = number(pair.detectable) if pair else "-"
         cells["parameters"] = whole(row.mean_of("parameters"))
         cells["seconds"] = whole(row.mean_of("train_seconds"))
         cells["epochs"] = whole(line.epochs) if not row.is_counted else "-"
@@ -54,14 +69,13 @@ def effects(block: Block, axis: str, results: StudyResults) -> list[Cells]:
         main = of[results.deciding]
         cells = {"difference": f"{value_name(axis, a)} - {value_name(axis, b)}"}
         for metric, effect in of.items():
-            text = f"{effect.difference:+.4f} [{effect.low:+.4f}, {effect.high:+.4f}], p {p_text(effect.p_corrected)}"
-            cells[f"{metric}@{results.cutoff}"] = text
-        cells["holds"] = "yes" if main.holds(results.method.alpha) else "no"
-        cells["d"] = f"{main.effect_size:+.2f}"
-        cells["sd seeds"] = number(main.seed_deviation)
+            cells[f"{metric}@{results.cutoff}"] = difference_text(effect)
+        cells["p"] = p_text(main.p_corrected, main.untested)
+        cells["significant"] = significant_text(main, results.method.alpha)
+        cells["d"] = number(main.effect_size, "+.2f")
         cells["settings"] = str(len(main.settings))
         cells["sd settings"] = number(main.setting_deviation)
-        cells["could see"] = f"{main.smallest_detectable:.4f}"
+        cells[DETECTABLE] = number(main.detectable)
         found.append(cells)
     return found
 
@@ -71,11 +85,11 @@ def orders(results: StudyResults) -> list[Cells]:
     return [
         {
             "blocks": f"{titles[one.a]} / {titles[one.b]}",
-            "tau": number(one.tau, 2),
-            "tau of seeds": f"{number(one.seed_tau_a, 2)} / {number(one.seed_tau_b, 2)}",
+            "tau": number(one.tau, ".2f"),
+            "tau of seeds": f"{number(one.seed_tau_a, '.2f')} / {number(one.seed_tau_b, '.2f')}",
             "pairs": str(one.pairs),
-            "told apart in both": str(one.significant_pairs),
-            "of these flipped": str(sum(flip.is_significant for flip in one.flips)),
+            "significant in both": str(one.significant_pairs),
+            "of these in another order": str(sum(flip.is_significant for flip in one.flips)),
         }
         for one in results.orders
     ]
@@ -132,7 +146,7 @@ def calibration(block: Block) -> list[Cells]:
         for name in ("nll", "brier", "ece", "ece_equal_mass"):
             cells[name] = number(entry.before.get(name))
             cells[f"{name} fitted"] = number(entry.after.get(name))
-        cells["temperature"] = number(entry.temperature, 3)
+        cells["temperature"] = number(entry.temperature, ".3f")
         found.append(cells)
     return found
 
@@ -153,12 +167,9 @@ def provenance(records: Sequence[Record]) -> list[Cells]:
     ]
 
 
-def p_text(value: float) -> str:
-    return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+def significant_text(tested: Difference, alpha: float) -> str:
+    """yes, no, or why that can't be said."""
+    return tested.untested and f"not tested ({tested.untested})" or ("yes" if tested.is_significant(alpha) else "no")
 
 
 def whole(value: float | None) -> str:
@@ -176,12 +187,17 @@ def legend(results: StudyResults) -> list[str]:
     """How the tables are to be read."""
     level = f"{100 * (1 - results.method.alpha):g} %"
     name = f"{results.deciding}@{results.cutoff}"
+    comparisons = [block.comparison for block in results.blocks]
+    has_bold = any(of.is_significantly_best(i) for of in comparisons for i in range(len(of.rows)))
+    bold = "Bold: significantly better than every other row. " if has_bold else ""
     return [
-        f"[low, high]: {level} interval over users; sd: over seeds. Rows that share a letter in `group` do not differ "
-        f"in {name}. vs best, p, d, could see: {name} against the best variant, p after correction, Cohen's d over "
-        "users, the smallest true difference found with power .8. Bold: best by more than a seed sd. seconds: until "
-        "the fit ended, with validation. (counted): a baseline that takes part in every comparison; the best of them "
-        "is tested against every row, the others are not.",
+        f"[low, high] of a row: {level} interval over users of these trained models; sd: over seeds. group: rows that "
+        f"share a letter do not differ significantly in {name}. behind best: the best row minus this one in {name}, "
+        f"with interval and p over users and seeds, after correction; d: Cohen's d over users; {DETECTABLE}: the "
+        f"minimum detectable effect. {bold}A row with one seed is in no test. seconds: until the fit ended, with "
+        "validation. (untrained): a baseline without training; such baselines take part in every comparison, and the "
+        "best of them is tested with every row.",
         "Effect of an axis: mean over all settings of the other axes in which both values were run, so that only this "
-        "axis varies. holds: significant after correction, and larger than its sd over seeds.",
+        f"axis varies; the better value in {name} comes first. Other metrics than {name} have uncorrected intervals "
+        "and decide nothing.",
     ]

@@ -8,7 +8,8 @@ from pathlib import Path
 from recsys_lab.study.plan.plan import PlannedRun
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.runs import UnreadableRunError
-from recsys_lab.study.values import FOLDER, current_numbers, numbers_version, values_file, write_values
+from recsys_lab.study.seeds import current_numbers, numbers_version
+from recsys_lab.study.values import FOLDER, values_file, write_values
 
 
 def keeps_values(study: Study) -> bool:

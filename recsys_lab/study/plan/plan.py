@@ -15,7 +15,8 @@ from recsys_lab.study.launch.job import State, read_job, state_of
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.plan.variants import Resolver, Variant, make_variants
 from recsys_lab.study.runs import Run, read_run
-from recsys_lab.study.values import KeptRun, current_numbers, find_values, numbers_version
+from recsys_lab.study.seeds import current_numbers, numbers_version
+from recsys_lab.study.values import KeptRun, find_values
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 """Of runs whose output goes to a file."""

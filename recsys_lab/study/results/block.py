@@ -23,15 +23,15 @@ class Line:
 
     name: short and unique in the block: the values of the axes that differ inside it; a counted baseline's own name.
     match: what the same variant is called in every block.
-    letters: metric -> compact letters: two rows that share a letter do not differ; empty for rows that were not tested
-        with all others (counted baselines).
+    letters: compact letters in the deciding metric: two rows that share one do not differ significantly; empty for rows
+        that were not tested.
     """
 
     name: str
     match: str
     values: dict[str, str]
     label: str
-    letters: dict[str, str] = field(default_factory=dict)
+    letters: str = ""
     seeds: list[int] = field(default_factory=list)
     stopped_by: list[str] = field(default_factory=list)  # different reasons, sorted
     epochs: float | None = None  # mean over seeds
@@ -59,7 +59,7 @@ class Block:
     comparison: Comparison
     lines: list[Line]
     effects: list[AxisEffect] = field(default_factory=list)
-    critical_difference: dict[str, CriticalDifference] = field(default_factory=dict)  # metric -> over users
+    critical_difference: CriticalDifference | None = None  # over users, in the deciding metric
     curves: list[Curve] = field(default_factory=list)
     fronts: list[Front] = field(default_factory=list)
     slices: Sliced | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from recsys_lab.study.pairs import ONE_SEED
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed
 from recsys_lab.study.results.record import Record
@@ -18,10 +19,10 @@ MANY_COLD = 0.05
 def find_cautions(results: StudyResults, refusals: list[str], missing_baselines: list[str]) -> list[Caution]:
     """Those of the whole study, then those of each block; warnings first."""
     found = [*_unfinished(results), *(Caution("data", line) for line in refusals), *_code(results)]
-    found += [Caution("baselines", f"counted baseline missing: {line}") for line in missing_baselines]
+    found += [Caution("baselines", f"untrained baseline missing: {line}") for line in missing_baselines]
     for block in results.blocks:
         if not any(row.is_counted for row in block.comparison.rows):
-            text = "no counted baseline takes part, so whether any model is better than one is not known"
+            text = "no untrained baseline takes part, so whether any model is better than one is not known"
             found.append(Caution("baselines", text, block.key))
         found += [*_training(block), *_evaluation(block), *_reversals(block, results.deciding)]
     if results.select.rpartition("/")[2] != f"{results.deciding}@{results.cutoff}":
@@ -73,7 +74,7 @@ def _code(results: StudyResults) -> Iterator[Caution]:
         yield Caution("dirty", text)
     counted = [record for record in results.records if record.is_automatic]
     if any(record.is_dirty or record.commit not in results.commits for record in counted):
-        yield Caution("commits", "the counted baselines were counted by other code than the runs'", "", "note")
+        yield Caution("commits", "the untrained baselines were counted by other code than the runs'", "", "note")
     for what, severity in (("device", "note"), ("precision", "warning")):
         values = sorted({str(r.manifest.get(what)) for r in finished if r.manifest.get(what)})
         if len(values) > 1:
@@ -138,12 +139,12 @@ def _evaluation(block: Block) -> Iterator[Caution]:
         text = note.removeprefix("WARNING: ")
         if "tie_order" in text:
             yield Caution("ties", text, block.key)
-        elif text.startswith("a single seed"):
-            rows = [line for line, row in zip(block.lines, block.comparison.rows, strict=True) if not row.is_counted]
-            single = [line.name for line in rows if len(line.seeds) == 1]
-            names = "all trained variants" if len(single) == len(rows) else listed(single)
-            text = f"a single seed says nothing of what another seed would give: {names}"
-            yield Caution("single_seed", text, block.key)
+        elif text.startswith("not tested over seeds"):
+            rows = zip(block.lines, block.comparison.rows, strict=True)
+            single = [line.name for line, row in rows if row.untested == ONE_SEED]
+            is_all = len(single) == sum(not row.is_counted for row in block.comparison.rows)
+            names = "all trained variants" if is_all else listed(single)
+            yield Caution("single_seed", f"not tested over seeds, since they have one: {names}", block.key)
         else:
             yield Caution("note", text, block.key, "warning" if text != note else "note")
     if block.audit.note:

@@ -1,4 +1,5 @@
-"""Significance groups: a compact letter display. Two rows share a letter exactly when they are not told apart."""
+"""Significance groups: a compact letter display. Two rows share a letter exactly when they do not differ
+significantly."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ LETTERS = string.ascii_lowercase + string.ascii_uppercase
 def groups_of(rows: list[int], different: Collection[tuple[int, int]]) -> list[list[int]]:
     """Groups of rows such that two rows are in a group together exactly when they are not in `different`.
 
-    A greedy cover of all pairs that are not told apart by cliques of such pairs: the fewest cliques would be NP-hard to
+    A greedy cover of all pairs that do not differ by cliques of such pairs: the fewest cliques would be NP-hard to
     find, and any cover says the same. (Piepho 2004 inserts and absorbs columns, which can take exponential time for
     hundreds of rows.)
 
@@ -21,7 +22,7 @@ def groups_of(rows: list[int], different: Collection[tuple[int, int]]) -> list[l
     """
     place = {row: i for i, row in enumerate(rows)}
     everyone = (1 << len(rows)) - 1
-    alike = [everyone] * len(rows)  # bit j of alike[i]: i and j are not told apart
+    alike = [everyone] * len(rows)  # bit j of alike[i]: i and j do not differ
     for a, b in different:
         if a in place and b in place:
             alike[place[a]] &= ~(1 << place[b])

@@ -7,25 +7,26 @@ from dataclasses import dataclass, field, replace
 
 from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.compare import Comparison, Row, compare, deciding
+from recsys_lab.study.compare import Comparison, compare, deciding
 from recsys_lab.study.pairs import Method
 from recsys_lab.study.results.block import Block, Line
 from recsys_lab.study.results.curve import Curve, read_curve
-from recsys_lab.study.results.effects import PairIndex, SeedMeans, axis_effects
+from recsys_lab.study.results.effects import PairIndex, axis_effects
 from recsys_lab.study.results.facts import read_audit, read_calibration
 from recsys_lab.study.results.front import find_front
 from recsys_lab.study.results.letters import groups_of, letters_of
 from recsys_lab.study.results.names import Values, block_axes, joined, unique, varying_axes
-from recsys_lab.study.results.order import Ordered
+from recsys_lab.study.results.order import Ordered, SeedMeans
 from recsys_lab.study.results.ranks import over_users
 from recsys_lab.study.results.record import Record
+from recsys_lab.study.row import Row
 from recsys_lab.study.runs import COMPARED, Run
 from recsys_lab.study.slices import Sliced, slices
 
 Automatic = Callable[[Sequence[Run]], tuple[list[Run], list[str]]]
-"""The runs of one block -> counted baselines on the same targets, and a line for each that could not be had."""
+"""The runs of one block -> untrained baselines on the same targets, and a line for each that could not be had."""
 SLICED_ROWS = 6
-"""Best rows that are cut into slices, beside the best counted baseline: more can't be read in one figure."""
+"""Best rows that are cut into slices, beside the best untrained baseline: more can't be read in one figure."""
 COSTS = ("train_seconds", "parameters")
 
 
@@ -72,23 +73,17 @@ class Measured:
         )
 
     def find_letters(self) -> None:
-        """Letters and the diagram over users, from the corrected pairs. Of the counted baselines only the best was
-        tested with all, so only it takes part."""
+        """Letters and the diagram over users, from the corrected pairs of the deciding metric. Rows that were not
+        tested (one seed, all baselines but the best) take no part."""
         block, comparison = self.block, self.block.comparison
-        tested = {row for pair in comparison.pairs for row in (pair.a, pair.b)}
-        asked = {row for row, of in enumerate(comparison.rows) if not of.is_automatic}
-        for metric in comparison.metrics:
-            best_first = sorted(tested | asked, key=lambda row: -comparison.rows[row].estimates[metric].mean)
-            different = [
-                (pair.a, pair.b)
-                for pair in comparison.pairs
-                if pair.metric == metric and pair.p_corrected < comparison.method.alpha
-            ]
-            groups = groups_of(best_first, different)
-            for row, letters in letters_of(best_first, groups).items():
-                block.lines[row].letters[metric] = letters
-            names = [line.name for line in block.lines]
-            block.critical_difference[metric] = over_users(comparison, names, metric, groups)
+        metric, alpha = comparison.deciding, comparison.method.alpha
+        tested = [pair for pair in comparison.pairs if pair.metric == metric and not pair.untested]
+        best_first = sorted({row for pair in tested for row in (pair.a, pair.b)})
+        different = [(pair.a, pair.b) for pair in tested if pair.is_significant(alpha)]
+        groups = groups_of(best_first, different)
+        for row, letters in letters_of(best_first, groups).items():
+            block.lines[row].letters = letters
+        block.critical_difference = over_users(comparison, [line.name for line in block.lines], metric, groups)
 
 
 def group_runs(records: list[Record], runs: list[Run | None]) -> list[Group]:
@@ -133,7 +128,7 @@ def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -
         values={axis: first.values[axis] for axis in group.separating if axis in first.values},
         comparison=comparison,
         lines=lines,
-        effects=axis_effects(setting.axes, values, sample, seed_means, pairs),
+        effects=axis_effects(setting.axes, values, sample, pairs, metric),
         curves=_curves(comparison, names, setting.select),
         fronts=[find_front(comparison, names, cost, metric) for cost in COSTS],
         calibration=[
@@ -177,11 +172,12 @@ def _lines(rows: list[Row], group: Group, setting: Setting) -> list[Line]:
     shared = [axis for axis in setting.axes if axis not in group.separating]
     lines = []
     for row in rows:
-        values = {} if row.is_automatic else by_label[row.variant]
+        values = {} if row.is_automatic else by_label[row.label]
         name = joined(values, varying) or (
             row.variant if row.is_automatic or len(by_label) > 1 else row.texts_of("model")
         )
-        line = Line(name, joined(values, shared) or (name if values else row.variant), values, row.variant)
+        name += row.variant.removeprefix(row.label)  # what tells two systems of one variant apart
+        line = Line(name, joined(values, shared) or (name if values else row.variant), values, row.label)
         line.seeds = sorted({int(run.manifest.get("seed") or 0) for run in row.runs})
         line.stopped_by = sorted({str(run.manifest.get("stopped_by")) for run in row.runs})
         line.epochs, line.best_epoch = row.mean_of("epochs"), row.mean_of("best_epoch")
@@ -226,14 +222,14 @@ def _slices(block: Block, names: list[str], setting: Setting) -> Sliced | None:
             [run for row in chosen for run in row.runs],
             metric=deciding(setting.metrics),
             cutoff=setting.cutoff,
-            method=replace(setting.method, test="t"),
+            method=setting.method,
         )
     except RecsysLabError as error:
         block.notes.append(f"no slices: {error}")
         return None
-    of_label = {row.variant: names[i] for i, row in enumerate(rows) if row in chosen}
+    shown = [names[rows.index(row)] for row in chosen]  # the order of the runs is that of the rows
     for one in (found.overall, *found.slices):
-        one.parts[:] = [replace(part, variant=of_label[part.variant]) for part in one.parts]
+        one.parts[:] = [replace(part, variant=name) for part, name in zip(one.parts, shown, strict=True)]
     if len(chosen) < len(rows):
-        block.notes.append(f"slices: the {len(chosen)} best of {len(rows)} rows, one counted baseline among them")
+        block.notes.append(f"slices: the {len(chosen)} best of {len(rows)} rows, one untrained baseline among them")
     return found

@@ -10,6 +10,8 @@ from scipy import stats
 
 from recsys_lab.study.results.effects import PairIndex
 
+SeedMeans = dict[int, list[float]]
+"""Seed -> mean of each metric; of one variant."""
 MOST_FLIPS = 1_000
 """Of more pairs than these, only flips that are significant are kept."""
 MOST_SEEDS = 10
@@ -36,7 +38,7 @@ class OrderAgreement:
     seed_tau_a, seed_tau_b: mean tau between the orders of two seeds of the same block: what chance in training alone
         does to the order; None for fewer than two seeds.
     flips: pairs in another order, the significant ones first; of more than 1,000 pairs only those.
-    significant_pairs: pairs whose difference holds in both blocks: those that could have been found flipped.
+    significant_pairs: pairs that differ significantly in both blocks: those that could have been found flipped.
     """
 
     a: str  # Block.key

@@ -14,13 +14,14 @@ from recsys_lab.study.results.letters import groups_of
 
 @dataclass
 class CriticalDifference:
-    """Places of N systems on a line, and which of them can't be told apart.
+    """Places of N systems on a line, and which of them do not differ significantly.
 
     unit: what the places are means over: `users` (one block) or `data sets`.
     kind: `metric`: places are means of the metric, groups come from the paired tests (larger is better);
         `rank`: places are mean ranks over data sets (1 is best), groups from Nemenyi's critical difference.
     names, places: (N,) best first.
-    groups: lists of places in `names`, of systems that are not told apart; those of a single system are left out.
+    groups: lists of places in `names`, of systems that do not differ significantly; those of a single system are left
+        out.
     critical_difference: of mean ranks; None for `metric`.
     p_value: of the Friedman test in Iman and Davenport's form; None for `metric`.
     """

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.compare import METRICS, deciding
-from recsys_lab.study.pairs import Method, correct
+from recsys_lab.study.compare import METRICS, deciding, find_against
+from recsys_lab.study.pairs import Difference, Method, correct
 from recsys_lab.study.plan import Plan, PlannedRun
 from recsys_lab.study.results.answer import find_answer
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.cautions import find_cautions
-from recsys_lab.study.results.effects import correct_effects, find_reversals
+from recsys_lab.study.results.effects import find_reversals
 from recsys_lab.study.results.measure import Automatic, Measured, Setting, group_runs, measure_block
 from recsys_lab.study.results.names import anchor, unique
 from recsys_lab.study.results.order import OrderAgreement, agreement
@@ -40,7 +41,7 @@ def read_results(
         automatic: gives the counted baselines of a block; None leaves them out.
         method: of intervals and tests.
         cutoff: K of the metrics; None = that of the study's `select`.
-        metrics: which are shown, and so corrected for.
+        metrics: which are shown.
 
     Raises:
         RecsysLabError: when no run is finished, or for an unknown metric.
@@ -66,9 +67,10 @@ def read_results(
     measured = [measure_block(group, setting, automatic) for group in groups]
     _name_blocks(measured)
     blocks = [one.block for one in measured]
-    correct([pair for block in blocks for pair in block.comparison.pairs], method.alpha)
-    correct_effects([effect for block in blocks for effect in block.effects], method.alpha)
+    correct([pair for block in blocks for pair in block.comparison.pairs], method.alpha, deciding(metrics))
+    correct([effect for block in blocks for effect in block.effects], method.alpha, deciding(metrics))
     for one in measured:
+        find_against(one.block.comparison)
         find_reversals(one.block.effects, one.pairs, method.alpha)
         one.find_letters()
     commits = Counter(record.commit for record in records if record.state == "finished" and record.commit)
@@ -102,25 +104,32 @@ def read_results(
 
 def multiplicity(blocks: list[Block], method: Method) -> str:
     """What is corrected for what."""
-    pairs = sum(len(block.comparison.pairs) for block in blocks)
-    effects = sum(len(block.effects) for block in blocks)
+
+    def count(tested: Iterable[Difference]) -> int:
+        return sum(not math.isnan(one.p_corrected) for one in tested)
+
+    pairs = count(pair for block in blocks for pair in block.comparison.pairs)
+    effects = count(effect for block in blocks for effect in block.effects)
+    metric = f"{blocks[0].comparison.deciding}@{blocks[0].comparison.cutoff}"
     alpha = 100 * method.alpha
     lines = [
-        f"All {pairs:,} tests of pairs of variants (all blocks, pairs and metrics) are one family, Holm-corrected "
-        f"together: the chance of even one false difference among them is at most {alpha:g} %. Letters, and what is "
-        "said of single variants and of their order, rest on them."
+        f"All {pairs:,} tests of pairs of variants in {metric} (all blocks) are one family, Holm-corrected together: "
+        f"the chance of even one false difference among them is at most {alpha:g} %. Letters, and what is said of "
+        "single variants and of their order, rest on them."
     ]
     if effects:
         lines.append(
-            f"All {effects:,} tests of axis effects are a second family, corrected likewise by itself, so that an "
-            "answer about an axis does not pay for all pairs of variants; over both families together the chance is at "
-            f"most {2 * alpha:g} %."
+            f"All {effects:,} tests of axis effects in {metric} are a second family, corrected likewise by itself, so "
+            "that an answer about an axis does not pay for all pairs of variants; over both families together the "
+            f"chance is at most {2 * alpha:g} %."
         )
     lines.append(
-        f"Intervals are not corrected: each by itself covers with {100 - alpha:g} %. Slices, calibration, curves and "
-        "fronts are for exploring: nothing there is tested against the whole study. The tests take users as the sample "
-        "and the trained models as given; what another seed would do is the sd over seeds, which a difference must "
-        "exceed before it is said to hold."
+        "The interval of a difference is at the level of its step in Holm's procedure, so it leaves out 0 exactly "
+        "when the difference is significant. Other metrics are nearly the same number again: they are shown with "
+        "uncorrected intervals and decide nothing. Slices, calibration, curves and fronts are for exploring: nothing "
+        "there is tested against the whole study. A difference is tested over users and seeds together (variance over "
+        "users of the seed-averaged paired difference plus variance over the seeds of each system); a variant with "
+        "one seed is in no test."
     )
     return " ".join(lines)
 
@@ -173,7 +182,7 @@ def _orders(measured: list[Measured], setting: Setting) -> list[OrderAgreement]:
 
 
 def _over_data_sets(blocks: list[Block], setting: Setting) -> list[CriticalDifference]:
-    """One for each protocol that several data sets share."""
+    """One for each protocol that several data sets share; of the systems that take part in tests."""
     metric = deciding(setting.metrics)
     protocols: dict[tuple[str, ...], list[Block]] = {}
     for block in blocks:
@@ -185,6 +194,8 @@ def _over_data_sets(blocks: list[Block], setting: Setting) -> list[CriticalDiffe
         for block in group:
             of = values.setdefault(block.dataset, {})
             for line, row in zip(block.lines, block.comparison.rows, strict=True):
+                if row.untested:
+                    continue
                 of.setdefault(line.match, []).append(row.estimates[metric].mean)
         means = {data: {name: sum(v) / len(v) for name, v in of.items()} for data, of in values.items()}
         protocol = f"{split}, retrained" if retrained else split

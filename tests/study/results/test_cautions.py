@@ -71,7 +71,8 @@ def test_commits_changes_ties_seeds_and_leaks(tmp_path: Path) -> None:
     assert "1 of 2 runs were made with changes" in of_kind(results, "dirty")[0].text
     assert "tie_order item_id" in of_kind(results, "ties")[0].text
     assert of_kind(results, "single_seed") and of_kind(results, "leaky")
-    assert "one seed: this is about these trained models" in results.answer.sentence
+    assert "not tested over seeds (one seed)" in results.answer.sentence
+    assert of_kind(results, "single_seed")[0].text == "not tested over seeds, since they have one: all trained variants"
 
 
 def test_refusals_of_the_plan_are_warnings(tmp_path: Path) -> None:
@@ -97,18 +98,18 @@ def test_no_difference_is_said_with_what_could_have_been_seen(tmp_path: Path) ->
             made.add({"encoder": encoder}, seed, ranks_of(0.0, seed + 7 * (encoder == "b"), noise=0.8))
     results = read_results(made.plan(), method=QUICK)
     (effect,) = [effect for effect in results.blocks[0].effects if effect.metric == "ndcg"]
-    assert not effect.holds(0.05)
-    assert "no difference holds" in results.answer.sentence
-    assert f"{effect.smallest_detectable:.4f} would have been found" in results.answer.sentence
+    assert not effect.is_significant(0.05)
+    assert "no significant difference" in results.answer.sentence
+    assert f"{effect.detectable:.4f} would be found with 80 % power" in results.answer.sentence
 
 
 def test_without_axes_the_answer_is_of_variants(tmp_path: Path) -> None:
     made = MadeStudy(tmp_path, {})
     for label, skill in (("narrow", 0.0), ("wide", 1.5)):
-        for seed in (0, 1):
+        for seed in (0, 1, 2):
             made.add({}, seed, ranks_of(skill, seed), label)
     results = read_results(made.plan(), method=QUICK)
-    assert results.answer.sentence.startswith("Wide is ahead of narrow: of the next by 0.")
+    assert results.answer.sentence.startswith("Wide is significantly better than narrow (+0.")
     assert [line.name for line in results.blocks[0].lines] == ["wide", "narrow"] and not results.blocks[0].effects
 
 

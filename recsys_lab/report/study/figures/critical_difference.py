@@ -1,4 +1,4 @@
-"""A critical-difference diagram after Demsar (2006): places on a line, bars over what is not told apart."""
+"""A critical-difference diagram after Demsar (2006): places on a line, bars over what does not differ significantly."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def critical_difference_figure(found: CriticalDifference, name: str, cutoff: int
     how = (
         "Bars join systems whose mean ranks differ by less than the critical difference (Nemenyi)"
         if best_is_low
-        else "Bars join systems that the paired tests do not tell apart"
+        else "Bars join systems that do not differ significantly"
     )
     note = ". ".join(part.rstrip(".") for part in (how, found.note) if part) + "."
     if cd is not None:

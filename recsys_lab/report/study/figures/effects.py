@@ -1,4 +1,4 @@
-"""The effect of each axis: differences between two of its values, with intervals over users."""
+"""The effect of each axis: differences between two of its values, with intervals over users and seeds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from recsys_lab.report.study.figure import Figure, data_of
 from recsys_lab.study.results import AxisEffect, Block
 
 MOST = 40
+KINDS = ("significant", "not significant", "not tested")
 
 
 def effects_figure(block: Block) -> Figure | None:
@@ -22,16 +23,16 @@ def effects_figure(block: Block) -> Figure | None:
         {
             "row": _shown(e),
             "difference": e.difference,
-            "low": e.low,
-            "high": e.high,
-            "p": e.p_corrected,
-            "kind": "holds" if e.holds(comparison.method.alpha) else "not told apart",
+            "low": None if e.untested else e.low,
+            "high": None if e.untested else e.high,
+            "p": None if e.untested else e.p_corrected,
+            "kind": _kind(e, comparison.method.alpha),
         }
         for e in drawn
     ]
     points = [{"row": _shown(e), "setting": name, "value": value} for e in drawn for name, value in e.settings.items()]
     label = f"difference in {metric}@{comparison.cutoff}"
-    kinds = alt.Scale(domain=["holds", "not told apart"])
+    kinds = alt.Scale(domain=list(KINDS))
     kind, shape = alt.Color("kind:N", scale=kinds), alt.Shape("kind:N", scale=kinds)
     base = alt.Chart().encode(y=alt.Y("row:N", sort=None, title=None))
     tips = [
@@ -60,7 +61,9 @@ def effects_figure(block: Block) -> Figure | None:
             ),
         )
     note = (
-        "Right of 0 the first value is better. Mean over the settings of the other axes, with its interval over users"
+        "The better value minus the other, mean over the settings of the other axes; interval over users and seeds, "
+        "at the level of the corrected test: it leaves out 0 where the difference is significant. Values with one "
+        "seed are not tested and have none"
     )
     note += "; ticks: the difference in each of those settings." if len(points) > len(rows) else "."
     if len(drawn) < len(found):
@@ -73,6 +76,10 @@ def effects_figure(block: Block) -> Figure | None:
         + "; ".join(f"{r['row']} {r['difference']:+.4f} ({r['kind']})" for r in rows[:6]),
         note,
     )
+
+
+def _kind(effect: AxisEffect, alpha: float) -> str:
+    return KINDS[2] if effect.untested else KINDS[0] if effect.is_significant(alpha) else KINDS[1]
 
 
 def _shown(effect: AxisEffect) -> str:

@@ -70,7 +70,7 @@ def order_figure(results: StudyResults, palette: Palette) -> Figure | None:
         base.mark_point(filled=True, size=130, opacity=1).encode(**points(series), tooltip=tips),
         data=data_of(rows),
     ).properties(height=max(170, 30 * most + 20))
-    note = "Crossing lines: the order changes. Whether a change holds stands in the table."
+    note = "Crossing lines: the order changes. Whether a change is significant stands in the table."
     if len(table) > len(shown):
         note += f" Drawn: the {len(shown)} best of {len(table)} shared variants."
     return Figure(

@@ -21,13 +21,13 @@ def ranking_figure(block: Block) -> Figure:
             "mean": row.estimates[metric].mean,
             "low": row.intervals[metric][0],
             "high": row.intervals[metric][1],
-            "kind": "counted baseline" if row.is_counted else "trained",
-            "letters": line.letters.get(metric, ""),
+            "kind": "untrained baseline" if row.is_counted else "trained",
+            "letters": line.letters,
         }
         for row, line in zip(comparison.rows, block.lines, strict=True)
     ][:MOST]
     level = f"{100 * (1 - comparison.method.alpha):g} %"
-    kinds = alt.Scale(domain=["trained", "counted baseline"])
+    kinds = alt.Scale(domain=["trained", "untrained baseline"])
     kind, shape = alt.Color("kind:N", scale=kinds), alt.Shape("kind:N", scale=kinds)
     base = alt.Chart().encode(y=alt.Y("name:N", sort=None, title=None, scale=alt.Scale(paddingOuter=0.3)))
     x = alt.X("mean:Q", title=f"{label} on test targets, {level} interval over users", scale=alt.Scale(zero=False))
@@ -50,7 +50,7 @@ def ranking_figure(block: Block) -> Figure:
         chart,
         f"{label} with intervals on {block.title}, best first: "
         + ", ".join(f"{row['name']} {row['mean']:.4f}" for row in rows[:5]),
-        "Rows that share a letter are not told apart by the paired tests; intervals of two rows can overlap although "
-        "their difference holds, since the tests are paired over users."
+        "Rows that share a letter do not differ significantly; rows without a letter were not tested. An interval is "
+        "that of one row over users and says nothing of seeds: differences are in the table."
         + left_out(len(rows), len(block.lines), "rows"),
     )
