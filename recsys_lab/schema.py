@@ -45,7 +45,7 @@ class Batch:
 
     Training: `target_ids` is (B, L), `PAD_ID` where a position has no target (padding, or context only); `query_time`
     is the time of the last target, so only a model that trains on last positions may read it.
-    Evaluation: `target_ids` is (B,), and `seen_ids`/`seen_offsets`/`query_time` are set.
+    Evaluation: `target_ids` is (B,), and `seen_ids`/`seen_offsets`/`query_time`/`target_event` are set.
     """
 
     item_ids: Tensor  # (B, L) int64, PAD_ID on the right
@@ -58,6 +58,7 @@ class Batch:
     seen_ids: Tensor | None = None  # (S,) int64, unique within a row: the items that ranking leaves out
     seen_offsets: Tensor | None = None  # (B + 1,) int64: row b owns seen_ids[seen_offsets[b]:seen_offsets[b + 1]]
     query_time: Tensor | None = None  # (B,) int64, the time of the event to predict
+    target_event: Tensor | None = None  # (B,) int64 in evaluation: where the event to predict stands in the data
     prefix_of: Tensor | None = None
     """(B,) int64: the row of this batch whose window begins with this row's whole window (itself, where none is
     longer), so that a causal model need encode only those rows. None: no row is another's prefix, or nobody looked.

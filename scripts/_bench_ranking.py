@@ -36,6 +36,13 @@ def earlier_way() -> ModuleType:
     return whole_rows
 
 
+def as_tensor(found: Any) -> Any:
+    """Ranks -> (B, 2) int64."""
+    import torch
+
+    return torch.stack([found.num_greater, found.num_ties], dim=1)
+
+
 def measure_scores(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of each way for all users, medians over the rounds."""
     import torch
@@ -67,8 +74,8 @@ def measure_scores(job: dict[str, Any]) -> dict[str, Any]:
     earlier = earlier_way()
     ways: dict[str, Callable[..., Any]] = {
         "product": lambda scores, target, seen, offsets: None,
-        "ranks earlier": lambda s, t, seen, o: earlier.target_ranks(s, t, is_candidate, seen, o).rank,
-        "ranks": lambda s, t, seen, o: ranks.target_ranks(s, t, is_candidate, seen, o).rank,
+        "ranks earlier": lambda s, t, seen, o: as_tensor(earlier.target_ranks(s, t, is_candidate, seen, o)),
+        "ranks": lambda s, t, seen, o: as_tensor(ranks.target_ranks(s, t, is_candidate, seen, o)),
     }
     for k in job["k"]:
         ways[f"top-{k} earlier"] = lambda s, t, seen, o, k=k: earlier.top_items(s, is_candidate, seen, o, k)[0]
@@ -97,7 +104,7 @@ def measure_scores(job: dict[str, Any]) -> dict[str, Any]:
     whole = torch.cat(results["ranks earlier"]).split([len(batch) for batch, _ in made])
     fell_back = [one is None for one in found]
     for one, other in zip(found, whole, strict=True):
-        assert one is None or torch.equal(one.rank, other), "ranks in blocks: another result than earlier"
+        assert one is None or torch.equal(as_tensor(one), other), "ranks in blocks: another result than earlier"
     for name in ways:
         if f"{name} earlier" in ways:
             for one, other in zip(results[name], results[f"{name} earlier"], strict=True):

@@ -34,7 +34,7 @@ EVALUATION = {
     "split": "leave_one_out (leaky)",
     "split_hash": "s" * 16,
     "exclude_seen": "history",
-    "ties": "mean",
+    "ties": "expected",
     "cold_targets": "miss",
     "retrained": False,
 }
@@ -91,8 +91,12 @@ def make_run(folder: Path, study: str, variant: Variant, seed: int, targets: pl.
     own = np.random.default_rng([int(variant.identity[:8], 16), seed])
     hardness = np.random.default_rng(1).normal(4.0, 1.5, users)
     ranks = np.ceil(np.exp(np.clip(hardness - 0.2 * skill + own.normal(0, 0.7, users), 0, math.log(5_000))))
-    targets.with_columns(rank=pl.Series(ranks)).write_parquet(folder / "ranks.parquet")
-    final = {f"{name}@10": float(metric(ranks, 10).mean()) for name, metric in RANKING_METRICS.items()}
+    greater, ties = ranks.astype(np.int64) - 1, np.zeros(users, dtype=np.int64)
+    columns = {"rank": ranks, "num_greater": greater, "num_ties": ties}
+    targets.with_columns(pl.Series(name, values) for name, values in columns.items()).write_parquet(
+        folder / "ranks.parquet"
+    )
+    final = {f"{name}@10": float(metric(greater, ties, 10).mean()) for name, metric in RANKING_METRICS.items()}
     epochs = 30
     rows = ["epoch,step,seconds,lr,train/loss,val/ndcg@10"]
     for epoch in range(epochs):

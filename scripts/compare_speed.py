@@ -37,7 +37,7 @@ def make_runs(root: Path, runs: int, users: int) -> None:
         folder.mkdir(parents=True)
         rank = np.ceil(difficulty * draw.lognormal(0, 1, users) * (1 - 0.01 * number))
         evaluation = {"dataset": "made", "data_hash": "d", "vocabulary_hash": "v", "split": "leave_one_out (leaky)"}
-        evaluation |= {"split_hash": "s", "exclude_seen": "history", "ties": "mean", "cold_targets": "miss"}
+        evaluation |= {"split_hash": "s", "exclude_seen": "history", "ties": "expected", "cold_targets": "miss"}
         manifest = {"study": "made", "variant": f"model{number}", "model": "SASRec", "loss": "CrossEntropy", "seed": 0}
         manifest |= {"stopped_by": "patience", "evaluation": evaluation | {"test_targets": users}}
         (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -48,6 +48,8 @@ def make_runs(root: Path, runs: int, users: int) -> None:
                 "target_item_id": np.arange(users) % 9973,
                 "query_time": np.zeros(users, dtype=np.int64),
                 "rank": rank,
+                "num_greater": rank.astype(np.int64) - 1,
+                "num_ties": np.zeros(users, dtype=np.int64),
                 "num_candidates": np.full(users, 9973),
                 "is_cold": np.zeros(users, dtype=bool),
                 "is_hidden": np.zeros(users, dtype=bool),

@@ -15,17 +15,18 @@ import math
 import numpy as np
 from scipy import stats
 
-from recsys_lab.metrics.ranking import ndcg
 from recsys_lab.study.runs import find_runs
 
 
 def expected_sampled_ndcg(rank: np.ndarray, num_candidates: np.ndarray, k: int, negatives: int) -> np.ndarray:
-    """(N,) full ranks from 1 (inf = miss; .5 where ties count half), (N,) candidates -> (N,) expected ndcg@k."""
+    """(N,) mean places among all candidates (inf = miss), (N,) candidates -> (N,) expected ndcg@k.
+
+    A mean place of .5 is the mean of both sides. Where many items are tied this is an approximation."""
     values = np.zeros(len(rank))
     hit = np.isfinite(rank)
     others = num_candidates[hit].astype(np.int64) - 1
     place = np.arange(min(k, negatives + 1))[:, None]
-    for round_tie in (np.floor, np.ceil):  # half a place: the mean of both sides
+    for round_tie in (np.floor, np.ceil):
         better = round_tie(rank[hit]).astype(np.int64) - 1
         drawn = stats.hypergeom.pmf(place, others, better, np.minimum(negatives, others))  # (k, N)
         values[hit] += 0.5 * (drawn / np.log2(place + 2)).sum(axis=0)
@@ -41,7 +42,7 @@ def main() -> None:
     rows = []
     for run in find_runs(chosen.runs)[0]:
         rank, candidates = run.ranks["rank"].to_numpy(), run.ranks["num_candidates"].to_numpy()
-        full = float(ndcg(rank, chosen.cutoff).mean())
+        full = float(run.values("ndcg", chosen.cutoff).mean())
         sampled = float(expected_sampled_ndcg(rank, candidates, chosen.cutoff, chosen.negatives).mean())
         rows.append((f"{run.variant} seed{run.manifest.get('seed')}", full, sampled))
     rows.sort(key=lambda row: -row[1])

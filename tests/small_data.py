@@ -12,6 +12,22 @@ import polars as pl
 from recsys_lab.data.prepare import PrepareSettings, prepare
 from recsys_lab.data.processed import ProcessedDataset
 from recsys_lab.data.sources.base import RawTables, Source
+from recsys_lab.metrics import MISS, RANKING_METRICS
+
+
+def outranked(rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whole ranks, halves (one tie) and inf (a miss) -> `num_greater` and `num_ties`."""
+    greater = np.where(np.isinf(rank), MISS, np.floor(np.where(np.isinf(rank), 1, rank)) - 1).astype(np.int64)
+    return greater, (rank % 1 == 0.5).astype(np.int64)
+
+
+def value_of(metric: str, rank: np.ndarray, k: int) -> np.ndarray:
+    """(N,) ranks as `outranked` takes them -> (N,) metric."""
+    return RANKING_METRICS[metric](*outranked(rank), k)
+
+
+def ndcg(rank: np.ndarray, k: int) -> np.ndarray:
+    return value_of("ndcg", rank, k)
 
 
 class FrameSource(Source):

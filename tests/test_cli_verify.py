@@ -15,6 +15,7 @@ from small_data import made_events, prepared
 from test_cli_runs import TINY
 
 from recsys_lab.cli import main
+from recsys_lab.metrics import MISS
 from recsys_lab.study.verification import from_ranks, metric_checks, rank_checks
 
 
@@ -113,7 +114,9 @@ def test_a_changed_manifest_of_the_data(copy: Path, capsys: pytest.CaptureFixtur
     assert "manifest.json" in failures(capsys.readouterr().out)[0]
 
 
-@pytest.mark.parametrize("column", ["rank", "num_candidates", "query_time", "target_item_id", "popularity_decile"])
+@pytest.mark.parametrize(
+    "column", ["rank", "num_ties", "num_candidates", "query_time", "target_item_id", "popularity_decile"]
+)
 def test_a_changed_value_of_the_ranks(column: str, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run_of(copy) / "ranks.parquet"
     frame = pl.read_parquet(path)
@@ -245,7 +248,9 @@ def test_an_older_run_may_lack_what_came_later() -> None:
 
 
 def test_cold_targets_that_were_dropped() -> None:
-    ranks = pl.DataFrame({"rank": [1.0, float("inf")], "num_candidates": [9, 9], "is_cold": [False, True]})
+    ranks = pl.DataFrame(
+        {"num_greater": [0, MISS], "num_ties": [0, 0], "num_candidates": [9, 9], "is_cold": [False, True]}
+    )
     ranks = ranks.with_columns(is_hidden=False)
     for rule, expected in (("drop", 1.0), ("miss", 0.5)):
         found = from_ranks(ranks, {"cutoffs": [1], "cold_targets": rule})

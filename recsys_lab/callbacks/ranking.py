@@ -7,6 +7,7 @@ same on any number of processes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -20,13 +21,17 @@ from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.callbacks.gather import gather_rows
 from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.callbacks.row_blocks import row_blocks
-from recsys_lab.callbacks.target_facts import KEY, add_target_facts, target_facts
+from recsys_lab.callbacks.target_facts import target_facts
 from recsys_lab.metrics.linear_ranks import linear_target_ranks
-from recsys_lab.metrics.ranking import ranking_metrics
+from recsys_lab.metrics.ranking import mean_place, ranking_metrics
 from recsys_lab.metrics.ranks import Ranks, Ties, target_ranks
 from recsys_lab.schema import Batch, Configurable, RecsysLabError
 
-COLUMNS = ("user_index", "query_time", "target_id", "rank", "num_candidates", "is_cold", "is_hidden")
+log = logging.getLogger("recsys_lab")
+
+COLUMNS = ("position", "num_greater", "num_ties", "num_candidates", "is_cold", "is_hidden")
+"""What is kept of each target, as int64. `position`: where its event stands in the data, which says whose it is, of
+which item and when."""
 
 
 class RankingEvaluation(Configurable, L.Callback):
@@ -34,7 +39,8 @@ class RankingEvaluation(Configurable, L.Callback):
 
     Args:
         cutoffs: K of hit_rate, ndcg and mrr.
-        ties: what a tied item counts against the target: half a place (`mean`), a whole one, or nothing.
+        ties: how items at the target's score count. `expected`: each metric is its mean over all their orders;
+            `conservative` puts all of them above the target, `optimistic` below it.
         cold_targets: a target without training events is a `miss`, or is left out (`drop`); its share is logged.
         max_score_mb: bound on the memory of one block of scores.
         measures: what else `trainer.test` and a `trainer.validate` of its own compute from the same scores, e.g.
@@ -44,14 +50,15 @@ class RankingEvaluation(Configurable, L.Callback):
     def __init__(
         self,
         cutoffs: Sequence[Count] = (1, 5, 10, 20),
-        ties: Ties = "mean",
+        ties: Ties | Literal["mean"] = "expected",
         cold_targets: Literal["miss", "drop"] = "miss",
         max_score_mb: Megabytes = 64,
         measures: list[Measure] | None = None,
     ) -> None:
         super().__init__()
-        if ties not in ("mean", "conservative", "optimistic"):
-            raise RecsysLabError(f"unknown ties {ties!r}; known: mean, conservative, optimistic")
+        if ties == "mean":  # in the config of an older run: its numbers compare as another evaluation
+            log.warning("ties mean (the metric of the mean rank) is no longer there: expected is taken instead")
+            ties = "expected"
         if cold_targets not in ("miss", "drop"):
             raise RecsysLabError(f"unknown cold_targets {cold_targets!r}; known: miss, drop")
         if not cutoffs or min(cutoffs) < 1:
@@ -64,7 +71,7 @@ class RankingEvaluation(Configurable, L.Callback):
         self._is_candidate: Tensor | None = None
         self._product: tuple[Tensor, Tensor | None] | None = None
         self.last_ranks: np.ndarray | None = None
-        """(N, 7) float64 of the last evaluation, in the order of `COLUMNS`, sorted by user and time."""
+        """(N, 6) int64 of the last evaluation, in the order of `COLUMNS`, sorted by position: by user and time."""
         self.last_metrics: dict[str, float] = {}
         self.last_stage = ""
 
@@ -99,12 +106,10 @@ class RankingEvaluation(Configurable, L.Callback):
             measure.start(EvaluationSetting(datamodule, stage, self.cutoffs, self.ties, self._is_candidate))
 
     def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
-        """query (B, ...) as `model.query` gave it -> (B, 7) rows as in `COLUMNS`."""
-        assert batch.query_time is not None
+        """query (B, ...) as `model.query` gave it -> (B, 6) int64 rows as in `COLUMNS`."""
+        assert batch.target_event is not None
         ranks = self._product_ranks(query, batch) or self._block_ranks(model, query, batch)
-        keys = torch.stack([batch.user_index, batch.query_time, batch.target_ids], dim=1).double()
-        columns = [ranks.rank, ranks.num_candidates, ranks.is_cold, ranks.is_hidden]
-        return torch.cat([keys, torch.stack([column.double() for column in columns], dim=1)], dim=1)
+        return torch.stack([batch.target_event, *(getattr(ranks, name).long() for name in COLUMNS[1:])], dim=1)
 
     def _product_ranks(self, query: Tensor, batch: Batch) -> Ranks | None:
         """Without the scores, where nobody else needs them and they are a matrix product; None where that can't be."""
@@ -115,15 +120,14 @@ class RankingEvaluation(Configurable, L.Callback):
         return linear_target_ranks(query, *self._product, batch.target_ids, self._is_candidate, *seen, self.ties)
 
     def _block_ranks(self, model: Any, query: Tensor, batch: Batch) -> Ranks:
-        assert self._is_candidate is not None and batch.query_time is not None
+        assert self._is_candidate is not None and batch.target_event is not None
         blocks = []
         for rows, seen, offsets in row_blocks(batch, len(self._is_candidate), self.max_score_bytes):
             scores, target_ids = model.score(query[rows]), batch.target_ids[rows]
             ranks = target_ranks(scores, target_ids, self._is_candidate, seen, offsets, self.ties)
             if self._running:
-                user, time = batch.user_index[rows], batch.query_time[rows]
-                scores = scores.detach()
-                self._measure(ScoredRows(scores, user, time, target_ids, seen, offsets, ranks, self._is_candidate))
+                where, scores = batch.target_event[rows], scores.detach()
+                self._measure(ScoredRows(scores, where, target_ids, seen, offsets, ranks, self._is_candidate))
             blocks.append(ranks)
         return Ranks.cat(blocks)
 
@@ -135,17 +139,18 @@ class RankingEvaluation(Configurable, L.Callback):
     # -- finishing -----------------------------------------------------------------------------------------------------
 
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        rows = torch.cat(self._rows) if self._rows else torch.zeros(0, len(COLUMNS), dtype=torch.float64)
+        rows = torch.cat(self._rows) if self._rows else torch.zeros(0, len(COLUMNS), dtype=torch.int64)
         self._rows = []
-        table = gather_rows(rows.to(pl_module.device)).cpu().numpy()
-        self.last_ranks = table[np.lexsort(table.T[::-1])]  # by all columns: equal keys have one order, too
+        table = gather_rows(rows).numpy()
+        self.last_ranks = table[np.argsort(table[:, 0], kind="stable")]  # each position once
         self.last_stage = stage
-        is_cold = self.last_ranks[:, 5] > 0
+        is_cold, is_hidden = self.last_ranks[:, 4] > 0, self.last_ranks[:, 5] > 0
         counted = self.last_ranks[~is_cold] if self.cold_targets == "drop" else self.last_ranks
-        metrics = ranking_metrics(counted[:, 3], counted[:, 4], self.cutoffs)
+        _, greater, ties, num_candidates, _, _ = counted.T
+        metrics = ranking_metrics(greater, ties, num_candidates, self.cutoffs)
         if len(is_cold):
             metrics["cold_target_share"] = float(is_cold.mean())
-            metrics["hidden_target_share"] = float((self.last_ranks[:, 6] > 0).mean())
+            metrics["hidden_target_share"] = float(is_hidden.mean())
         for measure in self._running:
             metrics |= measure.finish()
         self._running = []
@@ -160,17 +165,19 @@ class RankingEvaluation(Configurable, L.Callback):
         ranked come the facts that slices need (see `target_facts`)."""
         if self.last_ranks is None:
             raise RecsysLabError("no evaluation has run yet: call trainer.test or trainer.validate first")
-        columns = dict(zip(COLUMNS, self.last_ranks.T, strict=True))
-        data, keys = datamodule.processed, {name: columns[name].astype(np.int64) for name in KEY}
-        facts = add_target_facts(pl.DataFrame(keys), target_facts(datamodule, self.last_stage))
+        position, greater, ties, num_candidates, is_cold, is_hidden = self.last_ranks.T
+        data, events = datamodule.processed, datamodule.events
+        facts = target_facts(datamodule, position)
         return pl.DataFrame(
             {
-                "user_id": data.user_ids.gather(keys["user_index"]),
-                "target_item_id": data.item_ids_raw.gather(keys["target_id"] - 1),
-                "query_time": keys["query_time"],
-                "rank": columns["rank"],
-                "num_candidates": columns["num_candidates"].astype(np.int64),
-                "is_cold": columns["is_cold"] > 0,
-                "is_hidden": columns["is_hidden"] > 0,
+                "user_id": data.user_ids.gather(facts["user_index"]),
+                "target_item_id": data.item_ids_raw.gather(np.asarray(events.item_ids)[position] - 1),
+                "query_time": np.asarray(events.timestamps)[position].astype(np.int64),
+                "rank": mean_place(greater, ties),
+                "num_greater": greater,
+                "num_ties": ties,
+                "num_candidates": num_candidates,
+                "is_cold": is_cold > 0,
+                "is_hidden": is_hidden > 0,
             }
-        ).hstack(facts.drop(KEY))
+        ).hstack(facts.drop("user_index"))

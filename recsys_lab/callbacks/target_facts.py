@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-KEY = ("user_index", "query_time", "target_id")
 USERS_AT_ONCE = 1 << 22
 """Events of the users whose histories are searched at once: bounds the memory at some hundred megabytes."""
 
 
-def target_facts(datamodule: Any, stage: str) -> pl.DataFrame:
-    """One row per target of `stage` (`val` or `test`): `KEY`, and
+def target_facts(datamodule: Any, position: np.ndarray) -> pl.DataFrame:
+    """One row per target, named by the position of its event in the data, (N,) ascending:
 
+    user_index: whose it is.
     history_length: earlier events of the user; not cut to the window of a model.
     target_count: training events of the target item; 0 = cold.
     popularity_decile: 1 = the tenth of the trained items with the fewest training events, 10 = with the most; items
@@ -23,36 +23,23 @@ def target_facts(datamodule: Any, stage: str) -> pl.DataFrame:
     gap_seconds: since the user's last event; null without timestamps.
     is_repeat: the target is in the user's history, whether or not ranking hides it.
     """
-    events, targets = datamodule.events, getattr(datamodule.split_result, stage)
-    user, position = np.asarray(targets.user_index), np.asarray(targets.position)
-    item_ids, times = np.asarray(events.item_ids), np.asarray(events.timestamps)
-    target, counts = item_ids[position].astype(np.int64), datamodule.item_counts.numpy()
+    events, counts = datamodule.events, datamodule.item_counts.numpy()
+    item_ids, times, offsets = np.asarray(events.item_ids), np.asarray(events.timestamps), np.asarray(events.offsets)
+    user = np.searchsorted(offsets, position, side="right") - 1
+    target = item_ids[position].astype(np.int64)
     decile = popularity_deciles(counts)[target]
     gap = times[position] - times[position - 1]  # a target always has an event before it
     return pl.DataFrame(
         {
-            "user_index": user.astype(np.int64),
-            "query_time": times[position].astype(np.int64),
-            "target_id": target,
-            "history_length": position - np.asarray(events.offsets)[user],
+            "user_index": user,
+            "history_length": position - offsets[user],
             "target_count": counts[target],
             "popularity_decile": pl.Series(decile).replace(0, None),
             "gap_seconds": pl.Series(gap, dtype=pl.Int64) if datamodule.processed.has_timestamps else None,
-            "is_repeat": repeats(item_ids, np.asarray(events.offsets), user, position),
+            "is_repeat": repeats(item_ids, offsets, user, position),
         },
         schema_overrides={"gap_seconds": pl.Int64},
     )
-
-
-def add_target_facts(rows: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """`rows` (with the columns of `KEY`) in their order, with the facts behind. An evaluation that was cut short has
-    fewer rows than there are facts. Equal keys (the same item again in the same second) are matched in their order."""
-
-    def numbered(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(pl.int_range(pl.len()).over(KEY).alias("occurrence"))
-
-    joined = numbered(rows).join(numbered(facts), on=[*KEY, "occurrence"], how="left", maintain_order="left")
-    return joined.drop("occurrence")
 
 
 def popularity_deciles(counts: np.ndarray) -> np.ndarray:

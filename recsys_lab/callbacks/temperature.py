@@ -24,7 +24,7 @@ class LikelihoodSlope(Measure):
         """nll and its first and second derivative; None where no target has a probability."""
 
     def start(self, setting: EvaluationSetting) -> None:
-        self._sums = torch.zeros(4, dtype=torch.float64, device=setting.is_candidate.device)
+        self._sums = torch.zeros(4, dtype=torch.float64)
 
     def add(self, rows: ScoredRows) -> None:
         rows = rows.reachable()

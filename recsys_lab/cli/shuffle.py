@@ -148,8 +148,8 @@ def evaluate(
 
         def measured(samples: WindowDataset, what: str) -> tuple[np.ndarray, np.ndarray]:
             bar.set_description(what)
-            rank, items = rank_and_list(model, samples, data, evaluation, question.cutoff, bar.update)
-            values = RANKING_METRICS[question.metric](rank, question.cutoff)
+            greater, ties, items = rank_and_list(model, samples, data, evaluation, question.cutoff, bar.update)
+            values = RANKING_METRICS[question.metric](greater, ties, question.cutoff)
             bar.write(f"{what}: {name} {values.mean():.4f}", file=sys.stderr)
             return values, items
 
@@ -173,8 +173,9 @@ def rank_and_list(
     evaluation: RankingEvaluation,
     cutoff: int,
     advance: Callable[[int], Any],
-) -> tuple[np.ndarray, np.ndarray]:
-    """-> rank (N,) float64 and the best K items (N, K) int32 of each sample, in the samples' order. In float32.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-> candidates above the target and tied with it, (N,) int64 each, and the best K items (N, K) int32 of each
+    sample, in the samples' order. In float32.
 
     Args:
         advance: told the number of samples after each block.
@@ -183,7 +184,8 @@ def rank_and_list(
     model = model.to(device).eval()
     is_candidate = (data.item_counts > 0).to(device)
     block = max(1, evaluation.max_score_bytes // (len(is_candidate) * 8))
-    rank, items = np.empty(len(samples)), np.zeros((len(samples), cutoff), dtype=np.int32)
+    greater, ties = np.empty((2, len(samples)), dtype=np.int64)
+    items = np.zeros((len(samples), cutoff), dtype=np.int32)
     order = np.argsort(-samples.windows.lengths, kind="stable")  # little padding
     with torch.inference_mode():
         for first in range(0, len(order), data.eval_batch_size):
@@ -198,10 +200,11 @@ def rank_and_list(
                 scores = model.score(query[part])
                 ranks = target_ranks(scores, batch.target_ids[part], is_candidate, seen, offsets, evaluation.ties)
                 best, _ = top_items(scores, is_candidate, seen, offsets, cutoff)
-                rank[rows[part]] = ranks.rank.cpu().numpy()
+                greater[rows[part]] = ranks.num_greater.cpu().numpy()
+                ties[rows[part]] = ranks.num_ties.cpu().numpy()
                 items[rows[part], : best.shape[1]] = best.cpu().numpy()
                 advance(part.stop - start)
-    return rank, items
+    return greater, ties, items
 
 
 def summary(saved: SavedRun, question: Question, passes: Passes) -> dict[str, Any]:

@@ -122,6 +122,7 @@ class WindowDataset(Dataset[Batch]):
             query_time=_long(events.timestamps[stop if known else stop - 1]),
             seen_ids=_long(seen_ids),
             seen_offsets=_long(seen_offsets),
+            target_event=_long(stop) if known else None,
             prefix_of=prefix_of(start, lengths) if self.find_prefixes else None,
             **batch,
         )

@@ -65,24 +65,25 @@ def novelty(exposed: np.ndarray, item_counts: np.ndarray) -> float:
 # of the targets
 
 
-def debiased_hit_rate(is_hit: np.ndarray, target_counts: np.ndarray, exponent: float) -> float:
+def debiased_hit_rate(hit: np.ndarray, target_counts: np.ndarray, exponent: float) -> float:
     """Hit rate as if popular and rare items had had the same chance to be observed: the self-normalised inverse
     propensity estimate of Yang et al. 2018 ("Unbiased offline recommender evaluation for missing-not-at-random implicit
     feedback"), propensity of a target ~ (its training events)^exponent.
 
     Args:
-        is_hit: (N,) bool.
+        hit: (N,) 0..1: the hit rate of each target (between 0 and 1 where ties decide).
         target_counts: (N,) training events of the target; a cold one weighs as if it had one.
         exponent: (gamma + 1) / 2 in the paper; 0 = the plain hit rate.
     """
     weight = np.maximum(target_counts, 1).astype(np.float64) ** -exponent
-    return float(weight @ is_hit / weight.sum())
+    return float(weight @ hit / weight.sum())
 
 
-def serendipity(is_hit: np.ndarray, is_popular_hit: np.ndarray) -> float:
+def serendipity(hit: np.ndarray, popular_hit: np.ndarray) -> float:
     """Share of the targets that are hit, and that a list of the most popular items (as long, and with the same items
-    left out) would not have hit: unexpected and useful (Ge et al. 2010, popularity as the primitive recommender)."""
-    return float((is_hit & ~is_popular_hit).mean())
+    left out) would not have hit: unexpected and useful (Ge et al. 2010, popularity as the primitive recommender). Where
+    ties decide, both lists put theirs in the same order: (N,), (N,) hit rates 0..1; popularity itself has none."""
+    return float(np.maximum(hit.astype(np.float64) - popular_hit, 0.0).mean())
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ BINS_PER_OCTAVE = 4096
 
 @dataclass(frozen=True)
 class Probabilities:
-    """What calibration needs of the softmax of B rows; entries of rows whose target is no candidate mean nothing."""
+    """What calibration needs of the softmax of B rows; entries of rows whose target is no candidate mean nothing.
+
+    float64 is on the CPU, whatever device the scores are on: not every device has it.
+    """
 
     nll: Tensor  # (B,) float64, -ln of the target's probability
     brier: Tensor  # (B,) float64, sum over the candidates of (probability - is target)^2
@@ -39,33 +42,37 @@ def next_item_probabilities(candidate_scores: Tensor, target_ids: Tensor, temper
     top = candidate_scores.amax(dim=1, keepdim=True)  # (B, 1)
     logits = (candidate_scores - top).div_(temperature)  # 0 at the top
     powers = logits.exp()
-    total = powers.sum(dim=1).double()  # (B,)
-    target = logits.gather(1, target_ids[:, None]).squeeze(1).double()
-    squares = torch.linalg.vecdot(powers, powers).double() / total**2
-    shared_by = torch.count_nonzero(candidate_scores == top, dim=1)
+    total = _exact(powers.sum(dim=1))  # (B,)
+    target = _exact(logits.gather(1, target_ids[:, None]).squeeze(1))
+    squares = _exact(torch.linalg.vecdot(powers, powers)) / total**2
+    shared_by = _exact(torch.count_nonzero(candidate_scores == top, dim=1))
     return Probabilities(
         nll=total.log() - target,
         brier=squares - 2 * target.exp() / total + 1,
         confidence=1 / total,
         correct=(target == 0).double() / shared_by,
-        log_p=logits.sub_(total.log().float()[:, None]),
+        log_p=logits.sub_(total.log().float().to(logits.device)[:, None]),
     )
 
 
 def likelihood_slope(candidate_scores: Tensor, target_ids: Tensor, inverse_temperature: float) -> Tensor:
-    """(B, 3) float64: nll of each row at beta = 1 / temperature, and its first and second derivative by beta: mean
-    score less target's score, and variance of the scores, both under the softmax. The second is never negative, so
-    nll is convex in beta."""
+    """(B, 3) float64 on the CPU: nll of each row at beta = 1 / temperature, and its first and second derivative by
+    beta: mean score less target's score, and variance of the scores, both under the softmax. The second is never
+    negative, so nll is convex in beta."""
     shifted = candidate_scores - candidate_scores.amax(dim=1, keepdim=True)
     weighted = (shifted * inverse_temperature).exp_()  # (B, V)
-    total = weighted.sum(dim=1).double()
+    total = _exact(weighted.sum(dim=1))
     shifted.nan_to_num_(neginf=0.0)  # no candidates: their power is 0
     weighted.mul_(shifted)
-    mean = weighted.sum(dim=1).double() / total
-    square = torch.linalg.vecdot(weighted, shifted).double() / total
-    target = shifted.gather(1, target_ids[:, None]).squeeze(1).double()
+    mean = _exact(weighted.sum(dim=1)) / total
+    square = _exact(torch.linalg.vecdot(weighted, shifted)) / total
+    target = _exact(shifted.gather(1, target_ids[:, None]).squeeze(1))
     variance = (square - mean**2).clamp(min=0)
     return torch.stack([total.log() - inverse_temperature * target, mean - target, variance], dim=1)
+
+
+def _exact(values: Tensor) -> Tensor:
+    return values.cpu().double()
 
 
 # ----------------------------------------------------------------------------------------------------------------------

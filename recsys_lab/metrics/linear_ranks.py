@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lab.metrics.ranks import Ranks, SeenScores, Ties, outranking, ranks_from_places
+from recsys_lab.metrics.ranks import OutrankingCount, Ranks, SeenScores, Ties
 
 BLOCK_SCORES = 1 << 19
 """Scored at once: 2 MB, and as much to compare them."""
@@ -37,7 +37,7 @@ def linear_target_ranks(
     is_candidate: Tensor,
     seen_ids: Tensor,
     seen_offsets: Tensor,
-    ties: Ties = "mean",
+    ties: Ties = "expected",
 ) -> Ranks | None:
     """`target_ranks(F.linear(query, table, bias), ...)`, the same numbers, two to three times faster on a CPU.
 
@@ -58,13 +58,14 @@ def linear_target_ranks(
         wanted = WantedScores(
             torch.cat([row, torch.arange(len(query))]), torch.cat([seen_ids, target_ids]), len(query), len(table)
         )
-        blocks = wanted.kept_from(_blocks(query, table, bias, wanted.step))
-        places, total = outranking(blocks, guess[:, None], is_candidate, ties)
+        count = OutrankingCount(is_candidate, len(query))
+        for columns, scores in wanted.kept_from(_blocks(query, table, bias, wanted.step)):
+            count.add(scores, guess[:, None], columns, overwrite=True)
     found = wanted.scores()
-    if not torch.isfinite(total) or not torch.equal(found[len(seen_ids) :], guess):
+    if not torch.isfinite(count.total) or not torch.equal(found[len(seen_ids) :], guess):
         return None
     seen = SeenScores(seen_ids, seen_offsets, row, found[: len(seen_ids)])
-    return ranks_from_places(places, guess[:, None], target_ids, is_candidate, seen, ties)
+    return count.ranks(guess[:, None], target_ids, seen, ties)
 
 
 def _guess(query: Tensor, table: Tensor, bias: Tensor | None, item_ids: Tensor) -> Tensor:

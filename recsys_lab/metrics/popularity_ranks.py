@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recsys_lab.metrics.ranks import TIE_WEIGHT, Ties
+from recsys_lab.metrics.ranking import MISS
+from recsys_lab.metrics.ranks import Ties
 
 
 class PopularityRanks:
@@ -16,16 +17,16 @@ class PopularityRanks:
         ties: as in `target_ranks`.
     """
 
-    def __init__(self, item_counts: Tensor, ties: Ties = "mean") -> None:
+    def __init__(self, item_counts: Tensor, ties: Ties = "expected") -> None:
         ordered = item_counts.sort().values
         not_above = torch.searchsorted(ordered, item_counts, right=True)
         self.item_counts, self.ties = item_counts, ties
         self.greater = len(ordered) - not_above  # (V,) items with more events
         self.equal = not_above - torch.searchsorted(ordered, item_counts) - 1  # (V,) others with as many
 
-    def __call__(self, target_ids: Tensor, seen_ids: Tensor, seen_offsets: Tensor) -> Tensor:
-        """(B,), and the items to leave out as in `target_ranks` -> (B,) float64 ranks from 1; inf where the target is
-        no candidate."""
+    def __call__(self, target_ids: Tensor, seen_ids: Tensor, seen_offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,), and the items to leave out as in `target_ranks` -> (B,) int64 candidates above the target, `MISS` where
+        it is none, and (B,) int64 other ones at it."""
         count = self.item_counts[target_ids]  # (B,)
         owner = torch.repeat_interleave(seen_offsets.diff())  # (S,)
         own, limit = self.item_counts[seen_ids], count[owner]
@@ -33,5 +34,9 @@ class PopularityRanks:
         greater = self.greater[target_ids].index_add(0, owner, -(own > limit).long())
         equal = self.equal[target_ids].index_add(0, owner, -((own == limit) & ~is_target).long())
         is_hidden = torch.zeros_like(count).index_add(0, owner, is_target.long()) > 0
-        rank = 1.0 + greater.double() + TIE_WEIGHT[self.ties] * equal.double()
-        return rank.masked_fill((count == 0) | is_hidden, float("inf"))
+        if self.ties == "conservative":
+            greater = greater + equal
+        if self.ties != "expected":
+            equal = torch.zeros_like(equal)
+        is_miss = (count == 0) | is_hidden
+        return greater.masked_fill(is_miss, MISS), equal.masked_fill(is_miss, 0)

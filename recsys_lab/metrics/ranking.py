@@ -1,4 +1,13 @@
-"""Ranking metrics as plain functions of ranks. One target per row, so recall@k = hit_rate@k and the ideal DCG is 1."""
+"""Ranking metrics as plain functions of how many candidates outrank the target and how many are tied with it.
+
+With `greater` candidates above the target and `ties` others at its score, all orders of the tied items are equally
+likely, so the target's place is uniform over greater + 1 .. greater + ties + 1. Each metric here is its exact
+expectation over these places (McSherry & Najork 2008, "Computing Information Retrieval Performance Measures Efficiently
+in the Presence of Tied Scores"). A model that gives all C candidates one score has hit_rate@k k / C.
+
+One target per row, so recall@k = hit_rate@k and the ideal DCG is 1. A target that is no candidate (cold, or seen and
+hidden) is a miss: `greater` is `MISS`, `ties` is 0, and every metric is 0.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +15,68 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-
-def hit_rate(rank: np.ndarray, k: int) -> np.ndarray:
-    """(N,) ranks -> (N,) 1.0 where the target is among the first k."""
-    return (rank <= k).astype(np.float64)
+MISS = 2**31 - 1
+"""In place of `greater` where the target is no candidate: more than any catalogue holds, so it is a hit nowhere."""
 
 
-def ndcg(rank: np.ndarray, k: int) -> np.ndarray:
-    """1 / log2(rank + 1) within the first k (Järvelin & Kekäläinen 2002 with one relevant item)."""
-    return np.where(rank <= k, 1.0 / np.log2(rank + 1.0), 0.0)
+def hit_rate(greater: np.ndarray, ties: np.ndarray, k: int) -> np.ndarray:
+    """(N,), (N,) whole numbers -> (N,) chance that the target is among the first k."""
+    return np.clip(k - greater, 0, ties + 1) / (ties + 1)
 
 
-def mrr(rank: np.ndarray, k: int) -> np.ndarray:
-    """1 / rank within the first k."""
-    return np.where(rank <= k, 1.0 / rank, 0.0)
+def ndcg(greater: np.ndarray, ties: np.ndarray, k: int) -> np.ndarray:
+    """Expected 1 / log2(place + 1) within the first k (Järvelin & Kekäläinen 2002 with one relevant item)."""
+    return _expected(1.0 / np.log2(np.arange(2, k + 2)), greater, ties)
 
 
-RANKING_METRICS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"hit_rate": hit_rate, "ndcg": ndcg, "mrr": mrr}
+def mrr(greater: np.ndarray, ties: np.ndarray, k: int) -> np.ndarray:
+    """Expected 1 / place within the first k."""
+    return _expected(1.0 / np.arange(1, k + 1), greater, ties)
 
 
-def ranking_metrics(rank: np.ndarray, num_candidates: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
+RANKING_METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "hit_rate": hit_rate,
+    "ndcg": ndcg,
+    "mrr": mrr,
+}
+
+
+def _expected(gains: np.ndarray, greater: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """(k,) gain of each place, (N,), (N,) -> (N,) mean gain of the places that the target may take; 0 beyond k."""
+    k = len(gains)
+    first, stop = np.minimum(greater, k), np.minimum(greater + ties + 1, k)  # places from 0
+    until = np.append(0.0, np.cumsum(gains))  # (k + 1,) sum of the gains before each place
+    # Without ties the gain itself: the difference of two sums may differ from it in the last digit.
+    return np.where(ties == 0, np.append(gains, 0.0)[first], (until[stop] - until[first]) / (ties + 1))
+
+
+def mean_place(greater: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """(N,), (N,) -> (N,) float64 mean of the places that the target may take, from 1; inf for a miss."""
+    return np.where(greater == MISS, np.inf, greater + 1 + ties / 2)
+
+
+def ranking_metrics(
+    greater: np.ndarray, ties: np.ndarray, num_candidates: np.ndarray, cutoffs: Sequence[int]
+) -> dict[str, float]:
     """Means over N targets: `hit_rate@k`, `ndcg@k`, `mrr@k` for each cutoff, `auc`, `mean_rank`.
 
     Args:
-        rank: (N,) from 1, inf for a miss.
+        greater: (N,) candidates above the target; `MISS` for a miss.
+        ties: (N,) other candidates at the target's score.
         num_candidates: (N,) items that were ranked, the target included.
         cutoffs: K.
 
     A miss has AUC 0 and the mean rank of the last place. AUC of one target is the share of the other candidates ranked
-    below it, (candidates - rank) / (candidates - 1).
+    below it, (candidates - place) / (candidates - 1); where the target is the only candidate it is 0.5, as for a scorer
+    that knows nothing.
     """
-    if not len(rank):
+    if not len(greater):
         return {}
-    metrics = {f"{name}@{k}": float(f(rank, k).mean()) for name, f in RANKING_METRICS.items() for k in cutoffs}
+    metrics = {f"{name}@{k}": float(f(greater, ties, k).mean()) for name, f in RANKING_METRICS.items() for k in cutoffs}
+    is_miss = greater == MISS
     last = np.maximum(num_candidates, 1).astype(np.float64)
-    place = np.minimum(rank, last)
-    others = np.maximum(last - 1, 1)
-    metrics["auc"] = float(np.where(np.isinf(rank), 0.0, (last - place) / others).mean())
+    place = np.minimum(mean_place(greater, ties), last)
+    auc = np.where(last > 1, (last - place) / np.maximum(last - 1, 1), 0.5)
+    metrics["auc"] = float(np.where(is_miss, 0.0, auc).mean())
     metrics["mean_rank"] = float(place.mean())
     return metrics

@@ -1,27 +1,27 @@
-"""scores -> rank of the target. The only place that compares scores.
-
-    rank = 1 + #(score > target) + #(ties) / 2        over the candidates
+"""scores -> how many candidates outrank the target, and how many are tied with it. The only place that compares scores.
 
 The candidates are the items with training events, less the seen ones. Neither is written into the scores: the others
 do not count, and what the seen ones count is subtracted.
 
-Every score is read once, in blocks of columns that lie in the cache. `linear_ranks.py` does not even keep them.
+Every score is read once, in blocks that lie in the cache. `linear_ranks.py` does not even keep them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys_lab.metrics.ranking import MISS, mean_place
 from recsys_lab.schema import RecsysLabError
 
-Ties = Literal["mean", "conservative", "optimistic"]
-TIE_WEIGHT = {"mean": 0.5, "conservative": 1.0, "optimistic": 0.0}
+Ties = Literal["expected", "conservative", "optimistic"]
+TIES: tuple[Ties, ...] = get_args(Ties)
 
 CACHED_SCORES = 1 << 18
 """Compared at once on a CPU: 1 MB, and as much for the outcome, stay in its cache."""
@@ -32,12 +32,28 @@ MAX_COLUMNS = 1 << 22
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks of B targets."""
+    """Ranks of B targets among their candidates."""
 
-    rank: Tensor  # (B,) float64 from 1; inf = a miss: the target is no candidate (cold, or seen and hidden)
+    num_greater: Tensor  # (B,) int64 candidates above the target; MISS: the target is none (cold, or seen and hidden)
+    num_ties: Tensor  # (B,) int64 other candidates at its score; 0 for a miss, and where `ties` has settled them
     num_candidates: Tensor  # (B,) int64, the target included where it is one
     is_cold: Tensor  # (B,) bool: the target has no training event
     is_hidden: Tensor  # (B,) bool: the target is among the row's seen items
+
+    @property
+    def is_miss(self) -> Tensor:
+        """(B,) bool: the target is no candidate."""
+        return self.is_cold | self.is_hidden
+
+    @property
+    def rank(self) -> np.ndarray:
+        """(B,) float64 mean place over all orders of the ties, from 1; inf for a miss. For people: metrics take
+        `num_greater` and `num_ties`, since the metric of a mean place is not the mean of the metric."""
+        return mean_place(self.num_greater.cpu().numpy(), self.num_ties.cpu().numpy())
+
+    def select(self, keep: Tensor) -> Ranks:
+        """The rows that `keep`, a mask or indices, names."""
+        return Ranks(*(getattr(self, field.name)[keep] for field in fields(self)))
 
     @classmethod
     def cat(cls, blocks: Sequence[Ranks]) -> Ranks:
@@ -61,7 +77,7 @@ def target_ranks(
     is_candidate: Tensor,
     seen_ids: Tensor | None = None,
     seen_offsets: Tensor | None = None,
-    ties: Ties = "mean",
+    ties: Ties = "expected",
 ) -> Ranks:
     """Ranks of the targets among the candidates.
 
@@ -71,18 +87,18 @@ def target_ranks(
         is_candidate: (V,) bool; False at padding and for items without training events.
         seen_ids: (S,) items to leave out, each at most once per row.
         seen_offsets: (B + 1,) row b owns `seen_ids[seen_offsets[b]:seen_offsets[b + 1]]`.
-        ties: what a tie counts: half a place (`mean`), a whole one (`conservative`), nothing (`optimistic`).
+        ties: `expected` counts them apart, for metrics that are expectations over their orders; `conservative` counts
+            each as above the target, `optimistic` as below it.
 
     Raises:
         RecsysLabError: when a score is NaN or infinite, naming the row.
     """
     scores = scores.detach().float()
-    width = scores.shape[1]
-    step = columns_at_once(scores)
-    parts = [slice(start, min(start + step, width)) for start in range(1, width, step)]
     limit = scores.gather(1, target_ids[:, None])  # (B, 1)
-    places, total = outranking(((part, scores[:, part]) for part in parts), limit, is_candidate, ties)
-    if not torch.isfinite(total):  # the sum alone may overflow, so look again
+    count = OutrankingCount(is_candidate, len(scores))
+    for rows, columns in _parts(scores):
+        count.add(scores[rows, columns], limit[rows], columns, rows)
+    if not torch.isfinite(count.total):  # the sum alone may overflow, so look again
         bad = ~torch.isfinite(scores[:, 1:]).all(dim=1)
         if bad.any():
             first = int(bad.nonzero()[0])
@@ -90,74 +106,95 @@ def target_ranks(
     seen = None
     if seen_ids is not None and seen_offsets is not None and len(seen_ids):
         row = torch.repeat_interleave(seen_offsets.diff())  # (S,)
-        own = scores.flatten().index_select(0, row * width + seen_ids)
+        own = scores.flatten().index_select(0, row * scores.shape[1] + seen_ids)
         seen = SeenScores(seen_ids, seen_offsets, row, own)
-    return ranks_from_places(places, limit, target_ids, is_candidate, seen, ties)
+    return count.ranks(limit, target_ids, seen, ties)
 
 
-def columns_at_once(scores: Tensor) -> int:
-    """How many columns of (B, V) scores to compare at once."""
-    return MAX_COLUMNS if scores.device.type != "cpu" else max(1, min(CACHED_SCORES // len(scores), MAX_COLUMNS))
+def _parts(scores: Tensor) -> list[tuple[slice, slice]]:
+    """Rows and columns of (B, V) scores, all but the padding, to compare at once: whole rows, as many as the cache
+    holds; where that is not even one, a part of it."""
+    height, width = scores.shape
+    cached = CACHED_SCORES if scores.device.type == "cpu" else height * width
+    rows, columns = max(1, cached // width), max(1, min(cached, MAX_COLUMNS))
+    return [
+        (slice(top, min(top + rows, height)), slice(left, min(left + columns, width)))
+        for top in range(0, height, rows)
+        for left in range(1, width, columns)
+    ]
 
 
-def outranking(
-    blocks: Iterable[tuple[slice, Tensor]], limit: Tensor, is_candidate: Tensor, ties: Ties
-) -> tuple[Tensor, Tensor]:
-    """How many places the candidates take up before the target, itself included as a tie.
+class OutrankingCount:
+    """Counts, block by block, the candidates above and at each row's limit. All in float32 and int64: not every device
+    has float64.
 
     Args:
-        blocks: columns and their scores (B, C) float32; together all but the padding.
-        limit: (B, 1) the target's score: the very number that stands in the blocks.
         is_candidate: (V,) bool.
-        ties: see `target_ranks`.
-
-    Returns:
-        (B,) float64: 1 for each candidate above the limit, and at it what `ties` says. And the sum of all scores: not
-        finite if one of them is not.
+        num_rows: B.
     """
-    inside = is_candidate.to(limit.dtype)  # (V,)
-    counted = torch.zeros(len(limit), dtype=torch.float64, device=limit.device)
-    total = limit.new_zeros(())
-    for columns, scores in blocks:
-        total = total + scores.sum()
-        counted += torch.mv(_compared(scores, limit, ties), inside[columns])
-    return _as_places(counted, torch.count_nonzero(is_candidate), ties), total
+
+    def __init__(self, is_candidate: Tensor, num_rows: int) -> None:
+        self.is_candidate = is_candidate
+        self._inside = is_candidate.float()  # (V,)
+        self._above = torch.zeros(num_rows, dtype=torch.int64, device=is_candidate.device)
+        self._apart = torch.zeros_like(self._above)  # above or below, not at it
+        self.total = self._inside.new_zeros(())
+        """Sum of all scores: not finite if one of them is not."""
+        self._scratch = self._inside.new_empty(0)
+
+    def add(
+        self, scores: Tensor, limit: Tensor, columns: slice, rows: slice = slice(None), overwrite: bool = False
+    ) -> None:
+        """One block.
+
+        Args:
+            scores: (b, c) float32, c at most MAX_COLUMNS.
+            limit: (b, 1) the target's score: the very number that stands in the block.
+            columns: of the V, which the block's are. rows: of the B.
+            overwrite: the scores may be destroyed: faster.
+        """
+        self.total += scores.sum()
+        # Numbers that differ have a difference, however small: its sign compares them. Written as float32 and summed by
+        # a product: several times faster on a CPU than booleans, which are neither written nor counted in vectors.
+        out = scores if overwrite else self._like(scores)
+        sign = torch.sub(scores, limit, out=out).sign_()
+        inside = self._inside[columns]
+        net = torch.mv(sign, inside).long()  # above less below
+        apart = torch.mv(sign.mul_(sign), inside).long()
+        self._above[rows] += (net + apart) >> 1
+        self._apart[rows] += apart
+
+    def _like(self, scores: Tensor) -> Tensor:
+        """A block of the same shape, of memory that is kept: it lies in the cache."""
+        if self._scratch.numel() < scores.numel():
+            self._scratch = torch.empty(scores.numel(), device=scores.device)
+        return self._scratch[: scores.numel()].view(scores.shape)
+
+    def ranks(self, limit: Tensor, target_ids: Tensor, seen: SeenScores | None, ties: Ties) -> Ranks:
+        """(B, 1) target's scores -> ranks, when all blocks were added: what the seen items count is subtracted."""
+        is_cold = ~self.is_candidate.index_select(0, target_ids)
+        num_candidates = torch.count_nonzero(self.is_candidate).expand(len(target_ids)).clone()
+        greater, equal = self._above, num_candidates - self._apart
+        is_hidden = torch.zeros_like(is_cold)
+        if seen is not None:
+            counts = self.is_candidate.index_select(0, seen.item_ids)  # the others are out already
+            own_limit = limit.squeeze(1).index_select(0, seen.row)
+            num_candidates = num_candidates - _sum_per_row(counts, seen.offsets)
+            greater = greater - _sum_per_row(counts & (seen.scores > own_limit), seen.offsets)
+            equal = equal - _sum_per_row(counts & (seen.scores == own_limit), seen.offsets)
+            is_target = seen.item_ids == target_ids.index_select(0, seen.row)
+            is_hidden[seen.row[is_target]] = True
+            is_hidden &= ~is_cold
+        equal = equal - 1  # the target is tied with itself
+        if ties == "conservative":
+            greater = greater + equal
+        if ties != "expected":
+            equal = torch.zeros_like(equal)
+        is_miss = is_cold | is_hidden
+        greater, equal = greater.masked_fill(is_miss, MISS), equal.masked_fill(is_miss, 0)
+        return Ranks(greater, equal, num_candidates, is_cold, is_hidden)
 
 
-def ranks_from_places(
-    places: Tensor, limit: Tensor, target_ids: Tensor, is_candidate: Tensor, seen: SeenScores | None, ties: Ties
-) -> Ranks:
-    """(B,) from `outranking`, (B, 1) target's score -> ranks: the seen items' places are subtracted."""
-    is_cold = ~is_candidate.index_select(0, target_ids)
-    num_candidates = torch.count_nonzero(is_candidate).expand(len(places)).clone()
-    is_hidden = torch.zeros_like(is_cold)
-    if seen is not None:
-        counts = is_candidate.index_select(0, seen.item_ids)  # the others are out already
-        compared = _compared(seen.scores, limit.squeeze(1).index_select(0, seen.row), ties).mul_(counts)
-        num_seen = _sum_per_row(counts, seen.offsets)
-        places = places - _as_places(_sum_per_row(compared.double(), seen.offsets), num_seen, ties)
-        num_candidates -= num_seen
-        is_target = seen.item_ids == target_ids.index_select(0, seen.row)
-        is_hidden[seen.row[is_target]] = True
-        is_hidden &= ~is_cold
-    rank = 1.0 - TIE_WEIGHT[ties] + places  # the target is tied with itself
-    return Ranks(rank.masked_fill(is_cold | is_hidden, float("inf")), num_candidates, is_cold, is_hidden)
-
-
-def _compared(scores: Tensor, limit: Tensor, ties: Ties) -> Tensor:
-    """-> as `scores`, float32: 1, 0, -1 above, at and below the limit; 1 or 0 where ties are no half places."""
-    # written as float32: several times faster on a CPU than booleans, which are neither written nor counted in vectors
-    compared = torch.empty_like(scores)
-    if ties == "mean":
-        return torch.sub(scores, limit, out=compared).sign_()  # numbers that differ have a difference, however small
-    return torch.ge(scores, limit, out=compared) if ties == "conservative" else torch.gt(scores, limit, out=compared)
-
-
-def _as_places(compared: Tensor, count: Tensor, ties: Ties) -> Tensor:
-    """Sums of `_compared` over so many scores each -> 1 for each above the limit, what `ties` says for each at it."""
-    return (compared + count) / 2 if ties == "mean" else compared
-
-
-def _sum_per_row(values: Tensor, offsets: Tensor) -> Tensor:
-    """(S,), (B + 1,) -> (B,): sums between each two offsets."""
-    return F.pad(values.cumsum(0), (1, 0)).index_select(0, offsets).diff()
+def _sum_per_row(flags: Tensor, offsets: Tensor) -> Tensor:
+    """(S,) bool, (B + 1,) -> (B,) int64: the true ones between each two offsets."""
+    return F.pad(flags.cumsum(0), (1, 0)).index_select(0, offsets).diff()

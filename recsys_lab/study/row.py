@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.pairs import ONE_SEED, Pair, Seeds
 from recsys_lab.study.runs import Run
@@ -81,7 +80,7 @@ def make_row(system: System, cutoff: int, metrics: Sequence[str]) -> Row:
     user = first["user_id"].rank("dense").to_numpy()
     row = Row(system.name, seeds, {}, {}, {})
     for name in metrics:
-        per_seed = np.stack([RANKING_METRICS[name](run.ranks["rank"].to_numpy(), cutoff) for run in seeds])  # (S, N)
+        per_seed = np.stack([run.values(name, cutoff) for run in seeds])  # (S, N)
         row.values[name] = per_seed.mean(axis=0)
         row.estimates[name] = estimate(row.values[name], user)
         row.seed_deviation[name] = float(per_seed.mean(axis=1).std(ddof=1)) if len(seeds) > 1 else None

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError
 
 # What must agree for two numbers to mean the same thing.
@@ -58,6 +59,11 @@ class Run:
         ranks = pl.read_parquet(self.folder / "ranks.parquet")
         return ranks.filter(~pl.col("is_cold")) if self.evaluation.get("cold_targets") == "drop" else ranks
 
+    def values(self, metric: str, cutoff: int) -> np.ndarray:
+        """(N,) the metric of each target, its expectation over the orders of ties. metric: of `RANKING_METRICS`."""
+        greater, ties = (self.ranks[name].to_numpy() for name in ("num_greater", "num_ties"))
+        return RANKING_METRICS[metric](greater, ties, cutoff)
+
     @cached_property
     def targets_hash(self) -> str:
         """Of the targets that ranks.parquet holds, in their order; the same on every machine."""
@@ -102,11 +108,16 @@ def read_run(folder: Path) -> Run:
         if not (folder / "ranks.parquet").is_file():
             raise UnreadableRunError(f"{folder}: not tested yet (no ranks.parquet)")
         run = Run(folder, manifest, json.loads((folder / "metrics.json").read_text()))
-        missing = [name for name in (*TARGET_KEY, "rank", "is_cold") if name not in run.ranks.columns]
+        missing = [
+            name for name in (*TARGET_KEY, "num_greater", "num_ties", "is_cold") if name not in run.ranks.columns
+        ]
     except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
         raise UnreadableRunError(f"{folder}: unreadable ({type(error).__name__}: {error})") from error
     if missing:
-        raise UnreadableRunError(f"{folder}: ranks.parquet has no column {', '.join(missing)}")
+        raise UnreadableRunError(
+            f"{folder}: ranks.parquet has no column {', '.join(missing)}: it was written by an older version, or by "
+            f"something else. `recsys-lab test {folder}` ranks the targets again, into {folder / 'test'}"
+        )
     return run
 
 

@@ -146,9 +146,7 @@ def slices(
     _check_columns(runs, by)
     systems, notes = find_systems(runs)
     rows = [make_row(system, cutoff, [metric]) for system in systems]
-    per_seed = [
-        np.stack([RANKING_METRICS[metric](run.ranks["rank"].to_numpy(), cutoff) for run in row.runs]) for row in rows
-    ]  # R x (S, N)
+    per_seed = [np.stack([run.values(metric, cutoff) for run in row.runs]) for row in rows]  # R x (S, N)
     facts = runs[0].ranks
     user = facts["user_id"].rank("dense").to_numpy()
     cutter = _Cutter(rows, per_seed, user, metric, method)

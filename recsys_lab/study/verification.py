@@ -89,7 +89,7 @@ def rank_checks(recorded: pl.DataFrame, found: pl.DataFrame, complete: bool, all
             f"expected {recorded[name][first]}, found {found[name][first]} in row {first} ({target}); {len(rows)} of "
             f"{found.height} rows differ"
         )
-        may = name == "rank" and len(rows) <= allowed
+        may = name in ("rank", "num_greater", "num_ties") and len(rows) <= allowed
         checks.append(Check(f"{field} {name}", may, f"{text}, {allowed} may" if may else text))
     return checks
 
@@ -97,9 +97,8 @@ def rank_checks(recorded: pl.DataFrame, found: pl.DataFrame, complete: bool, all
 def from_ranks(ranks: pl.DataFrame, evaluation: Mapping[str, Any]) -> dict[str, float]:
     """The `test/` metrics that `ranks` alone decide, as the evaluation computes them."""
     counted = ranks.filter(~pl.col("is_cold")) if evaluation.get("cold_targets") == "drop" else ranks
-    metrics = ranking_metrics(
-        counted["rank"].to_numpy(), counted["num_candidates"].to_numpy(), evaluation.get("cutoffs") or ()
-    )
+    greater, ties, candidates = (counted[name].to_numpy() for name in ("num_greater", "num_ties", "num_candidates"))
+    metrics = ranking_metrics(greater, ties, candidates, evaluation.get("cutoffs") or ())
     if ranks.height:
         metrics["cold_target_share"] = float(ranks["is_cold"].to_numpy().mean())
         metrics["hidden_target_share"] = float(ranks["is_hidden"].to_numpy().mean())

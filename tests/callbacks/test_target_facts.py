@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from small_data import made_events, prepared, quiet_trainer
+from torch import Tensor
 
 from recsys_lab.callbacks import RankingEvaluation, target_facts
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.split import GlobalTemporal
 from recsys_lab.models import Popularity
+from recsys_lab.schema import Batch
 
 FACTS = ["history_length", "target_count", "popularity_decile", "gap_seconds", "is_repeat"]
 
@@ -28,13 +31,11 @@ def test_facts_are_those_of_each_user_alone(at_once: int, tmp_path: Path, monkey
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
     frame = evaluation.ranks_frame(data)
-    assert frame.columns[:7] == [
-        *("user_id", "target_item_id", "query_time", "rank", "num_candidates", "is_cold", "is_hidden")
-    ]
-    assert frame.columns[7:] == FACTS
+    ranked = ("rank", "num_greater", "num_ties", "num_candidates", "is_cold", "is_hidden")
+    assert frame.columns == ["user_id", "target_item_id", "query_time", *ranked, *FACTS]
     events, offsets, counts = data.events, data.events.offsets, data.item_counts.numpy()
     targets = data.split_result.test
-    order = np.lexsort((events.item_ids[targets.position], events.timestamps[targets.position], targets.user_index))
+    order = np.argsort(targets.position)
     assert len(frame) == len(order) and frame["is_repeat"].n_unique() == 2
     for row, n in zip(frame.iter_rows(named=True), order, strict=True):
         user, position = targets.user_index[n], targets.position[n]
@@ -66,7 +67,35 @@ def test_deciles_by_hand() -> None:
     assert target_facts.popularity_deciles(np.zeros(3, dtype=int)).tolist() == [0, 0, 0]
 
 
-def test_the_same_item_again_in_the_same_second() -> None:
-    keys = {"user_index": [0, 0, 1], "query_time": [5, 5, 5], "target_id": [3, 3, 3]}
-    facts = pl.DataFrame({**keys, "history_length": [2, 3, 7]})
-    assert target_facts.add_target_facts(pl.DataFrame(keys), facts)["history_length"].to_list() == [2, 3, 7]
+class LongerIsBetter(Popularity):
+    """Puts one item on top of histories longer than three events, and below everything elsewhere."""
+
+    item = 0
+
+    def query(self, batch: Batch) -> Tensor:
+        return batch.lengths[:, None].float()
+
+    def score(self, query: Tensor) -> Tensor:
+        return torch.eye(len(self.counts))[self.item] * (query - 3.5)
+
+
+def test_the_same_item_again_in_the_same_second(tmp_path: Path) -> None:
+    """Two targets with one user, item and time: each keeps the facts of its own place in the history, whichever the
+    model ranks higher."""
+    users = [0] * 6 + [1] * 4
+    items, times = [1, 2, 4, 3, 3, 5, 3, 1, 2, 4], [1, 2, 3, 9, 9, 10, 1, 2, 3, 9]
+    frame = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": times})
+    data = SequenceDataModule(
+        str(prepared(tmp_path / "twice", frame).path),
+        split=GlobalTemporal(0.6, 0.6, target="all"),
+        exclude_seen="none",
+        eval_batch_size=1,
+    )
+    evaluation, model = RankingEvaluation(), LongerIsBetter()
+    model.item = data.processed.item_ids_raw.to_list().index(3) + 1
+    quiet_trainer(tmp_path, callbacks=[evaluation]).test(model, data, verbose=False)
+    frame = evaluation.ranks_frame(data)
+    twins = frame.filter((pl.col("user_id") == 0) & (pl.col("target_item_id") == 3))
+    assert twins["query_time"].to_list() == [9, 9] and twins["history_length"].to_list() == [3, 4]
+    assert twins["is_repeat"].to_list() == [False, True] and twins["gap_seconds"].to_list() == [6, 0]
+    assert twins["num_greater"].to_list() == [1, 0]  # two items have training events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -12,28 +13,29 @@ import whole_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.metrics import ranking_metrics, ranks, target_ranks
-from recsys_lab.metrics.ranks import TIE_WEIGHT
+from recsys_lab.metrics import MISS, Ranks, ranking_metrics, ranks, target_ranks
+from recsys_lab.metrics.ranks import TIES
 from recsys_lab.schema import RecsysLabError
 
-TIES = tuple(TIE_WEIGHT)
+FIELDS = tuple(field.name for field in fields(Ranks))
 
 
 def by_definition(
     scores: list[float], target: int, candidates: set[int], seen: set[int], ties: str
-) -> tuple[float, int, bool, bool]:
-    """One row: rank, number of candidates, is_cold, is_hidden."""
+) -> tuple[int, int, int, bool, bool]:
+    """One row, as the fields of `Ranks`."""
     left = candidates - seen
     cold, hidden = target not in candidates, target in candidates and target in seen
     if target not in left:
-        return math.inf, len(left), cold, hidden
-    place = 1.0
-    for item in left - {target}:
-        if scores[item] > scores[target]:
-            place += 1
-        elif scores[item] == scores[target]:
-            place += {"mean": 0.5, "conservative": 1.0, "optimistic": 0.0}[ties]
-    return place, len(left), cold, hidden
+        return MISS, 0, len(left), cold, hidden
+    greater = sum(scores[item] > scores[target] for item in left)
+    equal = sum(scores[item] == scores[target] for item in left - {target})
+    greater, equal = {
+        "expected": (greater, equal),
+        "conservative": (greater + equal, 0),
+        "optimistic": (greater, 0),
+    }[ties]
+    return greater, equal, len(left), cold, hidden
 
 
 @st.composite
@@ -66,26 +68,29 @@ def test_ranks_by_definition(case: dict[str, Any], ties: Any) -> None:
     assert torch.equal(scores[:, 1:], kept[:, 1:]), "scores are never written to"
     for row, target in enumerate(case["targets"]):
         expected = by_definition(case["scores"][row], target, case["candidates"], case["seen"][row], ties)
-        found = (got.rank[row], got.num_candidates[row], got.is_cold[row], got.is_hidden[row])
-        assert tuple(value.item() for value in found) == expected
+        assert tuple(getattr(got, name)[row].item() for name in FIELDS) == expected
+        greater, equal = expected[:2]
+        assert got.rank[row] == (math.inf if greater == MISS else greater + 1 + equal / 2)
 
 
 def test_without_seen_items() -> None:
     scores, every = torch.tensor([[0.0, 3.0, 1.0, 2.0]]), torch.tensor([False, True, True, True])
     got = target_ranks(scores, torch.tensor([3]), every)
     assert got.rank.tolist() == [2.0] and got.num_candidates.tolist() == [3]
-    assert got.rank.dtype == torch.float64
 
 
-@pytest.mark.parametrize(("ties", "rank"), [("optimistic", 1.0), ("mean", 50.5), ("conservative", 100.0)])
-def test_a_constant_scorer_gains_nothing(ties: Any, rank: float) -> None:
-    """Design rule: about K / num_items at most, never 1.0, unless `optimistic` is asked for."""
-    scores, targets = torch.full((20, 101), 0.25), torch.arange(1, 21)
-    got = target_ranks(scores, targets, torch.arange(101) > 0, ties=ties)
-    assert got.rank.tolist() == [rank] * 20
-    metrics = ranking_metrics(got.rank.numpy(), got.num_candidates.numpy(), (10,))
-    if ties == "mean":
-        assert metrics["hit_rate@10"] <= 10 / 100 and metrics["auc"] == 0.5
+@pytest.mark.parametrize(("ties", "rank"), [("optimistic", 1.0), ("expected", 48.0), ("conservative", 95.0)])
+def test_a_constant_scorer_gains_what_chance_would(ties: Any, rank: float) -> None:
+    """Hit rate K / C over the C candidates that a user is left with, ndcg the mean gain of the first K of C places."""
+    targets = torch.arange(1, 21)
+    seen, offsets = torch.arange(91, 96).repeat(20), torch.arange(0, 101, 5)  # 5 of 100 seen: C = 95
+    got = target_ranks(torch.full((20, 101), 0.25), targets, torch.arange(101) > 0, seen, offsets, ties)
+    assert got.rank.tolist() == [rank] * 20 and got.num_candidates.tolist() == [95] * 20
+    metrics = ranking_metrics(got.num_greater.numpy(), got.num_ties.numpy(), got.num_candidates.numpy(), (10, 95, 200))
+    if ties == "expected":
+        assert metrics["hit_rate@10"] == pytest.approx(10 / 95, rel=1e-15) and metrics["auc"] == 0.5
+        assert metrics["ndcg@10"] == pytest.approx(sum(1 / math.log2(r + 1) for r in range(1, 11)) / 95, rel=1e-14)
+        assert metrics["hit_rate@95"] == metrics["hit_rate@200"] == 1.0
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -121,5 +126,5 @@ def test_blocks_of_columns_equal_whole_rows(ties: Any, cached: int, monkeypatch:
     facts = (targets, is_candidate, torch.cat(seen), torch.tensor([0, *range(30)]).cumsum(0))
     got, expected = target_ranks(scores, *facts, ties), whole_rows.target_ranks(scores, *facts, ties)
     assert expected.is_cold.any() and expected.is_hidden.any()
-    for name in ("rank", "num_candidates", "is_cold", "is_hidden"):
+    for name in FIELDS:
         assert torch.equal(getattr(got, name), getattr(expected, name)), name

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lab.metrics.ranks import TIE_WEIGHT, Ranks, Ties
+from recsys_lab.metrics.ranking import MISS
+from recsys_lab.metrics.ranks import Ranks, Ties
 from recsys_lab.metrics.top_items import GOLDEN
 from recsys_lab.schema import PAD_ID, RecsysLabError
 
@@ -22,7 +23,7 @@ def target_ranks(
     is_candidate: Tensor,
     seen_ids: Tensor | None = None,
     seen_offsets: Tensor | None = None,
-    ties: Ties = "mean",
+    ties: Ties = "expected",
 ) -> Ranks:
     scores = scores.detach().float()
     if not torch.isfinite(scores.sum()):  # one cheap pass; the sum alone may overflow, so look again
@@ -52,9 +53,12 @@ def target_ranks(
         equal -= _sum_per_row(counts & (own == limit) & ~is_target, seen_offsets)
         is_hidden = _sum_per_row(is_target, seen_offsets) > 0
 
-    rank = 1.0 + greater.double() + TIE_WEIGHT[ties] * equal.double()
-    rank = rank.masked_fill(is_cold | is_hidden, float("inf"))
-    return Ranks(rank, num_candidates, is_cold, is_hidden)
+    if ties == "conservative":
+        greater = greater + equal
+    if ties != "expected":
+        equal = torch.zeros_like(equal)
+    is_miss = is_cold | is_hidden
+    return Ranks(greater.masked_fill(is_miss, MISS), equal.masked_fill(is_miss, 0), num_candidates, is_cold, is_hidden)
 
 
 def _sum_per_row(flags: Tensor, offsets: Tensor) -> Tensor:

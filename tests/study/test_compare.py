@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
+from small_data import ndcg, outranked
 
 from recsys_lab.cli import main
-from recsys_lab.metrics.ranking import ndcg
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.compare import compare
 from recsys_lab.study.pairs import ONE_SEED
@@ -29,7 +29,7 @@ EVALUATION = {
     "split": "leave_one_out (leaky)",
     "split_hash": "s1",
     "exclude_seen": "history",
-    "ties": "mean",
+    "ties": "expected",
     "cold_targets": "miss",
     "test_targets": USERS,
 }
@@ -59,6 +59,7 @@ def make_run(folder: Path, ranks: np.ndarray, variant: str = "a", seed: int = 0,
             "target_item_id": list(range(len(ranks))),
             "query_time": [0] * len(ranks),
             "rank": ranks.astype(float),
+            **dict(zip(("num_greater", "num_ties"), outranked(ranks), strict=True)),
             "is_cold": [i == 0 for i in range(len(ranks))],
         }
     ).write_parquet(folder / "ranks.parquet")

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from small_data import ndcg, value_of
 from test_compare import make_run
 
 from recsys_lab.cli import main
-from recsys_lab.metrics.ranking import RANKING_METRICS, ndcg
+from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.pairs import Method
 from recsys_lab.study.runs import find_runs
@@ -53,7 +54,7 @@ def of(sliced: Sliced, dimension: str) -> dict[str, Slice]:
 def test_weighted_slice_means_are_the_overall_metric(metric: str, tmp_path: Path) -> None:
     folder = sliced_run(tmp_path / "a", 0)
     sliced = slices(find_runs([tmp_path])[0], metric=metric, cutoff=5)
-    overall = RANKING_METRICS[metric](ranks_of(folder), 5).mean()
+    overall = value_of(metric, ranks_of(folder), 5).mean()
     assert sliced.overall.parts[0].mean == pytest.approx(overall, abs=1e-15)
     assert {one.dimension for one in sliced.slices} == set(DIMENSIONS)
     for dimension in DIMENSIONS:

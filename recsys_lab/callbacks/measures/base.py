@@ -32,8 +32,7 @@ class ScoredRows:
     """Some rows of a batch with the scores of all items."""
 
     scores: Tensor  # (B, V) float32, finite; not to be changed
-    user_index: Tensor  # (B,)
-    query_time: Tensor  # (B,)
+    target_event: Tensor  # (B,) int64 position of the target's event in the data; by it gathered rows are sorted
     target_ids: Tensor  # (B,)
     seen_ids: Tensor  # (S,) items that ranking leaves out
     seen_offsets: Tensor  # (B + 1,) row b owns seen_ids[seen_offsets[b]:seen_offsets[b + 1]]
@@ -45,28 +44,22 @@ class ScoredRows:
         """(B, V) float32: the scores, -inf where an item is no candidate of its row. Not to be changed."""
         return candidate_scores(self.scores, self.is_candidate, self.seen_ids, self.seen_offsets)
 
-    @cached_property
-    def keys(self) -> Tensor:
-        """(B, 3) float64: user, time and target, by which gathered rows are put into one order."""
-        return torch.stack([self.user_index, self.query_time, self.target_ids], dim=1).double()
-
     def reachable(self) -> ScoredRows:
         """The rows whose target is a candidate."""
-        return self.select(torch.isfinite(self.ranks.rank))
+        return self.select(~self.ranks.is_miss)
 
     def select(self, keep: Tensor) -> ScoredRows:
         """The rows where `keep` (B,) is True."""
         if keep.all():
             return self
-        r, lengths = self.ranks, self.seen_offsets.diff()
+        lengths = self.seen_offsets.diff()
         return ScoredRows(
             self.scores[keep],
-            self.user_index[keep],
-            self.query_time[keep],
+            self.target_event[keep],
             self.target_ids[keep],
             self.seen_ids[torch.repeat_interleave(keep, lengths)],
             F.pad(lengths[keep].cumsum(0), (1, 0)),
-            Ranks(r.rank[keep], r.num_candidates[keep], r.is_cold[keep], r.is_hidden[keep]),
+            self.ranks.select(keep),
             self.is_candidate,
         )
 

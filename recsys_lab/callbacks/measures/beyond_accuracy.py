@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
 from recsys_lab.arguments import NotNegative
 from recsys_lab.callbacks.gather import gather_rows, sum_over_processes
 from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
-from recsys_lab.callbacks.measures.list_facts import had_before, item_features, target_positions
-from recsys_lab.callbacks.target_facts import KEY, add_target_facts, target_facts
+from recsys_lab.callbacks.measures.list_facts import had_before, item_features
+from recsys_lab.callbacks.target_facts import target_facts
 from recsys_lab.metrics import beyond_accuracy as metrics
 from recsys_lab.metrics.popularity_ranks import PopularityRanks
+from recsys_lab.metrics.ranking import hit_rate
 from recsys_lab.metrics.top_items import top_items
 from recsys_lab.schema import PAD_ID
 
@@ -49,23 +49,24 @@ class BeyondAccuracy(Measure):
         items, _ = top_items(rows.scores, rows.is_candidate, rows.seen_ids, rows.seen_offsets, k)
         popular = self._popularity(rows.target_ids, rows.seen_ids, rows.seen_offsets)
         self._lists.append(items.int())
-        self._rows.append(torch.cat([rows.keys, torch.stack([rows.ranks.rank, popular], dim=1)], dim=1))
+        columns = (rows.target_event, rows.ranks.num_greater, rows.ranks.num_ties, *popular)
+        self._rows.append(torch.stack(columns, dim=1))
 
     def finish(self) -> dict[str, float]:
-        device = self._setting.is_candidate.device
         lists = torch.cat(self._lists).cpu().numpy() if self._lists else np.zeros((0, 1), dtype=np.int32)
-        rows = torch.cat(self._rows) if self._rows else torch.zeros(0, 5, dtype=torch.float64, device=device)
+        rows = torch.cat(self._rows) if self._rows else torch.zeros(0, 5, dtype=torch.int64)
         self._lists, self._rows = [], []
-        table = gather_rows(rows).cpu().numpy()
-        found = self._of_lists(lists, rows.cpu().numpy())
-        return {**found, **self._of_targets(table[np.lexsort(table.T[::-1])])} if len(table) else {}
+        table = gather_rows(rows).numpy()
+        found = self._of_lists(lists, rows[:, 0].cpu().numpy())
+        return {**found, **self._of_targets(table[np.argsort(table[:, 0])])} if len(table) else {}
 
     # -- sums over the lists of this process, added up -----------------------------------------------------------------
 
-    def _of_lists(self, lists: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    def _of_lists(self, lists: np.ndarray, position: np.ndarray) -> dict[str, float]:
+        """(n, K) lists of this process, (n,) positions of their targets' events."""
         setting, found = self._setting, dict[str, float]()
         counts, is_candidate = setting.datamodule.item_counts.numpy(), setting.is_candidate.cpu().numpy()
-        repeated = self._had_before(lists, rows)
+        repeated = self._had_before(lists, position)
         for k in setting.cutoffs:
             exposed = self._sum(metrics.exposure(lists[:, :k], len(counts)))
             diversity_sum, diverse_lists = self._sum(self._diversity(lists[:, :k]))
@@ -93,32 +94,32 @@ class BeyondAccuracy(Measure):
                 total += (np.nansum(each), np.isfinite(each).sum())
         return total
 
-    def _had_before(self, lists: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _had_before(self, lists: np.ndarray, position: np.ndarray) -> np.ndarray:
         data = self._setting.datamodule
         if not len(lists) or data.exclude_seen == "history":  # then none is recommended
             return np.zeros(lists.shape, dtype=bool)
-        position = target_positions(data, self._setting.stage, rows[:, :3])
         item_ids, offsets = np.asarray(data.events.item_ids), np.asarray(data.events.offsets)
-        return had_before(item_ids, offsets, rows[:, 0].astype(np.int64), position, lists) & (lists != PAD_ID)
+        user = np.searchsorted(offsets, position, side="right") - 1
+        return had_before(item_ids, offsets, user, position, lists) & (lists != PAD_ID)
 
     def _sum(self, values: np.ndarray) -> Any:
-        return sum_over_processes(torch.from_numpy(values).to(self._setting.is_candidate.device)).cpu().numpy()
+        return sum_over_processes(torch.from_numpy(values)).numpy()
 
     # -- of the targets of all processes -------------------------------------------------------------------------------
 
     def _of_targets(self, table: np.ndarray) -> dict[str, float]:
-        """table: (N, 5) user, time, target, rank and popularity rank, sorted."""
-        keys = pl.DataFrame(dict(zip(KEY, table[:, :3].T.astype(np.int64), strict=True)))
-        facts = add_target_facts(keys, target_facts(self._setting.datamodule, self._setting.stage))
+        """table: (N, 5) position, and `num_greater` and `num_ties` of the model and of popularity, by position."""
+        position, greater, ties, popular_greater, popular_ties = table.T
+        facts = target_facts(self._setting.datamodule, position)
         target_counts, is_repeat = facts["target_count"].to_numpy(), facts["is_repeat"].to_numpy()
         found = {"repeat_target_share": float(is_repeat.mean())}
         for k in self._setting.cutoffs:
-            is_hit, is_popular_hit = table[:, 3] <= k, table[:, 4] <= k
+            hit, popular_hit = hit_rate(greater, ties, k), hit_rate(popular_greater, popular_ties, k)
             found |= {
-                f"debiased_hit_rate@{k}": metrics.debiased_hit_rate(is_hit, target_counts, self.propensity_exponent),
-                f"serendipity@{k}": metrics.serendipity(is_hit, is_popular_hit),
+                f"debiased_hit_rate@{k}": metrics.debiased_hit_rate(hit, target_counts, self.propensity_exponent),
+                f"serendipity@{k}": metrics.serendipity(hit, popular_hit),
             }
             for name, part in (("repeat", is_repeat), ("explore", ~is_repeat)):
                 if part.any():
-                    found[f"{name}_hit_rate@{k}"] = float(is_hit[part].mean())
+                    found[f"{name}_hit_rate@{k}"] = float(hit[part].mean())
         return found

@@ -41,8 +41,8 @@ class Calibration(Measure):
         """How far `auc_pooled` of the last evaluation can be from the exact value."""
 
     def start(self, setting: EvaluationSetting) -> None:
-        device = setting.is_candidate.device
-        self._rows: list[Tensor] = [torch.zeros(0, 9, dtype=torch.float64, device=device)]
+        device, self._offsets = setting.is_candidate.device, np.asarray(setting.datamodule.events.offsets)
+        self._rows: list[Tensor] = [torch.zeros(0, 7, dtype=torch.float64)]
         self._targets = torch.zeros(1, dtype=torch.int64, device=device)
         self._histograms = torch.zeros(2, AUC_BINS, dtype=torch.int64, device=device)
 
@@ -53,19 +53,21 @@ class Calibration(Measure):
             return
         p = next_item_probabilities(rows.candidate_scores, rows.target_ids, self.temperature)
         self._histograms += auc_histograms(p.log_p, rows.target_ids)
-        ranks = rows.ranks
-        columns = [p.nll, p.brier, p.confidence, p.correct, ranks.rank, ranks.num_candidates.double()]
-        self._rows.append(torch.cat([rows.keys, torch.stack(columns, dim=1)], dim=1))
+        position, num_candidates = rows.target_event.cpu().double(), rows.ranks.num_candidates.cpu().double()
+        rank = torch.from_numpy(rows.ranks.rank)
+        columns = [position, p.nll, p.brier, p.confidence, p.correct, rank, num_candidates]
+        self._rows.append(torch.stack(columns, dim=1))
 
     def finish(self) -> dict[str, float]:
-        table = gather_rows(torch.cat(self._rows)).cpu().numpy()
-        histograms = sum_over_processes(self._histograms).cpu().numpy()
+        table = gather_rows(torch.cat(self._rows)).numpy()
+        histograms = sum_over_processes(self._histograms).numpy()
         targets = int(sum_over_processes(self._targets))
         self._rows = []
         if not len(table):
             return {"probability_share": 0.0} if targets else {}
         # in one order, so that sums and bins are the same on any number of processes
-        user, _, _, nll, brier, confidence, correct, rank, num_candidates = table[np.lexsort(table.T[::-1])].T
+        position, nll, brier, confidence, correct, rank, num_candidates = table[np.argsort(table[:, 0])].T
+        user = np.searchsorted(self._offsets, position, side="right")
         self.bins = {
             "equal_width": equal_width_bins(confidence, correct, self.num_bins),
             "equal_mass": equal_mass_bins(confidence, correct, self.num_bins),

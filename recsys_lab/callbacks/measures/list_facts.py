@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.callbacks.target_facts import KEY, USERS_AT_ONCE
+from recsys_lab.callbacks.target_facts import USERS_AT_ONCE
 from recsys_lab.schema import ITEM_ID, RecsysLabError
 
 
@@ -53,24 +53,6 @@ def item_features(table: pl.DataFrame, columns: Sequence[str] | None = None) -> 
 
 def _is_shared(column: pl.Series) -> bool:
     return 0 < 2 * column.drop_nulls().n_unique() <= len(column.drop_nulls())
-
-
-def target_positions(datamodule: Any, stage: str, keys: np.ndarray) -> np.ndarray:
-    """(N, 3) user, time, target -> (N,) flat positions of those events, the first where a user has the same item again
-    in the same second."""
-    events, targets = datamodule.events, getattr(datamodule.split_result, stage)
-    position = np.asarray(targets.position)
-    known = pl.DataFrame(
-        {
-            "user_index": np.asarray(targets.user_index).astype(np.int64),
-            "query_time": np.asarray(events.timestamps)[position].astype(np.int64),
-            "target_id": np.asarray(events.item_ids)[position].astype(np.int64),
-            "position": position.astype(np.int64),
-        }
-    )
-    asked = pl.DataFrame(dict(zip(KEY, keys.T.astype(np.int64), strict=True)))
-    first = known.group_by(KEY).agg(pl.col("position").min())
-    return asked.join(first, on=KEY, how="left", maintain_order="left")["position"].to_numpy()
 
 
 def had_before(

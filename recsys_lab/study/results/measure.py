@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.compare import Comparison, compare, deciding
 from recsys_lab.study.pairs import Method
@@ -150,8 +149,7 @@ def _seed_means(rows: list[Row], setting: Setting) -> list[SeedMeans]:
     for row in rows:
         means: SeedMeans = {}
         for run in row.runs:
-            ranks = run.ranks["rank"].to_numpy()
-            values = [float(RANKING_METRICS[name](ranks, setting.cutoff).mean()) for name in setting.metrics]
+            values = [float(run.values(name, setting.cutoff).mean()) for name in setting.metrics]
             means[int(run.manifest.get("seed") or 0)] = values
         found.append(means)
     seeds = {seed for means in found for seed in means}

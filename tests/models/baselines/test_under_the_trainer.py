@@ -8,7 +8,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -19,6 +18,7 @@ from recsys_lab.callbacks import RankingEvaluation
 from recsys_lab.callbacks.recommendations import Recommendations
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.split import GlobalTemporal, LeaveOneOut
+from recsys_lab.metrics import MISS
 from recsys_lab.models import NextItemModule
 from recsys_lab.models.baselines import EASE, MANDATORY, CountingModel, RecentPopularity, RepeatLast
 from recsys_lab.schema import RecsysLabError, from_config, to_config
@@ -148,8 +148,8 @@ def test_repeat_last_says_that_its_items_are_hidden(
             quiet_trainer(tmp_path, callbacks=[evaluation]).test(RepeatLast(), data, verbose=False)
         hidden[exclude_seen] = "hides them" in caplog.text
         assert evaluation.last_ranks is not None
-        rank, candidates = evaluation.last_ranks[:, 3], evaluation.last_ranks[:, 4]
-        chance = np.isinf(rank) | (rank == (candidates + 1) / 2)
+        _, greater, ties, candidates, _, _ = evaluation.last_ranks.T
+        chance = (greater == MISS) | ((greater == 0) & (ties == candidates - 1))
         assert chance.all() == (exclude_seen == "history")
     assert hidden == {"history": True, "none": False}
 

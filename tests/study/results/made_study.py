@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from small_data import ndcg, outranked
 
-from recsys_lab.metrics.ranking import ndcg
 from recsys_lab.study.pairs import Method
 from recsys_lab.study.plan import Plan, PlannedRun, Study, Variant
 from recsys_lab.study.plan.study_file import AxisValue
@@ -25,7 +25,7 @@ EVALUATION = {
     "split": "leave_one_out (leaky)",
     "split_hash": "s1",
     "exclude_seen": "history",
-    "ties": "mean",
+    "ties": "expected",
     "cold_targets": "miss",
     "test_targets": USERS,
 }
@@ -100,6 +100,7 @@ def write_run(folder: Path, ranks: np.ndarray, variant: str, seed: int, **change
             "target_item_id": list(range(users)),
             "query_time": [0] * users,
             "rank": ranks.astype(float),
+            **dict(zip(("num_greater", "num_ties"), outranked(ranks), strict=True)),
             "is_cold": [False] * users,
             "history_length": [1 + i % 30 for i in range(users)],
             "popularity_decile": [1 + i % 10 for i in range(users)],

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from made_study import QUICK, MadeStudy, ranks_of
 from scipy import stats
+from small_data import ndcg
 
-from recsys_lab.metrics.ranking import ndcg
 from recsys_lab.report.text import as_latex, as_markdown
 from recsys_lab.study.pairs import ONE_SEED, Difference, Method
 from recsys_lab.study.results import AxisEffect, StudyResults, read_results

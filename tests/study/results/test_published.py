@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from made_study import MadeStudy, ranks_of
+from small_data import ndcg
 
-from recsys_lab.metrics.ranking import ndcg
 from recsys_lab.report.study.page import study_page
 from recsys_lab.report.study.sections import make_sections
 from recsys_lab.report.text import as_latex, as_markdown

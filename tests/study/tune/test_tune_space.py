@@ -58,7 +58,7 @@ def test_whole_numbers_are_searched_when_both_ends_are_whole() -> None:
             {"data.split": ["LeaveOneOut", "GlobalTemporal"]},
             "tune.space.data.split: can't be searched: data.split says",
         ),
-        ({"evaluation.ties": ["mean"]}, "evaluation says what is measured"),
+        ({"evaluation.ties": ["expected"]}, "evaluation says what is measured"),
         ({"run.retrain": [True]}, "tune.space.run.retrain: can't be searched: run is set by the study"),
         ({"encoder": [1], "seed": [1]}, "tune.space: seed can't be set here"),
         ([1], "tune.space: must be a mapping"),
