@@ -34,6 +34,11 @@ COLUMNS = ("position", "num_greater", "num_ties", "num_candidates", "is_cold", "
 which item and when."""
 
 
+def shown_cutoff(cutoffs: Sequence[int]) -> int:
+    """The cutoff of the numbers that are printed, and of the metric that decides over epochs: 10, or the next to it."""
+    return min(cutoffs, key=lambda k: (abs(k - 10), -k))
+
+
 class RankingEvaluation(Configurable, L.Callback):
     """Logs `val/<metric>@k` and `test/<metric>@k`; keeps the ranks of the last evaluation.
 
@@ -156,7 +161,7 @@ class RankingEvaluation(Configurable, L.Callback):
         self._running = []
         self.last_metrics = {f"{stage}/{name}": value for name, value in metrics.items()}
         if not trainer.sanity_checking:
-            bar = f"{stage}/ndcg@10"
+            bar = f"{stage}/ndcg@{shown_cutoff(self.cutoffs)}"
             for name, value in self.last_metrics.items():
                 pl_module.log(name, value, prog_bar=name == bar, rank_zero_only=False)
 

@@ -48,6 +48,7 @@ class RunFolder(L.Callback):
         self._rows: list[dict[str, Any]] = []
         self._started = self._epoch_started = time.perf_counter()
         self._earlier_seconds = 0.0
+        self._validated = False
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
@@ -62,6 +63,15 @@ class RunFolder(L.Callback):
         self._describe(trainer, pl_module)
         self._write_manifest(trainer, stopped_by="running")
 
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A run folder that was moved, or took another's place, goes on as if it had always been here: Lightning would
+        forget which epoch was the best."""
+        mine = {c.state_key: str(c.dirpath) for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)}
+        for key, state in checkpoint.get("callbacks", {}).items():
+            before = state.get("dirpath") if isinstance(state, dict) else None
+            if key in mine and before and before != mine[key]:
+                checkpoint["callbacks"][key] = moved(state, before, mine[key])
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After a checkpoint was loaded: `current_epoch` is the first epoch that this process trains. What an earlier
         test found goes first: its model is about to be another one."""
@@ -73,6 +83,7 @@ class RunFolder(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_started = time.perf_counter()
+        self._validated = False  # Lightning keeps the values of the last validation, be it of an earlier epoch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         row: dict[str, Any] = {
@@ -82,7 +93,7 @@ class RunFolder(L.Callback):
         }
         if is_trained(pl_module):
             row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        row |= logged(trainer, ("train/", "val/"))
+        row |= logged(trainer, ("train/", "val/") if self._validated else ("train/",))
         self._rows.append(row)
         if trainer.is_global_zero:
             write_rows(self.folder / "metrics.csv", self._rows)
@@ -110,6 +121,7 @@ class RunFolder(L.Callback):
         self._finish_evaluation(trainer, pl_module, "test/")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validated = not trainer.sanity_checking
         if trainer.state.fn == "validate":
             self._finish_evaluation(trainer, pl_module, "val/")
 
@@ -263,6 +275,15 @@ def logged(trainer: L.Trainer, prefixes: tuple[str, ...]) -> dict[str, float]:
         if name.startswith(prefixes) and not name.endswith("_step"):
             found[name.removesuffix("_epoch")] = float(value)
     return dict(sorted(found.items()))
+
+
+def moved(value: Any, before: str, now: str) -> Any:
+    """`value` with each path below `before` below `now` instead."""
+    if isinstance(value, dict):
+        return {moved(k, before, now): moved(v, before, now) for k, v in value.items()}
+    if isinstance(value, str) and (value == before or value.startswith(before + os.sep)):
+        return now + value[len(before) :]
+    return value
 
 
 def find(trainer: L.Trainer, kind: type[Any]) -> Any:

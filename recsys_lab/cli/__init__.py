@@ -1,7 +1,8 @@
 """The command line: `recsys-lab COMMAND ...`. Every command is a few lines over the library.
 
 Exit codes: 0 done; 1 training stopped at a NaN loss, or something unforeseen (with a traceback); 2 an error that the
-user can mend (its text alone); 130 interrupted by Ctrl-C.
+user can mend (its text alone); 3 a fit that ended with neither a validation nor a test value; 130 interrupted by
+Ctrl-C.
 
 This file imports nothing heavy, so that `--help` and typing errors answer at once.
 """
@@ -46,6 +47,8 @@ Examples:
 
 A run folder or a checkpoint may name classes of your own packages: nothing of them is imported unless you add
 `--allow_classes my_package.MyEncoder` (or `--allow_classes my_package`).
+
+Exit codes: 0 done, 1 failed, 2 a mistake that one line names, 3 a fit without any validation or test value, 130 Ctrl-C.
 
 Each command has its own --help. The manual is README.md."""
 

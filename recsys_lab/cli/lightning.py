@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import pkgutil
 import shlex
-import signal
-import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer.states import TrainerStatus
@@ -23,13 +21,28 @@ import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
 from recsys_lab.callbacks import EachEpoch, RankingEvaluation, Recommendations, RunFolder, Throughput
+from recsys_lab.callbacks.last_step import LastStep
+from recsys_lab.callbacks.ranking import shown_cutoff
 from recsys_lab.callbacks.run_folder import find
-from recsys_lab.cli.errors import explain, mendable
+from recsys_lab.callbacks.whole_checkpoints import with_whole_checkpoints
+from recsys_lab.cli.errors import mendable
+from recsys_lab.cli.folder_life import Place, settings_hash, take_place
+from recsys_lab.cli.interrupts import restored_interrupt
 from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
 from recsys_lab.cli.messages import hush_lightning, show_messages
+from recsys_lab.cli.outcome import NoValueError, is_result
 from recsys_lab.cli.retrain import fit_twice
-from recsys_lab.cli.run_settings import RunSettings, make_room, run_folder
-from recsys_lab.cli.trust import check_saved_config, find_own_modules, names_own_modules
+from recsys_lab.cli.run_arguments import Parser, expand_run_folder
+from recsys_lab.cli.run_settings import RunSettings, run_folder
+from recsys_lab.cli.trainer_checks import (
+    WATCHED,
+    check_callbacks,
+    check_trainer,
+    in_one_line,
+    is_zero,
+    numbers_as_typed,
+)
+from recsys_lab.cli.trust import find_own_modules, names_own_modules
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.metrics import RANKING_METRICS
 from recsys_lab.models.base import NextItemModule
@@ -40,10 +53,10 @@ log = logging.getLogger("recsys_lab")
 
 TRAINER_DEFAULTS: dict[str, Any] = {"max_epochs": 200}
 CALLBACK_DEFAULTS: dict[str, Any] = {
-    "early_stopping.monitor": "val/ndcg@10",
+    "early_stopping.monitor": WATCHED,
     "early_stopping.mode": "max",
     "early_stopping.patience": 10,
-    "checkpoint.monitor": "val/ndcg@10",
+    "checkpoint.monitor": WATCHED,
     "checkpoint.mode": "max",
     "checkpoint.filename": "best",
     "checkpoint.enable_version_counter": False,
@@ -51,23 +64,18 @@ CALLBACK_DEFAULTS: dict[str, Any] = {
 }
 
 
-class Parser(LightningArgumentParser):
-    """Says what was wrong in a line or two, instead of after hundreds of lines of usage."""
+class Quiet(Callback):
+    """Hushes Lightning in processes that were spawned, too."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if not self.exit_on_error:  # a parser inside the parser: the outer one names the whole key
-            super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        print(f"recsys-lab: error: {explain(message, self)}", file=sys.stderr)
-        print(f"All options: {parser.prog.replace(' [options]', '')} --help", file=sys.stderr)
-        self.exit(2)
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        hush_lightning()
 
 
 class CommandLine(LightningCLI):
     """LightningCLI that writes a run folder and tests after fit."""
 
-    def __init__(self, arguments: list[str]) -> None:
-        self.arguments = arguments
+    def __init__(self, arguments: list[str], held: ExitStack) -> None:
+        self.arguments, self.held = arguments, held
         # Only the parser of the command in question is built: each takes a good part of a second.
         chosen = {name: skip for name, skip in LightningCLI.subcommands().items() if name == arguments[0]}
         self.subcommands = lambda: chosen  # type: ignore[method-assign]
@@ -94,6 +102,7 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_class_arguments(RunSettings, "run")
         parser.set_defaults(CALLBACK_DEFAULTS)
+        numbers_as_typed(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -102,23 +111,37 @@ class CommandLine(LightningCLI):
         """Refuses a missing or foreign checkpoint now and not after the data is prepared."""
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path is not None:
-            read_checkpoint(path)
+            try:
+                read_checkpoint(path)
+            except RecsysLabError as error:
+                raise RecsysLabError(f"{error}{self._other_way(Path(path))}") from None
         elif self.config.subcommand != "fit":
             raise RecsysLabError(
                 f"{self.config.subcommand} needs a trained model: `recsys-lab {self.config.subcommand} RUN_FOLDER`, or "
                 "--ckpt_path FILE beside the --config"
             )
 
+    def _other_way(self, path: Path) -> str:
+        """What to type where the checkpoint that a run would go on from is of no use."""
+        if self.config.subcommand != "fit" or path.name != "last.ckpt":
+            return ""
+        folder = path.parent.parent
+        best = path.with_name("best.ckpt")
+        other = f"; go on from its best epoch: recsys-lab fit {folder} --ckpt_path {best}" if best.is_file() else ""
+        return f"{other}; start from the beginning: recsys-lab fit {folder} --run.overwrite true"
+
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        check_trainer(str(self.subcommand), config, self.arguments)
         run = config.run
         run.study = run.study or Path(config.data.dataset).name
         run.variant = run.variant or _variant(config)
         if self.subcommand == "fit":
             self._validate_first(config)
-        self.folder = self._folder(config)
         self.asked = config.clone()  # as it is saved: what follows is of this machine and folder
         self.config_text = self.text_to_save(self.asked, config.data.retrained)
+        self.place = self._place(config)
+        self.folder, config.ckpt_path = self.place.folder, self.place.resumes_from
         own = self.folder / "checkpoints" if self.subcommand == "fit" else Path(config.ckpt_path).parent
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(own)
         if self.subcommand == "predict":
@@ -142,26 +165,31 @@ class CommandLine(LightningCLI):
         text: str = self._parser(self.subcommand).dump(saved, skip_unset=False)
         return text
 
-    def _folder(self, config: Any) -> Path:
+    def _place(self, config: Any) -> Place:
         """Where this command writes: the run folder, or a folder inside it for what comes after `fit`."""
         seed = config.seed_everything
         seed = None if isinstance(seed, bool) else seed
         settings = RunSettings(**{name: config.run[name] for name in RunSettings.__dataclass_fields__})
         if self.subcommand == "fit":
             folder = run_folder(settings, seed)
-            if int(os.environ.get("LOCAL_RANK", 0)) == 0 and not config.trainer.fast_dev_run:
-                make_room(folder, settings.overwrite, config.ckpt_path)
-            return folder
+            if config.trainer.fast_dev_run:  # writes nothing
+                return Place(folder, folder, config.ckpt_path)
+            hashed = settings_hash(self.config_text)
+            return take_place(folder, settings.overwrite, config.ckpt_path, hashed, self.held)
         checkpoint = Path(config.ckpt_path)
         inside = checkpoint.parent.name == "checkpoints" and settings.folder is None
         base = checkpoint.parent.parent if inside else run_folder(settings, seed)
-        return base / str(self.subcommand)
+        return Place(base, base / str(self.subcommand), config.ckpt_path)
 
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            raise mendable(error) or error from None
+        except (ValueError, MisconfigurationException) as error:
+            raise mendable(error) or in_one_line(error) from None
+        except ModuleNotFoundError as error:  # of an accelerator, a strategy: Lightning names what to install
+            if error.name is not None:
+                raise
+            raise in_one_line(error) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings: RunSettings = self._get(self.config_init, "run")
@@ -178,12 +206,18 @@ class CommandLine(LightningCLI):
             "variant": self._get(self.config, "run").variant,
             "seed": self._get(self.config, "seed_everything"),
             "retrained": self._get(self.config, "data").retrained,
+            "settings_hash": settings_hash(self.config_text),
         }
-        ours: list[Callback] = [Throughput()]
+        users = config["callbacks"] or []
+        check_callbacks(users if isinstance(users, list) else [users])
+        ours: list[Callback] = [Quiet(), LastStep(), Throughput()]
         if not config["fast_dev_run"]:
             ours += [RunFolder(self.folder, self.config_text, facts), LoggedFacts()]
-        if self.subcommand == "fit" and config["enable_checkpointing"] is not False:
+        if config["enable_checkpointing"] is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+        elif self.subcommand == "fit":
             ours.append(EachEpoch(Path(self._get(self.config, "checkpoint").dirpath) / "last.ckpt"))
+        config["plugins"] = with_whole_checkpoints(config["plugins"])
         return super()._instantiate_trainer(config, [*callbacks, *ours])
 
     # -- commands ------------------------------------------------------------------------------------------------------
@@ -197,17 +231,44 @@ class CommandLine(LightningCLI):
             if folder is not None:
                 plain = yaml.safe_load(self.config_text)
                 finish_loggers(first, folder.summary(), plain, run_facts(folder.manifest))
+        if subcommand == "fit" and self.trainer.is_global_zero:
+            self.place.finish()
+            if self.ends_without_a_value:
+                raise NoValueError(
+                    f"the fit in {self.place.home} ended with neither a validation nor a test value: train longer or "
+                    "validate more often (--trainer.max_epochs, --trainer.val_check_interval), or test what there is: "
+                    f"recsys-lab test {self.place.home} --ckpt_path {self.place.home / 'checkpoints' / 'last.ckpt'}"
+                )
 
     def fit(self, **kwargs: Any) -> None:
-        config = self._get(self.config_init, "run")
-        if config.retrain and not self._get(self.config, "trainer").fast_dev_run:
-            best = fit_twice(self, **kwargs)
+        config, trainer = self._get(self.config_init, "run"), self._get(self.config, "trainer")
+        self.ends_without_a_value = False
+        if trainer.fast_dev_run:
+            self.trainer_call("fit", **kwargs)
+            log.info("a trial of %d batch(es) went through: nothing was written", int(trainer.fast_dev_run))
+            return
+        if config.retrain:
+            tested: str | None = fit_twice(self, **kwargs)
         else:
             self.trainer_call("fit", **kwargs)
-            best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if config.test_after_fit and best:
-            self.trainer_call("test", model=self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
-        log.info("%s\nthe run is in %s", self._results("test/"), self.folder)
+            tested = self._to_test()
+        if config.test_after_fit and not is_zero(trainer.limit_test_batches):
+            self.trainer_call("test", model=self.model, datamodule=self.datamodule, ckpt_path=tested, verbose=False)
+        folder = find(self.trainer, RunFolder)
+        self.ends_without_a_value = not any(is_result(name, value) for name, value in folder.metrics.items())
+        log.info("%s\nthe run is in %s", self._results("test/"), self.place.home)
+
+    def _to_test(self) -> str | None:
+        """The best epoch; the last one where none was validated; None = the weights as they are."""
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        last = self.folder / "checkpoints" / "last.ckpt"
+        if best:
+            return str(best)
+        if self._get(self.config, "trainer").enable_checkpointing is False:
+            log.info("no checkpoints were written: the last epoch is tested, whether it was the best or not")
+            return None
+        log.info("no epoch was validated: the last one is tested")
+        return str(last) if last.is_file() else None
 
     def test(self, **kwargs: Any) -> None:
         self.trainer_call("test", **kwargs)
@@ -223,7 +284,8 @@ class CommandLine(LightningCLI):
 
     def _results(self, prefix: str) -> str:
         found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        asked = {f"{prefix}{metric}@10" for metric in RANKING_METRICS}
+        cutoff = shown_cutoff(self._get(self.config, "evaluation").cutoffs)
+        asked = {f"{prefix}{metric}@{cutoff}" for metric in RANKING_METRICS}
         shown = [f"{name} {value:.4f}" for name, value in found.items() if name in asked]
         return "  ".join(shown)
 
@@ -232,13 +294,16 @@ class CommandLine(LightningCLI):
             getattr(self.trainer, name)(**kwargs)
         except SystemExit:
             if self.trainer.state.status == TrainerStatus.INTERRUPTED:  # Lightning turned Ctrl-C into exit code 1
-                kept = self.folder / "checkpoints" / "last.ckpt"
-                if kept.is_file():
-                    log.info("epochs so far are kept; go on with: recsys-lab fit %s", self.folder)
+                if self.subcommand == "fit":
+                    log.info("%s", self.place.way_on())
                 raise KeyboardInterrupt from None
             raise
         except MisconfigurationException as error:
-            raise RecsysLabError(str(error)) from error
+            raise in_one_line(error) from error
+        except RuntimeError as error:  # EarlyStopping's own, where what it watches is logged by nobody
+            if "Early stopping conditioned on metric" not in str(error):
+                raise
+            raise in_one_line(error) from error
 
 
 def run(arguments: list[str]) -> None:
@@ -246,33 +311,11 @@ def run(arguments: list[str]) -> None:
     show_messages()
     hush_lightning()
     import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
-    handler = signal.getsignal(signal.SIGINT)
-    try:
+    with ExitStack() as held, restored_interrupt():
         expanded = expand_run_folder(arguments)
         if expanded is arguments or names_own_modules(arguments):
             find_own_modules()
-        CommandLine(expanded)
-    finally:
-        signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored after an interrupt
-
-
-def expand_run_folder(arguments: list[str]) -> list[str]:
-    """`test FOLDER ...` -> `test --config FOLDER/config.yaml --ckpt_path FOLDER/checkpoints/best.ckpt ...`.
-
-    `fit FOLDER` goes on from last.ckpt.
-    """
-    if len(arguments) < 2 or arguments[1].startswith("-"):
-        return arguments
-    command, folder = arguments[0], Path(arguments[1])
-    if not (folder / "config.yaml").is_file():
-        raise RecsysLabError(f"{folder} is not a run folder: it holds no config.yaml")
-    check_saved_config(folder / "config.yaml")
-    found = ["--config", str(folder / "config.yaml")]
-    if "--ckpt_path" not in arguments:
-        found += ["--ckpt_path", str(folder / "checkpoints" / ("last.ckpt" if command == "fit" else "best.ckpt"))]
-    if command == "fit":
-        found += ["--run.folder", str(folder)]
-    return [command, *found, *arguments[2:]]
+        CommandLine(expanded, held)
 
 
 def import_all(*packages: Any) -> None:

@@ -22,6 +22,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from recsys_lab.callbacks import EachEpoch, RunFolder
+from recsys_lab.callbacks.whole_checkpoints import with_whole_checkpoints
 from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.models.system import system_hash
 from recsys_lab.run_files import read_manifest, write_manifest, write_text
@@ -153,5 +154,6 @@ def second_trainer(parts: Any, epochs: int, files: RetrainFiles) -> L.Trainer:
     each_epoch = EachEpoch(files.unfinished)
     exactly = {"max_epochs": epochs, "min_epochs": None, "max_steps": -1, "min_steps": None, "max_time": None}
     no_validation = {"limit_val_batches": 0, "num_sanity_val_steps": 0}
-    settings = {**parts.trainer, **exactly, **no_validation, "logger": False}
+    whole = {"plugins": with_whole_checkpoints(parts.trainer.plugins)}
+    settings = {**parts.trainer, **exactly, **no_validation, **whole, "logger": False}
     return L.Trainer(**settings | {"callbacks": [*kept, parts.evaluation, each_epoch]})

@@ -1,20 +1,14 @@
-"""Where a run writes: `runs/<study>/<variant>/seed<k>/`, and what happens when something is there already."""
+"""Where a run writes: `runs/<study>/<variant>/seed<k>/`, and the names that a folder may have."""
 
 from __future__ import annotations
 
-import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from recsys_lab.schema import RecsysLabError
 
-log = logging.getLogger("recsys_lab")
-
-RESULTS = ("config.yaml", "manifest.json", "metrics.csv", "metrics.json", "ranks.parquet")
-LOGGED = ("wandb", "tensorboard")
-"""Folders of the loggers."""
+MAX_NAME_BYTES = 120
 
 
 @dataclass(frozen=True)
@@ -26,7 +20,7 @@ class RunSettings:
         study: Runs that are compared with each other. Default: the data set's name.
         variant: What is compared. Default: the configuration file's name, or the model's.
         folder: The run folder itself, instead of root/study/variant/seed.
-        overwrite: Replace a run that is in the folder already.
+        overwrite: Replace a run that is in the folder already, once the new one has succeeded.
         test_after_fit: After `fit`, test the best checkpoint.
         retrain: After `fit`, train once more on the training and validation part together, for as many epochs as the
             best one had; that model is tested. See docs/temporal_splits.md.
@@ -44,25 +38,57 @@ class RunSettings:
 
 
 def run_folder(settings: RunSettings, seed: int | None) -> Path:
+    """The run folder of `settings`.
+
+    Raises:
+        RecsysLabError: for a name that can't be a folder's, or that leads somewhere else.
+    """
     if settings.folder is not None:
-        return Path(settings.folder)
-    name = "unseeded" if seed is None else f"seed{seed}"
-    return Path(settings.root) / str(settings.study) / str(settings.variant) / name
+        return _checked_path(settings.folder, "--run.folder")
+    for name, option in ((settings.study, "--run.study"), (settings.variant, "--run.variant")):
+        _check_name(str(name), option)
+    seed_name = "unseeded" if seed is None else f"seed{seed}"
+    return _checked_path(settings.root, "--run.root") / str(settings.study) / str(settings.variant) / seed_name
 
 
-def make_room(folder: Path, overwrite: bool, resumes_from: str | None) -> None:
-    """Raises RecsysLabError where a run would be lost; with `overwrite`, removes its files."""
-    if not (folder / "manifest.json").exists():
-        return
-    if resumes_from is not None and Path(resumes_from).resolve().is_relative_to(folder.resolve()):
-        return
-    if not overwrite:
+def _check_name(name: str, option: str) -> None:
+    if "/" in name or "\\" in name:
         raise RecsysLabError(
-            f"{folder} holds a run already. Go on with it: `recsys-lab fit {folder}`; keep both: --run.variant NAME or "
-            "another --seed_everything; replace it: --run.overwrite true"
+            f"{option} {name!r}: one folder's name holds no separators; --run.root or --run.folder takes a path"
         )
-    log.info("replacing the run in %s", folder)
-    for path in [*(folder / name for name in RESULTS), *(folder / "checkpoints").glob("*.ckpt")]:
-        path.unlink(missing_ok=True)
-    for name in LOGGED:  # or the new run's curves would be drawn over the old one's
-        shutil.rmtree(folder / name, ignore_errors=True)
+    if name.strip() in ("", ".", ".."):
+        raise RecsysLabError(f"{option} {name!r} is no folder's name: give one of letters and digits")
+    _check_part(name, option)
+
+
+def _checked_path(text: str, option: str) -> Path:
+    path = Path(text)
+    if not text:
+        raise RecsysLabError(f"{option} is empty: give a folder, or leave it out")
+    inner = [part for i, part in enumerate(path.parts) if part == ".." and set(path.parts[:i]) - {".."}]
+    if inner:
+        raise RecsysLabError(f"{option} {text!r}: '..' may only begin a path: write it without")
+    for end, part in enumerate(path.parts, 1):
+        if part != path.anchor:
+            _check_part(part, option, is_there=_exists(Path(*path.parts[:end])))
+    return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _check_part(name: str, option: str, is_there: bool = False) -> None:
+    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name):
+        raise RecsysLabError(
+            f"{option}: the name {name!r} holds a control character, such as a line break: leave it out"
+        )
+    size = len(name.encode(errors="surrogateescape"))
+    if size > MAX_NAME_BYTES and not is_there:
+        raise RecsysLabError(
+            f"{option}: the name that begins with {name[:20]!r} has {size} bytes, and {MAX_NAME_BYTES} are the most: "
+            "shorten it"
+        )

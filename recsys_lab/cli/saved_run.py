@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
 from recsys_lab.callbacks import RankingEvaluation
+from recsys_lab.cli.interrupts import restored_interrupt
 from recsys_lab.cli.messages import hush_lightning
 from recsys_lab.cli.trust import check_saved_config, find_own_modules
 from recsys_lab.configuration import allowed_classes
@@ -108,15 +108,13 @@ def open_saved_data(folder: str | Path, data_dir: str | None = None) -> SavedDat
 def interruptible(trainer: L.Trainer) -> Iterator[None]:
     """Ctrl-C while `trainer` works is a KeyboardInterrupt again, which Lightning turns into exit code 1; and the signal
     is handled as before, which Lightning leaves ignored."""
-    handler = signal.getsignal(signal.SIGINT)
     try:
-        yield
+        with restored_interrupt():
+            yield
     except SystemExit:
         if trainer.state.status == TrainerStatus.INTERRUPTED:
             raise KeyboardInterrupt from None
         raise
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def write_results(folder: Path, files: dict[str, str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -158,7 +159,7 @@ def differences(runs: list[Run]) -> list[str]:
 def _run_folders(path: Path) -> list[Path]:
     if (path / "manifest.json").is_file():
         return [path]
-    below = sorted(manifest.parent for manifest in path.rglob("manifest.json"))
+    below = sorted(folder for folder in _folders(path) if (folder / "manifest.json").is_file())
     # `test` and `validate` write folders inside a run folder; prepared data sets have manifests too
     return [
         folder
@@ -168,6 +169,19 @@ def _run_folders(path: Path) -> list[Path]:
         and BASELINES not in folder.relative_to(path).parts
         and not (TRIALS in folder.relative_to(path).parts and folder.name.startswith("trial"))
     ]
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    """All folders below `path`, through links too; each once, so that links in a circle end."""
+    seen = set()
+    for folder, below, _ in os.walk(path, followlinks=True):
+        where = os.path.realpath(folder)
+        if where in seen:
+            below.clear()
+        else:
+            seen.add(where)
+            below.sort()
+            yield Path(folder)
 
 
 def _is_data(folder: Path) -> bool:

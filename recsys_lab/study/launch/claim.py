@@ -1,5 +1,8 @@
 """A claim on a run folder: one worker at a time, on one machine or on several that share a file system.
 
+There are two: a study's worker claims the runs that it starts (`FILE`), and every `recsys-lab fit`, started by hand or
+by a worker, claims the folder that it writes in (`FIT`).
+
 A file that only one process can make holds the owner; its time of change is a heartbeat. A claim is stale when its
 process is gone (same host) or its heart has stopped (another host).
 """
@@ -17,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 FILE = "claim.json"
+FIT = "fit_claim.json"
 BEAT_SECONDS = 15.0
 STALE_SECONDS = 180.0
 """Without a heartbeat for so long, a claim of another host counts as abandoned: clocks differ, file servers lag."""
 
 
-def owner(folder: Path) -> dict[str, Any] | None:
+def owner(folder: Path, file: str = FILE) -> dict[str, Any] | None:
     """Who works in `folder` now: host, pid, since; None for nobody."""
-    path = folder / FILE
+    path = folder / file
     try:
         age = time.time() - path.stat().st_mtime
         found: dict[str, Any] = json.loads(path.read_text() or "{}")
@@ -36,45 +40,60 @@ def owner(folder: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
+def claimed(folder: Path, file: str = FILE) -> Iterator[bool]:
     """Claims `folder` while the block runs; gives False, and claims nothing, where somebody else has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not _take(folder):
+    if not _take(folder, file):
         yield False
         return
     done = threading.Event()
-    beat = threading.Thread(target=_beat, args=(folder / FILE, done), daemon=True)
+    beat = threading.Thread(target=_beat, args=(folder / file, done), daemon=True)
     beat.start()
     try:
         yield True
     finally:
         done.set()
         beat.join()
-        (folder / FILE).unlink(missing_ok=True)
+        (folder / file).unlink(missing_ok=True)
 
 
-def _take(folder: Path) -> bool:
-    path = folder / FILE
+def _take(folder: Path, file: str) -> bool:
+    path = folder / file
     me = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "process_started": process_started(os.getpid()),
         "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    mine = folder / f"{FILE}.{me['host']}.{os.getpid()}.{threading.get_ident()}"
+    mine = folder / f"{file}.{me['host']}.{os.getpid()}.{threading.get_ident()}"
     mine.write_text(json.dumps(me))
     try:
         for _ in range(2):
             try:
-                os.link(mine, path)  # whole or not at all, and only where there is none: also on network file systems
+                _make(mine, path)
                 return True
             except FileExistsError:
-                if owner(folder) is not None:
+                if owner(folder, file) is not None:
                     return False
                 path.unlink(missing_ok=True)
         return False
     finally:
         mine.unlink(missing_ok=True)
+
+
+def _make(mine: Path, path: Path) -> None:
+    """`path` with what `mine` holds, only where there is none.
+
+    Raises:
+        FileExistsError: where there is one.
+    """
+    try:
+        os.link(mine, path)  # whole or not at all: also on network file systems
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links; an empty claim, for the moment that it is empty, counts
+        with path.open("x") as file:
+            file.write(mine.read_text())
 
 
 def _beat(path: Path, done: threading.Event) -> None:

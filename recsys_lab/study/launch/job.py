@@ -25,7 +25,7 @@ from typing import IO, Any, Literal
 import yaml
 
 from recsys_lab.study.files import read_json, write_json
-from recsys_lab.study.launch.claim import claimed, is_alive, owner, process_started
+from recsys_lab.study.launch.claim import FIT, claimed, is_alive, owner, process_started
 
 State = Literal["finished", "failed", "interrupted", "running", "missing"]
 BROKEN = ("nan", "error")
@@ -186,9 +186,11 @@ def state_of(folder: Path, ignore_claim: bool = False) -> State:
         return "missing"
     if not ignore_claim and owner(folder) is not None:
         return "running"
+    if owner(folder, FIT) is not None:  # started by hand, or its launcher was killed and it lives on
+        return "running"
     job = read_job(folder)
     is_here = job.get("state") == "running" and job.get("host") == socket.gethostname()
-    if is_here and is_alive(job.get("pid"), job.get("process_started")):  # its launcher was killed, and it lives on
+    if is_here and is_alive(job.get("pid"), job.get("process_started")):  # it has not come to its claim yet
         return "running"
     if is_finished(folder):
         return "finished"

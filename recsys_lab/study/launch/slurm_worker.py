@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lab.study.files import write_json
-from recsys_lab.study.launch.claim import BEAT_SECONDS, STALE_SECONDS, owner
+from recsys_lab.study.launch.claim import BEAT_SECONDS, FILE, FIT, STALE_SECONDS, owner
 from recsys_lab.study.launch.job import Job, Outcome
 from recsys_lab.study.launch.local import launch_local, make_places
 from recsys_lab.study.launch.slurm_tasks import POLL_SECONDS, Follower, Leader
@@ -116,5 +116,5 @@ def _wait_for_old_claims(jobs: list[Job]) -> None:
     """A job that was killed on another node left claims, which are void when their hearts have stopped for long enough.
     A worker that lives keeps its claim, and its run is left to it."""
     end = time.time() + STALE_SECONDS + BEAT_SECONDS
-    while time.time() < end and any(owner(job.folder) is not None for job in jobs):
+    while time.time() < end and any(owner(job.folder, file) is not None for job in jobs for file in (FILE, FIT)):
         time.sleep(POLL_SECONDS)

@@ -1,0 +1,59 @@
+"""The words of `recsys-lab fit` and its like: a run folder in place of its options, mistakes in a line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from recsys_lab.cli.errors import explain
+from recsys_lab.cli.folder_life import holds_run
+from recsys_lab.cli.trust import check_saved_config
+from recsys_lab.schema import RecsysLabError
+
+
+class Parser(LightningArgumentParser):
+    """Says what was wrong in a line or two, instead of after hundreds of lines of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # a parser inside the parser: the outer one names the whole key
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        print(f"recsys-lab: error: {explain(message, self)}", file=sys.stderr)
+        print(f"All options: {parser.prog.replace(' [options]', '')} --help", file=sys.stderr)
+        self.exit(2)
+
+
+def expand_run_folder(arguments: list[str]) -> list[str]:
+    """`test FOLDER ...` -> `test --config FOLDER/config.yaml --ckpt_path FOLDER/checkpoints/best.ckpt ...`.
+
+    `fit FOLDER` goes on from last.ckpt, or starts from the beginning where no epoch was finished.
+    """
+    if len(arguments) < 2 or arguments[1].startswith("-"):
+        return arguments
+    command, folder = arguments[0], Path(arguments[1])
+    if not (folder / "config.yaml").is_file():
+        hint = "; a run that was killed before it wrote one starts with its first command" if command == "fit" else ""
+        raise RecsysLabError(f"{folder} is not a run folder: it holds no config.yaml{hint}")
+    check_saved_config(folder / "config.yaml")
+    found, more = ["--config", str(folder / "config.yaml")], arguments[2:]
+    checkpoint = folder / "checkpoints" / ("last.ckpt" if command == "fit" else "best.ckpt")
+    if command == "fit":
+        found += ["--run.folder", str(folder)]
+    if any(word == "--ckpt_path" or word.startswith("--ckpt_path=") for word in more):
+        return [command, *found, *more]
+    if command != "fit" or (checkpoint.is_file() and not _overwrites(more)):
+        found += ["--ckpt_path", str(checkpoint)]
+    elif not _overwrites(more) and holds_run(folder):
+        raise RecsysLabError(
+            f"{folder} has no checkpoints/last.ckpt to go on from; start from the beginning: recsys-lab fit {folder} "
+            "--run.overwrite true, or go on from another: --ckpt_path FILE"
+        )
+    return [command, *found, *more]
+
+
+def _overwrites(arguments: list[str]) -> bool:
+    words = " ".join(arguments).replace("=", " ").lower()
+    return "--run.overwrite true" in words

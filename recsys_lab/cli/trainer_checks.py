@@ -1,0 +1,173 @@
+"""What of the Trainer's settings, and of what early stopping and checkpoints watch, can't work: said in one line
+before anything is trained. docs/runs.md lists it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.cli import LightningArgumentParser
+
+from recsys_lab.callbacks.ranking import shown_cutoff
+from recsys_lab.metrics import RANKING_METRICS
+from recsys_lab.schema import RecsysLabError
+
+log = logging.getLogger("recsys_lab")
+
+BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
+WATCHED = "val/ndcg@10"
+"""What early stopping and the best checkpoint watch where nothing else is asked for."""
+TRAINING_METRICS = ("train/loss", "train/loss_epoch", "train/loss_step", "train/tokens_per_second")
+SHARES = ("val/cold_target_share", "val/hidden_target_share")
+PROCESSES_PER_CORE = 4
+"""More are a typing error; so many are slow, and said to be."""
+_RANKING_METRIC = re.compile(r"val/(\w+)@(\d+)")
+
+
+def numbers_as_typed(parser: LightningArgumentParser) -> None:
+    """`limit_*_batches 1` is one batch, `1.0` all of them. `typing.Union[int, float]` may come out of Python's cache
+    as `Union[float, int]`, whose first type takes every 1 for 1.0."""
+    for action in parser._actions:
+        if action.dest.removeprefix("trainer.") in BATCHES:
+            vars(action)["_typehint"] = int | float | None
+
+
+def check_trainer(command: str, config: Any, typed: Sequence[str]) -> None:
+    """Settles what early stopping and the best checkpoint watch in `config`, and refuses what can't work.
+
+    Args:
+        command: fit, validate, test or predict.
+        config: the parsed options of that command.
+        typed: the command line.
+
+    Raises:
+        RecsysLabError: naming the option and what to type instead.
+    """
+    trainer = config.trainer
+    if trainer.barebones:
+        raise RecsysLabError(
+            "--trainer.barebones true logs no metric, so that no epoch could be chosen and nothing reported: leave it "
+            "out; --trainer.enable_checkpointing false and --trainer.enable_progress_bar false save most of the time"
+        )
+    _check_devices(trainer)
+    only = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
+    if command in only and is_zero(trainer[only[command]]):
+        raise RecsysLabError(
+            f"--trainer.{only[command]} 0 leaves nothing to {command}: leave it out, or give at least 1"
+        )
+    if command != "fit":
+        return
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if is_zero(trainer[name]):
+            raise RecsysLabError(
+                f"--trainer.{name} 0 trains nothing: leave it out, or give at least 1; `recsys-lab test RUN_FOLDER` "
+                "evaluates a model that is trained already"
+            )
+    if config.run.retrain and trainer.enable_checkpointing is False:
+        raise RecsysLabError(
+            "--run.retrain true looks for the best epoch in its checkpoint: leave out --trainer.enable_checkpointing "
+            "false"
+        )
+    if not trainer.fast_dev_run:
+        for part in ("early_stopping", "checkpoint"):
+            if part == "early_stopping" or trainer.enable_checkpointing is not False:
+                _settle_monitor(part, config, typed)
+
+
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Refuses callbacks that can't do here what they are for.
+
+    Raises:
+        RecsysLabError: saying which.
+    """
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+        raise RecsysLabError(
+            "StochasticWeightAveraging puts its average in place after the last epoch, and the checkpoint of the best "
+            "epoch, which is tested, never holds it: take --trainer.callbacks+=EMAWeightAveraging, whose average is "
+            "validated, kept and tested"
+        )
+
+
+def in_one_line(error: Exception) -> RecsysLabError:
+    """What Lightning says of a setting that it can't follow."""
+    return RecsysLabError(" ".join(str(error).split()))
+
+
+def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
+    option, settings, cutoffs = f"--{part}.monitor", config[part], list(config.evaluation.cutoffs)
+    watched = settings.monitor
+    if watched is None:
+        return
+    follows = f"val/ndcg@{shown_cutoff(cutoffs)}"
+    if watched == WATCHED and follows != WATCHED and not _is_typed(option, typed):
+        log.info("--%s.monitor is %s, as 10 is not among --evaluation.cutoffs", part, follows)
+        settings.monitor = watched = follows
+    ranking = [f"val/{name}@{k}" for k in cutoffs for name in RANKING_METRICS]
+    known = [*ranking, *SHARES, *TRAINING_METRICS]
+    found = _RANKING_METRIC.fullmatch(watched)
+    is_ours = found is not None and found[1] in RANKING_METRICS
+    if watched not in known and (is_ours or not _logs_more(config)):
+        more = f"; --evaluation.cutoffs '{sorted([*cutoffs, int(found[2])])}' adds it" if is_ours and found else ""
+        raise RecsysLabError(f"{option} {watched}: nothing logs that; known: {', '.join(known)}{more}")
+    wrong = "max" if watched.startswith("train/loss") else "min" if watched in ranking else None
+    if wrong is not None and settings.mode == wrong:
+        right = {"max": "min", "min": "max"}[wrong]
+        raise RecsysLabError(
+            f"--{part}.mode {wrong} takes the worst {watched} for the best: type --{part}.mode {right} beside "
+            f"{option} {watched}"
+        )
+    if watched.startswith("val/"):
+        _check_there_is_validation(option, watched, config.trainer)
+
+
+def _check_there_is_validation(option: str, watched: str, trainer: Any) -> None:
+    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+    if is_zero(trainer.limit_val_batches):
+        why = "--trainer.limit_val_batches 0 leaves no validation"
+    elif every is not None and epochs is not None and 0 < epochs < every:
+        why = f"--trainer.check_val_every_n_epoch {every} leaves no validation within --trainer.max_epochs {epochs}"
+    else:
+        return
+    raise RecsysLabError(
+        f"{why}, and {option} watches {watched}: leave it out, or watch the training loss with "
+        "--early_stopping.monitor train/loss --early_stopping.mode min --checkpoint.monitor train/loss "
+        "--checkpoint.mode min"
+    )
+
+
+def _logs_more(config: Any) -> bool:
+    """A model or a callback of the user's own may log under names that are not known here."""
+    callbacks = config.trainer.callbacks or []
+    parts = [config.model, *(callbacks if isinstance(callbacks, list) else [callbacks])]
+    paths = [str(getattr(part, "class_path", part)) for part in parts]
+    return not all(path.startswith(("recsys_lab.", "lightning.", "pytorch_lightning.")) for path in paths)
+
+
+def _check_devices(trainer: Any) -> None:
+    """Processes on a CPU: Lightning starts as many as are asked for."""
+    text = str(trainer.devices).strip()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    on_cpu = trainer.accelerator == "cpu" or (
+        trainer.accelerator == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    )
+    if not on_cpu or not cores or not text.isdigit() or int(text) <= cores:
+        return
+    if int(text) > PROCESSES_PER_CORE * cores:
+        raise RecsysLabError(
+            f"--trainer.devices {text} asks for {text} processes on {cores} cores: give --trainer.devices {cores} or "
+            "less"
+        )
+    log.warning("--trainer.devices %s: %s processes share %d cores, which is slow", text, text, cores)
+
+
+def _is_typed(option: str, typed: Sequence[str]) -> bool:
+    return any(word == option or word.startswith(f"{option}=") for word in typed)
+
+
+def is_zero(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and value == 0
