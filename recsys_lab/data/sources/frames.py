@@ -102,6 +102,14 @@ def as_frame(frame: Any, what: str) -> pl.DataFrame:
     Raises:
         RecsysLabError: for something that is no frame, or whose columns can't be.
     """
+    found = _polars(frame, what)
+    objects = next((name for name, dtype in found.schema.items() if dtype == pl.Object), None)
+    if objects is not None:
+        raise RecsysLabError(f"column {objects!r} of the {what} holds Python objects; make it text or numbers")
+    return found
+
+
+def _polars(frame: Any, what: str) -> pl.DataFrame:
     try:
         if isinstance(frame, pl.DataFrame):
             return frame
