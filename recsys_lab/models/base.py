@@ -274,6 +274,8 @@ class NextItemModule(Configurable, L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         self._finite.guard(optimizer)
+        if self.optimization.row_sparse and not row_sparse.adds_sparse_gradients():
+            row_sparse.average_over_processes(self)
 
     def on_train_end(self) -> None:
         randomness.restore(self.__dict__.pop("_states_outside", []), self.device)
@@ -317,6 +319,8 @@ class NextItemModule(Configurable, L.LightningModule):
         self.build(spec)
         if self.optimization.row_sparse:
             row_sparse.make_sparse(self, spec.num_rows)
+            if not row_sparse.adds_sparse_gradients():
+                row_sparse.keep_from_ddp(self)
         self.spec = spec
         waiting = self.__dict__.pop("_waiting_weights", None)
         if waiting is not None:

@@ -63,6 +63,47 @@ def sparse_tables(model: nn.Module) -> list[Tensor]:
     return [module.weight for module in model.modules() if isinstance(module, nn.Embedding) and module.sparse]
 
 
+# -- several processes -------------------------------------------------------------------------------------------------
+
+
+def adds_sparse_gradients() -> bool:
+    """Whether the processes of this run can add sparse gradients themselves: gloo can, NCCL can't."""
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not several or torch.distributed.get_world_size() == 1 or torch.distributed.get_backend() == "gloo"
+
+
+def keep_from_ddp(model: nn.Module) -> None:
+    """DDP leaves the sparse tables alone from now on, and `average_over_processes` has to do it. Their first weights
+    are the same on every process: they come from the seed."""
+    tables = {id(table) for table in sparse_tables(model)}
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in tables]
+    model._ddp_params_and_buffers_to_ignore = names  # type: ignore[assignment]
+
+
+def average_over_processes(model: nn.Module) -> None:
+    """Gives the gradient of each sparse table its mean over the processes, which pass each other rows and values: they
+    need nothing of a backend but a gather of dense tensors."""
+    world = torch.distributed.get_world_size()
+    for table in sparse_tables(model):
+        if table.grad is None:
+            rows, values = table.new_zeros(0, dtype=torch.int64), table.new_zeros(0, table.shape[1])
+        else:
+            rows, values = _rows(table.grad)
+        count = torch.tensor([len(rows)], device=table.device)
+        counts = [int(n) for n in _gathered(count, world)]
+        padded_rows, padded_values = rows.new_zeros(max(counts)), values.new_zeros(max(counts), values.shape[1])
+        padded_rows[: len(rows)], padded_values[: len(rows)] = rows, values / world
+        all_rows = torch.cat([part[:n] for part, n in zip(_gathered(padded_rows, world), counts, strict=True)])
+        all_values = torch.cat([part[:n] for part, n in zip(_gathered(padded_values, world), counts, strict=True)])
+        table.grad = torch.sparse_coo_tensor(all_rows[None], all_values, table.shape).coalesce()
+
+
+def _gathered(tensor: Tensor, world: int) -> list[Tensor]:
+    parts = [torch.empty_like(tensor) for _ in range(world)]
+    torch.distributed.all_gather(parts, tensor)
+    return parts
+
+
 class RowSparse(Optimizer):
     """A dense Adam, and beside it a rule for the rows of tables.
 

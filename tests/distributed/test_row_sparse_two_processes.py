@@ -40,3 +40,15 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(
         torch.testing.assert_close(
             value, one["weights"][name], rtol=0, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
         )
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "sparse_adam"])
+def test_a_backend_that_adds_no_sparse_gradients_takes_the_same_steps(optimizer: str, folder: Path) -> None:
+    """Both processes pass each other rows and values, instead of a sparse sum of the backend's."""
+    added, first, second = (
+        torch.load(folder / f"{optimizer}{way}.pt", weights_only=True)["weights"]
+        for way in ("-2-rank0", "-rows-2-rank0", "-rows-2-rank1")
+    )
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), f"{name} differs between the two processes"
+        torch.testing.assert_close(value, added[name], rtol=0, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")

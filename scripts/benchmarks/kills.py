@@ -1,0 +1,302 @@
+"""Kills runs at random moments, goes on with them, and compares the outcome with a run that nobody disturbed.
+
+    python scripts/benchmarks/kills.py                              # 20 kills, one Markdown table
+    python scripts/benchmarks/kills.py --kills fit=1,prepare=1      # fewer
+
+Each kind of work is done once undisturbed. Then it is begun again, stopped by SIGKILL at a moment drawn from the whole
+time that it took ("disk full": no file may grow beyond a size drawn below that of a checkpoint), and taken up by the
+command that its own messages name. Everything that it leaves must be equal bit for bit: weights and optimiser of the
+checkpoints, ranks, metrics but for times, prepared arrays. The exit code is 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+COUNTS = {"fit": 7, "fit on 2 processes": 4, "prepare": 3, "study run": 3, "disk full": 3}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+COMMAND = [sys.executable, "-m", "recsys_lab.cli"]
+TIMES = ("seconds", "tokens_per_second", "wall_seconds")
+LIMIT = 600.0
+"""Seconds after which a command hangs."""
+
+MODEL = ["--model", "SASRec", "--model.embedding_dim", "32", "--model.loss", "BCE", "--data.max_length", "20"]
+QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+QUIET += ["--trainer.enable_model_summary", "false"]
+TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
+
+STUDY = """question: Which rate?
+base:
+  model: SASRec
+  model.embedding_dim: 8
+  data.dataset: {data}
+  data.max_length: 10
+  trainer.max_epochs: 2
+  trainer.accelerator: cpu
+  trainer.enable_progress_bar: false
+axes:
+  rate:
+    low: {{model.optimization.lr: 0.001}}
+    high: {{model.optimization.lr: 0.01}}
+seeds: [0]
+"""
+
+
+@dataclass
+class Work:
+    """Something that can be killed.
+
+    Args:
+        start: the arguments that begin it in a folder. again: those that take it up. outcome: what it left, by name.
+        ranks: processes of which one is killed.
+    """
+
+    start: Callable[[Path], list[str]]
+    again: Callable[[Path], list[str]]
+    outcome: Callable[[Path], dict[str, str]]
+    ranks: int = 1
+
+
+# -- what is compared --------------------------------------------------------------------------------------------------
+
+
+def digest(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return hashlib.sha256(value.numpy().tobytes()).hexdigest()[:12]
+    if isinstance(value, dict):
+        return digest([[str(k), digest(v)] for k, v in value.items()])
+    if isinstance(value, list | tuple):
+        return hashlib.sha256(json.dumps([digest(v) for v in value]).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+
+
+def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if not name.endswith(TIMES)}
+
+
+def run_outcome(folder: Path) -> dict[str, str]:
+    """Of a run folder."""
+    found = {}
+    for name in ("best", "last"):
+        checkpoint = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        found[f"{name} weights"] = digest(checkpoint["state_dict"])
+        found[f"{name} optimiser"] = digest([state["state"] for state in checkpoint["optimizer_states"]])
+    found["ranks"] = digest(pl.read_parquet(folder / "ranks.parquet").rows())
+    found["metrics.json"] = digest(without_times(json.loads((folder / "metrics.json").read_text())))
+    found["metrics.csv"] = digest([without_times(row) for row in pl.read_csv(folder / "metrics.csv").to_dicts()])
+    found["partial files"] = digest(sorted(path.name for path in folder.rglob("*partial*")))
+    return found
+
+
+def prepared_outcome(folder: Path) -> dict[str, str]:
+    """Of a prepared data set: its arrays and tables, and leftovers beside it."""
+    files = [path for path in sorted(folder.glob("made/*")) if path.suffix in (".npy", ".parquet")]
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in files}
+    return found | {"leftovers": digest(sorted(p.name for p in folder.iterdir() if "tmp" in p.name))}
+
+
+def study_outcome(folder: Path) -> dict[str, str]:
+    runs = sorted(path.parent for path in folder.glob("runs/**/ranks.parquet"))
+    return {f"{run.parent.name} {name}": value for run in runs for name, value in run_outcome(run).items()}
+
+
+# -- the kinds of work -------------------------------------------------------------------------------------------------
+
+
+def works(base: Path) -> dict[str, Work]:
+    data, log = base / "data", base / "log.csv"
+
+    def fit(*more: str) -> Callable[[Path], list[str]]:
+        own = [*MODEL, *QUIET, "--data.dataset", str(data / "made"), "--trainer.max_epochs", "5", *more]
+        return lambda folder: ["fit", *own, "--run.folder", str(folder)]
+
+    def go_on(start: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
+        """As the messages say: `fit FOLDER`; before there is a folder, the same command."""
+        return lambda folder: ["fit", str(folder)] if (folder / "config.yaml").is_file() else start(folder)
+
+    def prepare(folder: Path) -> list[str]:
+        return ["prepare", "--input", str(log), "--name", "made", "--data_dir", str(folder)]
+
+    def study(folder: Path) -> list[str]:
+        folder.mkdir(exist_ok=True)
+        (folder / "study.yaml").write_text(STUDY.format(data=data / "made"))
+        return ["study", "run", str(folder), "--root", str(folder / "runs"), "--workers", "1"]
+
+    alone, two = fit("--trainer.devices", "1"), fit(*TWO)
+    return {
+        "fit": Work(alone, go_on(alone), run_outcome),
+        "fit on 2 processes": Work(two, go_on(two), run_outcome, ranks=2),
+        "prepare": Work(prepare, prepare, prepared_outcome),
+        "study run": Work(study, study, study_outcome),
+        "disk full": Work(alone, go_on(alone), run_outcome),
+    }
+
+
+def made_log(path: Path, users: int, seed: int = 0) -> None:
+    """A log of events as a user might have it."""
+    draw = random.Random(seed)
+    rows, time_ = [], 1_600_000_000
+    for user in range(users):
+        item = draw.randrange(300)
+        for _ in range(draw.randint(5, 40)):
+            rows.append((f"u{user}", f"i{item}", time_))
+            item = (item + 1) % 300 if draw.random() < 0.7 else draw.randrange(300)
+            time_ += draw.randrange(1, 500)
+    pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(path)
+
+
+# -- killing -----------------------------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def begin(arguments: list[str], output: Path, file_limit: int | None = None) -> subprocess.Popen[bytes]:
+    def limit() -> None:
+        if file_limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
+
+    with output.open("ab") as file:  # a group of its own: whatever it starts can be ended with it
+        return subprocess.Popen(
+            [*COMMAND, *arguments], stdout=file, stderr=file, env=ENVIRONMENT, preexec_fn=limit, start_new_session=True
+        )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """The process and what it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def whole(arguments: list[str], output: Path) -> float:
+    """Seconds that the command took. Raises RuntimeError if it failed."""
+    started, process = time.monotonic(), begin(arguments, output)
+    try:
+        code = process.wait(LIMIT)
+    finally:
+        end(process)
+    if code:
+        raise RuntimeError(f"exit code {code}: {output.read_text(errors='replace').strip().splitlines()[-1]}")
+    return time.monotonic() - started
+
+
+def kill(work: Work, folder: Path, output: Path, seconds: float, draw: random.Random) -> str | None:
+    """-> what was killed and what was there then; None if the work had ended before."""
+    process = begin(work.start(folder), output)
+    try:
+        time.sleep(seconds)
+        victims = [process.pid, *children(process.pid)][: work.ranks]
+        victim = draw.randrange(len(victims))
+        if process.poll() is not None:
+            return None
+        os.kill(victims[victim], signal.SIGKILL)
+        if victim:  # the other ranks must end by themselves
+            process.wait(60)
+        return f"rank {victim}" if work.ranks > 1 else "the process"
+    finally:
+        end(process)
+
+
+def fill_disk(work: Work, folder: Path, output: Path, size: int) -> str:
+    process = begin(work.start(folder), output, size)
+    try:
+        process.wait(LIMIT)
+    finally:
+        end(process)
+    return f"files up to {size:,} bytes (exit code {process.returncode})"
+
+
+def state(folder: Path) -> str:
+    """Of what a kill left."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        try:
+            return f"after epoch {torch.load(last, weights_only=True)['epoch'] + 1}"
+        except Exception:
+            return "a broken last.ckpt"
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return "before the first checkpoint" if "config.yaml" in names else f"{len(names)} entries"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", default=",".join(f"{name}={count}" for name, count in COUNTS.items()))
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--users", type=int, default=600, help="of the made data")
+    asked = parser.parse_args(arguments)
+    counts = {name: int(count) for name, count in (part.split("=") for part in asked.kills.split(","))}
+    draw, rows, equal = random.Random(asked.seed), [], 0
+    base = Path(tempfile.mkdtemp(prefix="kills-"))
+    try:
+        made_log(base / "log.csv", asked.users)
+        known = works(base)
+        if set(counts) - {"prepare"}:
+            whole(known["prepare"].start(base / "data"), base / "data.txt")
+        print("| killed | moment | it left | then | seconds |\n|---|---|---|---|---|", flush=True)
+        for kind, count in counts.items():
+            work, reference = known[kind], base / f"{kind} reference".replace(" ", "-")
+            seconds = whole(work.start(reference), base / "reference.txt")
+            expected = work.outcome(reference)
+            for number in range(count):
+                row = one(kind, work, base / f"{kind}-{number}".replace(" ", "-"), reference, seconds, expected, draw)
+                rows.append(row)
+                equal += row[3] == "equal"
+                print("| " + " | ".join(row) + " |", flush=True)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    print(f"\n{equal} of {len(rows)} equal bit for bit.")
+    return 0 if equal == len(rows) else 1
+
+
+def one(
+    kind: str, work: Work, folder: Path, reference: Path, seconds: float, expected: dict[str, str], draw: random.Random
+) -> tuple[str, ...]:
+    """A kill, what followed, and the row of the table."""
+    output, started = folder.with_suffix(".txt"), time.monotonic()
+    what, moment = None, 0.0
+    while what is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        if kind == "disk full":
+            size = (reference / "checkpoints" / "last.ckpt").stat().st_size
+            what = fill_disk(work, folder, output, draw.randrange(1_000, size))
+        else:
+            moment = draw.uniform(0.2, 1.0) * seconds  # before that Python is still importing
+            what = kill(work, folder, output, moment, draw)
+    left = state(folder)
+    try:
+        whole(work.again(folder), output)
+        found = work.outcome(folder)
+        differ = [name for name in expected if found.get(name) != expected[name]]
+        then = f"differs: {', '.join(differ)}" if differ else "equal"
+    except Exception as error:
+        then = f"failed: {' '.join(str(error).split())[:200]}".replace("|", "/")
+    when = "while writing" if kind == "disk full" else f"{moment:.1f} s"
+    return f"{kind}: {what}", when, left, then, f"{time.monotonic() - started:.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
