@@ -1,0 +1,193 @@
+"""Corrupt prepared data is noticed by every command that reads it, before anything trains: no silent cell, no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_data import made_events, prepared
+from test_cli_runs import QUIET, TINY
+
+from recsys_lab.cli import main
+from recsys_lab.data.processed import ProcessedDataset, ProcessedDatasetError
+
+CELLS: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/small and a run on it, that tests only read."""
+    root = tmp_path_factory.mktemp("made")
+    prepared(root / "data" / "small", made_events(num_users=40, shortest=4))
+    where = ["--data.dataset", "small", "--data.data_dir", str(root / "data"), "--run.root", str(root / "runs")]
+    assert main(["fit", *TINY, *where]) == 0
+    return root
+
+
+def flip(name: str, position: float, bits: int = 1) -> Callable[[Path], None]:
+    """One byte of a file, at a share of its size."""
+
+    def change(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[int(position * (len(content) - 1))] ^= bits
+        (folder / name).write_bytes(content)
+
+    return change
+
+
+def values(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    """Other values of the same type."""
+
+    def write(folder: Path) -> None:
+        old = np.load(folder / f"{name}.npy")
+        np.save(folder / f"{name}.npy", change(old.copy()).astype(old.dtype))
+
+    return write
+
+
+def cut(name: str, share: float) -> Callable[[Path], None]:
+    return lambda folder: os.truncate(folder / name, int(share * (folder / name).stat().st_size))
+
+
+def manifest(**changes: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+def unstamped(change: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Also where nothing tells that a file changed: a set of an older version, or somebody who took the stamp away."""
+
+    def both(folder: Path) -> None:
+        change(folder)
+        (folder / "stamp.json").unlink()
+
+    return both
+
+
+def same_times(change: Callable[[Path], None]) -> Callable[[Path], None]:
+    """With the modification times that the files had."""
+
+    def both(folder: Path) -> None:
+        before = {path: path.stat() for path in folder.iterdir()}
+        change(folder)
+        for path, stat in before.items():
+            if path.exists():
+                os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    return both
+
+
+def ten_other_ids(ids: np.ndarray) -> np.ndarray:
+    ids[:10] = ids[:10] % ids.max() + 1
+    return ids
+
+
+def out_of_range(ids: np.ndarray) -> np.ndarray:
+    ids[5:9] = 1_515_847_108
+    return ids
+
+
+CORRUPT = {
+    "item ids out of range": values("item_ids", out_of_range),
+    "ten item ids changed in range": values("item_ids", ten_other_ids),
+    "offsets cut": cut("offsets.npy", 0.5),
+    "offsets, a middle byte": flip("offsets.npy", 0.7),
+    "timestamps flipped": values("timestamps", lambda times: times[::-1]),
+    "items.parquet removed": lambda folder: (folder / "items.parquet").unlink(),
+    "items.parquet flipped": flip("items.parquet", 0.4),
+    "num_items edited": manifest(num_items=29),
+    "manifest half written": cut("manifest.json", 0.5),
+}
+MORE = {
+    "users.parquet flipped": flip("users.parquet", 0.4),
+    "users.parquet of another set": lambda folder: shutil.copy(folder / "items.parquet", folder / "users.parquet"),
+    "event types flipped": flip("event_types.npy", 0.99),
+    "offsets that fall": values("offsets", lambda x: np.concatenate([x[:1], x[1:-1][::-1], x[-1:]])),
+    "an array of another type": lambda folder: np.save(
+        folder / "item_ids.npy", np.load(folder / "item_ids.npy").astype(np.int64)
+    ),
+    "an empty array file": cut("timestamps.npy", 0),
+    "a header byte": flip("item_ids.npy", 0.01),
+    "manifest a list": lambda folder: (folder / "manifest.json").write_text("[]"),
+    "manifest a number": lambda folder: (folder / "manifest.json").write_text("7"),
+    "manifest removed": lambda folder: (folder / "manifest.json").unlink(),
+    "num_users edited": manifest(num_users=39),
+    "num_events text": manifest(num_events="many"),
+    "arrays edited": manifest(arrays={}),
+    "tables edited": manifest(tables={"items.parquet": {}}),
+    "event_type_names edited": manifest(event_type_names=["a"]),
+    "the name edited": manifest(name="other"),
+}
+
+
+def copied(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "data", tmp_path / "data"))
+
+
+def command(name: str, made: Path, data: Path, tmp_path: Path) -> list[str]:
+    run = str(made / "runs" / "small" / "sasrec" / "seed0")
+    if name == "fit":
+        return [
+            "fit",
+            *TINY,
+            "--data.dataset",
+            "small",
+            "--data.data_dir",
+            str(data),
+            "--run.root",
+            str(tmp_path / "r"),
+        ]
+    if name == "verify":
+        return ["verify", run, "--data_dir", str(data)]
+    if name == "verify data":
+        return ["verify", str(data / "small")]
+    return [name, run, "--data.data_dir", str(data), *QUIET]
+
+
+@pytest.mark.parametrize("name", ["fit", "test", "predict", "verify", "verify data"])
+@pytest.mark.parametrize("what", CORRUPT)
+def test_every_command_notices(what: str, name: str, made: Path, tmp_path: Path, capsys) -> None:
+    data = copied(made, tmp_path)
+    CORRUPT[what](data / "small")
+    before = {p: p.read_bytes() for p in made.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    try:
+        code = main(command(name, made, data, tmp_path))
+    except BaseException as error:
+        CELLS["traceback"] += 1
+        raise AssertionError(f"a traceback: {error!r}") from error
+    error = capsys.readouterr().err
+    CELLS["noticed" if code in (1, 2) else "silent"] += 1
+    assert code == (1 if name.startswith("verify") else 2), error
+    assert name == "verify" or ("prepare it again" in error and str(data / "small") in error), error
+    assert {p: p.read_bytes() for p in made.rglob("*") if p.is_file()} == before
+    assert not list(tmp_path.glob("r/**/checkpoints/*"))
+
+
+@pytest.mark.parametrize("how", ["as it is", "unstamped", "same times"])
+@pytest.mark.parametrize("what", [*CORRUPT, *MORE])
+def test_opening_notices(what: str, how: str, made: Path, tmp_path: Path) -> None:
+    change = (CORRUPT | MORE)[what]
+    if how == "unstamped" and what == "the name edited":
+        return  # nothing vouches for the name then, and no number depends on it
+    data = copied(made, tmp_path)
+    ProcessedDataset.open(data / "small")  # a new stamp: the copy is known to be right
+    {"as it is": change, "unstamped": unstamped(change), "same times": same_times(change)}[how](data / "small")
+    with pytest.raises(ProcessedDatasetError) as caught:
+        ProcessedDataset.open(data / "small")
+    assert len(str(caught.value).splitlines()) == 1
+    assert what == "manifest removed" or str(data / "small") in str(caught.value)
+
+
+def test_the_counts() -> None:
+    print(f"corrupt data: {len(CORRUPT) * 5} cells of commands; of those run here: {dict(CELLS)}")
+    assert not CELLS["silent"] and not CELLS["traceback"]
