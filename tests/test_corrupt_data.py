@@ -1,4 +1,4 @@
-"""Corrupt prepared data is noticed by every command that reads it, before anything trains: no silent cell, no traceback."""
+"""Corrupt prepared data is noticed by every command that reads it, before anything trains, in one line."""
 
 from __future__ import annotations
 
@@ -136,16 +136,8 @@ def copied(made: Path, tmp_path: Path) -> Path:
 def command(name: str, made: Path, data: Path, tmp_path: Path) -> list[str]:
     run = str(made / "runs" / "small" / "sasrec" / "seed0")
     if name == "fit":
-        return [
-            "fit",
-            *TINY,
-            "--data.dataset",
-            "small",
-            "--data.data_dir",
-            str(data),
-            "--run.root",
-            str(tmp_path / "r"),
-        ]
+        where = ["--data.data_dir", str(data), "--run.root", str(tmp_path / "r")]
+        return ["fit", *TINY, "--data.dataset", "small", *where]
     if name == "verify":
         return ["verify", run, "--data_dir", str(data)]
     if name == "verify data":
@@ -173,15 +165,17 @@ def test_every_command_notices(what: str, name: str, made: Path, tmp_path: Path,
     assert not list(tmp_path.glob("r/**/checkpoints/*"))
 
 
-@pytest.mark.parametrize("how", ["as it is", "unstamped", "same times"])
-@pytest.mark.parametrize("what", [*CORRUPT, *MORE])
+HOW = {"as it is": lambda change: change, "unstamped": unstamped, "same times": same_times}
+# without the stamp nothing vouches for the name, on which no number depends
+OPENED = [(what, how) for what in [*CORRUPT, *MORE] for how in HOW if (what, how) != ("the name edited", "unstamped")]
+
+
+@pytest.mark.parametrize(("what", "how"), OPENED)
 def test_opening_notices(what: str, how: str, made: Path, tmp_path: Path) -> None:
     change = (CORRUPT | MORE)[what]
-    if how == "unstamped" and what == "the name edited":
-        return  # nothing vouches for the name then, and no number depends on it
     data = copied(made, tmp_path)
     ProcessedDataset.open(data / "small")  # a new stamp: the copy is known to be right
-    {"as it is": change, "unstamped": unstamped(change), "same times": same_times(change)}[how](data / "small")
+    HOW[how](change)(data / "small")
     with pytest.raises(ProcessedDatasetError) as caught:
         ProcessedDataset.open(data / "small")
     assert len(str(caught.value).splitlines()) == 1
