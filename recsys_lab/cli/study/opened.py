@@ -43,6 +43,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "--only", action="append", metavar="PATTERN", help="variants whose name matches, e.g. 'sasrec*'; repeatable"
     )
     parser.add_argument("--seeds", type=int, nargs="+", help="only these seeds of the study")
+    parser.add_argument("--run", nargs="+", metavar="FOLDER", help="only these, as ROOT/<study> has them: v-1a2b/seed0")
 
 
 def open_study(chosen: argparse.Namespace) -> tuple[Plan, Resolver]:
@@ -80,6 +81,11 @@ def select(plan: Plan, chosen: argparse.Namespace) -> list[PlannedRun]:
         runs = [run for run in runs if run.seed in chosen.seeds]
         if not runs:
             raise RecsysLabError(f"no such seed in the study: {', '.join(map(str, chosen.seeds))}")
+    if chosen.run:
+        by_name = {str(run.folder.relative_to(plan.study.folder)): run for run in runs}
+        if unknown := [name for name in chosen.run if name not in by_name]:
+            raise RecsysLabError(f"--run {unknown[0]}: the study has no such run (any more); `study plan` shows them")
+        runs = [by_name[name] for name in dict.fromkeys(chosen.run)]
     return runs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from recsys_lab.cli.study.opened import add_selection, open_study, refuse_other_data, select, study_parser
-from recsys_lab.cli.study.run import add_launch_options, execute
+from recsys_lab.cli.study.run import add_launch_options, execute, parse_launch
 
 
 def run(arguments: list[str]) -> None:
@@ -17,7 +17,7 @@ def run(arguments: list[str]) -> None:
     add_selection(parser)
     add_launch_options(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint where there is one")
-    chosen = parser.parse_args(arguments[1:])
+    chosen = parse_launch(parser, arguments[1:])
     plan, resolver = open_study(chosen)
     runs = [one for one in select(plan, chosen) if one.state == "failed"]
     refuse_other_data(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -15,8 +16,16 @@ from recsys_lab.cli.study.opened import add_selection, open_study, refuse_other_
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.launch.job import Job, Outcome
 from recsys_lab.study.launch.local import launch_local, make_places
-from recsys_lab.study.launch.slurm import launch_slurm, sbatch_scripts
-from recsys_lab.study.launch.slurm_settings import add_slurm_options, slurm_settings
+from recsys_lab.study.launch.slurm import (
+    DEFAULTS,
+    OURS,
+    queued,
+    sbatch_scripts,
+    slurm_settings,
+    starter,
+    submit,
+    wait_for_old_claims,
+)
 from recsys_lab.study.plan import Plan, PlannedRun, Study
 from recsys_lab.study.plan.keep import keep_values, keeps_values
 from recsys_lab.study.plan.text import UNDONE, cost_line, counts_line, duration
@@ -39,9 +48,20 @@ def run(arguments: list[str]) -> None:
     )
     add_selection(parser)
     add_launch_options(parser)
-    chosen = parser.parse_args(arguments[1:])
+    chosen = parse_launch(parser, arguments[1:])
     plan, resolver = open_study(chosen)
-    execute(plan, [run for run in select(plan, chosen) if run.state in UNDONE], resolver, chosen)
+    execute(plan, undone(select(plan, chosen), chosen), resolver, chosen)
+
+
+def undone(runs: Sequence[PlannedRun], chosen: argparse.Namespace) -> list[PlannedRun]:
+    """What is to be executed. A run that `--run` names may have failed, or be claimed by a node that is lost; a task
+    that SLURM starts again leaves alone what failed before."""
+    restarted = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+    states = (*UNDONE, *(("running",) if restarted else ("running", "failed"))) if chosen.run else UNDONE
+    runs = [run for run in runs if run.state in states]
+    if chosen.run and restarted:
+        wait_for_old_claims([run.folder for run in runs])
+    return runs
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +80,32 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be run (SLURM: the sbatch script), and run nothing"
     )
-    add_slurm_options(parser)
+    parser.add_argument(
+        "--slurm.NAME",
+        metavar="VALUE",
+        help="what each SLURM job is asked for: any option of sbatch (--slurm.partition gpu --slurm.time 1-00), also "
+        "as a section `slurm:` of the study file. Of ours, with defaults: "
+        + ", ".join(f"{name} {DEFAULTS[name]}" for name in OURS),
+    )
+
+
+def parse_launch(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options, with those of `--slurm.NAME` as a mapping under `slurm`; `setup` may be repeated."""
+    rest: list[str] = []
+    slurm: dict[str, Any] = {}
+    given = iter(arguments)
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name.startswith("--slurm."):
+            rest.append(text)
+            continue
+        name, value = name.removeprefix("--slurm."), value if equals else next(given, "")
+        if not value:
+            parser.error(f"argument --slurm.{name}: expected one argument")
+        slurm[name] = [*slurm.get("setup", []), value] if name == "setup" else value
+    chosen = parser.parse_args(rest)
+    chosen.slurm = slurm
+    return chosen
 
 
 def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argparse.Namespace) -> None:
@@ -93,7 +138,7 @@ def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: arg
     resolver.prepare([one.variant.settings for one in runs])
     progress = Progress(runs, workers, plan.study)
     with terminated_as_interrupt():
-        outcomes = launch_local([Job(one.folder, one.config) for one in runs], places, on_end=progress.ended)
+        outcomes = launch_local([Job(one.folder, one.config, starter()) for one in runs], places, on_end=progress.ended)
     failed_now = sum(outcome.state == "failed" for outcome in outcomes)
     done = sum(outcome.state == "finished" for outcome in outcomes)
     print(f"{done} finished, {failed_now} failed in {duration(time.time() - progress.began)}")
@@ -105,22 +150,32 @@ def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: arg
 
 
 def _submit(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argparse.Namespace) -> None:
-    settings = slurm_settings(plan.study.slurm, chosen)
-    jobs = [Job(one.folder, one.config) for one in runs]
-    folder = plan.study.folder / "slurm"
+    folder, settings = plan.study.folder, slurm_settings(plan.study.slurm, chosen.slurm)
+    waiting = {} if chosen.dry_run else queued(folder)
+    jobs = [Job(one.folder, one.config) for one in runs if one.folder not in waiting]
+    scripts = sbatch_scripts(jobs, settings, folder, _command(chosen))
     if chosen.dry_run:
-        print(sbatch_scripts(jobs, settings, folder), end="")
+        print("\n".join(scripts), end="")
         return
     show_messages()
-    resolver.prepare([one.variant.settings for one in runs])  # here, once, and not in every job
-    submitted = launch_slurm(jobs, settings, folder)
-    for submission in submitted:
-        print(f"job {submission.job_id}: " + ", ".join(str(job.folder) for job in submission.jobs))
-    left = len(jobs) - sum(len(submission.jobs) for submission in submitted)
+    resolver.prepare([one.variant.settings for one in runs])  # here, once, and not in every task
+    for job_id in submit(scripts, folder):
+        print(f"job {job_id}: {folder / 'slurm' / job_id}.sh")
+    left = f"; {len(runs) - len(jobs)} runs were in the queue already" if len(jobs) < len(runs) else ""
     print(
-        f"{len(submitted)} jobs submitted" + (f"; {left} runs were in the queue already" if left else "") + f". Their "
-        f"output goes to {folder}; `recsys-lab study status {plan.study.file}` says how far they are"
+        f"{len(jobs)} runs submitted as {len(scripts)} job arrays{left}. Their output goes to {folder / 'slurm'}; "
+        f"`recsys-lab study status {plan.study.file}` says how far they are"
     )
+
+
+def _command(chosen: argparse.Namespace) -> list[str]:
+    """What a task calls, up to the names of its runs; submitted in this folder, it runs in this folder."""
+    command = [sys.executable, "-m", "recsys_lab.cli", "study", "run", str(chosen.file), "--root", chosen.root]
+    for pair in chosen.set:
+        command += ["--set", pair]
+    if chosen.data_dir is not None:
+        command += ["--data-dir", chosen.data_dir]
+    return [*command, *(["--fast"] if chosen.fast else [])]
 
 
 class Progress:

@@ -24,8 +24,10 @@ def run(arguments: list[str]) -> None:
             epochs = _epochs(one.folder / "metrics.csv")
             since = f", on {who['host']} since {who['since']}" if who else ""
             print(f"running: {one.variant.label} seed {one.seed}: {epochs} epochs{since}")
-    for folder, job_id in queued(one.folder for one in runs if one.state in UNDONE).items():
-        print(f"in the queue: {folder}, job {job_id}")
+    waiting = queued(plan.study.folder)
+    for one in runs:
+        if one.state in UNDONE and one.folder in waiting:
+            print(f"in the queue: {one.folder}, job {waiting[one.folder]}")
     for text in (failures(runs), *(f"refused: {line}" for line in plan.refusals), *not_counted(plan)):
         if text:
             print(text)

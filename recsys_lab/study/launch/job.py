@@ -40,10 +40,12 @@ ERROR_LINES = 12
 
 @dataclass(frozen=True)
 class Job:
-    """A run to execute. folder: the run folder; config: what `recsys-lab fit --config` is given."""
+    """A run to execute. folder: the run folder; config: what `recsys-lab fit --config` is given; starter: what the
+    command is put behind, such as `srun` for a run of several processes."""
 
     folder: Path
     config: dict[str, Any]
+    starter: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
         """Of the process: from the beginning, or from the last checkpoint."""
@@ -97,7 +99,7 @@ class Execution:
         self.job, self.started = job, time.time()
         folder = job.folder
         folder.mkdir(parents=True, exist_ok=True)
-        command = job.command()
+        command = [*job.starter, *job.command()]
         (folder / "run.yaml").write_text(yaml.safe_dump(job.config, sort_keys=False))
         self.attempts = int(read_job(folder).get("attempts", 0)) + 1
         self.log: IO[str] = (folder / "log.txt").open("a")

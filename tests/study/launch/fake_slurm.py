@@ -15,8 +15,8 @@ COMMANDS = {
     "sbatch": """
         if [ -f "$FAKE/refuse" ]; then cat "$FAKE/refuse" >&2; exit 1; fi
         count=$(ls "$FAKE" | grep -c '^script-' || true)
-        cp "$1" "$FAKE/script-$((1000 + count)).sh"
-        echo "Submitted batch job $((1000 + count))"
+        cp "${@: -1}" "$FAKE/script-$((1000 + count)).sh"
+        echo "$((1000 + count))"
     """,
     "squeue": """
         echo "$@" >> "$FAKE/squeue.txt"
@@ -63,15 +63,20 @@ def allocation(tasks: int, job: str = "1000") -> dict[str, str]:
 
 def srun(arguments: list[str]) -> int:
     """Starts the command that follows srun's options once for each task, and gives the highest exit code."""
+    options = []
     while arguments and arguments[0].startswith("-"):
-        takes_value = arguments.pop(0) in ("--output", "--error")
-        arguments = arguments[1:] if takes_value else arguments
+        options.append(arguments.pop(0))
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # bash makes background processes deaf to it, SLURM its tasks not
     tasks = []
     for rank in range(int(os.environ["SLURM_NTASKS"])):
         own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}
         tasks.append(subprocess.Popen(arguments, env=os.environ | own))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def forward(*_: object) -> None:
+        for task in tasks:
+            task.send_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGINT, forward if "--disable-status" in options else signal.SIG_IGN)
     (Path(os.environ["FAKE"]) / "tasks").write_text(" ".join(str(task.pid) for task in tasks))
     return max(task.wait() for task in tasks)
 

@@ -132,9 +132,9 @@ def test_the_fit_of_the_scripts_parses(project: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
-        ("study_one_node.yaml", ["--array=0-5%6", "--nodes=1", "--ntasks-per-node=8", "--gpus-per-node=8"]),
+        ("study_one_node.yaml", ["--array=0-5%64", "--nodes=1", "--ntasks-per-node=8", "--gpus-per-node=8"]),
         ("study_four_nodes.yaml", ["--array=0-5%2", "--nodes=4", "--ntasks-per-node=8", "--gpus-per-node=8"]),
-        ("study_many_small.yaml", ["--array=0-1%2", "--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=8"]),
+        ("study_many_small.yaml", ["--array=0-1%64", "--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=8"]),
     ],
 )
 def test_the_studies_ask_for_what_they_say(
