@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,28 @@ class ChangedRunError(RecsysLabError):
 
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all: a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with written(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def written(path: Path, unique: bool = False) -> Iterator[Path]:
+    """A file that appears whole or not at all: the block writes to the path that it is given, which becomes `path`.
+
+    When the block fails, that is removed, and the error gets a note of `path`: a full disk's own error names no file.
+
+    Args:
+        unique: several processes may write the same file.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial" if unique else f"{path.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink()
+        error.add_note(f"writing {path}")
+        raise
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

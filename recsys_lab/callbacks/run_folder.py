@@ -26,7 +26,7 @@ from recsys_lab.callbacks.audit_entry import audit_of
 from recsys_lab.callbacks.environment import describe_device, describe_environment
 from recsys_lab.callbacks.ranking import RankingEvaluation
 from recsys_lab.callbacks.throughput import Throughput
-from recsys_lab.run_files import checkpoint_facts, file_sha256, read_manifest, write_manifest, write_text
+from recsys_lab.run_files import checkpoint_facts, file_sha256, read_manifest, write_manifest, write_text, written
 from recsys_lab.schema import to_config
 
 
@@ -136,10 +136,10 @@ class RunFolder(L.Callback):
             self.metrics |= evaluation.last_metrics  # not rounded to float32
         if trainer.is_global_zero and evaluation is not None:
             ranks = evaluation.ranks_frame(trainer.datamodule)  # type: ignore[attr-defined]
-            partial = self.folder / "ranks.parquet.partial"
-            ranks.write_parquet(partial)
-            facts = {"ranked_targets": ranks.height, "ranks_sha256": file_sha256(partial)}
-            os.replace(partial, self.folder / "ranks.parquet")
+            with written(self.folder / "ranks.parquet") as partial:
+                ranks.write_parquet(partial)
+                ranks_sha256 = file_sha256(partial)
+            facts = {"ranked_targets": ranks.height, "ranks_sha256": ranks_sha256}
             self.manifest |= facts | checkpoint_facts(trainer.ckpt_path, self.folder)
         self._write_metrics(trainer)
         self._write_manifest(trainer, wall_seconds=round(self._seconds(), 2))
@@ -293,12 +293,10 @@ def find(trainer: L.Trainer, kind: type[Any]) -> Any:
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     rows = list(rows)
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
+    with written(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

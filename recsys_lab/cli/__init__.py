@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from recsys_lab import __version__
 from recsys_lab.arguments import RecsysLabError
+from recsys_lab.cli.failures import in_words
 from recsys_lab.configuration import allowing
 
 COMMANDS = {
@@ -83,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argument parsers leave this way
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
-        return _known_failure(error)
+        text = in_words(error, name)
+        if text is None:  # something unforeseen
+            raise
+        return _fail(text, getattr(error, "exit_code", 2))
     return 0
 
 
@@ -106,19 +110,6 @@ def allowed_classes(arguments: list[str]) -> tuple[list[str], list[str]]:
 def run() -> None:
     """The `recsys-lab` script."""
     sys.exit(main())
-
-
-def _known_failure(error: Exception) -> int:
-    """Prints the text of an error that the user can mend; everything else keeps its traceback."""
-    if isinstance(error, RecsysLabError):
-        return _fail(str(error), getattr(error, "exit_code", 2))
-    package = (getattr(error, "name", None) or "").partition(".")[0]
-    if isinstance(error, ModuleNotFoundError) and package not in ("", "recsys_lab"):
-        return _fail(
-            f"the package {package!r} is not installed for {sys.executable}. Install recsys_lab there with all that it "
-            "needs (`pip install .` in its folder), or start the recsys-lab of the environment that has it"
-        )
-    raise error
 
 
 def _fail(text: str, code: int = 2) -> int:

@@ -14,6 +14,7 @@ from recsys_lab.data.locate import locate
 from recsys_lab.data.split import LeaveOneOut, Split
 from recsys_lab.report.audit_page import audit_page
 from recsys_lab.report.audit_text import as_markdown, as_text
+from recsys_lab.run_files import write_text
 from recsys_lab.schema import RecsysLabError, from_config
 
 log = logging.getLogger("recsys_lab")
@@ -75,7 +76,7 @@ def _write(found: dict[str, Any], output: Path, is_chosen: bool) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (output / name).write_text(text, encoding="utf-8")
+            write_text(output / name, text)
     except OSError as error:
         text = f"the audit can't be written to {output} ({error.strerror or error}); choose a folder with --output"
         if is_chosen:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from recsys_lab.arguments import ArgumentError
+from recsys_lab.cli.failures import option_of
 from recsys_lab.configuration import import_class
 from recsys_lab.schema import RecsysLabError
 
@@ -139,3 +141,20 @@ def mendable(error: BaseException) -> RecsysLabError | None:
     while under is not None and not isinstance(under, RecsysLabError):
         under = under.__cause__ or under.__context__
     return under
+
+
+def refused(error: Exception, config: Mapping[str, Any]) -> RecsysLabError:
+    """What a class of the configuration said when it was built, behind the option that it is about.
+
+    Args:
+        config: the nested settings that were built.
+    """
+    own = mendable(error)
+    if isinstance(own, ArgumentError):
+        return RecsysLabError(option_of(own, config))
+    if own is not None:
+        return own
+    text = " ".join(str(error).split())
+    named = [name for name in config.get("trainer") or {} if re.search(rf"\b{name}\b", text)]
+    options = ", ".join(f"--trainer.{name}" for name in named)
+    return RecsysLabError(f"{options}: {text}" if options else text)

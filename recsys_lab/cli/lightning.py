@@ -25,12 +25,13 @@ from recsys_lab.callbacks.last_step import LastStep
 from recsys_lab.callbacks.ranking import shown_cutoff
 from recsys_lab.callbacks.run_folder import find
 from recsys_lab.callbacks.whole_checkpoints import with_whole_checkpoints
-from recsys_lab.cli.errors import mendable
+from recsys_lab.cli.errors import refused
 from recsys_lab.cli.folder_life import Place, settings_hash, take_place
 from recsys_lab.cli.interrupts import restored_interrupt
 from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
 from recsys_lab.cli.messages import hush_lightning, show_messages
 from recsys_lab.cli.outcome import NoValueError, is_result
+from recsys_lab.cli.ranges import check_ranges
 from recsys_lab.cli.retrain import fit_twice
 from recsys_lab.cli.run_arguments import Parser, expand_run_folder
 from recsys_lab.cli.run_settings import RunSettings, run_folder
@@ -132,6 +133,7 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        check_ranges(config.as_dict())
         check_trainer(str(self.subcommand), config, self.arguments)
         run = config.run
         run.study = run.study or Path(config.data.dataset).name
@@ -182,10 +184,11 @@ class CommandLine(LightningCLI):
         return Place(base, base / str(self.subcommand), config.ckpt_path)
 
     def instantiate_classes(self) -> None:
+        config = self.config[self.subcommand].as_dict()
         try:
             super().instantiate_classes()
-        except (ValueError, MisconfigurationException) as error:
-            raise mendable(error) or in_one_line(error) from None
+        except (ValueError, TypeError, RecsysLabError, MisconfigurationException) as error:
+            raise refused(error, config) from error
         except ModuleNotFoundError as error:  # of an accelerator, a strategy: Lightning names what to install
             if error.name is not None:
                 raise

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from recsys_lab.run_files import written
+
 
 def write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # several workers may write the same file
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with written(path, unique=True) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, plain: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from typing import Any
 
 import polars as pl
 
+from recsys_lab.run_files import written
 from recsys_lab.study.runs import COMPARED, Run, UnreadableRunError
 from recsys_lab.study.seeds import current_numbers, numbers_version, system_hash
 
@@ -98,11 +98,10 @@ def write_values(run: Run, file: Path, select: str, identity: str = "", seed: in
         "curve": _json(_points(run, select)),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    ranks.select(columns).write_parquet(
-        partial, compression="zstd", compression_level=15, statistics=False, metadata=metadata
-    )
-    os.replace(partial, file)
+    with written(file, unique=True) as partial:
+        ranks.select(columns).write_parquet(
+            partial, compression="zstd", compression_level=15, statistics=False, metadata=metadata
+        )
 
 
 def read_values(file: Path, folder: Path | None = None) -> KeptRun:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from recsys_lab.run_files import written
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import StudyResults
 
@@ -27,9 +27,8 @@ def as_table(results: StudyResults) -> pl.DataFrame:
 
 def write_table(results: StudyResults, path: Path) -> None:
     """Whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    as_table(results).write_parquet(partial, compression="zstd")
-    os.replace(partial, path)
+    with written(path) as partial:
+        as_table(results).write_parquet(partial, compression="zstd")
 
 
 def _row(record: Record, results: StudyResults, metrics: list[str]) -> dict[str, Any]:
