@@ -20,6 +20,10 @@ def study(name: str, says: str, text: str) -> Case:
     return Case(f"study: {name}", "study plan s.yaml", says, {"s.yaml": text})
 
 
+def with_width(value: str) -> str:
+    return STUDY.replace("model.embedding_dim: 16", f"model.embedding_dim: {value}")
+
+
 CASES = [
     Case("no such command", "fitt", "unknown command 'fitt'.*Did you mean 'fit'"),
     Case("an option before the command", "--seed 3 fit", "unknown command '--seed'"),
@@ -32,7 +36,7 @@ CASES = [
     Case("test with a checkpoint that is gone", "test $RUN --ckpt_path gone.ckpt", "no checkpoint at gone.ckpt"),
     Case("test with a key that is unknown", "test $RUN --model.width 3", "'width'"),
     Case("test with a batch of 0", "test $RUN --data.eval_batch_size 0", "--data.eval_batch_size must be at least 1"),
-    Case("test without memory", "test $RUN --evaluation.max_score_mb 0", "--evaluation.max_score_mb must be at least 1"),
+    Case("test without memory", "test $RUN --evaluation.max_score_mb 0", "max_score_mb must be at least 1"),
     Case("test with cutoffs of 0", "test $RUN --evaluation.cutoffs [0]", "cutoffs.*at least 1"),
     Case("test on other lengths", "test $RUN --data.max_length 40", "max_length"),
     Case("test of another model's settings", "test $RUN --model.embedding_dim 16", "embedding_dim"),
@@ -86,10 +90,10 @@ CASES = [
     Case("audit with an unknown check", "audit small --data_dir $DATA --fail_on nothing=0.1", "nothing"),
     Case("audit with a share of 2", "audit small --data_dir $DATA --fail_on cold_targets=2", "2"),
     Case("audit with a share as text", "audit small --data_dir $DATA --fail_on cold_targets=few", "few"),
+    Case("audit into a file", "audit small --data_dir $DATA --output taken", "taken.*--output", {"taken": "a file"}),
     Case(
-        "audit into a file", "audit small --data_dir $DATA --output taken", "taken.*--output", {"taken": "a file"}
+        "audit of recommendations that are gone", "audit small --data_dir $DATA --recommendations r.parquet", "r.parq"
     ),
-    Case("audit of recommendations that are gone", "audit small --data_dir $DATA --recommendations r.parquet", "r.parq"),
     Case(
         "audit of recommendations that are text",
         "audit small --data_dir $DATA --recommendations r.parquet",
@@ -122,15 +126,19 @@ CASES = [
     study("not UTF-8 is read as text", "s.yaml", "\udcff".encode("utf-8", "surrogatepass").decode("latin-1")),
     study("an unknown key", "bsae", STUDY.replace("base:", "bsae:")),
     study("an unknown setting", "modle", STUDY.replace("model.embedding_dim: 16", "modle.embedding_dim: 16")),
-    study("a setting out of range", "embedding_dim.*0", STUDY.replace("model.embedding_dim: 16", "model.embedding_dim: 0")),
-    study("heads that do not divide", "num_heads", STUDY.replace("model.embedding_dim: 16", "model.embedding_dim: 15")),
+    study("a setting out of range", "embedding_dim.*0", with_width("0")),
+    study("heads that do not divide", "num_heads", with_width("15")),
     study("seeds as text", "seeds", STUDY.replace("seeds: [0]", "seeds: some")),
     study("seeds below 0", "seed", STUDY.replace("seeds: [0]", "seeds: [-1]")),
     study("a seed twice", "seed", STUDY.replace("seeds: [0]", "seeds: [0, 0]")),
     study("no seeds", "seed", STUDY.replace("seeds: [0]", "seeds: []")),
     study("an axis without values", "width", STUDY.split("  width:")[0] + "  width: {}\n"),
     study("an axis as text", "width|axes", STUDY.split("  width:")[0] + "  width: wide\n"),
-    study("two variants that are one", "same", STUDY.replace("16: {model.embedding_dim: 16}", "16: {model.embedding_dim: 8}")),
+    study(
+        "two variants that are one",
+        "same",
+        with_width("8"),
+    ),
     Case("study run with no workers", "study run s.yaml --workers 0", "workers", {"s.yaml": STUDY}),
     Case("study run with a limit below 0", "study run s.yaml --limit -1", "limit", {"s.yaml": STUDY}),
 ]
