@@ -91,3 +91,24 @@ def test_first_weights_are_those_of_the_seed(small_folder: Path, tmp_path: Path)
     torch.rand(7)
     quiet_trainer(tmp_path).validate(model, data, verbose=False)
     assert same(model, by_hand)
+
+
+def test_a_checkpoint_of_before_goes_on(small_folder: Path, tmp_path: Path) -> None:
+    """It holds the state of a generator, and neither its seed nor what its batches were made from."""
+    L.seed_everything(3, verbose=False)
+    data = SequenceDataModule(str(small_folder), max_length=6, batch_size=4, seed=0)
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    trainer.fit(SASRec(embedding_dim=8, dropout=0.4, loss=BCE()), data)
+    trainer.save_checkpoint(tmp_path / "new.ckpt")
+    checkpoint = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    assert checkpoint.pop("seed") == 3 and "rng_state" not in checkpoint
+    (state,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+    del state["batches_from"]
+    state |= {"batches_done": len(data.train_dataloader()), "epoch": 0}
+    torch.save(checkpoint | {"rng_state": torch.get_rng_state()}, tmp_path / "old.ckpt")
+    ends = []
+    for name in ("new", "old"):
+        model = SASRec(embedding_dim=8, dropout=0.4, loss=BCE())
+        quiet_trainer(tmp_path, max_epochs=2).fit(model, data, ckpt_path=tmp_path / f"{name}.ckpt", weights_only=True)
+        ends.append(model)
+    assert same(*ends)
