@@ -42,6 +42,7 @@ ALIKE = 0.5
 SEEDS, USERS = (2, 3, 4, 5), (100, 300, 1_000, 20_000)
 EFFECTS = ("equal", "unequal")
 VARIANCES = ("equal", "ten times unequal", "nil", "one without seeds")
+POPULATION = 1 << 17
 ONE = 1 << 16
 """Chances are counted in so many parts."""
 
@@ -107,24 +108,25 @@ def _draws(cell: Cell, draws: int, rng: np.random.Generator) -> Iterator[tuple[f
     systems = np.repeat([0, 1], [first, second])
     spread = np.repeat(cell.spreads, [first, second])
     alike = int(ALIKE * users)
+    # users are drawn with replacement from many: a draw of a beta distribution for each would take most of the time
+    chances = (rng.beta(*CHANCE, POPULATION) * MOST_CHANCE * ONE).astype(np.float32)
+    gains = 1 / np.log2(rng.integers(2, 12, POPULATION, dtype=np.int8).astype(np.float32))  # ndcg@10 of ranks 1 to 10
     for _ in range(draws):
-        chance = rng.beta(*CHANCE, users).astype(np.float32)
+        who = rng.integers(0, POPULATION, users, dtype=np.int32)
+        value = gains[who]
         prefers = np.ones((2, users), dtype=np.float32)
         if cell.effects == "unequal":
             prefers += np.float32(PREFERENCE) * (2 * rng.integers(0, 2, (2, users), dtype=np.int8) - 1)
         of_seed = 1 + spread * np.clip(rng.standard_normal(len(systems)), -3, 3)
         # a chance above 1 would be cut off: the most that it is multiplied by is 1.6 x 1.45
-        parts = (chance * MOST_CHANCE * ONE) * prefers
+        parts = chances[who] * prefers
         wanted = (parts[systems] * of_seed[:, None].astype(np.float32)).astype(np.uint16)
         uniform = rng.integers(0, ONE, (len(systems), users), dtype=np.uint16)
         uniform[:, :alike] = uniform[0, :alike]
-        hits = uniform < wanted  # (S1 + S2, U)
-        value = 1 / np.log2(rng.integers(2, 12, users) + np.float32(0))  # ndcg@10 of a rank from 1 to 10
-        of_run = hits.astype(np.float32) @ value / users  # (S1 + S2,)
+        hits = (uniform < wanted).astype(np.float32)  # (S1 + S2, U)
+        of_run = hits @ value / users  # (S1 + S2,)
         a, b = of_run[:first], of_run[first:]
-        # counts of hits are small whole numbers: exact in float32
-        counts = hits[:first].sum(axis=0) / first - hits[first:].sum(axis=0) / second
-        difference = counts * value
+        difference = (hits[:first].sum(axis=0) / first - hits[first:].sum(axis=0) / second) * value
         over_users = users_variance((difference - difference.mean())[None], users)[0]
         yield (
             float(a.mean() - b.mean()),
@@ -137,7 +139,8 @@ def _draws(cell: Cell, draws: int, rng: np.random.Generator) -> Iterator[tuple[f
 
 def _without_cap(over_users: np.ndarray, users: int, over_seeds: list[np.ndarray], seeds: list[int]) -> np.ndarray:
     parts = over_users**2 / (users - 1) + sum(v**2 / (s - 1) for v, s in zip(over_seeds, seeds, strict=True))
-    free: np.ndarray = (over_users + sum(over_seeds)) ** 2 / parts
+    total = over_users + sum(over_seeds)
+    free: np.ndarray = np.divide(total**2, parts, out=np.full_like(total, users - 1.0), where=parts > 0)
     return free
 
 

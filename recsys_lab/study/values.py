@@ -27,7 +27,7 @@ FOLDER = "values"
 BASELINES = "baselines"
 """Folder in `FOLDER` of the untrained models that take part without being asked for."""
 FORMAT = 1
-COUNTS = ("rank", "num_greater", "num_ties", "num_candidates")
+COUNTS = ("num_greater", "num_ties", "num_candidates")
 FLAGS = ("is_cold", "is_hidden", "is_repeat")
 FACTS = ("history_length", "popularity_decile", "gap_seconds")
 NOT_KEPT = ("audit", "command", "folder")
@@ -46,9 +46,7 @@ class KeptRun(Run):
     @cached_property
     def ranks(self) -> pl.DataFrame:
         """As `Run.ranks`; `user_id` holds the user's code, and there is no id or time of a target."""
-        kept = pl.read_parquet(self.file).with_columns(
-            pl.col(pl.Float32).cast(pl.Float64), pl.col(pl.Int32).cast(pl.Int64)
-        )
+        kept = pl.read_parquet(self.file).with_columns(pl.col(pl.Int32).cast(pl.Int64))
         return kept.filter(~pl.col("is_cold")) if self.evaluation.get("cold_targets") == "drop" else kept
 
     @cached_property
@@ -85,7 +83,7 @@ def write_values(run: Run, file: Path, select: str, identity: str = "", seed: in
     columns = [pl.col("user_id").rank("dense").cast(pl.Int32)]
     for name in (*COUNTS, *FLAGS, *FACTS):
         if name in ranks.columns:
-            columns.append(_small(name, ranks[name].dtype))
+            columns.append(_small(name))
     manifest = {name: value for name, value in run.manifest.items() if name not in NOT_KEPT}
     manifest["system_hash"] = system_hash(run)  # an older manifest has none, and config.yaml is not kept
     metadata = {
@@ -203,7 +201,7 @@ def _points(run: Run, metric: str) -> dict[str, list[Any]]:
         return {}
 
 
-def _small(name: str, kind: pl.DataType) -> pl.Expr:
+def _small(name: str) -> pl.Expr:
     if name == "gap_seconds":  # rounded up to the end of its slice: the slices stay the same, and no time is given away
         from recsys_lab.study.slices import GAPS  # imports scipy, which a plan needs for nothing
 
@@ -213,8 +211,6 @@ def _small(name: str, kind: pl.DataType) -> pl.Expr:
         for end in reversed(ends):
             rounded = pl.when(pl.col(name) <= end).then(end).otherwise(rounded)
         return pl.when(pl.col(name).is_null()).then(None).otherwise(rounded).cast(pl.Int32).alias(name)
-    if name == "rank":
-        return pl.col(name).cast(pl.Float32 if kind.is_float() else kind)
     if name in FLAGS:
         return pl.col(name)
     return pl.col(name).cast(pl.Int8 if name == "popularity_decile" else pl.Int32)
