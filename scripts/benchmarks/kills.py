@@ -4,9 +4,10 @@
     python scripts/benchmarks/kills.py --kills fit=1,prepare=1      # fewer
 
 Each kind of work is done once undisturbed. Then it is begun again, stopped by SIGKILL at a moment drawn from the whole
-time that it took ("disk full": no file may grow beyond a size drawn below that of a checkpoint), and taken up by the
-command that its own messages name. Everything that it leaves must be equal bit for bit: weights and optimiser of the
-checkpoints, ranks, metrics but for times, prepared arrays. The exit code is 1 if anything differs.
+time that it took, and taken up by the command that its own messages name. The time counts from its first file on:
+before, Python imports. "Disk full": no file may grow beyond a size drawn below that of a checkpoint. Everything that the
+work leaves must be equal bit for bit: weights and optimiser of the checkpoints, ranks, metrics but for times, prepared
+arrays. The exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -67,13 +68,19 @@ class Work:
 
     Args:
         start: the arguments that begin it in a folder. again: those that take it up. outcome: what it left, by name.
+        first: the pattern of the first file that it writes there.
         ranks: processes of which one is killed.
     """
 
     start: Callable[[Path], list[str]]
     again: Callable[[Path], list[str]]
     outcome: Callable[[Path], dict[str, str]]
+    first: str = "config.yaml"
     ranks: int = 1
+
+    def wait_for_first(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        while process.poll() is None and not any(folder.glob(self.first)):
+            time.sleep(0.01)
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------
@@ -145,8 +152,8 @@ def works(base: Path) -> dict[str, Work]:
     return {
         "fit": Work(alone, go_on(alone), run_outcome),
         "fit on 2 processes": Work(two, go_on(two), run_outcome, ranks=2),
-        "prepare": Work(prepare, prepare, prepared_outcome),
-        "study run": Work(study, study, study_outcome),
+        "prepare": Work(prepare, prepare, prepared_outcome, "*/*"),
+        "study run": Work(study, study, study_outcome, "runs/**/config.yaml"),
         "disk full": Work(alone, go_on(alone), run_outcome),
     }
 
@@ -192,10 +199,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def whole(arguments: list[str], output: Path) -> float:
-    """Seconds that the command took. Raises RuntimeError if it failed."""
-    started, process = time.monotonic(), begin(arguments, output)
+def whole(arguments: list[str], output: Path, work: Work | None = None, folder: Path = Path()) -> float:
+    """Seconds that the command took, from its first file on. Raises RuntimeError if it failed."""
+    process = begin(arguments, output)
     try:
+        if work is not None:
+            work.wait_for_first(process, folder)
+        started = time.monotonic()
         code = process.wait(LIMIT)
     finally:
         end(process)
@@ -208,6 +218,7 @@ def kill(work: Work, folder: Path, output: Path, seconds: float, draw: random.Ra
     """-> what was killed and what was there then; None if the work had ended before."""
     process = begin(work.start(folder), output)
     try:
+        work.wait_for_first(process, folder)
         time.sleep(seconds)
         victims = [process.pid, *children(process.pid)][: work.ranks]
         victim = draw.randrange(len(victims))
@@ -259,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("| killed | moment | it left | then | seconds |\n|---|---|---|---|---|", flush=True)
         for kind, count in counts.items():
             work, reference = known[kind], base / f"{kind} reference".replace(" ", "-")
-            seconds = whole(work.start(reference), base / "reference.txt")
+            seconds = whole(work.start(reference), base / "reference.txt", work, reference)
             expected = work.outcome(reference)
             for number in range(count):
                 row = one(kind, work, base / f"{kind}-{number}".replace(" ", "-"), reference, seconds, expected, draw)
@@ -284,7 +295,7 @@ def one(
             size = (reference / "checkpoints" / "last.ckpt").stat().st_size
             what = fill_disk(work, folder, output, draw.randrange(1_000, size))
         else:
-            moment = draw.uniform(0.2, 1.0) * seconds  # before that Python is still importing
+            moment = draw.random() * seconds
             what = kill(work, folder, output, moment, draw)
     left = state(folder)
     try:
