@@ -5,8 +5,8 @@
 
 Each kind of work is done once undisturbed. Then it is begun again, stopped by SIGKILL at a moment drawn from the whole
 time that it took, and taken up by the command that its own messages name. The time counts from its first file on:
-before, Python imports. "Disk full": no file may grow beyond a size drawn below that of a checkpoint. Everything that the
-work leaves must be equal bit for bit: weights and optimiser of the checkpoints, ranks, metrics but for times, prepared
+before, Python imports. "Disk full": no file may grow beyond a size drawn below that of a checkpoint. All that the work
+leaves must be equal bit for bit: weights and optimiser of the checkpoints, ranks, metrics but for times, prepared
 arrays. The exit code is 1 if anything differs.
 """
 
