@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -36,22 +37,35 @@ def automatic_baselines(runs: Sequence[Run], data_dir: str | None = None) -> tup
     """
     if not runs or differences(list(runs)):
         return [], []
-    study = study_folder(runs[0])
-    agreed = [str(runs[0].evaluation.get(name)) for name in COMPARED] + [runs[0].is_retrained]
-    key = hashlib.sha256(json.dumps(agreed).encode()).hexdigest()[:12]
+    kept = kept_in(runs[0])
     found, missing = [], []
     for name, config in wanted(runs).items():
-        folder = study / BASELINES / key / name / "seed0"
+        folder = kept / name / "seed0"
         try:
             found.append(read_run(folder))
         except UnreadableRunError:
             missing.append((name, config, folder))
     problems: list[str] = []
     if missing:
-        log.info("counting the baselines of this comparison, once; they are kept in %s", study / BASELINES / key)
+        log.info("counting the baselines of this comparison, once; they are kept in %s", kept)
         made, problems = _make(runs, missing, data_dir)
         found += made
     return found, problems
+
+
+def kept_in(run: Run) -> Path:
+    """Where the baselines on the targets of `run` are kept."""
+    agreed = [str(run.evaluation.get(name)) for name in COMPARED] + [run.is_retrained]
+    return study_folder(run) / BASELINES / hashlib.sha256(json.dumps(agreed).encode()).hexdigest()[:12]
+
+
+def counted_already(run: Run) -> list[Run]:
+    """The baselines on the targets of `run` that an earlier comparison has counted."""
+    found = []
+    for folder in sorted(kept_in(run).glob("*/seed0")):
+        with contextlib.suppress(UnreadableRunError):
+            found.append(read_run(folder))
+    return found
 
 
 def wanted(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ from recsys_lab.cli.folder_life import Place, settings_hash, take_place
 from recsys_lab.cli.interrupts import restored_interrupt
 from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
 from recsys_lab.cli.messages import hush_lightning, show_messages
-from recsys_lab.cli.outcome import NoValueError, is_result
+from recsys_lab.cli.outcome import NoValueError, is_result, last_lines
 from recsys_lab.cli.ranges import check_ranges
 from recsys_lab.cli.retrain import fit_twice
 from recsys_lab.cli.run_arguments import Parser, expand_run_folder
@@ -259,7 +259,7 @@ class CommandLine(LightningCLI):
             self.trainer_call("test", model=self.model, datamodule=self.datamodule, ckpt_path=tested, verbose=False)
         folder = find(self.trainer, RunFolder)
         self.ends_without_a_value = not any(is_result(name, value) for name, value in folder.metrics.items())
-        log.info("%s\nthe run is in %s", self._results("test/"), self.place.home)
+        log.info("\n".join([*self._shown("test/"), f"the run is in {self.place.home}"]))
 
     def _to_test(self) -> str | None:
         """The best epoch; the last one where none was validated; None = the weights as they are."""
@@ -275,7 +275,7 @@ class CommandLine(LightningCLI):
 
     def test(self, **kwargs: Any) -> None:
         self.trainer_call("test", **kwargs)
-        log.info("the results are in %s", self.folder)
+        log.info("\n".join([*last_lines(self.trainer, self.place.home), f"the results are in {self.folder}"]))
 
     def validate(self, **kwargs: Any) -> None:
         self.trainer_call("validate", **kwargs)
@@ -284,6 +284,10 @@ class CommandLine(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         self.trainer_call("predict", **(kwargs | {"return_predictions": False}))  # they go to the file, batch by batch
         log.info("the recommendations are in %s", find(self.trainer, Recommendations).path)
+
+    def _shown(self, prefix: str) -> list[str]:
+        results = self._results(prefix)
+        return [*([results] if results else []), *last_lines(self.trainer, self.place.home)]
 
     def _results(self, prefix: str) -> str:
         found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
+import polars as pl
+from lightning.pytorch import Trainer
+
+from recsys_lab.callbacks import BeyondAccuracy, RankingEvaluation, RunFolder
+from recsys_lab.callbacks.ranking import shown_cutoff
+from recsys_lab.callbacks.run_folder import find
+from recsys_lab.cli.baselines import counted_already
+from recsys_lab.metrics.ranking import ndcg
 from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.remarks import not_above, remarks
+from recsys_lab.study.runs import Run
 
 
 class NoValueError(RecsysLabError):
@@ -17,3 +29,35 @@ class NoValueError(RecsysLabError):
 def is_result(name: str, value: Any) -> bool:
     """A metric of the validation or the test, and not a share of targets."""
     return name.startswith(("val/", "test/")) and not name.endswith("_target_share") and math.isfinite(value)
+
+
+def last_lines(trainer: Trainer, home: Path) -> list[str]:
+    """What a reader of the test's numbers should know; none where there was no test, or in another process.
+
+    Popularity is compared without a run of its own: its ranks come with `BeyondAccuracy`. Other baselines take part
+    where a comparison has counted them.
+
+    Args:
+        home: the run folder, which names the study.
+    """
+    folder, evaluation = find(trainer, RunFolder), find(trainer, RankingEvaluation)
+    if not trainer.is_global_zero or folder is None or evaluation is None:
+        return []
+    path = folder.folder / "ranks.parquet"
+    if not path.is_file():
+        return []
+    manifest = json.loads((folder.folder / "manifest.json").read_text())
+    metrics = json.loads((folder.folder / "metrics.json").read_text())
+    cutoff = shown_cutoff(evaluation.cutoffs)
+    lines = remarks(pl.read_parquet(path), manifest["evaluation"], cutoff)
+    value = metrics.get(f"test/ndcg@{cutoff}")
+    if value is not None and manifest.get("stopped_by") != "counted":
+        reached = {
+            run.variant: float(run.values("ndcg", cutoff).mean())
+            for run in counted_already(Run(home, manifest, metrics))
+        }
+        popular = next((m.last_popular for m in evaluation.measures if isinstance(m, BeyondAccuracy)), None)
+        if popular is not None and len(popular[0]):
+            reached["popularity"] = float(ndcg(*popular, cutoff).mean())
+        lines += not_above(f"ndcg@{cutoff}", value, reached)
+    return lines

@@ -13,6 +13,7 @@ import numpy as np
 from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.pairs import ONE_SEED, Method, Pair, Sample, correct, which_pairs
+from recsys_lab.study.remarks import of_targets, remarks_of_rows
 from recsys_lab.study.row import SAW_TARGETS, Row, make_row
 from recsys_lab.study.runs import Run, differences
 from recsys_lab.study.seeds import find_systems
@@ -103,6 +104,9 @@ def compare(
             "these runs can't be compared, they differ in\n  " + "\n  ".join(differing) + "\nCompare them all the "
             "same with --force"
         )
+    for run in asked:
+        if not run.ranks.height:
+            raise RecsysLabError(f"{run.folder}: {of_targets(run.all_ranks, run.evaluation, cutoff)[0]}")
     systems, notes = find_systems(asked)
     counted, _ = find_systems(automatic)
     rows = [make_row(system, cutoff, metrics) for system in [*systems, *counted]]
@@ -114,6 +118,7 @@ def compare(
     if baseline is not None:
         comparison.reference, comparison.has_baseline = find_row(rows, baseline), True
     comparison.notes += [f"NOT COMPARABLE, {line}" for line in differing] + notes + warnings(rows)
+    comparison.notes += remarks_of_rows(rows, deciding(metrics), cutoff)
     _test(comparison)
     return comparison
 

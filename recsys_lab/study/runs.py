@@ -60,6 +60,12 @@ class Run:
         ranks = pl.read_parquet(self.folder / "ranks.parquet")
         return ranks.filter(~pl.col("is_cold")) if self.evaluation.get("cold_targets") == "drop" else ranks
 
+    @property
+    def all_ranks(self) -> pl.DataFrame:
+        """`ranks` with the cold targets, also where they don't count."""
+        drops = self.evaluation.get("cold_targets") == "drop"
+        return pl.read_parquet(self.folder / "ranks.parquet") if drops else self.ranks
+
     def values(self, metric: str, cutoff: int) -> np.ndarray:
         """(N,) the metric of each target, its expectation over the orders of ties. metric: of `RANKING_METRICS`."""
         greater, ties = (self.ranks[name].to_numpy() for name in ("num_greater", "num_ties"))

@@ -35,12 +35,15 @@ class BeyondAccuracy(Measure):
 
     def __init__(self, features: list[str] | None = None, propensity_exponent: NotNegative = 1.0) -> None:
         self.features, self.propensity_exponent = features, propensity_exponent
+        self.last_popular: tuple[np.ndarray, np.ndarray] | None = None
+        """`num_greater` and `num_ties` that popularity would give the targets of the last evaluation."""
 
     def start(self, setting: EvaluationSetting) -> None:
         self._setting = setting
         self._features = item_features(setting.datamodule.processed.item_table, self.features)
         counts = setting.datamodule.item_counts.to(setting.is_candidate.device)
         self._popularity = PopularityRanks(counts, setting.ties)
+        self.last_popular = None
         self._lists: list[Tensor] = []
         self._rows: list[Tensor] = []
 
@@ -110,6 +113,7 @@ class BeyondAccuracy(Measure):
     def _of_targets(self, table: np.ndarray) -> dict[str, float]:
         """table: (N, 5) position, and `num_greater` and `num_ties` of the model and of popularity, by position."""
         position, greater, ties, popular_greater, popular_ties = table.T
+        self.last_popular = (popular_greater, popular_ties)
         facts = target_facts(self._setting.datamodule, position)
         target_counts, is_repeat = facts["target_count"].to_numpy(), facts["is_repeat"].to_numpy()
         found = {"repeat_target_share": float(is_repeat.mean())}

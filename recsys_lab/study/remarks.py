@@ -1,0 +1,117 @@
+"""Results that say less than they seem to: targets that no model can find, cutoffs beyond the candidates, scores that
+are all equal, a trained model below one that only counts. `fit` and `test` end with these lines; `compare` has them
+under its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from recsys_lab.study.row import Row
+
+WORTH_SAYING = 0.05
+"""The least share of the targets that is said."""
+ALL = 0.95
+"""From this share of the targets on, equal scores are the rule and no exception."""
+MOST_NAMES = 3
+
+
+def remarks(ranks: pl.DataFrame, evaluation: Mapping[str, Any], cutoff: int) -> list[str]:
+    """Of one run; a line each, none for a run without such a thing.
+
+    Args:
+        ranks: rows of `ranks.parquet`, cold targets among them whether they count or not.
+        evaluation: that part of the run's manifest.
+        cutoff: K of the metrics that are shown.
+    """
+    return [*of_targets(ranks, evaluation, cutoff), *of_scores(ranks)]
+
+
+def of_targets(ranks: pl.DataFrame, evaluation: Mapping[str, Any], cutoff: int) -> list[str]:
+    """What limits every model on these targets; arguments as of `remarks`."""
+    ranks = _complete(ranks)
+    total, cold, hidden = ranks.height, int(ranks["is_cold"].sum()), int(ranks["is_hidden"].sum())
+    drops = evaluation.get("cold_targets") == "drop"
+    if total - (cold if drops else 0) == 0:
+        why = f": all {cold} are cold, and --evaluation.cold_targets drop leaves them out" if cold else ""
+        return [f"no target at all was ranked{why}; another split may have some (--data.split)"]
+    lines = []
+    if hidden >= WORTH_SAYING * total:
+        lines.append(
+            f"{_of(hidden, total)} are hidden: the user has had the item before, and --data.exclude_seen "
+            f"{evaluation.get('exclude_seen')} takes it out of the ranking, so that no model can find it; "
+            "--data.exclude_seen none ranks it"
+        )
+    if cold >= WORTH_SAYING * total:
+        then = "they are left out" if drops else "each is a miss; --evaluation.cold_targets drop leaves them out"
+        lines.append(f"{_of(cold, total)} are cold, their items have no training event: {then}")
+    open_targets = ranks.filter(~pl.col("is_cold") & ~pl.col("is_hidden"))
+    few = open_targets.filter(pl.col("num_candidates") <= cutoff)
+    if few.height and few.height >= WORTH_SAYING * open_targets.height:
+        lines.append(
+            f"{_of(few.height, open_targets.height)} that can be found are ranked among {cutoff} candidates or fewer: "
+            f"hit_rate@{cutoff} is 1 there for every model; take a smaller cutoff (--evaluation.cutoffs)"
+        )
+    return lines
+
+
+def of_scores(ranks: pl.DataFrame) -> list[str]:
+    """Whether the model tells candidates apart. Runs from before ties were counted apart say nothing."""
+    ranks = _complete(ranks)
+    asked = ranks.filter(~pl.col("is_cold") & ~pl.col("is_hidden") & (pl.col("num_candidates") > 1))
+    tied = asked.filter(pl.col("num_ties") >= pl.col("num_candidates") - 1).height
+    if not asked.height or tied < ALL * asked.height:
+        return []
+    return [
+        f"all candidates have one and the same score for {_of(tied, asked.height)}: the metrics are those of chance"
+    ]
+
+
+def not_above(metric: str, value: float, baselines: Mapping[str, float]) -> list[str]:
+    """Names the untrained baselines that reach more than `value`, the best first; an observation and no test."""
+    above = sorted((name for name in baselines if baselines[name] > value), key=lambda name: -baselines[name])
+    if not above:
+        return []
+    named = ", ".join(f"{name} {baselines[name]:.4f}" for name in above[:MOST_NAMES])
+    more = f" and {len(above) - MOST_NAMES} more" if len(above) > MOST_NAMES else ""
+    return [f"{metric} {value:.4f} is below what untrained baselines reach on these targets: {named}{more}"]
+
+
+def remarks_of_rows(rows: Sequence[Row], metric: str, cutoff: int) -> list[str]:
+    """Of a comparison: what limits all rows on the same targets once, the rest for each row that was asked for.
+
+    Args:
+        metric: the deciding one, e.g. ndcg.
+        cutoff: K of the metrics.
+    """
+    lines: list[str] = []
+    for row in rows:
+        run = row.runs[0]
+        if not row.is_automatic:
+            lines += [line for line in of_targets(run.all_ranks, run.evaluation, cutoff) if line not in lines]
+    for row in rows:
+        if row.is_automatic:
+            continue
+        own = of_scores(row.runs[0].all_ranks)
+        if not row.is_counted:
+            counted = {
+                other.variant: other.estimates[metric].mean
+                for other in rows
+                if other.is_counted and other.runs[0].targets_hash == row.runs[0].targets_hash
+            }
+            own += not_above(f"{metric}@{cutoff}", row.estimates[metric].mean, counted)
+        lines += [f"{row.variant}: {line}" for line in own]
+    return lines
+
+
+def _complete(ranks: pl.DataFrame) -> pl.DataFrame:
+    """With null where an older run does not say."""
+    types = {"is_cold": pl.Boolean, "is_hidden": pl.Boolean, "num_candidates": pl.Int64, "num_ties": pl.Int64}
+    missing = [pl.lit(None, kind).alias(name) for name, kind in types.items() if name not in ranks.columns]
+    return ranks.with_columns(missing).with_columns(pl.col("is_cold", "is_hidden").fill_null(False))
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part} of {whole} targets ({100 * part / whole:.0f} %)"
