@@ -15,12 +15,16 @@ import numpy as np
 import polars as pl
 
 from recsys_lab.metrics.ranking import RANKING_METRICS
+from recsys_lab.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
 from recsys_lab.schema import RecsysLabError
 
 # What must agree for two numbers to mean the same thing.
 COMPARED = ("data_hash", "vocabulary_hash", "split", "split_hash", "exclude_seen", "ties", "cold_targets")
 # Says why data hashes differ; the data hash alone decides, and older manifests don't have it.
 EXPLAINING = ("tie_order",)
+UNFINISHED = ("running", "interrupted", "nan", "error")
+"""`stopped_by` of a run whose training did not come to its end."""
+SAME_MEAN = 1e-6
 BASELINES = "baselines"
 """Folder of a study that holds the baselines which take part in every comparison without being asked for."""
 TRIALS = "tune"
@@ -109,23 +113,57 @@ def read_run(folder: Path) -> Run:
         UnreadableRunError: when a file is missing or damaged, or the run has not been tested.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest.get("stopped_by") in ("running", "interrupted", "nan", "error"):
+        manifest = read_manifest(folder)
+        if manifest.get("stopped_by") in UNFINISHED:
             raise UnreadableRunError(f"{folder}: unfinished ({manifest['stopped_by']})")
         if not (folder / "ranks.parquet").is_file():
             raise UnreadableRunError(f"{folder}: not tested yet (no ranks.parquet)")
-        run = Run(folder, manifest, json.loads((folder / "metrics.json").read_text()))
-        missing = [
-            name for name in (*TARGET_KEY, "num_greater", "num_ties", "is_cold") if name not in run.ranks.columns
-        ]
-    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+        for name in ("ranks.parquet", "metrics.json"):
+            check_file(folder, manifest, name)
+        check_checkpoint(folder, manifest)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        if not isinstance(metrics, dict):
+            raise UnreadableRunError(f"{folder}: metrics.json holds no mapping")
+        run = Run(folder, manifest, metrics)
+        wrong = _wrong_ranks(pl.read_parquet(folder / "ranks.parquet"), run)
+    except KeyboardInterrupt:
+        raise
+    except ChangedRunError as error:
+        raise UnreadableRunError(str(error)) from error
+    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UnreadableRunError(f"{folder}: unreadable ({type(error).__name__}: {error})") from error
-    if missing:
-        raise UnreadableRunError(
-            f"{folder}: ranks.parquet has no column {', '.join(missing)}: it was written by an older version, or by "
-            f"something else. `recsys-lab test {folder}` ranks the targets again, into {folder / 'test'}"
-        )
+    if wrong:
+        raise UnreadableRunError(f"{folder}: ranks.parquet {wrong}")
     return run
+
+
+def _wrong_ranks(ranks: pl.DataFrame, run: Run) -> str:
+    """What can't be right in the ranks of a finished run; empty where nothing is found."""
+    missing = [name for name in (*TARGET_KEY, "num_greater", "num_ties", "is_cold") if name not in ranks.columns]
+    if missing:
+        return (
+            f"has no column {', '.join(missing)}: it was written by an older version, or by something else. "
+            f"`recsys-lab test {run.folder}` ranks the targets again, into {run.folder / 'test'}"
+        )
+    if not ranks.height:
+        return "holds no row"
+    stage = "test" if any(name.startswith("test/") for name in run.metrics) else "val"
+    expected = run.manifest.get("ranked_targets", run.evaluation.get(f"{stage}_targets"))
+    if expected is not None and ranks.height != expected:
+        return f"holds {ranks.height} targets, and manifest.json counts {expected}"
+    counts = [pl.col(name).is_null() | (pl.col(name) < 0) for name in ("num_greater", "num_ties")]
+    if "rank" in ranks.columns:
+        counts.append(pl.col("rank").is_null() | (pl.col("rank") < 1) | pl.col("rank").cast(pl.Float64).is_nan())
+    bad = ranks.select(pl.any_horizontal(counts).sum()).item()
+    if bad:
+        return f"holds {bad} ranks that are below 1 or no number"
+    if "ranks_sha256" in run.manifest:  # these are the very files that the test wrote
+        return ""
+    for name, value in run.metrics.items():
+        metric, _, k = name.removeprefix(f"{stage}/").partition("@")
+        if metric in RANKING_METRICS and k.isdigit() and not abs(run.values(metric, int(k)).mean() - value) <= SAME_MEAN:
+            return f"gives another {name} than metrics.json says"
+    return ""
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:

@@ -24,6 +24,7 @@ from typing import IO, Any, Literal
 
 import yaml
 
+from recsys_lab.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
 from recsys_lab.study.files import read_json, write_json
 from recsys_lab.study.launch.claim import FIT, claimed, is_alive, owner, process_started
 
@@ -207,12 +208,25 @@ def is_finished(folder: Path) -> bool:
     if read_json(folder / "manifest.json").get("stopped_by") in (None, "running", "interrupted", *BROKEN):
         return False
     if (folder / "ranks.parquet").is_file():
-        return True
+        return _agrees(folder)
     try:
         asked = yaml.safe_load((folder / "run.yaml").read_text())
         return asked["run"]["test_after_fit"] is False
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return False
+
+
+def _agrees(folder: Path) -> bool:
+    """Ranks, metrics and checkpoint are those that the manifest was written with. Where they are not, the run goes on
+    from its last checkpoint, which tests it again."""
+    try:
+        manifest = read_manifest(folder)
+        for name in ("ranks.parquet", "metrics.json"):
+            check_file(folder, manifest, name)
+        check_checkpoint(folder, manifest)
+    except (OSError, ChangedRunError):
+        return False
+    return True
 
 
 def can_resume(folder: Path) -> bool:

@@ -106,6 +106,10 @@ def _training(block: Block) -> Iterator[Caution]:
             "compared at that time, on that machine",
             block.key,
         )
+    for row in block.comparison.rows:
+        if row.runs[0].trained_on:
+            known = "; it knows events at or after the targets, so it is in no test" if row.sees_targets else ""
+            yield Caution("trained_on", f"{row.variant}: {row.runs[0].trained_on}{known}", block.key)
     if len(reasons) > 1:
         text = "; ".join(f"{reason}: {len(names)} ({listed(names, 3)})" for reason, names in reasons.items())
         yield Caution("stop_reasons", f"training ended for different reasons: {text}", block.key)
