@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from recsys_lab.schema import RecsysLabError
 
-HASHED = {"config.yaml": "config_sha256", "metrics.json": "metrics_sha256"}
+HASHED = {"config.yaml": "config_sha256", "metrics.json": "metrics_sha256", "metrics.csv": "epochs_sha256"}
 """Files that are hashed whenever the manifest is written; ranks and checkpoint when they are made."""
 SEAL = "manifest_sha256"
 
@@ -60,8 +60,11 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_text(folder / "manifest.json", json.dumps(plain | {SEAL: manifest[SEAL]}, indent=2) + "\n")
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, needed: Sequence[str] = ("model", "evaluation")) -> dict[str, Any]:
     """manifest.json of a run.
+
+    Args:
+        needed: entries that must be there.
 
     Raises:
         FileNotFoundError: where there is none.
@@ -74,7 +77,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ChangedRunError(f"{path} is damaged: it is not JSON ({error})") from error
     if not isinstance(manifest, dict):
         raise ChangedRunError(f"{path} is damaged: it holds no mapping")
-    missing = [name for name in ("model", "evaluation") if not isinstance(manifest.get(name), str | dict)]
+    missing = [name for name in needed if not isinstance(manifest.get(name), str | dict)]
     if missing:
         raise ChangedRunError(f"{path} is damaged: it has no entry {', '.join(map(repr, missing))} of a run")
     if SEAL in manifest and manifest[SEAL] != _seal(manifest):

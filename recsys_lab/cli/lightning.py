@@ -35,6 +35,7 @@ from recsys_lab.cli.ranges import check_ranges
 from recsys_lab.cli.retrain import fit_twice
 from recsys_lab.cli.run_arguments import Parser, expand_run_folder
 from recsys_lab.cli.run_settings import RunSettings, run_folder
+from recsys_lab.cli.saved_run import OTHER_TRAINING, model_of_checkpoint
 from recsys_lab.cli.trainer_checks import (
     WATCHED,
     check_callbacks,
@@ -47,7 +48,7 @@ from recsys_lab.cli.trust import find_own_modules, names_own_modules
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.metrics import RANKING_METRICS
 from recsys_lab.models.base import NextItemModule
-from recsys_lab.models.checkpoint import read_checkpoint
+from recsys_lab.models.checkpoint import check_goes_on, read_checkpoint
 from recsys_lab.schema import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -104,6 +105,8 @@ class CommandLine(LightningCLI):
         parser.add_class_arguments(RunSettings, "run")
         parser.set_defaults(CALLBACK_DEFAULTS)
         numbers_as_typed(parser)
+        if "fit" not in self.subcommands():
+            parser.add_argument("--allow_other_training", type=bool, default=False, help=OTHER_TRAINING)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -163,6 +166,7 @@ class CommandLine(LightningCLI):
         """Of config.yaml."""
         saved = config.clone()
         saved.ckpt_path = None  # a second run starts from nothing
+        saved.pop("allow_other_training", None)  # fit does not know it
         saved.run.folder, saved.run.overwrite, saved.data.retrained = None, False, retrained
         text: str = self._parser(self.subcommand).dump(saved, skip_unset=False)
         return text
@@ -193,6 +197,12 @@ class CommandLine(LightningCLI):
             if error.name is not None:
                 raise
             raise in_one_line(error) from error
+        path = self.config[self.subcommand].get("ckpt_path")
+        if self.subcommand != "fit":
+            self.model = model_of_checkpoint(self.model, path)
+            self.model.allow_other_training = self._get(self.config, "allow_other_training")
+        elif path is not None:  # before anything is written
+            check_goes_on(read_checkpoint(path), self.model, self.trainer, self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings: RunSettings = self._get(self.config_init, "run")

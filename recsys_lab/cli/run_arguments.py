@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from recsys_lab.cli.errors import explain
 from recsys_lab.cli.folder_life import holds_run
+from recsys_lab.cli.saved_run import check_run_folder
 from recsys_lab.cli.trust import check_saved_config
 from recsys_lab.schema import RecsysLabError
 
@@ -37,6 +38,8 @@ def expand_run_folder(arguments: list[str]) -> list[str]:
     if not (folder / "config.yaml").is_file():
         hint = "; a run that was killed before it wrote one starts with its first command" if command == "fit" else ""
         raise RecsysLabError(f"{folder} is not a run folder: it holds no config.yaml{hint}")
+    if not (command == "fit" and _overwrites(arguments[2:])):
+        check_run_folder(folder)
     check_saved_config(folder / "config.yaml")
     found, more = ["--config", str(folder / "config.yaml")], arguments[2:]
     checkpoint = folder / "checkpoints" / ("last.ckpt" if command == "fit" else "best.ckpt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,15 @@ from recsys_lab.cli.trust import check_saved_config, find_own_modules
 from recsys_lab.configuration import allowed_classes
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models.base import NextItemModule
-from recsys_lab.run_files import read_manifest, write_text
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.models.checkpoint import check_same_model, read_checkpoint, settings_in
+from recsys_lab.models.system import differing, model_settings
+from recsys_lab.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest, write_text
+from recsys_lab.schema import RecsysLabError, from_config
+
+log = logging.getLogger("recsys_lab")
+
+OTHER_TRAINING = """Go on where the checkpoint was trained on other data, under another split or in other windows than
+is asked. The results say so; where it knows events at or after the targets, no significance test takes them."""
 
 
 @dataclass
@@ -102,6 +110,46 @@ def open_saved_data(folder: str | Path, data_dir: str | None = None) -> SavedDat
     except Exception as error:
         raise RecsysLabError(f"{folder / 'config.yaml'} can't be built again: {error}") from error
     return SavedData(folder, built.data, built.evaluation)
+
+
+def check_run_folder(folder: Path) -> None:
+    """Before `fit FOLDER`, `test FOLDER` and their like take a run's configuration and checkpoint.
+
+    Raises:
+        RecsysLabError: when a file of the run is damaged, or was changed since, naming it and the way out.
+    """
+    if not (folder / "manifest.json").is_file():
+        return
+    try:
+        manifest = read_manifest(folder)
+        if manifest.get("stopped_by") != "running":  # a run that was killed may be between two of its files
+            for name in ("config.yaml", "metrics.csv"):
+                check_file(folder, manifest, name)
+            check_checkpoint(folder, manifest)
+    except ChangedRunError as error:
+        raise RecsysLabError(
+            f"{error}. Restore it; or leave the run folder aside: --config FILE with settings that you trust, and "
+            "--ckpt_path FILE for all but fit"
+        ) from error
+
+
+def model_of_checkpoint(model: NextItemModule, path: str | Path) -> NextItemModule:
+    """The model that a checkpoint holds, without its weights, where `model` was asked for.
+
+    What shapes training only (loss, negatives, optimization, compile_model) is taken from the checkpoint, too, so that
+    a manifest names what trained.
+
+    Raises:
+        RecsysLabError: when another setting differs, naming it.
+    """
+    checkpoint = read_checkpoint(path)
+    check_same_model(checkpoint, model)
+    ignored = [name for name, _, _ in differing(settings_in(checkpoint)["model"], model_settings(model), "model")]
+    if not ignored:
+        return model
+    log.info("%s: a test takes what the checkpoint was trained with", ", ".join(f"--{name}" for name in ignored))
+    found: NextItemModule = from_config(checkpoint["model_config"], NextItemModule, where=str(path))
+    return found
 
 
 @contextmanager

@@ -17,15 +17,18 @@ import polars as pl
 import torch
 import yaml
 
-from recsys_lab.callbacks.run_folder import logged, read_rows
+from recsys_lab.callbacks.run_folder import is_trained, logged, loss_name, read_rows
 from recsys_lab.cli.options import underscores
 from recsys_lab.cli.saved_run import SavedRun, interruptible, open_saved_run
 from recsys_lab.cli.verify_data import data_folder, verify_data
 from recsys_lab.data.locate import prepared_folder
 from recsys_lab.data.prepare import PrepareSettings
-from recsys_lab.data.processed import ARRAY_TYPES, ProcessedDataset, array_sha256, read_manifest
+from recsys_lab.data.processed import ARRAY_TYPES, ProcessedDataset, array_sha256
+from recsys_lab.data.processed import read_manifest as read_data_manifest
 from recsys_lab.data.sources import get_source, source_names
-from recsys_lab.models.checkpoint import read_checkpoint
+from recsys_lab.models.checkpoint import read_checkpoint, settings_in
+from recsys_lab.models.system import differing, system_hash
+from recsys_lab.run_files import check_file, file_sha256, read_manifest
 from recsys_lab.schema import RecsysLabError, to_config
 from recsys_lab.study.verification import (
     Check,
@@ -64,8 +67,9 @@ class Report:
             self.failed += [] if check.ok else [check]
         return len(self.failed) == before
 
-    def skip(self, what: str, why: str) -> None:
-        print(f"skipped {what}: {why}", flush=True)
+    def unchecked(self, what: str, why: str) -> None:
+        """A part that can't be checked is not proven, so it has failed."""
+        self.add([Check(what, False, f"can't be checked: {why}")])
 
 
 def run(arguments: list[str]) -> None:
@@ -99,32 +103,36 @@ def run(arguments: list[str]) -> None:
 
 def verify(folder: Path, data_dir: str | None, tolerance: float, differing_ranks: int, report: Report) -> None:
     """All checks of a run folder; one that can't be made because of an earlier one is skipped and said so."""
-    manifest = _read(report, folder / "manifest.json", lambda path: json.loads(path.read_text()))
-    config = _read(report, folder / "config.yaml", lambda path: yaml.safe_load(path.read_text()))
-    metrics = _read(report, folder / "metrics.json", lambda path: json.loads(path.read_text()))
+    manifest = _mapping(report, folder / "manifest.json", json.loads)
+    config = _mapping(report, folder / "config.yaml", yaml.safe_load)
+    metrics = _mapping(report, folder / "metrics.json", json.loads)
     ranks = _read(report, folder / "ranks.parquet", pl.read_parquet)
+    report.add(file_checks(folder, manifest or {}))
     evaluation = (manifest or {}).get("evaluation") or {}
     if metrics is not None and ranks is not None and evaluation:
         report.add(_guarded("metrics.json", lambda: from_ranks_checks(metrics, from_ranks(ranks, evaluation))))
+    else:
+        report.unchecked("metrics.json from ranks.parquet", "metrics, ranks or the manifest's evaluation can't be read")
     if metrics is not None and (folder / "metrics.csv").is_file():
         report.add(_guarded("metrics.csv", lambda: epoch_checks(metrics, read_rows(folder / "metrics.csv"))))
-    own = folder / "checkpoints"
-    checkpoint = (own if own.is_dir() else folder.parent / "checkpoints") / "best.ckpt"
+    checkpoint = checkpoint_of(folder, manifest or {})
     report.add([checkpoint_check(checkpoint)])
-    if config is None or not evaluation:
-        return report.skip("data and re-scoring", "the run's own files can't be read")
+    if config is None or manifest is None or not evaluation:
+        return report.unchecked("data and re-scoring", "the run's own files can't be read, or don't say what was done")
     prepared = _folder(report, config, data_dir)
     if prepared is None or not report.add(_guarded(f"data {prepared}", lambda: data_checks(prepared))):
-        return report.skip("settings and re-scoring", "the data are not whole")
+        return report.unchecked("settings and re-scoring", "the data are not whole")
     try:
         saved = open_saved_run(folder, checkpoint, data_dir, manifest)
         # the folder that was checked, opened and nothing else: by its name, a known source would be prepared anew
         saved.data.dataset, saved.data.prepare_settings = str(prepared), None
+        saved.model.allow_other_training = bool(manifest.get("trained_on"))
         found = saved.data.evaluation_settings() | to_config(saved.evaluation)["init_args"]
-        spec = saved.data.spec.as_dict()
-        report.add(settings_checks("manifest.json evaluation", evaluation, found))
-        report.add(settings_checks("checkpoint data_spec", read_checkpoint(checkpoint)["data_spec"], spec))
+        is_complete = "system_hash" in manifest  # written by a version that records all of the following
+        report.add(settings_checks("manifest.json evaluation", evaluation, found, is_complete))
+        report.add(origin_checks(manifest, config, saved, read_checkpoint(checkpoint)))
         again, again_ranks = rescore(saved)
+        report.add([same("manifest.json trained_on", manifest.get("trained_on"), saved.model.trained_on)])
     except Exception as error:
         report.add([Check("re-scoring", False, f"it stopped: {type(error).__name__}: {error}")])
         return None
@@ -137,9 +145,68 @@ def verify(folder: Path, data_dir: str | None, tolerance: float, differing_ranks
     return None
 
 
+def file_checks(folder: Path, manifest: dict[str, Any]) -> list[Check]:
+    """The files of the run against the hashes in its manifest, as far as the version that wrote it made them."""
+    checks = []
+    try:
+        read_manifest(folder)
+    except RecsysLabError as error:
+        checks.append(Check("manifest.json", False, str(error)))
+    for name in ("config.yaml", "metrics.json", "metrics.csv", "ranks.parquet"):
+        try:
+            check_file(folder, manifest, name)
+        except RecsysLabError as error:
+            checks.append(Check(name, False, str(error)))
+    recorded, path = manifest.get("checkpoint_sha256"), checkpoint_of(folder, manifest)
+    if recorded is not None and path.is_file():
+        checks.append(same(f"checkpoints/{path.name} sha256", recorded, file_sha256(path)))
+    return checks
+
+
+def checkpoint_of(folder: Path, manifest: dict[str, Any]) -> Path:
+    """The checkpoint that was tested; of a run that does not say, `best.ckpt` of the run folder."""
+    if isinstance(manifest.get("checkpoint"), str):
+        return folder / manifest["checkpoint"]
+    own = folder / "checkpoints"
+    return (own if own.is_dir() else folder.parent / "checkpoints") / "best.ckpt"
+
+
+def origin_checks(
+    manifest: dict[str, Any], config: dict[str, Any], saved: SavedRun, checkpoint: dict[str, Any]
+) -> list[Check]:
+    """What the manifest says of the system, against the configuration and the checkpoint."""
+    model, run = saved.model, config.get("run") or {}
+    found = {
+        "model": type(model).__name__,
+        "loss": loss_name(model),
+        "parameters": sum(p.numel() for p in model.parameters()) if is_trained(model) else 0,
+        "study": run.get("study"),
+        "variant": run.get("variant"),
+        "seed": config.get("seed_everything"),
+    }
+    checks = settings_checks("manifest.json", {name: manifest.get(name) for name in found}, found)
+    if not manifest.get("trained_on"):
+        checks += settings_checks("checkpoint data_spec", checkpoint["data_spec"], saved.data.spec.as_dict())
+    asked = differing(settings_in(checkpoint)["model"], manifest.get("model_config"), "model_config")
+    changed = [(name, old, new) for name, old, new in asked if new is not None]  # a default need not be written
+    checks += [differs(f"manifest.json {name}", old, new) for name, old, new in changed]
+    if "system_hash" in manifest and "system" in checkpoint:
+        recorded = {"training_hash": manifest.get("training_hash"), "system_hash": manifest["system_hash"]}
+        again = {
+            "training_hash": checkpoint["data_spec"].get("training_hash"),
+            "system_hash": system_hash(manifest.get("system") or {}),
+        }
+        checks += settings_checks("manifest.json", recorded, again)
+        checks += [
+            differs(f"manifest.json system {name}", old, new)
+            for name, old, new in differing(settings_in(checkpoint)["model"], manifest["system"].get("model"), "model")
+        ]
+    return checks
+
+
 def data_checks(folder: Path) -> list[Check]:
     """Every file of a prepared folder against its manifest, byte by byte."""
-    manifest = read_manifest(folder)
+    manifest = read_data_manifest(folder)
     checks = [_array_check(folder, name, about) for name, about in manifest["arrays"].items()]
     for name, about in manifest["tables"].items():
         path = folder / name
@@ -200,6 +267,16 @@ def _read(report: Report, path: Path, parse: Callable[[Path], Any]) -> Any:
     except BaseException as error:  # polars panics at some damage, and a panic is no Exception
         report.add([Check(path.name, False, f"it can't be read ({type(error).__name__}: {error})")])
         return None
+
+
+def _mapping(report: Report, path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
+    found = _read(report, path, lambda path: parse(path.read_text()))
+    if found is not None and not (isinstance(found, dict) and found):
+        report.add([Check(path.name, False, "it holds no entries")])
+        return None
+    if found is None and not any(check.field == path.name for check in report.failed):
+        report.add([Check(path.name, False, "it is empty")])
+    return found
 
 
 def _guarded(name: str, make: Callable[[], list[Check]]) -> list[Check]:

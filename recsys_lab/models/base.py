@@ -16,7 +16,7 @@ from torch import Tensor
 from recsys_lab.models import allocation, compilation, randomness, resume, row_sparse
 from recsys_lab.models.checkpoint import accept, check_trained, read_checkpoint
 from recsys_lab.models.finite_loss import FiniteLoss, over_processes
-from recsys_lab.models.optimization import Optimization, make_optimizer
+from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
 from recsys_lab.models.system import identity_of, system_of
 from recsys_lab.schema import (
     PAD_ID,
@@ -38,7 +38,7 @@ DEFAULT_SAMPLER = "recsys_lab.data.negatives.UniformNegatives"
 DEFAULT_EVALUATION = "recsys_lab.callbacks.RankingEvaluation"
 
 
-class NextItemModule(Configurable, L.LightningModule):
+class NextItemModule(Configurable, LearningRate, L.LightningModule):
     """Base of every model. A subclass gives `build(spec)` and `encode(batch)`; see `models/gru4rec.py` for the
     shortest.
 

@@ -47,7 +47,11 @@ def accept(checkpoint: dict[str, Any], module: Any) -> None:
     spec, trainer = spec_of(checkpoint), module._trainer
     if trainer is not None and trainer.ckpt_path:  # and not where a tuner goes back to where it began
         module.trained_on = check_trained(spec, module)
-        (check_goes_on if trainer.state.fn == "fit" else check_same_model)(checkpoint, module)
+        if trainer.state.fn == "fit":
+            for name, old, new in check_goes_on(checkpoint, module, trainer, trainer.datamodule):
+                log.info("going on with --%s %s (it began with %s)", name, new, old)
+        else:
+            check_same_model(checkpoint, module)
     if module.spec is None or module.trained_on is not None:
         module._build(spec)
     module.trained_system = None if trainer is not None and trainer.state.fn == "fit" else checkpoint.get("system")
@@ -156,23 +160,23 @@ def check_same_model(checkpoint: dict[str, Any], module: Any) -> None:
         )
 
 
-def check_goes_on(checkpoint: dict[str, Any], module: Any) -> None:
-    """Whether a run may go on from `checkpoint` as `module`, attached to its Trainer, was set up.
+def check_goes_on(checkpoint: dict[str, Any], module: Any, trainer: Any, data: Any) -> list[tuple[str, Any, Any]]:
+    """The settings of `MAY_CHANGE` that are other than when the run of `checkpoint` began: (name, then, now).
 
     Raises:
-        RecsysLabError: when a setting other than those of `MAY_CHANGE` was changed, naming it.
+        RecsysLabError: when any other setting was changed, naming it.
     """
-    finders = [type(c).__name__ for c in module.trainer.callbacks if isinstance(c, FINDERS)]
+    finders = [type(c).__name__ for c in trainer.callbacks if isinstance(c, FINDERS)]
     if finders:
         raise RecsysLabError(
             f"a run that goes on keeps its batch size and learning rate: leave out --trainer.callbacks+={finders[0]}"
         )
-    before, now = settings_in(checkpoint), system_of(module)
+    before, now = settings_in(checkpoint), system_of(module, trainer, data)
     shared = [name for name in before if name in now and name != "seed"]
     changed = list(differing({k: before[k] for k in shared}, {k: now[k] for k in shared}))
     seed = before.get("seed")
-    if seed is not None and seed != module.trainer.datamodule.seed:
-        changed.append(("seed_everything", seed, module.trainer.datamodule.seed))
+    if seed is not None and seed != data.seed:
+        changed.append(("seed_everything", seed, data.seed))
     refused = [change for change in changed if change[0] not in MAY_CHANGE]
     if refused:
         raise RecsysLabError(
@@ -180,8 +184,7 @@ def check_goes_on(checkpoint: dict[str, Any], module: Any) -> None:
             "them out (max_epochs, max_steps, max_time, paths, devices and loggers may change); or start a new run: "
             "--run.variant NAME"
         )
-    for name, old, new in changed:
-        log.info("going on with --%s %s (it began with %s)", name, new, old)
+    return changed
 
 
 def settings_in(checkpoint: dict[str, Any]) -> dict[str, Any]:

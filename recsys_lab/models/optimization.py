@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -51,6 +51,27 @@ class Optimization:
     def row_sparse(self) -> bool:
         """The item table must give sparse gradients."""
         return self.optimizer in RULES
+
+
+class LearningRate:
+    """`model.lr`: where Lightning's LearningRateFinder reads the rate and leaves the one that it found."""
+
+    optimization: Optimization
+    _init_args: dict[str, Any]
+
+    @property
+    def lr(self) -> float:
+        return self.optimization.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        if self.optimization.schedule != "constant" or self.optimization.warmup_steps:
+            raise RecsysLabError(
+                "LearningRateFinder looks for a constant rate, and this run has a schedule or warm-up: leave the "
+                "callback out, or --model.optimization.schedule constant --model.optimization.warmup_steps 0"
+            )
+        self.optimization = replace(self.optimization, lr=float(value))
+        self._init_args["optimization"] = self.optimization  # so that checkpoint and manifest name what trains
 
 
 def make_optimizer(model: nn.Module, settings: Optimization, planned_steps: Callable[[], float]) -> Any:

@@ -68,13 +68,18 @@ def numbers_version() -> int:
     return int(getattr(recsys_lab, "NUMBERS", 1))
 
 
-def system_of(module: Any) -> dict[str, Any]:
-    """The settings that decide the weights of `module`, which is attached to a Trainer, as plain data.
+def system_of(module: Any, trainer: Any = None, data: Any = None) -> dict[str, Any]:
+    """The settings that decide the weights of `module`, as plain data.
 
     The names are those of the command line: `data`, `model`, `trainer`, `early_stopping`, `checkpoint`.
+
+    Args:
+        trainer: None = the one that the module is attached to.
+        data: None = that Trainer's data module.
     """
-    trainer, spec = module.trainer, module.spec
-    data = getattr(trainer, "datamodule", None)
+    trainer = module.trainer if trainer is None else trainer
+    data = getattr(trainer, "datamodule", None) if data is None else data
+    spec = data.spec if module.spec is None else module.spec
     found: dict[str, Any] = {
         "seed": getattr(data, "seed", None),
         "model": model_settings(module),

@@ -161,7 +161,11 @@ def _wrong_ranks(ranks: pl.DataFrame, run: Run) -> str:
         return ""
     for name, value in run.metrics.items():
         metric, _, k = name.removeprefix(f"{stage}/").partition("@")
-        if metric in RANKING_METRICS and k.isdigit() and not abs(run.values(metric, int(k)).mean() - value) <= SAME_MEAN:
+        if (
+            metric in RANKING_METRICS
+            and k.isdigit()
+            and not abs(run.values(metric, int(k)).mean() - value) <= SAME_MEAN
+        ):
             return f"gives another {name} than metrics.json says"
     return ""
 

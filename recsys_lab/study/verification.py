@@ -41,9 +41,19 @@ def same(field: str, expected: Any, found: Any) -> Check:
     return Check(field, True, str(found)) if a == b else differs(field, expected, found)
 
 
-def settings_checks(field: str, recorded: Mapping[str, Any], found: Mapping[str, Any]) -> list[Check]:
-    """One check per setting that was recorded. Settings that came later than the run are not in its manifest."""
-    return [same(f"{field} {name}", value, found.get(name, "no such setting")) for name, value in recorded.items()]
+def settings_checks(
+    field: str, recorded: Mapping[str, Any], found: Mapping[str, Any], complete: bool = False
+) -> list[Check]:
+    """One check per setting that was recorded. Settings that came later than the run are not in its manifest.
+
+    Args:
+        complete: whether a setting that was not recorded is a fault.
+    """
+    gone = [name for name in found if complete and name not in recorded]
+    checks = [differs(f"{field} {name}", "recorded", "not there") for name in gone]
+    return checks + [
+        same(f"{field} {name}", value, found.get(name, "no such setting")) for name, value in recorded.items()
+    ]
 
 
 def metric_checks(

@@ -10,6 +10,7 @@ from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import Caution, StudyResults
+from recsys_lab.study.row import SAW_TARGETS
 
 LAST_SHARE = 0.1
 """A best epoch among the last tenth of the epochs (at least the last two): training longer could have gone on."""
@@ -107,9 +108,10 @@ def _training(block: Block) -> Iterator[Caution]:
             block.key,
         )
     for row in block.comparison.rows:
-        if row.runs[0].trained_on:
-            known = "; it knows events at or after the targets, so it is in no test" if row.sees_targets else ""
-            yield Caution("trained_on", f"{row.variant}: {row.runs[0].trained_on}{known}", block.key)
+        if row.trained_on:
+            known = "; it knows events at or after the targets, so it is in no test"
+            more = known if row.untested == SAW_TARGETS else ""
+            yield Caution("trained_on", f"{row.variant}: trained on {row.trained_on}{more}", block.key)
     if len(reasons) > 1:
         text = "; ".join(f"{reason}: {len(names)} ({listed(names, 3)})" for reason, names in reasons.items())
         yield Caution("stop_reasons", f"training ended for different reasons: {text}", block.key)
