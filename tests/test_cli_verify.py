@@ -130,22 +130,14 @@ def test_a_changed_value_of_the_ranks(column: str, copy: Path, capsys: pytest.Ca
 
 
 def test_flipped_bytes_of_the_ranks(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Damage is found wherever it changes what is read; the file also holds bytes that nobody reads."""
-    path = run_of(copy) / "ranks.parquet"
-    original, draw, found = pl.read_parquet(path), random.Random(0), 0
-    for _ in range(12):
+    """Damage is found wherever it is, also in the bytes that nobody reads: the manifest holds the file's hash."""
+    path, draw = run_of(copy) / "ranks.parquet", random.Random(0)
+    for _ in range(8):
         position = draw.randrange(path.stat().st_size)
         flip(path, position)
-        try:
-            is_same = pl.read_parquet(path).equals(original)
-        except BaseException:
-            is_same = False
-        assert verify(copy) == (0 if is_same else 1)
-        lines = failures(capsys.readouterr().out)
-        assert is_same or any("ranks.parquet" in line for line in lines)
-        found += not is_same
+        assert verify(copy) == 1
+        assert any("ranks.parquet" in line for line in failures(capsys.readouterr().out))
         flip(path, position)
-    assert found >= 3
 
 
 @pytest.mark.parametrize("name", ["test/ndcg@10", "test/mean_rank", "test/cold_target_share", "val/ndcg@10", "epoch"])
@@ -189,7 +181,8 @@ def test_other_weights_are_found_by_their_ranks(copy: Path, capsys: pytest.Captu
     found = failures(capsys.readouterr().out)
     assert any(line.startswith("ranks.parquet rank:") for line in found)
     assert any(line.startswith("metrics.json re-scored, test/ndcg") for line in found)
-    assert not any("from ranks.parquet" in line or line.startswith("checkpoints") for line in found)
+    assert any(line.startswith("checkpoints/best.ckpt: expected") for line in found)  # its hash is another one
+    assert not any("from ranks.parquet" in line for line in found)
 
 
 @pytest.mark.parametrize(

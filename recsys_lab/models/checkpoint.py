@@ -20,6 +20,7 @@ log = logging.getLogger("recsys_lab")
 EXPLAINED_BY = {
     "train_hash": ("data_hash", "split", "retrained"),
     "val_hash": ("data_hash", "split"),
+    "stride": ("max_length", "training_mode"),
     "num_event_types": ("data_hash",),
     "has_timestamps": ("data_hash",),
 }

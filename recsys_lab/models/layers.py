@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys_lab.schema import RecsysLabError
+
 
 class Dropout(nn.Module):
     """Dropout whose mask costs little on a CPU.
@@ -53,7 +55,16 @@ class Positions(nn.Module):
         self.count_from = count_from
 
     def forward(self, lengths: Tensor, length: int) -> Tensor:
-        """lengths (B,) -> (1 or B, length, D)."""
+        """lengths (B,) -> (1 or B, length, D).
+
+        Raises:
+            RecsysLabError: for windows that are longer than those that it was trained for.
+        """
+        if length > len(self.weight):
+            raise RecsysLabError(
+                f"the model was trained with positions for {len(self.weight)} events, and a window holds {length}: "
+                f"--data.max_length {len(self.weight)}"
+            )
         if self.count_from == "start":
             return self.weight[:length].unsqueeze(0)  # (1, L, D)
         position = lengths[:, None] - 1 - torch.arange(length, device=lengths.device)  # (B, L), negative at padding

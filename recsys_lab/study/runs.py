@@ -117,7 +117,9 @@ def read_run(folder: Path) -> Run:
         if manifest.get("stopped_by") in UNFINISHED:
             raise UnreadableRunError(f"{folder}: unfinished ({manifest['stopped_by']})")
         if not (folder / "ranks.parquet").is_file():
-            raise UnreadableRunError(f"{folder}: not tested yet (no ranks.parquet)")
+            raise UnreadableRunError(
+                f"{folder}: not tested yet (no ranks.parquet): recsys-lab fit {folder} --run.test_after_fit true"
+            )
         for name in ("ranks.parquet", "metrics.json"):
             check_file(folder, manifest, name)
         check_checkpoint(folder, manifest)

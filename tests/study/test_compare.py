@@ -196,7 +196,7 @@ def test_what_is_not_comparable_is_refused(setting: str, runs: Path) -> None:
 
 
 def test_different_targets_are_not_tested_against_each_other(runs: Path) -> None:
-    make_run(runs / "d" / "seed0", made_ranks(4)[:30], "d", 0, split_hash="other")
+    make_run(runs / "d" / "seed0", made_ranks(4)[:30], "d", 0, split_hash="other", ranked_targets=30)
     comparison = compare(find_runs([runs])[0], force=True)
     (other,) = (row for row in comparison.rows if row.variant == "d")
     assert not other.against and any("so no test" in note for note in comparison.notes)
@@ -225,7 +225,7 @@ def test_damaged_and_unfinished_runs_are_named(runs: Path, capsys: pytest.Captur
         ("interrupted", "unfinished"),
         ("untested", "not tested"),
         ("damaged", ""),
-        ("half", "unreadable"),
+        ("half", "is not JSON"),
     ):
         assert any(name in line and why in line for line in shown.err.splitlines())
     assert [line.split()[0] for line in shown.out.splitlines()[1:4]] == ["a", *sorted(("b", "c"), key=shown.out.find)]

@@ -79,7 +79,7 @@ def write_run(folder: Path, ranks: np.ndarray, variant: str, seed: int, **change
         "loss": "CrossEntropy",
         "seed": seed,
         "parameters": 1000,
-        "evaluation": EVALUATION | {k: v for k, v in changes.items() if k in known},
+        "evaluation": EVALUATION | {"test_targets": len(ranks)} | {k: v for k, v in changes.items() if k in known},
         "commit": "c0ffee",
         "dirty": False,
         "versions": {"python": "3.11"},
