@@ -126,6 +126,8 @@ def check_run_folder(folder: Path) -> None:
             for name in ("config.yaml", "metrics.csv"):
                 check_file(folder, manifest, name)
             check_checkpoint(folder, manifest)
+            if manifest.get("checkpoint") and not (folder / manifest["checkpoint"]).is_file():
+                raise ChangedRunError(f"{folder / manifest['checkpoint']} is gone")
     except ChangedRunError as error:
         raise RecsysLabError(
             f"{error}. Restore it; or leave the run folder aside: --config FILE with settings that you trust, and "
