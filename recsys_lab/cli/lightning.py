@@ -35,7 +35,7 @@ from recsys_lab.cli.ranges import check_ranges
 from recsys_lab.cli.retrain import fit_twice
 from recsys_lab.cli.run_arguments import Parser, expand_run_folder
 from recsys_lab.cli.run_settings import RunSettings, run_folder
-from recsys_lab.cli.saved_run import OTHER_TRAINING, model_of_checkpoint
+from recsys_lab.cli.saved_run import OTHER_TRAINING, heed_checkpoint
 from recsys_lab.cli.trainer_checks import (
     WATCHED,
     check_callbacks,
@@ -48,7 +48,7 @@ from recsys_lab.cli.trust import find_own_modules, names_own_modules
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.metrics import RANKING_METRICS
 from recsys_lab.models.base import NextItemModule
-from recsys_lab.models.checkpoint import check_goes_on, read_checkpoint
+from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.schema import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -197,12 +197,7 @@ class CommandLine(LightningCLI):
             if error.name is not None:
                 raise
             raise in_one_line(error) from error
-        path = self.config[self.subcommand].get("ckpt_path")
-        if self.subcommand != "fit":
-            self.model = model_of_checkpoint(self.model, path)
-            self.model.allow_other_training = self._get(self.config, "allow_other_training")
-        elif path is not None:  # before anything is written
-            check_goes_on(read_checkpoint(path), self.model, self.trainer, self.datamodule)
+        self.model = heed_checkpoint(self, self.config[self.subcommand])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings: RunSettings = self._get(self.config_init, "run")

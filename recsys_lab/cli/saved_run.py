@@ -24,7 +24,7 @@ from recsys_lab.cli.trust import check_saved_config, find_own_modules
 from recsys_lab.configuration import allowed_classes
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models.base import NextItemModule
-from recsys_lab.models.checkpoint import check_same_model, read_checkpoint, settings_in
+from recsys_lab.models.checkpoint import check_goes_on, check_same_model, read_checkpoint, settings_in
 from recsys_lab.models.system import differing, model_settings
 from recsys_lab.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest, write_text
 from recsys_lab.schema import RecsysLabError, from_config
@@ -133,6 +133,25 @@ def check_run_folder(folder: Path) -> None:
             f"{error}. Restore it; or leave the run folder aside: --config FILE with settings that you trust, and "
             "--ckpt_path FILE for all but fit"
         ) from error
+
+
+def heed_checkpoint(line: Any, config: Any) -> NextItemModule:
+    """The model to use, once model, data and Trainer of a command are there and before anything is written.
+
+    Args:
+        line: the `CommandLine`.
+        config: of its command.
+
+    Raises:
+        RecsysLabError: when the checkpoint is of another model than is asked, or its run can't go on so.
+    """
+    model: NextItemModule = line.model
+    if "allow_other_training" in config:
+        model = model_of_checkpoint(model, config.ckpt_path)
+        model.allow_other_training = config.allow_other_training
+    elif config.get("ckpt_path") is not None:
+        check_goes_on(read_checkpoint(config.ckpt_path), model, line.trainer, line.datamodule)
+    return model
 
 
 def model_of_checkpoint(model: NextItemModule, path: str | Path) -> NextItemModule:

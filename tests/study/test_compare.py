@@ -38,7 +38,7 @@ EVALUATION = {
 def make_run(folder: Path, ranks: np.ndarray, variant: str = "a", seed: int = 0, **changes: Any) -> Path:
     """A run folder as RunFolder writes it; `changes` go into the manifest, or into its evaluation."""
     folder.mkdir(parents=True)
-    evaluation = EVALUATION | {k: v for k, v in changes.items() if k in EVALUATION}
+    evaluation = EVALUATION | {"test_targets": len(ranks)} | {k: v for k, v in changes.items() if k in EVALUATION}
     manifest = {
         "variant": variant,
         "study": "made",
@@ -51,8 +51,9 @@ def make_run(folder: Path, ranks: np.ndarray, variant: str = "a", seed: int = 0,
         "stopped_by": "patience",
         "evaluation": evaluation,
     } | {k: v for k, v in changes.items() if k not in EVALUATION}
+    counted = ranks[1:] if evaluation["cold_targets"] == "drop" else ranks
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "metrics.json").write_text(json.dumps({"test/ndcg@10": float(ndcg(ranks, 10).mean())}))
+    (folder / "metrics.json").write_text(json.dumps({"test/ndcg@10": float(ndcg(counted, 10).mean())}))
     pl.DataFrame(
         {
             "user_id": [f"u{i:02d}" for i in range(len(ranks))],
