@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from recsys_lab.arguments import Count, Megabytes
+from recsys_lab.arguments import ArgumentError, Count, Megabytes
 from recsys_lab.callbacks.row_blocks import row_blocks
 from recsys_lab.callbacks.spilled_lists import SpilledLists
 from recsys_lab.metrics.top_items import top_items
@@ -41,6 +41,9 @@ class Recommendations(Configurable, L.Callback):
         self, path: str | Path = "recommendations.parquet", top_k: Count = 10, max_score_mb: Megabytes = 64
     ) -> None:
         super().__init__()
+        if Path(path).suffix not in (".parquet", ""):
+            problem = f"is {path}, and a Parquet file is written: name it {Path(path).with_suffix('.parquet')}"
+            raise ArgumentError("Recommendations", "path", problem, str(path))
         self.path, self.top_k, self.max_score_bytes = Path(path), top_k, max_score_mb << 20
 
     @property

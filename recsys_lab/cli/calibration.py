@@ -11,7 +11,7 @@ from typing import Any
 from recsys_lab.callbacks import Calibration, fit_temperature
 from recsys_lab.callbacks.run_folder import is_trained
 from recsys_lab.cli.messages import show_messages
-from recsys_lab.cli.options import underscores
+from recsys_lab.cli.options import COUNT, PlainParser, underscores
 from recsys_lab.cli.saved_run import SavedRun, interruptible, open_saved_run, write_results
 from recsys_lab.metrics.calibration import ReliabilityBins
 from recsys_lab.models.checkpoint import check_same_training
@@ -26,7 +26,7 @@ defines each number."""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog="recsys-lab diagnose calibration",
         allow_abbrev=False,
         description=DESCRIPTION,
@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", metavar="RUN_FOLDER", help="a finished run; its best checkpoint is taken")
     parser.add_argument("--checkpoint", metavar="FILE", help="another checkpoint")
-    parser.add_argument("--num_bins", type=int, default=15, help="of the calibration error (default 15)")
+    parser.add_argument("--num_bins", type=COUNT, default=15, help="of the calibration error (default 15)")
     parser.add_argument("--data_dir", help="folder of raw files and prepared sets (default: as the run says)")
     parser.add_argument("--output", metavar="FOLDER", help="where to write (default: calibration/ in the run folder)")
     return parser

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import get_args
 
 from recsys_lab.cli.baselines import automatic_baselines
 from recsys_lab.cli.messages import show_messages
+from recsys_lab.cli.options import COUNT, SEED, SHARE, PlainParser
 from recsys_lab.study.compare import METRICS, compare
 from recsys_lab.study.pairs import Method
 from recsys_lab.study.resampling import Interval
@@ -16,7 +16,7 @@ from recsys_lab.study.table import FORMATS, render
 
 
 def run(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog="recsys-lab compare",
         allow_abbrev=False,
         description="Compares runs that were tested on the same data, split and evaluation settings; runs that are "
@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--baseline", help="variant, or a run folder of it, that all others are tested with")
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("--pairs", action="store_true", help="also the table of all pairs and metrics (csv: only that)")
-    parser.add_argument("--cutoff", type=int, default=10, help="K of the metrics (default 10)")
+    parser.add_argument("--cutoff", type=COUNT, default=10, help="K of the metrics (default 10)")
     parser.add_argument(
         "--metrics", nargs="+", choices=METRICS, default=list(METRICS), help="which are shown (default all)"
     )
@@ -38,10 +38,10 @@ def run(arguments: list[str]) -> None:
         "--interval", choices=get_args(Interval), default="bca", help="of a row, over users (default bca)"
     )
     parser.add_argument(
-        "--resamples", type=int, default=2_000, help="of the bootstrap of a row's interval (default 2000)"
+        "--resamples", type=COUNT, default=2_000, help="of the bootstrap of a row's interval (default 2000)"
     )
-    parser.add_argument("--alpha", type=float, default=0.05, help="of tests and intervals (default 0.05)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default 0)")
+    parser.add_argument("--alpha", type=SHARE, default=0.05, help="of tests and intervals (default 0.05)")
+    parser.add_argument("--seed", type=SEED, default=0, help="of the resamples (default 0)")
     parser.add_argument(
         "--no-baselines", action="store_true", help="without the untrained baselines that take part otherwise"
     )

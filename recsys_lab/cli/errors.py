@@ -132,6 +132,8 @@ def _plain(message: str, where: str) -> str:
     lines = [line for line in (_PARSER_KEY.sub("", line).removeprefix(":").strip() for line in lines) if line]
     text = re.sub(r"a typing\.Literal\[([^\]]*)\]", r"one of \1", " ".join(lines))
     text = re.sub(r"(a )?<class '([\w.]+)'>", r"\2", text)
+    text = re.sub(r"Problem with given class_path '[\w.]+': ", "", text)
+    text = re.sub(r"Expected (?:a )?float(.*\b(?:nan|inf)\b)", r"Expected a finite number\1", text, flags=re.IGNORECASE)
     return f"{where + ': ' if where else ''}{text}"
 
 

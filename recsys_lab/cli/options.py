@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
+from recsys_lab.arguments import Range
 from recsys_lab.cli.errors import explain
 
 
@@ -19,6 +22,38 @@ class Parser(ArgumentParser):
         print(f"{self.prog}: error: {explain(message, self)}", file=sys.stderr)
         print(f"All options: {self.prog} --help", file=sys.stderr)
         self.exit(2)
+
+
+class PlainParser(argparse.ArgumentParser):
+    """argparse's, for commands with a handful of options: an error is a line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        print(f"All options: {self.prog} --help", file=sys.stderr)
+        self.exit(2)
+
+
+def number(kind: Callable[[str], Any], allowed: Range) -> Callable[[str], Any]:
+    """argparse's `type` for a number in a range."""
+
+    def parsed(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}") from None
+        if not allowed.holds(value):
+            raise argparse.ArgumentTypeError(f"must be {allowed.text(value)}, not {text}")
+        return value
+
+    return parsed
+
+
+COUNT = number(int, Range(at_least=1, at_most=10**9))
+NOT_BELOW_0 = number(int, Range(at_least=0, at_most=10**12))
+SHARE = number(float, Range(above=0, below=1))
+TOLERANCE = number(float, Range(at_least=0))
+SEED = number(int, Range(at_least=0, below=2**32))
 
 
 def underscores(arguments: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from recsys_lab.callbacks import RankingEvaluation
 from recsys_lab.cli.messages import show_messages
-from recsys_lab.cli.options import underscores
+from recsys_lab.cli.options import COUNT, PlainParser, underscores
 from recsys_lab.cli.saved_run import SavedRun, open_saved_run, write_results
 from recsys_lab.data.audit.log import Log
 from recsys_lab.data.audit.rules import order_rules
@@ -80,7 +80,7 @@ class Passes:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog="recsys-lab diagnose shuffle",
         allow_abbrev=False,
         description=DESCRIPTION,
@@ -89,13 +89,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", nargs="?", metavar="RUN_FOLDER", help="a finished run; its best checkpoint is taken")
     parser.add_argument("--checkpoint", metavar="FILE", help="another checkpoint; alone, one that lies in a run folder")
-    parser.add_argument("--seeds", type=int, default=5, help="shuffles of each kind (default 5)")
+    parser.add_argument("--seeds", type=COUNT, default=5, help="shuffles of each kind (default 5)")
     parser.add_argument(
         "--keep_last", choices=list(KINDS), default="both", help="yes: only all_but_last; no: only all (default both)"
     )
     parser.add_argument("--stage", choices=("test", "val"), default="test", help="whose targets (default test)")
     parser.add_argument("--metric", choices=list(RANKING_METRICS), default="ndcg", help="(default ndcg)")
-    parser.add_argument("--cutoff", type=int, default=10, help="K of the metric and of Jaccard (default 10)")
+    parser.add_argument("--cutoff", type=COUNT, default=10, help="K of the metric and of Jaccard (default 10)")
     parser.add_argument(
         "--scope",
         choices=get_args(Scope),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import get_args
 
+from recsys_lab.cli.options import COUNT, SEED, SHARE, PlainParser
 from recsys_lab.metrics.ranking import RANKING_METRICS
 from recsys_lab.study.pairs import Method
 from recsys_lab.study.resampling import Interval
@@ -15,7 +15,7 @@ from recsys_lab.study.slices_table import FORMATS, render_slices
 
 
 def run(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog="recsys-lab slices",
         allow_abbrev=False,
         description="Cuts the test targets of finished runs into slices and shows the metric of each. Runs that "
@@ -27,16 +27,16 @@ def run(arguments: list[str]) -> None:
         "--by", nargs="+", choices=list(DIMENSIONS), default=list(DIMENSIONS), help="which slices (default all)"
     )
     parser.add_argument("--metric", choices=list(RANKING_METRICS), default="ndcg", help="default ndcg")
-    parser.add_argument("--cutoff", type=int, default=10, help="K of the metric (default 10)")
+    parser.add_argument("--cutoff", type=COUNT, default=10, help="K of the metric (default 10)")
     parser.add_argument(
-        "--bins", nargs="+", type=int, default=list(HISTORY_BINS), help="smallest history length of each slice"
+        "--bins", nargs="+", type=COUNT, default=list(HISTORY_BINS), help="smallest history length of each slice"
     )
     parser.add_argument(
         "--interval", choices=get_args(Interval), default="bca", help="of a variant, over users (default bca)"
     )
-    parser.add_argument("--resamples", type=int, default=2_000, help="of the bootstrap (default 2000)")
-    parser.add_argument("--alpha", type=float, default=0.05, help="intervals have the level 1 - alpha (default 0.05)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default 0)")
+    parser.add_argument("--resamples", type=COUNT, default=2_000, help="of the bootstrap (default 2000)")
+    parser.add_argument("--alpha", type=SHARE, default=0.05, help="intervals have the level 1 - alpha (default 0.05)")
+    parser.add_argument("--seed", type=SEED, default=0, help="of the resamples (default 0)")
     parser.add_argument("--format", choices=FORMATS, default="text")
     chosen = parser.parse_args(arguments[1:])
     found, problems = find_runs(chosen.runs)

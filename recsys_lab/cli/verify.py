@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
@@ -18,7 +17,7 @@ import torch
 import yaml
 
 from recsys_lab.callbacks.run_folder import is_trained, logged, loss_name, read_rows
-from recsys_lab.cli.options import underscores
+from recsys_lab.cli.options import NOT_BELOW_0, TOLERANCE, PlainParser, underscores
 from recsys_lab.cli.saved_run import SavedRun, interruptible, open_saved_run
 from recsys_lab.cli.verify_data import data_folder, verify_data
 from recsys_lab.data.locate import prepared_folder
@@ -80,13 +79,15 @@ class Report:
 
 def run(arguments: list[str]) -> None:
     """Runs `recsys-lab verify ...`; options may be written with - or _."""
-    parser = argparse.ArgumentParser(prog="recsys-lab verify", allow_abbrev=False, description=DESCRIPTION)
+    parser = PlainParser(prog="recsys-lab verify", allow_abbrev=False, description=DESCRIPTION)
     parser.add_argument("run", help="a run folder, the `test` folder inside one, or a prepared data set")
     parser.add_argument("--data_dir", help="folder of raw files and prepared sets (default: as the run says)")
-    parser.add_argument("--tolerance", type=float, default=1e-6, help="largest difference of a metric (default 1e-6)")
+    parser.add_argument(
+        "--tolerance", type=TOLERANCE, default=1e-6, help="largest difference of a metric (default 1e-6)"
+    )
     parser.add_argument(
         "--differing_ranks",
-        type=int,
+        type=NOT_BELOW_0,
         default=0,
         metavar="N",
         help="ranks that may differ (default 0): near-ties fall otherwise on another kind of machine",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from recsys_lab.study.layout import plain
+
 UNKNOWN = "not known"
 
 
@@ -61,7 +63,7 @@ def as_text(audit: dict[str, Any]) -> str:
 def as_markdown(audit: dict[str, Any]) -> str:
     about = audit["dataset"]
     lines = [
-        f"# Audit of {about['name']}",
+        f"# Audit of {plain(about['name'])}",
         "",
         f"Split: {audit['split']['name']}. {headline(audit)}",
         "",
@@ -69,7 +71,7 @@ def as_markdown(audit: dict[str, Any]) -> str:
     ]
     for table in audit_tables(audit):
         lines += ["", f"## {table.title}", "", "| what | value |", "|---|---:|"]
-        lines += [f"| {what} | {value} |" for what, value in table.rows]
+        lines += [f"| {plain(what)} | {plain(value)} |" for what, value in table.rows]
         lines += ["", table.note] if table.note else []
     lines += ["", "## Checks", "", "| check | share | of |", "|---|---:|---|"]
     lines += [f"| `{name}` | {value} | {meaning} |" for name, value, meaning in check_rows(audit)]

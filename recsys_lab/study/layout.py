@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 Cells = dict[str, str]
 
@@ -34,9 +35,20 @@ def text(cells: list[Cells], left: Collection[str]) -> str:
     return "\n".join([line({t: t for t in titles}), *(line(c) for c in cells)])
 
 
+def plain(value: str) -> str:
+    """A text that comes from data or from a run's name, for Markdown: nothing in it is HTML or ends a cell."""
+    shown = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(shown.replace("|", r"\|").split())
+
+
+def csv_text(value: Any) -> Any:
+    """A cell of a CSV file: a text that a spreadsheet would run as a formula begins with an apostrophe."""
+    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def markdown(cells: list[Cells]) -> str:
     titles = list(cells[0])
-    rows = [[v.replace("|", r"\|") for v in row] for row in (titles, *([c[t] for t in titles] for c in cells))]
+    rows = [[plain(v) for v in row] for row in (titles, *([c[t] for t in titles] for c in cells))]
     rows.insert(1, ["---"] * len(titles))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from recsys_lab.study.compare import Comparison, Row
-from recsys_lab.study.layout import Cells, latex, markdown, text
+from recsys_lab.study.layout import Cells, csv_text, latex, markdown, text
 from recsys_lab.study.pairs import Difference, Pair
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -80,7 +80,7 @@ def as_csv(records: list[dict[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: csv_text(value) for name, value in row.items()} for row in records)
     return out.getvalue().rstrip("\n")
 
 

@@ -124,7 +124,8 @@ def _verdict(case: Case | PythonCase, code: int | None, text: str) -> str:
     said = re.search(case.says, text, re.IGNORECASE | re.DOTALL) is not None
     if code == 0:
         return "silent" if case.code or not said else "accepted"
-    error = text[text.rfind("recsys-lab: error: ") :] if "recsys-lab: error: " in text else ""
+    errors = list(re.finditer(r"^recsys-lab[\w ]*: error: ", text, re.MULTILINE))
+    error = text[errors[-1].start() :] if errors else ""
     one_line = 0 < len(error.strip().splitlines()) <= MOST_LINES
     return "clear" if code == case.code and said and one_line else "unclear"
 

@@ -12,7 +12,7 @@ RANGE = r"must be (at least|above|at most|below)"
 
 SETTINGS: dict[str, str] = {
     # setting and value as typed: what the message must match
-    "--model.embedding_dim 15": "--model.num_heads is 2 and must divide embedding_dim, which is 15",
+    "--model.embedding_dim 15": "--model.num_heads must divide embedding_dim 15, not 2",
     "--model.embedding_dim -4": "--model.embedding_dim must be at least 1, not -4",
     "--model.embedding_dim 0": "--model.embedding_dim must be at least 1, not 0",
     "--model.embedding_dim 1e9": "--model.embedding_dim|model.embedding_dim.*int",
@@ -22,7 +22,7 @@ SETTINGS: dict[str, str] = {
     "--model.embedding_dim null": "model.embedding_dim",
     "--model.num_heads 0": "--model.num_heads must be at least 1, not 0",
     "--model.num_heads -2": "--model.num_heads must be at least 1, not -2",
-    "--model.num_heads 3": "--model.num_heads is 3 and must divide embedding_dim",
+    "--model.num_heads 3": "--model.num_heads must divide embedding_dim 8, not 3",
     "--model.num_layers 0": "--model.num_layers must be at least 1, not 0",
     "--model.num_layers -1": "--model.num_layers must be at least 1",
     "--model.num_layers 1000000": "--model.num_layers must be.*at most",

@@ -48,7 +48,7 @@ CALLS: dict[str, tuple[Call, str]] = {
     "a width of 0": (lambda p: SASRec(embedding_dim=0), "embedding_dim must be at least 1, not 0"),
     "a width as True": (lambda p: SASRec(embedding_dim=True), "embedding_dim must be a whole number"),
     "no layers": (lambda p: GRU4Rec(num_layers=0), "GRU4Rec: num_layers must be at least 1"),
-    "heads that do not divide": (lambda p: SASRec(embedding_dim=15), "num_heads is 2 and must divide embedding_dim"),
+    "heads that do not divide": (lambda p: SASRec(embedding_dim=15), "num_heads must divide embedding_dim 15"),
     "dropout of 1": (lambda p: SASRec(dropout=1), "dropout must be at least 0 and below 1"),
     "dropout nan": (lambda p: SASRec(dropout=float("nan")), "dropout must be a finite number"),
     "a misspelt argument": (

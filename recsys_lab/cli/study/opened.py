@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recsys_lab.cli.messages import hush_lightning
+from recsys_lab.cli.options import COUNT, PlainParser
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def study_parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options of every study command."""
-    parser = argparse.ArgumentParser(prog=f"recsys-lab study {name}", allow_abbrev=False, description=description)
+    parser = PlainParser(prog=f"recsys-lab study {name}", allow_abbrev=False, description=description)
     parser.add_argument("file", help="study.yaml, or the folder that holds it")
     parser.add_argument("--root", default="runs", help="folder of all runs; results go to ROOT/<study> (default runs)")
     parser.add_argument("--data-dir", "--data_dir", help="where raw files and prepared sets lie (default: the study's)")
@@ -42,7 +43,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", action="append", metavar="PATTERN", help="variants whose name matches, e.g. 'sasrec*'; repeatable"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", help="only these seeds of the study")
+    parser.add_argument("--seeds", type=COUNT, nargs="+", help="only these seeds of the study")
     parser.add_argument("--run", nargs="+", metavar="FOLDER", help="only these, as ROOT/<study> has them: v-1a2b/seed0")
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from recsys_lab.cli.messages import show_messages
+from recsys_lab.cli.options import COUNT, NOT_BELOW_0
 from recsys_lab.cli.study.opened import add_selection, open_study, refuse_other_data, select, study_parser
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.launch.job import Job, Outcome
@@ -71,12 +72,12 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
         default="local",
         help="this machine, or jobs of a SLURM cluster, which go on when this command has ended (default local)",
     )
-    parser.add_argument("--workers", type=int, help="runs at a time (default: one per GPU, or per 4 cores)")
-    parser.add_argument("--threads", type=int, help="of each run (default: the cores shared out)")
+    parser.add_argument("--workers", type=COUNT, help="runs at a time (default: one per GPU, or per 4 cores)")
+    parser.add_argument("--threads", type=COUNT, help="of each run (default: the cores shared out)")
     parser.add_argument(
-        "--gpus-per-run", type=int, default=1, help="of each run, for trainer.devices above 1 (default 1)"
+        "--gpus-per-run", type=NOT_BELOW_0, default=1, help="of each run, for trainer.devices above 1 (default 1)"
     )
-    parser.add_argument("--limit", type=int, help="at most so many runs, then stop")
+    parser.add_argument("--limit", type=COUNT, help="at most so many runs, then stop")
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be run (SLURM: the sbatch script), and run nothing"
     )

@@ -1,0 +1,25 @@
+"""Names of runs and values of data in Markdown and CSV: no HTML, no formula, no end of a cell."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from recsys_lab.study.layout import markdown, plain
+from recsys_lab.study.table import as_csv
+
+BAD = "<img src=x onerror=alert(1)> | <script>alert('&')</script>\n# title"
+
+
+def test_markdown_holds_no_html() -> None:
+    table = markdown([{"variant": BAD, "ndcg": ".1"}])
+    assert "<" not in table and len(table.splitlines()) == 3
+    assert table.splitlines()[2].replace(r"\|", "").count("|") == 3, "it stays in its cell"
+    assert plain("a & b < c") == "a &amp; b &lt; c"
+
+
+def test_csv_holds_no_formula_and_numbers_stay_numbers() -> None:
+    rows = [{"variant": text, "difference": -0.5} for text in ("=cmd|' /C calc'!A0", "+1", "-1", "@x", "\tx", "plain")]
+    read = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert all(row["variant"][0] not in "=+-@\t" for row in read) and read[-1]["variant"] == "plain"
+    assert {float(row["difference"]) for row in read} == {-0.5}
