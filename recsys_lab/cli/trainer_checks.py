@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser
 
 from recsys_lab.callbacks.ranking import shown_cutoff
@@ -91,6 +91,12 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
             "epoch, which is tested, never holds it: take --trainer.callbacks+=EMAWeightAveraging, whose average is "
             "validated, kept and tested"
         )
+    for finder, option in ((BatchSizeFinder, "--data.batch_size"), (LearningRateFinder, "--model.optimization.lr")):
+        if any(isinstance(callback, finder) for callback in callbacks):
+            raise RecsysLabError(
+                f"{finder.__name__} would train with another value than config.yaml names: leave it out and give "
+                f"{option}; `recsys-lab study tune` searches for a good one"
+            )
 
 
 def in_one_line(error: Exception) -> RecsysLabError:

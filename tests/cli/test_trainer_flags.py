@@ -226,6 +226,8 @@ def test_the_exit_codes_are_documented(capsys: pytest.CaptureFixture[str]) -> No
         (["--early_stopping.mode", "up"], ["up"]),
         (["--early_stopping.monitor", "val/ndcg@10", "--evaluation.cutoffs", "[5]"], ["val/ndcg@10", "val/ndcg@5"]),
         (["--run.retrain", "true", "--trainer.enable_checkpointing", "false"], ["--run.retrain"]),
+        (["--trainer.callbacks", "BatchSizeFinder"], ["BatchSizeFinder", "--data.batch_size"]),
+        (["--trainer.callbacks", "LearningRateFinder"], ["LearningRateFinder", "--model.optimization.lr"]),
         (
             ["--trainer.callbacks", "StochasticWeightAveraging", "--trainer.callbacks.swa_lrs", "0.01"],
             ["StochasticWeightAveraging", "EMAWeightAveraging"],
