@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -228,7 +229,8 @@ def _parser(section: str) -> ArgumentParser:
         parser.add_lightning_class_args(SequenceDataModule, "data")
     else:
         parser.add_lightning_class_args(Trainer, "trainer")
-        commands.CommandLine.add_arguments_to_parser(None, parser)  # type: ignore[arg-type]
+        fit: Any = SimpleNamespace(subcommands=lambda: ("fit",))  # whose arguments are those of a fit
+        commands.CommandLine.add_arguments_to_parser(fit, parser)
         parser.set_defaults({f"trainer.{name}": value for name, value in commands.TRAINER_DEFAULTS.items()})
     return parser
 
