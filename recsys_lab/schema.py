@@ -161,12 +161,18 @@ MANY_NEGATIVES = 1024
 """So many may be drawn, with replacement, from any number of items: the defaults of the losses are below it."""
 
 
+def candidate_ids(item_counts: Tensor) -> Tensor:
+    """(V,) training events of each item -> (C,) int64 ascending: the candidates, which are the items with any. Losses,
+    negatives, ranks and probabilities use this one set; rows of other items are never scored, drawn or trained."""
+    return item_counts[1:].nonzero().squeeze(1) + 1
+
+
 class NegativeSampler(Configurable, ABC):
     """Draws negatives. `prepare` is called once with the counts of the training part."""
 
     @abstractmethod
     def prepare(self, item_counts: Tensor) -> None:
-        """item_counts: (V,) int64 events per item in the training part, [0] = 0."""
+        """item_counts: (V,) int64 events per item in the training part, [0] = 0. Items without any are never drawn."""
 
     def check_number(self, num_items: int) -> None:
         """Raises ArgumentError for many more draws than there are items: a slip, or a task for full cross-entropy."""
@@ -189,6 +195,15 @@ class Loss(Configurable, nn.Module, ABC):
     """`torch.compile` may have it. False where it would compile for every number of targets anew, or gain nothing."""
     all_items: bool = False
     """Its gradient reaches every item and not only targets and negatives: not for row-sparse optimisers."""
+
+    def prepare(self, item_counts: Tensor) -> None:
+        """Called once before training, as a sampler's `prepare` is; for losses that go over the items themselves. One
+        that was not prepared takes every item for a candidate.
+
+        Args:
+            item_counts: (V,) int64 events per item in the training part, [0] = 0; see `candidate_ids`.
+        """
+        return None
 
     @abstractmethod
     def forward(

@@ -7,13 +7,14 @@ among the items that the user has not met), and one that is the position's targe
 
 GBCE: Petrov & Macdonald 2023, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative
 Sampling".
-What differs from the paper: the sampling rate alpha is C / (num_items - 1), at most 1, for any sampler (the paper's
+What differs from the paper: the sampling rate alpha is C / (candidates - 1), at most 1, for any sampler (the paper's
 argument is for uniform negatives); collisions as above.
 
-Both: scores are log-odds on top of the prior beta : C of one target among C negatives (`prior_offset`), so that scores
-of 0 are a balanced start. A constant moves no rank. Without it the network must first learn the constant, and learns
-little else meanwhile: SASRec with 256 negatives stays at popularity's ndcg@10 on MovieLens-100K for all of 30 epochs
-(validation 0.035; with it 0.09; seed 0). With one negative the prior is even and nothing changes.
+Both: with `prior_offset: true`, which is not in the papers, scores are log-odds on top of the prior beta : C of one
+target among C negatives, so that scores of 0 are a balanced start. A constant moves no rank. Without it the network
+must first learn the constant, and learns little else meanwhile: SASRec with 256 negatives stays at popularity's ndcg@10
+on MovieLens-100K for all of 30 epochs (validation 0.035; with it 0.09; seed 0). With one negative the prior is even and
+nothing changes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from recsys_lab.arguments import Share
 from recsys_lab.losses.candidates import require_negatives, score_candidates
-from recsys_lab.schema import Loss, Negatives, Scorer
+from recsys_lab.schema import Loss, Negatives, Scorer, candidate_ids
 
 
 def _binary_cross_entropy(
@@ -44,12 +45,13 @@ class BCE(Loss):
     """Binary cross-entropy of the target against each negative.
 
     Args:
-        prior_offset: scores are on top of the prior (see the top of this file); False is the paper to the letter.
+        prior_offset: scores are on top of the prior (see the top of this file); False is the paper. With many negatives
+            take True.
     """
 
     default_negatives = 1
 
-    def __init__(self, prior_offset: bool = True) -> None:
+    def __init__(self, prior_offset: bool = False) -> None:
         super().__init__()
         self.prior_offset = prior_offset
 
@@ -60,23 +62,30 @@ class BCE(Loss):
 
 
 class GBCE(Loss):
-    """BCE whose positive term is weakened by beta = 1 - t (1 - alpha), alpha = C / (num_items - 1).
+    """BCE whose positive term is weakened by beta = 1 - t (1 - alpha), alpha = C / (candidates - 1).
 
     Args:
-        t: calibration in [0, 1]. 0 = BCE; 1 = scores are calibrated as if all items were negatives.
-        prior_offset: scores are on top of the prior (see the top of this file); False is the paper to the letter.
+        t: calibration in [0, 1]. 0 = BCE; 1 = scores are calibrated as if all candidates were negatives.
+        prior_offset: scores are on top of the prior (see the top of this file); False is the paper. With many negatives
+            take True.
     """
 
     default_negatives = 256
 
-    def __init__(self, t: Share = 0.75, prior_offset: bool = True) -> None:
+    def __init__(self, t: Share = 0.75, prior_offset: bool = False) -> None:
         super().__init__()
         self.t, self.prior_offset = t, prior_offset
+        self._num_candidates: int | None = None
+
+    def prepare(self, item_counts: Tensor) -> None:
+        """item_counts: (V,) events per item in the training part."""
+        self._num_candidates = len(candidate_ids(item_counts))
 
     def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
         negatives = require_negatives(self, negatives)
-        alpha = min(negatives.item_ids.shape[-1] / max(_num_items(hidden, scorer) - 1, 1), 1.0)
+        num_candidates = self._num_candidates or _num_items(hidden, scorer)
+        alpha = min(negatives.item_ids.shape[-1] / max(num_candidates - 1, 1), 1.0)
         # The paper's alpha (t (1 - 1 / alpha) + 1 / alpha), multiplied out.
         beta = 1.0 - self.t * (1.0 - alpha)
         return _binary_cross_entropy(hidden, target_ids, scorer, negatives, beta, self.prior_offset)

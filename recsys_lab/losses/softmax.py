@@ -26,11 +26,15 @@ from recsys_lab.arguments import Count, DropShare, Positive
 from recsys_lab.losses import implementations
 from recsys_lab.losses.candidates import require_negatives, score_candidates
 from recsys_lab.losses.linear_cross_entropy import linear_cross_entropy
-from recsys_lab.schema import Loss, Negatives, Scorer
+from recsys_lab.schema import PAD_ID, Loss, Negatives, Scorer, candidate_ids
 
 
 class CrossEntropy(Loss):
-    """-log softmax of the target among items 1..num_items, mean over positions. Exact; takes no negatives.
+    """-log softmax of the target among the candidates, mean over positions. Exact; takes no negatives.
+
+    The candidates are the items with training events. Where that is not all of them, their rows are gathered into a
+    table of their own at each step, and its gradient is as large: memory of twice the candidates' rows, and up to 2 %
+    of the time (measured with 12,101 and 100,000 items of which 2.5 % have no training event).
 
     Args:
         label_smoothing: share of the target's weight spread over all items, in [0, 1).
@@ -56,15 +60,31 @@ class CrossEntropy(Loss):
         self.temperature = temperature
         self.chunk_size = chunk_size
         self.implementation = implementation
+        self.register_buffer("_rows", None, persistent=False)  # (C + 1,) padding and the candidates; None = all
+        self.register_buffer("_place", None, persistent=False)  # (V,) where each stands among them
+
+    def prepare(self, item_counts: Tensor) -> None:
+        """item_counts: (V,) events per item in the training part."""
+        ids = candidate_ids(item_counts)
+        self._rows = self._place = None
+        if len(ids) < len(item_counts) - 1:
+            self._rows = torch.cat([ids.new_tensor([PAD_ID]), ids])
+            self._place = torch.zeros_like(item_counts, dtype=torch.int64)
+            self._place[ids] = torch.arange(1, len(ids) + 1, device=ids.device)
 
     def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
-        """hidden (N, D), target_ids (N,) in 1..num_items -> scalar float32."""
-        weight = scorer.item_weight()
+        """hidden (N, D), target_ids (N,), each a candidate -> scalar float32."""
+        weight, bias = scorer.item_weight(), scorer.item_bias()
+        if self._place is not None:
+            target_ids = self._place[target_ids]
         if weight is None:  # scores that are no linear function of hidden: nothing to fuse
-            logits = scorer.all_items(hidden)[:, 1:] / self.temperature  # (N, num_items)
+            logits = scorer.all_items(hidden)  # (N, V)
+            logits = (logits if self._rows is None else logits[:, self._rows])[:, 1:] / self.temperature  # (N, C)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             return F.cross_entropy(logits, target_ids - 1, label_smoothing=self.label_smoothing)
-        bias = scorer.item_bias()
+        if self._rows is not None:
+            weight = F.embedding(self._rows, weight)
+            bias = None if bias is None else bias[self._rows]
         if self.temperature != 1.0:
             hidden = hidden / self.temperature
             bias = None if bias is None else bias / self.temperature

@@ -169,8 +169,10 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
             )
         if self.compile_model:
             compilation.compile_training(self)
+        item_counts = datamodule.item_counts.to(self.device)
+        self.loss.prepare(item_counts)
         if self.negatives is not None:
-            self.negatives.prepare(datamodule.item_counts.to(self.device))
+            self.negatives.prepare(item_counts)
             self.negatives.check_number(datamodule.spec.num_items)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -33,12 +33,14 @@ def chi_square(item_ids: Tensor, probabilities: Tensor) -> float:
     """Standard deviations by which the statistic lies above its mean."""
     observed = torch.bincount(item_ids.flatten(), minlength=len(probabilities) + 1)[1:].double()
     expected = probabilities * observed.sum()
-    degrees = len(probabilities) - 1
+    possible = probabilities > 0
+    assert not observed[~possible].any()
+    observed, expected, degrees = observed[possible], expected[possible], int(possible.sum()) - 1
     return float(((observed - expected).square() / expected).sum() - degrees) / math.sqrt(2 * degrees)
 
 
 def popularity(alpha: float) -> Tensor:
-    weights = COUNTS[1:].double().clamp(min=1).pow(alpha)
+    weights = torch.where(COUNTS[1:] > 0, COUNTS[1:].double().pow(alpha), 0.0)
     return weights / weights.sum()
 
 

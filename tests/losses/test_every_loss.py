@@ -144,8 +144,7 @@ def test_a_negative_that_is_the_target_takes_no_part(cls: type[Loss]) -> None:
     target = torch.tensor([4])
 
     def gradient(negatives: Negatives) -> Tensor:
-        loss = cls(prior_offset=False) if "prior_offset" in inspect.signature(cls).parameters else cls()
-        return torch.autograd.grad(loss(hidden, target, scorer, negatives), scorer.weight)[0]
+        return torch.autograd.grad(cls()(hidden, target, scorer, negatives), scorer.weight)[0]
 
     # Direction, not size: some losses divide by the number of negatives, collisions included. And the target apart
     # from the others, since gBCE weighs it by the number of negatives.

@@ -33,8 +33,8 @@ BETA = 1 - 0.75 * (1 - 2 / 2)  # 2 negatives of the 2 other items
         (SampledSoftmax(log_q_correction=False, temperature=2.0), log(1 + exp(-0.5) + exp(-1))),
         (SampledSoftmax(), -log(8 * exp(2) / (8 * exp(2) + 2 * exp(1) + 4))),
         (SampledSoftmax(correct_target=False), -log(exp(2) / (exp(2) + 2 * exp(1) + 4))),
-        (BCE(False), -(log(sigmoid(2)) + log(1 - sigmoid(1)) + log(1 - sigmoid(0))) / 3),
-        (BCE(), -(log(sigmoid(2 - L2)) + log(1 - sigmoid(1 - L2)) + log(1 - sigmoid(0 - L2))) / 3),
+        (BCE(), -(log(sigmoid(2)) + log(1 - sigmoid(1)) + log(1 - sigmoid(0))) / 3),
+        (BCE(True), -(log(sigmoid(2 - L2)) + log(1 - sigmoid(1 - L2)) + log(1 - sigmoid(0 - L2))) / 3),
         (GBCE(0.75, False), -(BETA * log(sigmoid(2)) + log(1 - sigmoid(1)) + log(1 - sigmoid(0))) / 3),
         (BPR(), -(log(sigmoid(1)) + log(sigmoid(2))) / 2),
         (BPRMax(0.0), -log(W2 * sigmoid(1) + W3 * sigmoid(2))),
@@ -56,7 +56,7 @@ def test_gbce_by_hand_with_few_of_many_items() -> None:
     negatives = Negatives(torch.tensor([1]), torch.zeros(1), torch.zeros(1))
     value = GBCE(t, False)(torch.ones(1, 1), torch.tensor([101]), scorer, negatives)
     assert value.item() == pytest.approx((-beta * log(sigmoid(1)) - log(1 - sigmoid(0))) / 2, rel=1e-5)
-    value = GBCE(t)(torch.ones(1, 1), torch.tensor([101]), scorer, negatives)
+    value = GBCE(t, True)(torch.ones(1, 1), torch.tensor([101]), scorer, negatives)
     prior = log(beta)  # beta : 1
     assert value.item() == pytest.approx((-beta * log(sigmoid(1 + prior)) - log(1 - sigmoid(prior))) / 2, rel=1e-5)
 
@@ -65,7 +65,7 @@ def test_with_the_prior_scores_of_zero_are_balanced() -> None:
     """What pushes the target up and what pushes all negatives down, together, are equal at the start."""
     sampler = UniformNegatives(256)
     sampler.prepare(torch.ones(1001, dtype=torch.int64))
-    for loss, is_balanced in ((GBCE(0.75), True), (BCE(), True), (GBCE(0.75, False), False), (BCE(False), False)):
+    for loss, is_balanced in ((GBCE(0.75, True), True), (BCE(True), True), (GBCE(0.75), False), (BCE(), False)):
         scorer = TableScorer.of_scores(torch.zeros(1000))
         negatives = sampler.sample(torch.tensor([7]), torch.Generator().manual_seed(0))
         loss(torch.ones(1, 1), torch.tensor([7]), scorer, negatives).backward()
