@@ -65,7 +65,8 @@ class EASE(CountingModel):
         num_rows = user_items.shape[1]
         gram = np.zeros((num_rows, num_rows))
         (user_items.T @ user_items).astype(np.float64).toarray(out=gram)
-        matrix = torch.from_numpy(gram).to(self.device)  # float64: the inverse loses digits at a small lambda
+        # float64, since the inverse loses digits at a small lambda: on the CPU where the device has none (Apple GPUs)
+        matrix = torch.from_numpy(gram).to("cpu" if self.device.type == "mps" else self.device)
         del gram
         matrix.diagonal().add_(self.regularization)  # padding's row is then lambda on the diagonal: B is zero there
         factor = torch.linalg.cholesky(matrix)
@@ -74,4 +75,4 @@ class EASE(CountingModel):
         del factor
         weights = inverse.div_(-inverse.diagonal().clone()).float().contiguous()  # column j by -P_jj; rows are read
         weights.fill_diagonal_(0.0)
-        return weights
+        return weights.to(self.device)
