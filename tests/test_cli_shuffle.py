@@ -169,7 +169,7 @@ def test_other_data_than_the_model_was_trained_on(folder: Path, tmp_path: Path, 
     dataset = next(line for line in config.splitlines() if line.strip().startswith("dataset:"))
     (folder / "config.yaml").write_text(config.replace(dataset, f"  dataset: {other}"))
     assert main(["diagnose", "shuffle", str(folder)]) == 2
-    assert "belongs to another data set" in capsys.readouterr().err
+    assert "--data.dataset: trained with small" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("stop_at", "kept"), [(1, {}), (2, {}), (3, {"all": 1}), (7, {"all": 3, "all_but_last": 2})])

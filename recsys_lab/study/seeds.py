@@ -80,14 +80,20 @@ def current_numbers() -> int:
 def system_hash(run: Run) -> str:
     """Of all that makes the system but the seed; of a run of an older version, of what its files say of that."""
     known = run.manifest.get("system_hash")
+    if run.manifest.get("trained_on"):  # the same weights, where they are tested on what they were not trained for
+        return sha256(json.dumps([known, settings_of(run)], default=str).encode()).hexdigest()[:16]
     return str(known) if known else sha256(json.dumps(settings_of(run), default=str).encode()).hexdigest()[:16]
 
 
 def settings_of(run: Run) -> dict[str, Any]:
     """Dotted key -> value: model, data, training and evaluation of a run, and the version of the numbers."""
     found: dict[str, Any] = {"numbers_version": numbers_version(run.manifest)}
+    if isinstance(run.manifest.get("trained_on"), dict):
+        found["trained_on"] = run.manifest["trained_on"].get("description")
     if isinstance(run.manifest.get("system"), dict):
-        return {key: value for name, of in run.manifest["system"].items() for key, value in _flat(name, of).items()}
+        return found | {
+            key: value for name, of in run.manifest["system"].items() for key, value in _flat(name, of).items()
+        }
     try:
         config = yaml.load((run.folder / "config.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):

@@ -1,0 +1,120 @@
+"""A checkpoint is used for what it was trained for: another split, other windows, another model are refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_data import made_events, prepared
+
+from recsys_lab.cli import main
+from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.data.split import GlobalTemporal, LeaveOneOut
+
+QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+SMALL = ["--model.embedding_dim", "8", "--data.max_length", "8", "--trainer.max_epochs", "1", *QUIET]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("made")
+    prepared(root / "data" / "small", made_events(num_users=40, shortest=4))
+    assert fit(root, "GRU4Rec", *SMALL) == 0
+    assert fit(root, "EASE", *QUIET) == 0
+    return root
+
+
+def fit(root: Path, model: str, *more: str) -> int:
+    where = ["--data.dataset", "small", "--data.data_dir", str(root / "data"), "--run.folder", str(root / model)]
+    return main(["fit", "--model", model, *where, *more])
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("model", ["GRU4Rec", "EASE"])
+def test_another_split_is_refused_or_stands_in_the_manifest(
+    model: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(made / model, tmp_path / "run"))
+    other = ["test", str(run), "--data.split", "GlobalTemporal"]
+    assert main(other) == 2
+    said = capsys.readouterr().err
+    assert "--data.split: trained with leave_one_out (leaky), asked global_temporal" in said
+    assert "--allow_other_training true" in said
+    assert main([*other, "--allow_other_training", "true"]) == 0
+    trained_on = read(run / "test" / "manifest.json")["trained_on"]
+    assert trained_on["sees_targets"] and "leave_one_out" in trained_on["description"]
+    assert trained_on["training_hash"] == read(run / "manifest.json")["training_hash"]
+    assert main(["compare", str(run), str(run / "test"), "--no-baselines", "--force"]) == 0
+    assert "trained on events at or after the test targets, so in no test" in " ".join(capsys.readouterr().out.split())
+
+
+def test_other_windows_and_another_model(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(shutil.copytree(made / "GRU4Rec", tmp_path / "run"))
+    for change, text in (
+        (["--data.max_length", "5"], "--data.max_length: trained with 8, asked 5"),
+        (["--model.residual", "true"], "--model.residual: trained with False, asked True"),
+    ):
+        for command in ("test", "predict"):
+            assert main([command, str(run), *change]) == 2
+            assert text in capsys.readouterr().err
+    assert main(["test", str(run), "--data.max_length", "5", "--allow_other_training", "true"]) == 0
+    assert read(run / "test" / "manifest.json")["trained_on"]["sees_targets"] is False
+    assert main(["verify", str(run / "test")]) == 0
+
+
+def test_a_resume_keeps_its_settings(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(shutil.copytree(made / "GRU4Rec", tmp_path / "run"))
+    before = content(run)
+    for name, value in (
+        ("model.optimization.lr", "0.5"),
+        ("model.embedding_dim", "16"),
+        ("model.loss", "BPRMax"),
+        ("data.batch_size", "16"),
+        ("trainer.gradient_clip_val", "1.0"),
+        ("seed_everything", "3"),
+    ):
+        assert main(["fit", str(run), "--trainer.max_epochs", "2", f"--{name}", value]) == 2
+        assert f"--{name}: it began with" in capsys.readouterr().err
+        assert content(run) == before, name
+
+
+def test_going_on_forgets_the_old_test(made: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made / "GRU4Rec", tmp_path / "run"))
+    assert main(["fit", str(run), "--trainer.max_epochs", "2", "--run.test_after_fit", "false"]) == 0
+    assert not (run / "ranks.parquet").exists()
+    assert not [name for name in read(run / "metrics.json") if name.startswith("test/")]
+    assert main(["compare", str(run), "--no-baselines"]) == 2
+
+
+def test_what_a_finder_found_is_recorded(made: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(made, tmp_path / "made", ignore=shutil.ignore_patterns("GRU4Rec", "EASE")))
+    finder = ["--trainer.callbacks+=BatchSizeFinder", "--trainer.callbacks.max_trials", "2"]
+    assert fit(root, "GRU4Rec", *SMALL, *finder) == 0
+    config = yaml.safe_load((root / "GRU4Rec" / "config.yaml").read_text())
+    assert (
+        config["data"]["batch_size"] == read(root / "GRU4Rec" / "manifest.json")["system"]["data"]["batch_size"] != 128
+    )
+    assert not config["trainer"]["callbacks"]
+
+
+def test_which_training_sees_targets(made: Path) -> None:
+    def data(split: Any, **more: Any) -> SequenceDataModule:
+        return SequenceDataModule("small", str(made / "data"), split=split, **more)
+
+    def sees(trained: SequenceDataModule, asked: SequenceDataModule) -> bool:
+        return asked.sees_targets(trained.spec.training, "test")
+
+    late, early = data(GlobalTemporal(0.9)), data(GlobalTemporal(0.5))
+    assert sees(data(LeaveOneOut()), late) and sees(late, early) and sees(late, data(LeaveOneOut()))
+    assert not sees(early, late) and not sees(data(LeaveOneOut(), max_length=3), data(LeaveOneOut()))
