@@ -34,9 +34,13 @@ Each subcommand has its own --help. The manual is docs/studies.md."""
 def run(arguments: list[str]) -> None:
     """Runs `recsys-lab study ...`; `arguments` begin with `study`."""
     rest = arguments[1:]
-    if not rest or rest[0] in ("-h", "--help"):
+    if not rest:
+        raise RecsysLabError(
+            f"study needs a subcommand ({', '.join(SUBCOMMANDS)}) and a study file; `recsys-lab study --help` explains them"
+        )
+    if rest[0] in ("-h", "--help"):
         print(HELP)
-        raise SystemExit(0 if rest else 2)
+        return
     if rest[0] not in SUBCOMMANDS:
         close = difflib.get_close_matches(rest[0], SUBCOMMANDS, 1)
         hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -106,7 +106,7 @@ def read_study(
     except FileNotFoundError:
         raise RecsysLabError(f"there is no study file {path}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecsysLabError(f"{path} can't be read: {error}") from error
+        raise RecsysLabError(f"{path} can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(plain, dict):
         raise RecsysLabError(f"{path} holds no study: it must be a mapping with base, axes, seeds, ...")
     try:
