@@ -36,7 +36,8 @@ def run(arguments: list[str]) -> None:
     rest = arguments[1:]
     if not rest:
         raise RecsysLabError(
-            f"study needs a subcommand ({', '.join(SUBCOMMANDS)}) and a study file; `recsys-lab study --help` explains them"
+            f"study needs a subcommand ({', '.join(SUBCOMMANDS)}) and a study file; `recsys-lab study --help` "
+            "explains them"
         )
     if rest[0] in ("-h", "--help"):
         print(HELP)
