@@ -24,7 +24,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from recsys_lab.callbacks.audit_entry import audit_of
 from recsys_lab.callbacks.environment import describe_device, describe_environment
-from recsys_lab.callbacks.found_settings import with_found_settings
 from recsys_lab.callbacks.ranking import RankingEvaluation
 from recsys_lab.callbacks.throughput import Throughput
 from recsys_lab.run_files import checkpoint_facts, file_sha256, read_manifest, write_manifest, write_text, written
@@ -61,11 +60,6 @@ class RunFolder(L.Callback):
                 write_text(self.folder / "config.yaml", self.config)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.config is not None and trainer.is_global_zero:
-            text = with_found_settings(self.config, trainer, pl_module)
-            if text != self.config:
-                self.config = text
-                write_text(self.folder / "config.yaml", text)
         self._describe(trainer, pl_module)
         self._write_manifest(trainer, stopped_by="running")
 

@@ -46,7 +46,7 @@ def accept(checkpoint: dict[str, Any], module: Any) -> None:
         RecsysLabError: naming what differs and the way out.
     """
     spec, trainer = spec_of(checkpoint), module._trainer
-    if trainer is not None and trainer.ckpt_path:  # and not where a tuner goes back to where it began
+    if trainer is not None and trainer.ckpt_path and not _is_of_a_finder(trainer.ckpt_path):
         module.trained_on = check_trained(spec, module)
         if trainer.state.fn == "fit":
             for name, old, new in check_goes_on(checkpoint, module, trainer, trainer.datamodule):
@@ -56,6 +56,11 @@ def accept(checkpoint: dict[str, Any], module: Any) -> None:
     if module.spec is None or module.trained_on is not None:
         module._build(spec)
     module.trained_system = None if trainer is not None and trainer.state.fn == "fit" else checkpoint.get("system")
+
+
+def _is_of_a_finder(path: Any) -> bool:
+    """A file to which Lightning's finders go back when they have found a batch size or a learning rate."""
+    return Path(path).name.startswith((".scale_batch_size_", ".lr_find_"))
 
 
 def spec_of(checkpoint: dict[str, Any]) -> DataSpec:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from small_data import made_events, prepared
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from small_data import made_events, prepared, quiet_trainer
 
+from recsys_lab.callbacks import RunFolder
 from recsys_lab.cli import main
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.split import GlobalTemporal, LeaveOneOut
+from recsys_lab.models import GRU4Rec
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 SMALL = ["--model.embedding_dim", "8", "--data.max_length", "8", "--trainer.max_epochs", "1", *QUIET]
@@ -98,14 +100,19 @@ def test_going_on_forgets_the_old_test(made: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_finder_found_is_recorded(made: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(made, tmp_path / "made", ignore=shutil.ignore_patterns("GRU4Rec", "EASE")))
-    finder = ["--trainer.callbacks+=BatchSizeFinder", "--trainer.callbacks.max_trials", "2"]
-    assert fit(root, "GRU4Rec", *SMALL, *finder) == 0
-    config = yaml.safe_load((root / "GRU4Rec" / "config.yaml").read_text())
-    assert (
-        config["data"]["batch_size"] == read(root / "GRU4Rec" / "manifest.json")["system"]["data"]["batch_size"] != 128
-    )
-    assert not config["trainer"]["callbacks"]
+    """In a notebook; the command line refuses both callbacks."""
+    data, model = SequenceDataModule("small", str(made / "data"), max_length=8), GRU4Rec(embedding_dim=8)
+    callbacks = [
+        BatchSizeFinder(init_val=64, max_trials=3),
+        LearningRateFinder(num_training_steps=20),
+        RunFolder(tmp_path / "run"),
+    ]
+    trainer = quiet_trainer(tmp_path, max_epochs=1, callbacks=callbacks)
+    trainer.fit(model, data)
+    system = read(tmp_path / "run" / "manifest.json")["system"]
+    assert system["data"]["batch_size"] == data.batch_size
+    rate = system["model"]["init_args"]["optimization"]["init_args"]["lr"]
+    assert rate == trainer.optimizers[0].param_groups[0]["lr"] != 1e-3
 
 
 def test_which_training_sees_targets(made: Path) -> None:

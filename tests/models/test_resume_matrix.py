@@ -73,7 +73,7 @@ def test_more_batches_an_epoch_from_an_epochs_end_on(
     start: str, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As fewer processes have: the next epoch is whole, and not the rest of the one before."""
-    monkeypatch.setattr(checkpoint, "check_goes_on", lambda *_: None)  # it refuses this change, but not of devices
+    monkeypatch.setattr(checkpoint, "check_goes_on", lambda *_: [])  # it refuses this change, but not of devices
     run(CELLS["whole-number-limit"], small_folder, tmp_path, devices=1)
     more = Cell({"limit_train_batches": 5})
     rest = run(more, small_folder, tmp_path / "rest", 1, tmp_path / f"{start}.ckpt")
