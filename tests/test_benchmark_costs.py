@@ -1,4 +1,4 @@
-"""scripts/benchmark_costs.py: what it makes of measured points; and one point of small events."""
+"""scripts/benchmarks/costs.py: what it makes of measured points; and one point of small events."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from types import ModuleType
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def costs() -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(SCRIPTS)
-        spec = importlib.util.spec_from_file_location("benchmark_costs", SCRIPTS / "benchmark_costs.py")
+        spec = importlib.util.spec_from_file_location("costs", SCRIPTS / "costs.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""scripts/benchmark_losses.py: one run on tiny sizes."""
+"""scripts/benchmarks/losses.py: one run on tiny sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark_losses.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmarks" / "losses.py"
 
 
 def test_a_run_on_tiny_sizes(tmp_path: Path) -> None:

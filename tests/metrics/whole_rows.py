@@ -1,5 +1,5 @@
 """`target_ranks` and `top_items` as they were before they were made faster: the references that the faster ways must
-equal bit by bit (test_ranks.py, test_top_items.py), and what scripts/benchmark_ranking.py measures them against.
+equal bit by bit (test_ranks.py, test_top_items.py).
 
 Both go over whole rows again and again: a sum to find NaN, two comparisons, a copy of the items that are no candidates;
 a masked copy, of which all values are selected from.

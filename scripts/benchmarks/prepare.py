@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How fast a log becomes a prepared data set and its first batch, in how much memory, beside one sort of polars.
 
-    scripts/benchmark_prepare.py                                      1 million events, a minute
-    scripts/benchmark_prepare.py --events 1e6 1e7 1e8 --items 1e5 1e6 --rounds 3
+    scripts/benchmarks/prepare.py                                      1 million events, a minute
+    scripts/benchmarks/prepare.py --events 1e6 1e7 1e8 --items 1e5 1e6 --rounds 3
 
 For each number of events and items a log is made: Parquet files of 2 million rows in the order of time, 100 events per
 user on average (log-normal: the median is a third of that), items by a power law (1 / rank). Then, in turn, each in a
@@ -30,10 +30,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, publish, require_idle
-from _bench_table import OURS, groups, header, median, ratio
+from harness import (
+    MAX_BUSY_CORES,
+    OURS,
+    busy_cores,
+    describe_machine,
+    groups,
+    header,
+    last_json,
+    median,
+    publish,
+    ratio,
+    require_idle,
+)
 
-CHILD = Path(__file__).resolve().with_name("_bench_prepare.py")
+CHILD = Path(__file__).resolve().with_name("prepare_jobs.py")
 SORT = "one sort"
 Row = dict[str, Any]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _bench_machine import last_json
-from _bench_table import ALL, NEWEST
+from harness import last_json
+from peer_table import ALL, NEWEST
 
 MIN_USER_EVENTS = 5
 

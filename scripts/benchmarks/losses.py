@@ -2,9 +2,9 @@
 """What each loss costs, against the matrix product that it can't do without; and what each optimiser of a large table
 costs.
 
-    scripts/benchmark_losses.py                                     the standard sizes: some minutes
-    scripts/benchmark_losses.py --only memory --memory 25600:1000000 --way chunked       10 TFLOP: minutes more
-    scripts/benchmark_losses.py --only step --step 1000000 --step 5000000
+    scripts/benchmarks/losses.py                                     the standard sizes: some minutes
+    scripts/benchmarks/losses.py --only memory --memory 25600:1000000 --way chunked       10 TFLOP: minutes more
+    scripts/benchmarks/losses.py --only step --step 1000000 --step 5000000
 
 Three tables. Speed: forward and backward of each loss on the same made states and table, in turn, medians; GFLOP/s of
 the three products of full cross-entropy (6 x positions x items x width operations), beside one plain float32 product of
@@ -21,8 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _bench_machine import busy_cores, describe_machine, last_json, not_idle, publish, require_idle
-from _bench_table import header, one, whole
+from harness import busy_cores, describe_machine, header, last_json, not_idle, one, publish, require_idle, whole
 
 HERE = Path(__file__).resolve().parent
 SPEED = [(6_400, 1_682), (6_400, 3_416), (6_400, 12_101), (3_200, 50_000), (256, 1_000_000)]
@@ -44,7 +43,7 @@ def main() -> int:
     with open(args.out, "a") as out:
         for job in jobs(args):
             busy = busy_cores()
-            command = [sys.executable, str(HERE / "_bench_losses.py"), json.dumps({**shared, **job})]
+            command = [sys.executable, str(HERE / "losses_jobs.py"), json.dumps({**shared, **job})]
             row = {"busy_cores_before": busy, **last_json(command, args.threads)}
             rows.append(row)
             out.write(json.dumps({**machine, **row}) + "\n")
@@ -105,7 +104,7 @@ def jobs(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def fits(way: str, positions: int, items: int) -> bool:
-    """As `_bench_losses.losses` leaves out what would take too much memory or time."""
+    """As `losses_jobs.losses` leaves out what would take too much memory or time."""
     return {"full": positions * items <= 5e8, "torch": items <= 100_000}.get(way, True)
 
 

@@ -1,4 +1,4 @@
-"""scripts/benchmark.py: what it makes of measurements; and one whole run of our side on small data."""
+"""scripts/benchmarks/peers.py: what it makes of measurements; and one whole run of our side on small data."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 from small_data import made_events
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def bench_table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("_bench_table", SCRIPTS / "_bench_table.py")
+def peer_table() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("peer_table", SCRIPTS / "peer_table.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -42,24 +44,24 @@ def measured(who: str, turn: int, speed: float, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_ratio_pairs_the_two_measurements_of_a_round(bench_table: ModuleType) -> None:
-    ours = [measured(bench_table.OURS, turn, speed) for turn, speed in enumerate([10.0, 20.0, 90.0])]
+def test_ratio_pairs_the_two_measurements_of_a_round(peer_table: ModuleType) -> None:
+    ours = [measured(peer_table.OURS, turn, speed) for turn, speed in enumerate([10.0, 20.0, 90.0])]
     theirs = [measured("peer", turn, speed) for turn, speed in enumerate([5.0, 4.0, 30.0])]
-    assert bench_table.ratio(ours, theirs, "targets_per_s") == 3.0  # of 2, 5 and 3; the ratio of the medians is 4
+    assert peer_table.ratio(ours, theirs, "targets_per_s") == 3.0  # of 2, 5 and 3; the ratio of the medians is 4
 
 
-def test_notes_name_the_fastest_peer_and_what_is_wrong(bench_table: ModuleType) -> None:
+def test_notes_name_the_fastest_peer_and_what_is_wrong(peer_table: ModuleType) -> None:
     rows = [
-        measured(bench_table.OURS, 0, 30.0),
+        measured(peer_table.OURS, 0, 30.0),
         measured("slow", 0, 10.0, peak_rss_mb=50.0),
         measured("fast", 0, 15.0, targets_per_epoch=8, busy_cores_before=1.5),
     ]
-    text = "\n".join(bench_table.notes(rows, max_busy=0.3))
+    text = "\n".join(peer_table.notes(rows, max_busy=0.3))
     assert "fastest peer in training: fast (15); ours/theirs 2.00" in text
     assert "lowest peak memory: slow (50); ours/theirs 2.00" in text
     assert "NOT the same work as fast: targets_per_epoch [7, 8]" in text
     assert "NOT an idle machine: before 1 of 3 measurements" in text and "1.5 cores" in text
-    assert not bench_table.notes(rows[:1], max_busy=0.3)
+    assert not peer_table.notes(rows[:1], max_busy=0.3)
 
 
 def test_ours_and_a_peer_in_turn_on_the_same_targets(tmp_path: Path) -> None:
@@ -96,16 +98,16 @@ def test_quality_tells_when_ours_was_as_good(tmp_path: Path) -> None:
     assert f"| {mine['seconds_to_goal']:,.1f} | {mine['seconds_to_goal'] / 8.0:.2f} |" in done
 
 
-def test_quality_that_is_not_reached(bench_table: ModuleType) -> None:
+def test_quality_that_is_not_reached(peer_table: ModuleType) -> None:
     shared = {"data": "d", "model": "SASRec", "round": 0, "best_val": 0.1, "stopped_by": "patience"}
     theirs = {**shared, "who": "peer", "seconds_to_best": 8.0}
-    mine = {**shared, "who": bench_table.OURS, "against": "peer", "seconds_to_goal": None, "seconds_to_best": 5.0}
-    (line,) = bench_table.quality_table([theirs, mine])[2:]
+    mine = {**shared, "who": peer_table.OURS, "against": "peer", "seconds_to_goal": None, "seconds_to_best": 5.0}
+    (line,) = peer_table.quality_table([theirs, mine])[2:]
     assert "| 0.1000 | 8.0 | not reached |  | 0.1000 | 5.0 |" in line
 
 
 def test_a_made_log(tmp_path: Path) -> None:
-    command = [sys.executable, SCRIPTS / "benchmark.py", "--made", "5e3:200:8", "--rounds", "1", "--threads", "1"]
+    command = [sys.executable, SCRIPTS / "peers.py", "--made", "5e3:200:8", "--rounds", "1", "--threads", "1"]
     command += ["--epochs", "1", "--windows", "newest", "--even-if-busy", "--work-dir", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -117,14 +119,14 @@ def test_a_made_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["1e6", "x:5", "0:10", "10:10:0", "1:2:3:4"])
 def test_a_made_log_that_is_none(tmp_path: Path, text: str) -> None:
-    command = [sys.executable, SCRIPTS / "benchmark.py", "--made", text]
+    command = [sys.executable, SCRIPTS / "peers.py", "--made", text]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "is not EVENTS:ITEMS[:L], e.g. 1e7:1e5" in done.stderr
 
 
 def benchmark(folder: Path, file: Path, *options: str) -> tuple[str, list[dict[str, Any]]]:
     """What it printed, and its JSON lines."""
-    command = [sys.executable, SCRIPTS / "benchmark.py", "--data", f"small={file}:8", "--rounds", "1"]
+    command = [sys.executable, SCRIPTS / "peers.py", "--data", f"small={file}:8", "--rounds", "1"]
     command += ["--threads", "1", "--even-if-busy", "--out", folder / "out.jsonl", *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr

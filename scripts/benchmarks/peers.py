@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """How fast a model trains and is evaluated, in how much memory, how soon it is good - alone, or in turn with others.
 
-    scripts/benchmark.py --data ml-100k=ml-100k.parquet:50 --data ml-1m=ml-1m.parquet:200
-    scripts/benchmark.py --data ... --model SASRec --model GRU4Rec --peers VENVS --peer-scripts SCRIPTS --rounds 3
-    scripts/benchmark.py --data ... --peers VENVS --peer-scripts SCRIPTS --quality 300
-    scripts/benchmark.py --made 1e6:1e4 --made 1e8:1e6 --rounds 1 --max-batches 4 --max-test-batches 4
+    scripts/benchmarks/peers.py --data ml-100k=ml-100k.parquet:50 --data ml-1m=ml-1m.parquet:200
+    scripts/benchmarks/peers.py --data ... --model SASRec --model GRU4Rec --peers VENVS --peer-scripts SCRIPTS
+    scripts/benchmarks/peers.py --data ... --peers VENVS --peer-scripts SCRIPTS --quality 300
+    scripts/benchmarks/peers.py --made 1e6:1e4 --made 1e8:1e6 --rounds 1 --max-batches 4 --max-test-batches 4
 
 Measured through SequenceDataModule, a model and Trainer, i.e. what a user gets: training target positions per second
 (median over the epochs after the first), users per second of full-ranking `trainer.test` with seen items left out, peak
@@ -24,7 +24,7 @@ Peers: for every NAME with both VENVS/NAME/bin/python and SCRIPTS/bench_NAME.py 
 round, with the same number of threads, on the same targets (each user's newest window; recbole: all); the ratios are
 medians over the rounds.
 
---made EVENTS:ITEMS makes a log (100 events a user on average, items by a power law; see benchmark_prepare.py) and
+--made EVENTS:ITEMS makes a log (100 events a user on average, items by a power law; see prepare.py) and
 measures it like a file; items that no event drew are not in the catalogue.
 
 This process imports nothing heavy: a child's peak memory starts at that of its parent.
@@ -43,9 +43,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, publish, require_idle
-from _bench_peers import MIN_USER_EVENTS, Peer, find_peers, quality_row, speed_row
-from _bench_table import ALL, NEWEST, OURS, header, notes, quality_table, startup_line, table
+from harness import MAX_BUSY_CORES, OURS, busy_cores, describe_machine, header, last_json, publish, require_idle
+from peer_side import MIN_USER_EVENTS, Peer, find_peers, quality_row, speed_row
+from peer_table import ALL, NEWEST, notes, quality_table, startup_line, table
 
 HERE = Path(__file__).resolve().parent
 MODELS = ("SASRec", "GRU4Rec", "NARM")
@@ -151,7 +151,7 @@ def data_set(text: str) -> tuple[str, Path, int]:
 
 
 def made_log(text: str) -> tuple[str, dict[str, int], int]:
-    """-> name, what `_bench_prepare.make_log` wants, L."""
+    """-> name, what `prepare_jobs.make_log` wants, L."""
     try:
         events, items, *length = (int(float(part)) for part in text.split(":"))
         if events < 1 or items < 1 or len(length) > 1 or min(length, default=1) < 1:
@@ -168,7 +168,7 @@ def logs(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, in
     for name, size, max_length in args.made:
         with tempfile.TemporaryDirectory(dir=folder) as made:
             job = {"kind": "make_log", "log": f"{made}/log", "seed": args.seed, "ids": "integer", **size}
-            last_json([sys.executable, str(HERE / "_bench_prepare.py"), json.dumps(job)], args.threads)
+            last_json([sys.executable, str(HERE / "prepare_jobs.py"), json.dumps(job)], args.threads)
             yield name, Path(made) / "log", max_length
 
 
@@ -242,7 +242,7 @@ def quality(
 
 
 def ours(args: argparse.Namespace, job: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return last_json([sys.executable, str(HERE / "_bench_measure.py"), json.dumps({**job, **more})], args.threads)
+    return last_json([sys.executable, str(HERE / "our_side.py"), json.dumps({**job, **more})], args.threads)
 
 
 def measure_startup(times: int = 5) -> dict[str, float]:

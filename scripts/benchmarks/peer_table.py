@@ -1,48 +1,16 @@
-"""Measurements -> medians, ratios ours/theirs, and one Markdown table."""
+"""Measurements of ours and of peers as Markdown tables."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
-from typing import Any
 
-OURS = "recsys-lab"
+from harness import OURS, Measurement, groups, median, one, ratio, whole
+
 NEWEST, ALL = "newest", "all"
-Measurement = dict[str, Any]
-
-
-def header(machine: dict[str, Any], environment: dict[str, Any], settings: dict[str, Any]) -> list[str]:
-    commit = str(environment.get("commit") or "unknown")[:12] + (" + changes" if environment.get("dirty") else "")
-    versions = ", ".join(f"{name} {number}" for name, number in environment.get("versions", {}).items())
-    text = ", ".join(f"{name} {value}" for name, value in settings.items())
-    return [
-        f"- date {machine['date']}, commit {commit}",
-        f"- machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB",
-        f"- {versions}",
-        f"- {text}",
-    ]
 
 
 def startup_line(seconds: dict[str, float]) -> str:
     return "- " + ", ".join(f"`{name}` {value:.2f} s" for name, value in seconds.items())
-
-
-def median(rows: list[Measurement], name: str) -> float | None:
-    values = [row[name] for row in rows if row.get(name) is not None]
-    return statistics.median(values) if values else None
-
-
-def ratio(ours: list[Measurement], theirs: list[Measurement], name: str) -> float | None:
-    """Median over the rounds of ours/theirs: the two of a round ran one after the other, on the same machine's mood."""
-    by_round = {row["round"]: row[name] for row in theirs if row.get(name)}
-    ratios = [row[name] / by_round[row["round"]] for row in ours if row["round"] in by_round and row.get(name)]
-    return statistics.median(ratios) if ratios else None
-
-
-def groups(rows: list[Measurement], *names: str) -> list[tuple[tuple[Any, ...], list[Measurement]]]:
-    """The rows of each combination of values, in the order of their first."""
-    keys = dict.fromkeys(tuple(row.get(name) for name in names) for row in rows)
-    return [(key, [row for row in rows if tuple(row.get(name) for name in names) == key]) for key in keys]
 
 
 def table(rows: list[Measurement]) -> list[str]:
@@ -121,14 +89,6 @@ def notes(rows: list[Measurement], max_busy: float) -> list[str]:
             f"{max(row['busy_cores_before'] for row in busy):.1f} cores. Do not quote these numbers"
         )
     return lines
-
-
-def whole(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
-
-
-def one(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}"
 
 
 def two(value: float | None) -> str:

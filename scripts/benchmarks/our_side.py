@@ -1,4 +1,4 @@
-"""One measurement of our side in a process of its own: `python _bench_measure.py '<job as JSON>'` prints one JSON line.
+"""One measurement of our side in a process of its own: `python our_side.py '<job as JSON>'` prints one JSON line.
 
 Jobs (`kind`), all through what a user calls (`prepare`, `SequenceDataModule`, a model, `Trainer`):
 
@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from _bench_child import QUIET, peak_mb
+from harness import QUIET, peak_mb
 
 
 def measure_prepare(job: dict[str, Any]) -> dict[str, Any]:

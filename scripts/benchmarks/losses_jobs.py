@@ -1,4 +1,4 @@
-"""Measurements of the losses in a process of its own: `python _bench_losses.py '<job as JSON>'` prints one JSON line.
+"""Measurements of the losses in a process of its own: `python losses_jobs.py '<job as JSON>'` prints one JSON line.
 
 Jobs (`kind`):
 

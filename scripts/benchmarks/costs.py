@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Cost curves: how time and memory grow with users, events, items, window length and width; fitted exponents.
 
-    scripts/benchmark_costs.py --markdown docs/costs.md --figure docs/costs.svg     # about ten minutes on two cores
-    scripts/benchmark_costs.py --sweep items --rounds 3
+    scripts/benchmarks/costs.py --markdown docs/costs.md --figure docs/costs.svg     # about ten minutes on two cores
+    scripts/benchmarks/costs.py --sweep items --rounds 3
 
 One quantity grows at a time, everything else stays. For each point one process prepares made events, and another
 trains SASRec for two epochs (the second counts) and ranks every user's test target against all items; memory is the
@@ -22,9 +22,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _bench_child import QUIET, peak_mb
-from _bench_machine import MAX_BUSY_CORES, busy_cores, describe_machine, last_json, publish, require_idle
-from _bench_table import header
+from harness import (
+    MAX_BUSY_CORES,
+    QUIET,
+    busy_cores,
+    describe_machine,
+    header,
+    last_json,
+    peak_mb,
+    publish,
+    require_idle,
+)
 
 BASE = {"users": 2_000, "history": 23, "items": 2_000, "length": 20, "width": 64, "batch_size": 128}
 SWEEPS: dict[str, list[dict[str, int]]] = {

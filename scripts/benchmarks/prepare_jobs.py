@@ -1,4 +1,4 @@
-"""One job of benchmark_prepare.py in a process of its own: `_bench_prepare.py '<job as JSON>'` prints a JSON line.
+"""One job of prepare.py in a process of its own: `prepare_jobs.py '<job as JSON>'` prints a JSON line.
 
 Jobs (`kind`):
 
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _bench_child import peak_mb
+from harness import peak_mb
 
 ROWS_PER_FILE = 2_000_000
 START, YEAR = 1_700_000_000, 365 * 86_400

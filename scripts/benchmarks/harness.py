@@ -1,4 +1,7 @@
-"""What the benchmarks say of the machine they ran on, and whether it was idle. Imports nothing heavy."""
+"""What all benchmarks share: the machine and whether it was idle, a process per measurement, medians and ratios.
+
+Imports nothing heavy: a child's peak memory starts at that of its parent.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,32 @@ import datetime as dt
 import json
 import os
 import platform
+import resource
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+OURS = "recsys-lab"
+Measurement = dict[str, Any]
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
+"""A Trainer that prints and writes nothing."""
+
+
+def peak_mb() -> float:
+    """Most memory that this process had so far: imports and mapped pages of files included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
 
 MAX_BUSY_CORES = 0.3
 
@@ -89,3 +113,41 @@ def last_json(
         sys.exit(f"benchmark: {' '.join(command)}\nended with {done.returncode}:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(lines[-1])
     return result
+
+
+def header(machine: dict[str, Any], environment: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    commit = str(environment.get("commit") or "unknown")[:12] + (" + changes" if environment.get("dirty") else "")
+    versions = ", ".join(f"{name} {number}" for name, number in environment.get("versions", {}).items())
+    text = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return [
+        f"- date {machine['date']}, commit {commit}",
+        f"- machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB",
+        f"- {versions}",
+        f"- {text}",
+    ]
+
+
+def median(rows: list[Measurement], name: str) -> float | None:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return statistics.median(values) if values else None
+
+
+def ratio(ours: list[Measurement], theirs: list[Measurement], name: str) -> float | None:
+    """Median over the rounds of ours/theirs: the two of a round ran one after the other, on the same machine's mood."""
+    by_round = {row["round"]: row[name] for row in theirs if row.get(name)}
+    ratios = [row[name] / by_round[row["round"]] for row in ours if row["round"] in by_round and row.get(name)]
+    return statistics.median(ratios) if ratios else None
+
+
+def groups(rows: list[Measurement], *names: str) -> list[tuple[tuple[Any, ...], list[Measurement]]]:
+    """The rows of each combination of values, in the order of their first."""
+    keys = dict.fromkeys(tuple(row.get(name) for name in names) for row in rows)
+    return [(key, [row for row in rows if tuple(row.get(name) for name in names) == key]) for key in keys]
+
+
+def whole(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def one(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}"
