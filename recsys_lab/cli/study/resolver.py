@@ -1,16 +1,13 @@
-"""Run configurations validated by the parser of `recsys-lab fit`, and their identities. Thousands in seconds.
+"""Run configurations validated by the parser of `recsys-lab fit`, and their identities.
 
-Parsing a configuration costs a good part of a second, so each section (model, data, the rest) is looked at by itself,
-and within a section configurations of one shape (the same keys and classes) share their parses: only so many are parsed
-that every value of every key has been parsed once. What a value becomes (`1e-3` a number, `SASRec` a class) is then
-known for all of them.
+Each section (model, data, the rest) is parsed by itself, and each text of a section once: the variants of a grid share
+most of their sections.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -39,9 +36,6 @@ from recsys_lab.study.plan.variants import Checked
 Flat = dict[tuple[str, ...], Any]
 SECTIONS = ("model", "data")
 REST = "rest"
-
-ENOUGH_ERRORS = 5
-"""Per shape: each costs a parse."""
 
 NOT_OF_THE_RESULT = {
     ("data", "data_dir"),
@@ -74,6 +68,7 @@ class Resolver:
     def __init__(self) -> None:
         commands.import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
         self._parsers = {name: _parser(name) for name in (*SECTIONS, REST)}
+        self._checked: dict[str, Checked] = {}
         self._defaults: dict[str, Flat] = {}
         self._hashes: dict[str, str | None] = {}
 
@@ -81,12 +76,11 @@ class Resolver:
         return compose(settings, _options, start)
 
     def check(self, configs: list[dict[str, Any]]) -> list[Checked]:
-        parts = {name: self._check_section(name, [_section(config, name) for config in configs]) for name in SECTIONS}
-        parts[REST] = self._check_section(REST, [_section(config, REST) for config in configs])
         found = []
-        for of_one in zip(*parts.values(), strict=True):
-            errors = [part.error for part in of_one if part.error]
-            whole = hashlib.sha256("\n".join(part.identity for part in of_one).encode()).hexdigest()
+        for config in configs:
+            parts = [self._check_section(name, _section(config, name)) for name in (*SECTIONS, REST)]
+            errors = [part.error for part in parts if part.error]
+            whole = hashlib.sha256("\n".join(part.identity for part in parts).encode()).hexdigest()
             found.append(Checked("" if errors else whole, "; ".join(errors)))
         return found
 
@@ -118,57 +112,19 @@ class Resolver:
 
     # -- one section ---------------------------------------------------------------------------------------------------
 
-    def _check_section(self, name: str, configs: list[dict[str, Any]]) -> list[Checked]:
-        texts = [_text(config) for config in configs]
-        distinct = dict(zip(texts, configs, strict=True))
-        shapes: dict[str, dict[str, Flat]] = {}  # shape -> text -> flat
-        for text, config in distinct.items():
-            flat = _flatten(config)
-            shapes.setdefault(_shape(flat), {})[text] = flat
-        checked: dict[str, Checked] = {}
-        for members in shapes.values():
-            checked |= self._check_shape(name, members, distinct)
-        return [checked[text] for text in texts]
-
-    def _check_shape(
-        self, name: str, members: dict[str, Flat], configs: dict[str, dict[str, Any]]
-    ) -> dict[str, Checked]:
-        """Parses members until every value of every key has been seen; the others are put together from those."""
-        given = {text: {path: _text(value) for path, value in flat.items()} for text, flat in members.items()}
-        known: dict[tuple[tuple[str, ...], str], Flat] = {}  # key, value as given -> what it was parsed to
-        errors: dict[str, str] = {}
-        varied = sum(len({values[path] for values in given.values()}) > 1 for path in next(iter(given.values())))
-        for least_new in (max(varied, 1), 1):  # first those that are new in every respect: few parses see all values
-            for text, values in given.items():
-                new = sum(pair not in known for pair in values.items())
-                if new < least_new or text in errors or len(errors) >= ENOUGH_ERRORS:
-                    continue
-                try:
-                    parsed = self._parse(name, configs[text])
-                except RecsysLabError as error:
-                    errors[text] = str(error)
-                    continue
-                for path, value in values.items():
-                    known[path, value] = {p: v for p, v in parsed.items() if p[: len(path)] == path}
-        if errors:  # the study can't run; which of the others are good is not looked into
-            return {text: Checked(error=errors.get(text, next(iter(errors.values())))) for text in members}
-        found = {}
-        for text, values in given.items():
-            resolved = {path: value for pair in values.items() for path, value in known[pair].items()}
-            found[text] = Checked(self._identity(name, resolved))
-        return found
-
-    def _parse(self, name: str, config: dict[str, Any]) -> Flat:
-        """Parses and builds one section; only what the configuration itself names is returned.
-
-        Raises:
-            RecsysLabError: naming the key.
-        """
-        parsed = self._parsed(name, config)
-        built = self._build(name, parsed)
-        if name == "model":
-            _try_to_build(built)
-        return _flatten(_plain(parsed))
+    def _check_section(self, name: str, config: dict[str, Any]) -> Checked:
+        """Parses and builds one section, once for each text of it."""
+        text = name + json.dumps(config, sort_keys=True, default=str)
+        if text not in self._checked:
+            try:
+                parsed = self._parsed(name, config)
+                built = self._build(name, parsed)
+                if name == "model":
+                    _try_to_build(built)
+                self._checked[text] = Checked(self._identity(name, _named(_flatten(_plain(parsed)), _flatten(config))))
+            except RecsysLabError as error:
+                self._checked[text] = Checked(error=str(error))
+        return self._checked[text]
 
     def _parsed(self, name: str, config: dict[str, Any]) -> Any:
         parser = self._parsers[name]
@@ -248,21 +204,9 @@ def _flatten(config: Any, path: tuple[str, ...] = ()) -> Flat:
     return {path: config} if path else {}
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
-
-
-def _shape(flat: Flat) -> str:
-    """What decides how the values are parsed: the keys, and every text that may name a class."""
-    return json.dumps(
-        sorted((".".join(path), value if _may_be_class(path, value) else None) for path, value in flat.items())
-    )
-
-
-def _may_be_class(path: tuple[str, ...], value: Any) -> bool:
-    if not isinstance(value, str) or path == ("data", "dataset"):
-        return False
-    return not re.fullmatch(r"[-+.\d][-+.\de]*", value)  # YAML reads 1e-4 as a text
+def _named(parsed: Flat, given: Flat) -> Flat:
+    """Of the parsed values those that the configuration itself names, or that lie below what it names."""
+    return {path: value for path, value in parsed.items() if any(path[:n] in given for n in range(1, len(path) + 1))}
 
 
 def _plain(parsed: Any) -> Any:

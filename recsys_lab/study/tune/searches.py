@@ -17,9 +17,6 @@ from recsys_lab.study.runs import TRIALS
 from recsys_lab.study.tune.settings import TuneSettings
 from recsys_lab.study.tune.space import Space, plain_space
 
-MOST_PROBLEMS = 5
-"""That are named at once."""
-
 
 @dataclass(frozen=True)
 class Search:
@@ -141,13 +138,10 @@ def _check_spaces(study: Study, searches: list[Search], resolver: Resolver) -> N
                     tried.append((search.label, key, value, resolver.compose([{key: value}], search.start.settings)))
                 except RecsysLabError as error:
                     problems.append(f"tune.space.{key}: {value!r} for {search.label}: {error}")
-    wrong = [one.error != "" for one in resolver.check([config for *_, config in tried])]
-    for label, key, value, config in (one for one, is_wrong in zip(tried, wrong, strict=True) if is_wrong):
-        alone = resolver.check([config])[0]  # among many, the error of one may be told of its likes
-        if alone.error:
-            problems.append(f"tune.space.{key}: {value!r} for {label}: {alone.error}")
-        if len(problems) >= MOST_PROBLEMS:
-            break
+    checked = resolver.check([config for *_, config in tried])
+    for (label, key, value, _), one in zip(tried, checked, strict=True):
+        if one.error:
+            problems.append(f"tune.space.{key}: {value!r} for {label}: {one.error}")
     if problems:
         first = list(dict.fromkeys(problem.partition(":")[0] for problem in problems))
         shown = [next(p for p in problems if p.startswith(name + ":")) for name in first]
