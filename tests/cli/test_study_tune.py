@@ -57,7 +57,7 @@ def test_a_search_its_end_and_the_final_runs(
     [
         (["--trials", "0"], "tune.trials: must be a whole number from 1 on, got 0"),
         (["--axis", "encoder"], "tune.axis: unknown 'encoder'"),
-        (["--trials", "3", "--seconds", "9"], "not allowed with argument"),
+        (["--seconds", "9"], "unrecognized arguments: --seconds"),
         (["--show"], "was not tuned yet"),
     ],
 )

@@ -31,16 +31,14 @@ class BrokenSearchError(RecsysLabError):
 def run(arguments: list[str]) -> None:
     parser = study_parser(
         "tune",
-        "Searches good settings for each value of the compared axis (or each variant) with the same number of trials, "
-        "or seconds. Trial 0 is the study's own settings; trials are compared by the validation metric and never "
+        "Searches good settings for each value of the compared axis (or each variant) with the same number of trials. "
+        "Trial 0 is the study's own settings; trials are compared by the validation metric and never "
         "tested. The same command goes on with what was interrupted, or with a larger budget, and may be started more "
         "than once, also on other machines that see the folder: all share the trials. What was found is written to "
         "ROOT/<study>/tune/best.yaml, a study file that every study command takes.",
     )
     parser.add_argument("--axis", action="append", help="compared at an equal budget (default: the file's); repeatable")
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--trials", type=int, help="of each search, instead of the file's budget")
-    budget.add_argument("--seconds", type=float, help="of all trials of each search, instead of the file's budget")
+    parser.add_argument("--trials", type=int, help="of each search, instead of the file's budget")
     parser.add_argument("--workers", type=int, help="trials at a time (default: one per GPU, or per 4 cores)")
     parser.add_argument("--threads", type=int, help="of each trial (default: the cores shared out)")
     parser.add_argument(
@@ -52,7 +50,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--show", action="store_true", help="only print what the trials so far have found")
     chosen = parser.parse_args(arguments[1:])
     plan, resolver = open_study(chosen)
-    settings = read_settings(plan.study, chosen.trials, chosen.seconds, chosen.axis)
+    settings = read_settings(plan.study, chosen.trials, chosen.axis)
     searches = make_searches(plan.study, plan.variants, settings, resolver)
     if not chosen.show:
         refuse_other_data(plan)
@@ -60,14 +58,14 @@ def run(arguments: list[str]) -> None:
         places = make_places(chosen.workers, chosen.threads, chosen.gpus_per_run)
         write_tuning(plan.study, settings, searches)
         print(
-            f"{plan.study.name}: {len(searches)} searches, {settings.budget.describe()}; {places.describe()}",
+            f"{plan.study.name}: {len(searches)} searches, {settings.trials} trials each; {places.describe()}",
             flush=True,
         )
         show_messages()
         resolver.prepare([search.start.settings for search in searches])
         progress = Progress(searches, settings, journal)
         worker = Worker(
-            plan.study, searches, journal, settings.budget, places, resolver, progress.started, progress.ended
+            plan.study, searches, journal, settings.trials, places, resolver, progress.started, progress.ended
         )
         with terminated_as_interrupt():
             broken = worker.run()
@@ -110,13 +108,8 @@ class Progress:
 
     def ended(self, search: Search, record: TrialRecord) -> None:
         value = "-" if record.value is None else f"{record.value:.4f}"
-        account = self.journal.account(search)
-        budget = self.settings.budget
-        used = (
-            f"{account.trials - account.open} of {budget.trials} trials"
-            if budget.trials is not None
-            else f"{duration(account.seconds)} of {duration(budget.seconds or 0)}"
-        )
+        ended = sum(trial.state.is_finished() for trial in self.journal.trials(search))
+        used = f"{ended} of {self.settings.trials} trials"
         why = f", {record.error.splitlines()[-1]}" if record.error else ""
         print(
             f"{search.label} trial {record.number}: {record.state}, {value} after {record.epochs} epochs, "

@@ -149,8 +149,7 @@ def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
         return []
     from recsys_lab.report.study.figures.tuning import tuning_figures
 
-    budget = f"{tuning.trials} trials" if tuning.trials else f"{tuning.seconds or 0:,.0f} seconds"
-    text = f"The same budget for each search: {budget}, sampler {tuning.sampler}, pruner {tuning.pruner}."
+    text = f"The same budget for each search: {tuning.trials} trials, sampler {tuning.sampler}, pruner {tuning.pruner}."
     groups = tuning.comparable()
     if len(groups) == 1:
         return [Card("", text, [tables.tuning_table(tuning)], tuning_figures(groups[0], tuning.select, palette))]

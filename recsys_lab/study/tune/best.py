@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def write_tuning(
         "study": study.name,
         "select": study.select,
         "axes": list(settings.axes),
-        "budget": asdict(settings.budget),
+        "budget": {"trials": settings.trials},
         "sampler": settings.sampler,
         "pruner": settings.pruner,
         "seed": settings.seed,
@@ -80,8 +79,8 @@ def write_best(study: Study, settings: TuneSettings, searches: Sequence[Search],
     if not variants:
         return None
     file = place / "best.yaml"
-    budget = settings.budget.describe()
-    head = f"# Written by `recsys-lab study tune {study.file}` ({budget}): the best by {study.select} of each search.\n"
+    by = f"{settings.trials} trials each"
+    head = f"# Written by `recsys-lab study tune {study.file}` ({by}): the best by {study.select} of each search.\n"
     file.write_text(head + yaml.safe_dump(_study(study, variants), sort_keys=False))
     plan = make_plan(read_study(file, study.root), resolver)
     finals = {run.variant.label: str(run.folder.parent.relative_to(study.root)) for run in plan.runs}

@@ -25,15 +25,15 @@ from recsys_lab.study.launch.job import state_of
 from recsys_lab.study.plan.study_file import Settings
 from recsys_lab.study.runs import TRIALS
 from recsys_lab.study.tune.searches import Search
-from recsys_lab.study.tune.settings import Budget, TuneSettings
+from recsys_lab.study.tune.settings import TuneSettings
 from recsys_lab.study.tune.space import Choices, Range, as_in, value_in
 
 if TYPE_CHECKING:
     import optuna
 
 FILE = "journal.log"
-State = Literal["complete", "pruned", "cut", "failed"]
-"""How a trial ended. cut: the seconds of its search were used up. failed: by itself (NaN, out of memory)."""
+State = Literal["complete", "pruned", "failed"]
+"""How a trial ended. failed: by itself (NaN, out of memory)."""
 
 
 @dataclass
@@ -50,21 +50,6 @@ class Taken:
     @property
     def folder(self) -> Path:
         return self.search.folder / f"trial{self.number}"
-
-
-@dataclass(frozen=True)
-class Account:
-    """What a search has used of its budget. open: trials that have not ended."""
-
-    trials: int
-    open: int
-    seconds: float
-
-    def is_spent(self, budget: Budget, more_seconds: float = 0.0) -> bool:
-        """No new trial may begin. more_seconds: of trials at work that are not in the journal yet."""
-        if budget.trials is not None:
-            return self.trials >= budget.trials
-        return self.trials > 0 and self.seconds + more_seconds >= (budget.seconds or 0.0)
 
 
 class Journal:
@@ -97,26 +82,23 @@ class Journal:
                     return
             time.sleep(0.02)
 
-    def take(self, search: Search, budget: Budget, more_seconds: float = 0.0) -> Taken | None:
-        """An abandoned trial of `search`, or else a new one while the budget lasts. Call it with the lock held."""
-        study = self._study(search)
-        trials = study.get_trials(deepcopy=False)
+    def take(self, search: Search, budget: int) -> Taken | None:
+        """An abandoned trial of `search`, or else a new one while fewer than `budget` were begun. Call it with the lock
+        held."""
+        trials = self.trials(search)
         for trial in trials:
-            if not trial.state.is_finished():
-                taken = self._claim(search, trial.number)
-                if taken is not None:
-                    return taken
-        account = _account(trials)
-        most = 1 if not search.space else None
-        if account.is_spent(budget, more_seconds) or account.trials == most:
+            if not trial.state.is_finished() and (taken := self._claim(search, trial.number)) is not None:
+                return taken
+        if len(trials) >= (budget if search.space else 1):
             return None
-        study.sampler = self._sampler(account.trials)
-        new = study.ask()
-        new.set_user_attr("settings", {} if new.number == 0 else _suggested(new, search))
-        return self._claim(search, new.number)
+        study = self._study(search)
+        study.sampler = self._sampler(len(trials))
+        space = {} if not trials else {key: distribution(one) for key, one in search.space.items()}
+        return self._claim(search, study.ask(fixed_distributions=space).number)
 
-    def account(self, search: Search) -> Account:
-        return _account(self._study(search).get_trials(deepcopy=False))
+    def trials(self, search: Search) -> list[optuna.trial.FrozenTrial]:
+        """All that were begun, by number."""
+        return self._study(search).get_trials(deepcopy=False)
 
     def _claim(self, search: Search, number: int) -> Taken | None:
         """None where another worker has the trial, or its worker was killed and its run lives on: it is left to end."""
@@ -124,15 +106,11 @@ class Journal:
         if not claim.enter_context(claimed(folder)) or state_of(folder, ignore_claim=True) == "running":
             claim.close()
             return None
-        trial = self._study(search).get_trials(deepcopy=False)[number]
-        settings = trial.user_attrs.get("settings")
-        if settings is None:  # killed between the trial's birth and its settings
-            live = self._live(search, number)
-            settings = {} if number == 0 else _suggested(live, search)
-            live.set_user_attr("settings", settings)
-        return Taken(
-            search, number, settings, trial.user_attrs.get("seconds", 0.0), set(trial.intermediate_values), claim
-        )
+        trial = self.trials(search)[number]
+        drawn = trial.params if number > 0 else {}  # not all, where its worker was killed as it drew them
+        settings = {key: _meant(one, drawn[key]) for key, one in search.space.items() if key in drawn}
+        seconds = trial.user_attrs.get("seconds", 0.0)
+        return Taken(search, number, settings, seconds, set(trial.intermediate_values), claim)
 
     # -- a trial at work -----------------------------------------------------------------------------------------------
 
@@ -172,8 +150,6 @@ class Journal:
 
     def _tell_own_settings(self, taken: Taken) -> None:
         """The study's own settings, as far as the space holds them, so that the sampler learns from trial 0 too."""
-        from optuna.trial import FixedTrial
-
         config = yaml.safe_load((taken.folder / "config.yaml").read_text())
         trial_id = self._trial_id(taken.search, taken.number)
         for key, one in taken.search.space.items():
@@ -181,9 +157,7 @@ class Journal:
                 is_in, value = as_in(one, value_in(config, key))
                 if is_in:
                     given = one.names()[one.values.index(value)] if isinstance(one, Choices) else value
-                    fixed = FixedTrial({key: given})
-                    _suggest(fixed, key, one)
-                    kind = fixed.distributions[key]
+                    kind = distribution(one)
                     self._storage.set_trial_param(trial_id, key, kind.to_internal_repr(given), kind)
 
     # -- Optuna --------------------------------------------------------------------------------------------------------
@@ -234,23 +208,20 @@ def import_storages() -> Any:
     return optuna.storages
 
 
-def _account(trials: list[Any]) -> Account:
-    seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
-    return Account(len(trials), sum(not trial.state.is_finished() for trial in trials), seconds)
+def distribution(one: Range | Choices) -> optuna.distributions.BaseDistribution:
+    """Optuna's form of a range or of choices."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-
-def _suggested(trial: optuna.Trial, search: Search) -> Settings:
-    return {key: _suggest(trial, key, one) for key, one in search.space.items()}
-
-
-def _suggest(trial: optuna.trial.BaseTrial, key: str, one: Range | Choices) -> Any:
     if isinstance(one, Choices):
-        names = one.names()
-        return one.values[names.index(trial.suggest_categorical(key, names))]
+        return CategoricalDistribution(one.names())
     if one.is_whole:
-        step = 1 if one.step is None else int(one.step)
-        return trial.suggest_int(key, int(one.low), int(one.high), step=step, log=one.log)
-    return trial.suggest_float(key, float(one.low), float(one.high), step=one.step, log=one.log)
+        return IntDistribution(int(one.low), int(one.high), one.log, 1 if one.step is None else int(one.step))
+    return FloatDistribution(float(one.low), float(one.high), one.log, one.step)
+
+
+def _meant(one: Range | Choices, drawn: Any) -> Any:
+    """The value of the space that Optuna's value stands for."""
+    return one.values[one.names().index(drawn)] if isinstance(one, Choices) else drawn
 
 
 def _pruner(settings: TuneSettings) -> optuna.pruners.BasePruner:

@@ -21,7 +21,7 @@ class TrialRecord:
     """One ended trial.
 
     settings: dotted key -> value that was tried; empty for trial 0, the study's own settings.
-    state: complete; pruned (looked worse than the others); cut (the search's seconds were used up); failed.
+    state: complete; pruned (looked worse than the others); failed.
     value: the selecting metric of the best epoch; of a trial that was stopped, of the best epoch until then; None
         when there was no epoch.
     seconds: of its process, all attempts together.

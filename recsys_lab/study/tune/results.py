@@ -102,7 +102,7 @@ class TuningResults:
 
     select: validation metric that trials are compared by.
     axes: that are compared; none: each variant is.
-    trials, seconds: the budget of each search, the other one None.
+    trials: the budget of each search.
     best_file: study file of the found settings, once it was written.
     """
 
@@ -110,8 +110,7 @@ class TuningResults:
     folder: Path
     select: str
     axes: list[str]
-    trials: int | None
-    seconds: float | None
+    trials: int
     sampler: str
     pruner: str
     searches: list[SearchResult]
@@ -155,7 +154,6 @@ def read_tuning(folder: str | Path) -> TuningResults | None:
             select=plain["select"],
             axes=plain["axes"],
             trials=plain["budget"]["trials"],
-            seconds=plain["budget"]["seconds"],
             sampler=plain["sampler"],
             pruner=plain["pruner"],
             searches=[_search(folder, one) for one in plain["searches"]],

@@ -139,9 +139,9 @@ def _check_spaces(study: Study, searches: list[Search], resolver: Resolver) -> N
                 except RecsysLabError as error:
                     problems.append(f"tune.space.{key}: {value!r} for {search.label}: {error}")
     checked = resolver.check([config for *_, config in tried])
-    for (label, key, value, _), one in zip(tried, checked, strict=True):
-        if one.error:
-            problems.append(f"tune.space.{key}: {value!r} for {label}: {one.error}")
+    for (label, key, value, _), found in zip(tried, checked, strict=True):
+        if found.error:
+            problems.append(f"tune.space.{key}: {value!r} for {label}: {found.error}")
     if problems:
         first = list(dict.fromkeys(problem.partition(":")[0] for problem in problems))
         shown = [next(p for p in problems if p.startswith(name + ":")) for name in first]

@@ -19,27 +19,22 @@ PRUNER_OPTIONS: dict[str, dict[str, Any]] = {
     "hyperband": {"min_resource": 1, "max_resource": "auto", "reduction_factor": 3, "bootstrap_count": 0},
 }
 """Options of Optuna's pruners, and the values that they have here; epochs are the steps."""
-KEYS = ("axis", "trials", "seconds", "space", "spaces", "pruner", "sampler", "seed")
+KEYS = ("axis", "trials", "space", "spaces", "pruner", "sampler", "seed")
 FAST_TRIALS = 2
 
 
 @dataclass(frozen=True)
-class Budget:
-    """Of each search: so many trials, or so many seconds of all its runs together."""
-
-    trials: int | None = None
-    seconds: float | None = None
-
-    def describe(self) -> str:
-        return f"{self.trials} trials each" if self.trials is not None else f"{self.seconds:g} seconds each"
-
-
-@dataclass(frozen=True)
 class TuneSettings:
-    """axes: that are compared at an equal budget; none: each variant is. space: of every search. spaces: label of a
-    variant or of an axis value -> what is added, or with None taken out, for it. seed: of the sampler."""
+    """What is compared and how it is searched.
 
-    budget: Budget
+    trials: of each search.
+    axes: that are compared at an equal budget; none: each variant is.
+    space: of every search.
+    spaces: label of a variant or of an axis value -> what is added, or with None taken out, for it.
+    seed: of the sampler.
+    """
+
+    trials: int
     axes: tuple[str, ...] = ()
     space: dict[str, Range | Choices | None] = field(default_factory=dict)
     spaces: dict[str, dict[str, Range | Choices | None]] = field(default_factory=dict)
@@ -49,9 +44,7 @@ class TuneSettings:
     seed: int = 0
 
 
-def read_settings(
-    study: Study, trials: int | None = None, seconds: float | None = None, axes: list[str] | None = None
-) -> TuneSettings:
+def read_settings(study: Study, trials: int | None = None, axes: list[str] | None = None) -> TuneSettings:
     """The `tune` section, with what the command line sets in its place.
 
     Raises:
@@ -59,11 +52,11 @@ def read_settings(
     """
     plain = dict(study.tune)
     if not plain:
-        raise RecsysLabError(f"{study.file}: has no `tune` section; it needs a space, and trials or seconds")
+        raise RecsysLabError(f"{study.file}: has no `tune` section; it needs a space, and trials")
     for key in plain:
         _must_be_known(f"{study.file}: tune", str(key), KEYS)
-    if trials is not None or seconds is not None:
-        plain["trials"], plain["seconds"] = trials, seconds
+    if trials is not None:
+        plain["trials"] = trials
     if axes:
         plain["axis"] = axes
     try:
@@ -84,7 +77,7 @@ def _settings(study: Study, plain: dict[str, Any]) -> TuneSettings:
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise RecsysLabError(f"tune.seed: must be a whole number from 0 on, got {seed!r}")
     return TuneSettings(
-        budget=_budget(plain, study.fast),
+        trials=FAST_TRIALS if study.fast else _trials(plain.get("trials")),
         axes=_axes(plain.get("axis"), study),
         space=read_space(plain.get("space") or {}, "tune.space", where),
         spaces={str(k): read_space(v or {}, f"tune.spaces.{k}", where) for k, v in spaces.items()},
@@ -95,19 +88,12 @@ def _settings(study: Study, plain: dict[str, Any]) -> TuneSettings:
     )
 
 
-def _budget(plain: dict[str, Any], fast: bool) -> Budget:
-    trials, seconds = plain.get("trials"), plain.get("seconds")
-    if trials is not None and seconds is not None:
-        raise RecsysLabError("tune: trials and seconds are both set; the budget is one of the two")
-    if trials is None and seconds is None:
-        raise RecsysLabError("tune: has no budget; set trials (of each search) or seconds")
-    if fast:
-        return Budget(trials=FAST_TRIALS)
-    if trials is not None and (isinstance(trials, bool) or not isinstance(trials, int) or trials < 1):
+def _trials(trials: Any) -> int:
+    if trials is None:
+        raise RecsysLabError("tune: has no budget; set trials (of each search)")
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise RecsysLabError(f"tune.trials: must be a whole number from 1 on, got {trials!r}")
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
-        raise RecsysLabError(f"tune.seconds: must be a number above 0, got {seconds!r}")
-    return Budget(trials, None if seconds is None else float(seconds))
+    return trials
 
 
 def _axes(value: Any, study: Study) -> tuple[str, ...]:

@@ -14,10 +14,9 @@ SHOWN_BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 def render(results: TuningResults) -> str:
     """The table of the searches, the expected best over the budget, the found settings."""
-    budget = f"{results.trials} trials" if results.trials is not None else f"{results.seconds:g} seconds"
     lines = [
-        f"{results.study}: {results.select} on the validation part, {budget} for each of {len(results.searches)} "
-        f"(sampler {results.sampler}, pruner {results.pruner})",
+        f"{results.study}: {results.select} on the validation part, {results.trials} trials for each "
+        f"of {len(results.searches)} (sampler {results.sampler}, pruner {results.pruner})",
         "",
         text([_row(search, results.select) for search in results.searches], left=("search",)),
     ]
@@ -41,7 +40,7 @@ def _row(search: SearchResult, select: str) -> Cells:
         "search": search.label,
         "trials": str(len(search.trials)),
         "complete": str(search.count("complete")),
-        "pruned": str(search.count("pruned") + search.count("cut")),
+        "pruned": str(search.count("pruned")),
         "failed": str(search.count("failed")),
         "seconds": f"{search.seconds:,.0f}",
         "default": _number(default.value if default else None),

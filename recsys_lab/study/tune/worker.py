@@ -18,7 +18,6 @@ from recsys_lab.study.plan.variants import Resolver
 from recsys_lab.study.tune.journal import Journal, State, Taken
 from recsys_lab.study.tune.record import TrialRecord, write_record
 from recsys_lab.study.tune.searches import Search, trial_config
-from recsys_lab.study.tune.settings import Budget
 
 POLL_SECONDS = 0.1
 TAKE_SECONDS = 2.0
@@ -31,7 +30,6 @@ MOST_LOSSES = 3
 class Live:
     """A trial at work.
 
-    told_seconds: what the journal knows of its seconds.
     changed: when metrics.csv was written last.
     stopping: why it was asked to stop; kill_at: when it has had time enough for that.
     """
@@ -39,7 +37,6 @@ class Live:
     taken: Taken
     execution: Execution
     environment: dict[str, str]
-    told_seconds: float
     changed: float = 0.0
     stopping: State | None = None
     kill_at: float = 0.0
@@ -54,6 +51,7 @@ class Worker:
     """Runs trials until every search has used its budget.
 
     Args:
+        budget: trials of each search.
         on_start, on_end: are told of each trial.
     """
 
@@ -62,7 +60,7 @@ class Worker:
         study: Study,
         searches: Sequence[Search],
         journal: Journal,
-        budget: Budget,
+        budget: int,
         places: Places,
         resolver: Resolver,
         on_start: Callable[[Taken], None] = lambda taken: None,
@@ -85,9 +83,8 @@ class Worker:
         """
         try:
             while self._take_some() or self.live or self._others_work():
-                over = self._used_up()
                 for live in list(self.live):
-                    self._watch(live, live.taken.search.label in over)
+                    self._watch(live)
                 time.sleep(POLL_SECONDS if self.live else TAKE_SECONDS)
             return self.broken
         except BaseException:
@@ -111,39 +108,19 @@ class Worker:
     def _take(self) -> Taken | None:
         """From the search that has used least, so that a study that is cut short was fair until then."""
         with self.journal.lock():
-            used = []
-            for search in self._open_searches():
-                account, more = self.journal.account(search), self._seconds_of(search)
-                by = account.trials if self.budget.seconds is None else account.seconds + more
-                used.append((by, search, more))
-            for _, search, more in sorted(used, key=lambda one: one[0]):
-                taken = self.journal.take(search, self.budget, more)
-                if taken is not None:
+            for search in sorted(self._open_searches(), key=lambda one: len(self.journal.trials(one))):
+                if (taken := self.journal.take(search, self.budget)) is not None:
                     return taken
         return None
 
     def _open_searches(self) -> list[Search]:
         return [search for search in self.searches if search.label not in self.broken]
 
-    def _seconds_of(self, search: Search) -> float:
-        """Used by this process's trials and not in the journal yet."""
-        return sum(live.seconds - live.told_seconds for live in self.live if live.taken.search is search)
-
     def _others_work(self) -> bool:
         """Trials that others have, or that wait to be taken: looked at again until there are none."""
         with self.journal.lock():
-            return any(self.journal.account(search).open for search in self._open_searches())
-
-    def _used_up(self) -> set[str]:
-        """Labels of the searches whose seconds are used up, those of other workers' trials included."""
-        if self.budget.seconds is None:
-            return set()
-        searches = {live.taken.search.label: live.taken.search for live in self.live}
-        return {
-            label
-            for label, search in searches.items()
-            if self.journal.account(search).is_spent(self.budget, self._seconds_of(search))
-        }
+            every = (trial for search in self._open_searches() for trial in self.journal.trials(search))
+            return any(not trial.state.is_finished() for trial in every)
 
     # -- one trial -----------------------------------------------------------------------------------------------------
 
@@ -160,18 +137,15 @@ class Worker:
         except BaseException:
             taken.claim.close()
             raise
-        self.live.append(Live(taken, execution, self.free.pop(), told_seconds=taken.seconds))
+        self.live.append(Live(taken, execution, self.free.pop()))
 
-    def _watch(self, live: Live, is_used_up: bool) -> None:
+    def _watch(self, live: Live) -> None:
         ended = live.execution.process.poll() is not None
         self._report(live)
         if ended:
             self._after(live)
-        elif live.stopping is not None:
-            if time.time() > live.kill_at:
-                live.execution.kill()
-        elif is_used_up and live.taken.number > 0:
-            self._stop(live, "cut")
+        elif live.stopping is not None and time.time() > live.kill_at:
+            live.execution.kill()
 
     def _report(self, live: Live) -> None:
         path = live.taken.folder / "metrics.csv"
@@ -181,16 +155,13 @@ class Worker:
             return
         if changed == live.changed:
             return
-        live.changed, live.told_seconds = changed, live.seconds
+        live.changed = changed
         before = len(live.taken.reported)
         self.journal.report(live.taken, epoch_values(path, self.study.select), live.seconds)
         is_new = len(live.taken.reported) > before
         if is_new and live.stopping is None and self.journal.should_prune(live.taken):
-            self._stop(live, "pruned")
-
-    def _stop(self, live: Live, why: State) -> None:
-        live.stopping, live.kill_at = why, time.time() + GRACE_SECONDS
-        live.execution.ask_to_stop()
+            live.stopping, live.kill_at = "pruned", time.time() + GRACE_SECONDS
+            live.execution.ask_to_stop()
 
     def _after(self, live: Live) -> None:
         """The run has ended: so has its trial, unless the run was killed from outside."""

@@ -19,8 +19,6 @@ from tuned_study import attempts, make_study, make_worker, numbers, results_of, 
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.launch.job import Job, read_job
 from recsys_lab.study.plan import Study
-from recsys_lab.study.tune.journal import Account
-from recsys_lab.study.tune.settings import Budget
 
 PATIENCE = 300.0
 
@@ -198,42 +196,6 @@ def test_two_processes_share_the_trials(tmp_path: Path) -> None:
     assert numbers(study, "complete") == [[0, 1, 2, 3, 4, 5]] * 2
     assert set(attempts(study).values()) == {1} and len(attempts(study)) == 12
     assert all(len({tuple(one.params.values()) for one in trials}) == 6 for trials in journal(study).values())
-
-
-def test_no_trial_begins_after_the_seconds_are_used_up(tmp_path: Path) -> None:
-    study = make_study(tmp_path, {"trials": None, "seconds": 1e-3})
-    make_worker(study).run()
-    assert numbers(study, "complete") == [[0], [0]]
-
-
-def test_a_trial_at_work_is_cut_when_the_seconds_are_used_up(tmp_path: Path) -> None:
-    stub = {"stub.waits": [1], "stub.gate": str(tmp_path / "never")}
-    study = make_study(tmp_path, {"trials": None, "seconds": 1e6}, base=stub)
-    worker = make_worker(study, workers=2)
-
-    def shorten(taken: Any) -> None:
-        if taken.number == 1:
-            worker.budget = Budget(seconds=1e-3)
-
-    worker.on_start = shorten
-    worker.run()
-    cut = [trial for search in results_of(study).searches for trial in search.trials if trial.state == "cut"]
-    assert cut and all(trial.number == 1 and trial.epochs <= 1 for trial in cut)
-    assert all(search.best is not None and search.best.number == 0 for search in results_of(study).searches)
-
-
-@pytest.mark.parametrize(
-    ("account", "budget", "more", "spent"),
-    [
-        (Account(3, 1, 9.0), Budget(trials=4), 0.0, False),
-        (Account(4, 1, 9.0), Budget(trials=4), 0.0, True),
-        (Account(4, 1, 9.0), Budget(seconds=10.0), 0.5, False),
-        (Account(4, 1, 9.0), Budget(seconds=10.0), 1.0, True),
-        (Account(0, 0, 0.0), Budget(seconds=0.0), 0.0, False),  # the study's own settings are always tried
-    ],
-)
-def test_what_is_spent(account: Account, budget: Budget, more: float, spent: bool) -> None:
-    assert account.is_spent(budget, more) is spent
 
 
 ONE: dict[str, Any] = {"axes": {}, "variants": {"only": {"model": "A"}}}

@@ -69,11 +69,11 @@ def searches_of(study: Study, **budget: Any) -> tuple[list[Search], TuneSettings
 
 
 def make_worker(study: Study, workers: int = 1, **budget: Any) -> Worker:
-    """budget: trials or seconds, in the place of the file's."""
+    """budget: trials, in the place of the file's."""
     searches, settings = searches_of(study, **budget)
     write_tuning(study, settings, searches)
     places = Places(({"OMP_NUM_THREADS": "1"},) * workers)
-    return Worker(study, searches, Journal(study.folder, settings), settings.budget, places, FlatResolver())
+    return Worker(study, searches, Journal(study.folder, settings), settings.trials, places, FlatResolver())
 
 
 def results_of(study: Study) -> TuningResults:
