@@ -99,20 +99,18 @@ def test_going_on_forgets_the_old_test(made: Path, tmp_path: Path) -> None:
     assert main(["compare", str(run), "--no-baselines"]) == 2
 
 
-def test_what_a_finder_found_is_recorded(made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "finder", [BatchSizeFinder(init_val=8, max_trials=1), LearningRateFinder(num_training_steps=20)]
+)
+def test_what_a_finder_found_is_recorded(finder: Any, made: Path, tmp_path: Path) -> None:
     """In a notebook; the command line refuses both callbacks."""
-    data, model = SequenceDataModule("small", str(made / "data"), max_length=8), GRU4Rec(embedding_dim=8)
-    callbacks = [
-        BatchSizeFinder(init_val=64, max_trials=3),
-        LearningRateFinder(num_training_steps=20),
-        RunFolder(tmp_path / "run"),
-    ]
+    data = SequenceDataModule("small", str(made / "data"), max_length=8, batch_size=2)
+    callbacks = [finder, RunFolder(tmp_path / "run")]
     trainer = quiet_trainer(tmp_path, max_epochs=1, callbacks=callbacks)
-    trainer.fit(model, data)
+    trainer.fit(GRU4Rec(embedding_dim=8), data)
     system = read(tmp_path / "run" / "manifest.json")["system"]
-    assert system["data"]["batch_size"] == data.batch_size
-    rate = system["model"]["init_args"]["optimization"]["init_args"]["lr"]
-    assert rate == trainer.optimizers[0].param_groups[0]["lr"] != 1e-3
+    size, rate = system["data"]["batch_size"], system["model"]["init_args"]["optimization"]["init_args"]["lr"]
+    assert (size, rate) == (data.batch_size, trainer.optimizers[0].param_groups[0]["lr"]) != (2, 1e-3)
 
 
 def test_which_training_sees_targets(made: Path) -> None:
