@@ -33,7 +33,7 @@ from recsys_lab.cli.messages import hush_lightning, show_messages
 from recsys_lab.cli.outcome import NoValueError, is_result, last_lines
 from recsys_lab.cli.ranges import check_ranges
 from recsys_lab.cli.retrain import fit_twice
-from recsys_lab.cli.run_arguments import Parser, expand_run_folder
+from recsys_lab.cli.run_arguments import Parser, expand_run_folder, other_way
 from recsys_lab.cli.run_settings import RunSettings, run_folder
 from recsys_lab.cli.saved_run import OTHER_TRAINING, heed_checkpoint
 from recsys_lab.cli.trainer_checks import (
@@ -118,21 +118,12 @@ class CommandLine(LightningCLI):
             try:
                 read_checkpoint(path)
             except RecsysLabError as error:
-                raise RecsysLabError(f"{error}{self._other_way(Path(path))}") from None
+                raise RecsysLabError(f"{error}{other_way(self.config.subcommand, Path(path))}") from None
         elif self.config.subcommand != "fit":
             raise RecsysLabError(
                 f"{self.config.subcommand} needs a trained model: `recsys-lab {self.config.subcommand} RUN_FOLDER`, or "
                 "--ckpt_path FILE beside the --config"
             )
-
-    def _other_way(self, path: Path) -> str:
-        """What to type where the checkpoint that a run would go on from is of no use."""
-        if self.config.subcommand != "fit" or path.name != "last.ckpt":
-            return ""
-        folder = path.parent.parent
-        best = path.with_name("best.ckpt")
-        other = f"; go on from its best epoch: recsys-lab fit {folder} --ckpt_path {best}" if best.is_file() else ""
-        return f"{other}; start from the beginning: recsys-lab fit {folder} --run.overwrite true"
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]

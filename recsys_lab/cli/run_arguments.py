@@ -57,6 +57,16 @@ def expand_run_folder(arguments: list[str]) -> list[str]:
     return [command, *found, *more]
 
 
+def other_way(command: str, path: Path) -> str:
+    """What to type where the checkpoint that a run would go on from is of no use."""
+    if command != "fit" or path.name != "last.ckpt":
+        return ""
+    folder = path.parent.parent
+    best = path.with_name("best.ckpt")
+    other = f"; go on from its best epoch: recsys-lab fit {folder} --ckpt_path {best}" if best.is_file() else ""
+    return f"{other}; start from the beginning: recsys-lab fit {folder} --run.overwrite true"
+
+
 def _overwrites(arguments: list[str]) -> bool:
     words = " ".join(arguments).replace("=", " ").lower()
     return "--run.overwrite true" in words
