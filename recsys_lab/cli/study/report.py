@@ -42,6 +42,12 @@ def run(arguments: list[str]) -> None:
         raise RecsysLabError(f"reports need {', '.join(missing)}: pip install 'recsys-lab[report]'")
     plan, _ = open_study(chosen)
     refuse_other_data(plan)
+    if not plan.in_state("finished") and chosen.readme:
+        from recsys_lab.report.study.readme import write_earlier_readme
+
+        if (readme := write_earlier_readme(plan)) is not None:
+            print(readme)
+            return
     if not plan.in_state("finished"):
         states = ", ".join(f"{count} {state}" for state, count in sorted(plan.counts().items()))
         raise NothingToReportError(
@@ -83,7 +89,7 @@ def run(arguments: list[str]) -> None:
     if len(written) > len(files):
         print(f"{output / 'figures'} ({len(written) - len(files)} files)")
     if chosen.readme:
-        for path in write_readme(results, page, plan.study.file.parent):
+        for path in write_readme(results, page, plan):
             print(path)
         if not plan.study.fast:
             keep_values(plan.study, plan.in_state("finished"))

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recsys_lab.report.study.earlier import earlier_rows, earlier_text
 from recsys_lab.report.study.page import Page
 from recsys_lab.report.text import as_markdown
 from recsys_lab.study.files import write_text
+from recsys_lab.study.plan import Plan
 from recsys_lab.study.results import StudyResults, write_table
 
 MARK = "<!-- below: written by `recsys-lab study report --readme`; write above this line -->"
 
 
-def write_readme(results: StudyResults, page: Page, folder: Path) -> list[Path]:
-    """Writes the brief report below a mark in README.md; what stands above it is kept.
+def write_readme(results: StudyResults, page: Page, plan: Plan) -> list[Path]:
+    """Writes the brief report below a mark in README.md, beside the study file; what stands above it is kept. Numbers
+    of earlier runs that are not here stay, in a section that claims nothing of them.
 
-    Args:
-        folder: that of study.yaml. Its results.parquet and figures/ranking*.svg, order*.svg are replaced.
+    results.parquet and figures/ranking*.svg, order*.svg are replaced.
 
     Returns:
         what was written.
     """
-    readme = folder / "README.md"
-    above = readme.read_text(encoding="utf-8").partition(MARK)[0] if readme.is_file() else f"# {results.name}\n\n"
+    folder = plan.study.file.parent
+    earlier = earlier_rows(folder, plan, {block.key for block in results.blocks})
     figures = [figure for figure in page.figures if figure.name.startswith(("ranking", "order"))]
     written = []
+    for old in (folder / "figures").glob("*.svg"):
+        old.unlink()
     if figures:
         (folder / "figures").mkdir(exist_ok=True)
     shown = []
@@ -34,7 +38,28 @@ def write_readme(results: StudyResults, page: Page, folder: Path) -> list[Path]:
         written.append(svg)
         shown += ["", f"![{figure.alt}](figures/{svg.name})"]
     _, _, body = as_markdown(results, brief=True).partition("\n")
-    text = "\n".join([above.rstrip(), "", MARK, "", body.strip(), *shown, ""])
-    write_text(readme, text)
-    write_table(results, folder / "results.parquet")
+    metrics = [f"{name}@{results.cutoff}" for name in sorted(results.metrics, key=lambda m: m != results.deciding)]
+    text = "\n".join([body.strip(), *shown, "", earlier_text(earlier, metrics)])
+    readme = _below_the_mark(folder, plan.study.name, text)
+    write_table(results, folder / "results.parquet", earlier)
     return [readme, folder / "results.parquet", *written]
+
+
+def write_earlier_readme(plan: Plan) -> Path | None:
+    """README.md of a study without a finished run: the numbers of the committed results.parquet, which stays as it is.
+    None where there is none."""
+    folder = plan.study.file.parent
+    rows = earlier_rows(folder, plan, ())
+    if not len(rows):
+        return None
+    for old in (folder / "figures").glob("*.svg"):  # their letters and intervals are those of another rule
+        old.unlink()
+    text = f"{plan.study.question}\n\n" + earlier_text(rows, ("ndcg@10", "hit_rate@10", "mrr@10"))
+    return _below_the_mark(folder, plan.study.name, text)
+
+
+def _below_the_mark(folder: Path, name: str, text: str) -> Path:
+    readme = folder / "README.md"
+    above = readme.read_text(encoding="utf-8").partition(MARK)[0] if readme.is_file() else f"# {name}\n\n"
+    write_text(readme, "\n".join([above.rstrip(), "", MARK, "", text.strip(), ""]))
+    return readme

@@ -25,10 +25,11 @@ def as_table(results: StudyResults) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def write_table(results: StudyResults, path: Path) -> None:
-    """Whole or not at all."""
+def write_table(results: StudyResults, path: Path, earlier: pl.DataFrame | None = None) -> None:
+    """Whole or not at all. earlier: rows of runs that are not here any more, which come last."""
+    tables = [as_table(results), *([earlier] if earlier is not None and len(earlier) else [])]
     with written(path) as partial:
-        as_table(results).write_parquet(partial, compression="zstd")
+        pl.concat(tables, how="diagonal_relaxed").write_parquet(partial, compression="zstd")
 
 
 def _row(record: Record, results: StudyResults, metrics: list[str]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -122,19 +121,6 @@ class TuningResults:
         for search in self.searches:
             groups.setdefault(search.measured, []).append(search)
         return list(groups.values())
-
-
-def winners(searches: Sequence[SearchResult]) -> list[tuple[int, str]]:
-    """Of comparable searches: (n, label of the one with the highest expected best after n trials), for every n that all
-    have. Searches of a single trial (models that only count) take no part."""
-    curves = {search.label: search.curve for search in searches if len(search.trials) > 1 and search.curve}
-    if len(curves) < 2:
-        return []
-    sign = 1 if searches[0].mode == "max" else -1
-    return [
-        (n + 1, max(curves, key=lambda label: sign * curves[label][n].expected))
-        for n in range(min(map(len, curves.values())))
-    ]
 
 
 def read_tuning(folder: str | Path) -> TuningResults | None:

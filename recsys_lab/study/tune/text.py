@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from recsys_lab.study.layout import Cells, text
 from recsys_lab.study.plan.study_file import text_of
-from recsys_lab.study.tune.results import SearchResult, TuningResults, winners
+from recsys_lab.study.tune.results import SearchResult, TuningResults
 
 SHOWN_BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
@@ -23,8 +22,7 @@ def render(results: TuningResults) -> str:
     curves = [search for search in results.searches if search.curve]
     if curves:
         lines += ["", "expected best after n trials [where 90 % of their orders lie]:", _curves(curves)]
-        groups = results.comparable()
-        lines += [line for group in groups for line in _lead(group, len(groups) == 1)]
+        lines.append("each trial is one training on the validation part: no test, and no ranking of the searches")
     lines += ["", *(_found(search) for search in results.searches)]
     return "\n".join(lines)
 
@@ -73,21 +71,6 @@ def _curves(searches: list[SearchResult]) -> str:
             row[search.label] = f"{point.expected:.4f} [{point.low:.4f}, {point.high:.4f}]" if point else "-"
         rows.append(row)
     return text(rows, left=())
-
-
-def _lead(searches: Sequence[SearchResult], is_all: bool) -> list[str]:
-    """Who leads, among searches on the same data and split."""
-    found = winners(searches)
-    parts: list[tuple[str, int]] = []
-    for n, label in found:
-        if not parts or parts[-1][0] != label:
-            parts.append((label, n))
-    if not parts:
-        return []
-    among = "" if is_all else f"among {', '.join(search.label for search in searches)}: "
-    if len(parts) == 1:
-        return [f"{among}{parts[0][0]} leads at every budget up to {len(found)} trials"]
-    return [f"{among}the lead changes with the budget: " + ", ".join(f"{label} from {n}" for label, n in parts)]
 
 
 def _found(search: SearchResult) -> str:
