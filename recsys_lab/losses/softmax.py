@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lab.arguments import Count, DropShare, Positive
-from recsys_lab.losses import implementations
 from recsys_lab.losses.candidates import require_negatives, score_candidates
 from recsys_lab.losses.linear_cross_entropy import linear_cross_entropy
 from recsys_lab.schema import PAD_ID, Loss, Negatives, Scorer, candidate_ids
@@ -40,8 +39,7 @@ class CrossEntropy(Loss):
         label_smoothing: share of the target's weight spread over all items, in [0, 1).
         temperature: scores (bias included) are divided by it; > 0.
         chunk_size: positions whose logits are in memory at once; None takes one that fits num_items and the device.
-        implementation: `chunked`, ours; `full`, `torch` and `cut` (a GPU package) are explained in
-            `losses/implementations.py`.
+        implementation: `chunked`; or `full`, the plain matrix of all logits, to check the other by.
     """
 
     compiles = False  # matrix products, in a number of chunks that torch.compile would compile one by one
@@ -52,10 +50,9 @@ class CrossEntropy(Loss):
         label_smoothing: DropShare = 0.0,
         temperature: Positive = 1.0,
         chunk_size: Count | None = None,
-        implementation: Literal["chunked", "full", "torch", "cut"] = "chunked",
+        implementation: Literal["chunked", "full"] = "chunked",
     ) -> None:
         super().__init__()
-        implementations.check(implementation, label_smoothing)
         self.label_smoothing = label_smoothing
         self.temperature = temperature
         self.chunk_size = chunk_size
@@ -88,9 +85,10 @@ class CrossEntropy(Loss):
         if self.temperature != 1.0:
             hidden = hidden / self.temperature
             bias = None if bias is None else bias / self.temperature
-        if self.implementation != "chunked":
-            way = implementations.IMPLEMENTATIONS[self.implementation]
-            return way(hidden, weight, target_ids, bias, self.label_smoothing)
+        if self.implementation == "full":
+            logits = F.linear(hidden, weight[1:], None if bias is None else bias[1:])  # (N, C)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            return F.cross_entropy(logits, target_ids - 1, label_smoothing=self.label_smoothing)
         return linear_cross_entropy(
             hidden, weight, target_ids, bias, label_smoothing=self.label_smoothing, chunk_size=self.chunk_size
         )

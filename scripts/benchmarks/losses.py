@@ -28,7 +28,7 @@ SPEED = [(6_400, 1_682), (6_400, 3_416), (6_400, 12_101), (3_200, 50_000), (256,
 MEMORY = [(6_400, 12_101), (1_024, 1_000_000)]
 KINDS = ("speed", "memory", "step")
 WAYS = (
-    *("chunked", "chunked, in blocks", "torch", "torch, our chunks", "full"),
+    *("chunked", "chunked, in blocks", "full"),
     *("SampledSoftmax, 256 shared", "BCE, 16 own", "BCE, 16 own, gathered"),
 )
 OPTIMIZERS = ("adam", "sparse_adam", "rowwise_adagrad")
@@ -105,7 +105,7 @@ def jobs(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def fits(way: str, positions: int, items: int) -> bool:
     """As `losses_jobs.losses` leaves out what would take too much memory or time."""
-    return {"full": positions * items <= 5e8, "torch": items <= 100_000}.get(way, True)
+    return way != "full" or positions * items <= 5e8
 
 
 def tables(rows: list[dict[str, Any]]) -> list[str]:

@@ -20,7 +20,6 @@ from typing import Any
 
 MB = 2**20
 FULL_LOGITS_UP_TO = 2 << 30  # bytes; the plain way keeps about three such matrices
-TORCHS_OWN_CHUNKS_UP_TO = 100_000  # items
 NEGATIVES = {"shared": 256, "own": 16}
 SAMPLED = ("SampledSoftmax", "BCE")
 
@@ -47,7 +46,7 @@ def losses(job: dict[str, Any], hidden: Any, target_ids: Any, scorer: Any) -> di
 
     from recsys_lab.data.negatives import UniformNegatives
     from recsys_lab.losses import BCE, CrossEntropy, SampledSoftmax
-    from recsys_lab.losses.linear_cross_entropy import chunk_shape, linear_cross_entropy
+    from recsys_lab.losses.linear_cross_entropy import linear_cross_entropy
     from recsys_lab.models.scoring import TiedScorer
 
     class Gathered(TiedScorer):
@@ -63,22 +62,11 @@ def losses(job: dict[str, Any], hidden: Any, target_ids: Any, scorer: Any) -> di
         return lambda: loss(hidden, target_ids, scorer, negatives)
 
     weight = scorer.item_weight()
-    chunk, _ = chunk_shape(job["positions"], job["items"], "cpu")
     ways: dict[str, Callable[[], Any]] = {"chunked": lambda: CrossEntropy()(hidden, target_ids, scorer)}
     blocked = min(job["positions"], 512)
     ways["chunked, in blocks"] = lambda: linear_cross_entropy(
         hidden, weight, target_ids, chunk_size=blocked, block_size=min(5_000, job["items"] // 2)
     )
-    if hasattr(torch.nn, "LinearCrossEntropyOptions"):
-        # with few positions and many items its own choice is one position per chunk, which takes minutes
-        if job["items"] <= TORCHS_OWN_CHUNKS_UP_TO:
-            ways["torch"] = lambda: CrossEntropy(implementation="torch")(hidden, target_ids, scorer)
-        options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=chunk)
-        shut = torch.zeros(job["items"] + 1)
-        shut[0] = -torch.inf
-        ways["torch, our chunks"] = lambda: F.linear_cross_entropy(
-            hidden, weight, target_ids, linear_bias=shut, options=options
-        )
     if 4 * job["positions"] * job["items"] <= FULL_LOGITS_UP_TO:
         ways["full"] = lambda: CrossEntropy(implementation="full")(hidden, target_ids, scorer)
     ways[f"SampledSoftmax, {NEGATIVES['shared']} shared"] = sampled(SampledSoftmax(), own=False)
