@@ -36,6 +36,8 @@ which item and when."""
 
 def shown_cutoff(cutoffs: Sequence[int]) -> int:
     """The cutoff of the numbers that are printed, and of the metric that decides over epochs: 10, or the next to it."""
+    if not cutoffs:
+        raise RecsysLabError("--evaluation.cutoffs is empty: give at least one, such as [10]")
     return min(cutoffs, key=lambda k: (abs(k - 10), -k))
 
 

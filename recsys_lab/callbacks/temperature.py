@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from recsys_lab.arguments import Positive
 from recsys_lab.callbacks.gather import sum_over_processes
 from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.callbacks.ranking import RankingEvaluation
@@ -18,7 +19,7 @@ from recsys_lab.schema import RecsysLabError
 class LikelihoodSlope(Measure):
     """Mean nll of the targets that have a probability, and its derivatives by 1 / temperature: one step of Newton."""
 
-    def __init__(self, inverse_temperature: float = 1.0) -> None:
+    def __init__(self, inverse_temperature: Positive = 1.0) -> None:
         self.inverse_temperature = inverse_temperature
         self.last: tuple[float, float, float] | None = None
         """nll and its first and second derivative; None where no target has a probability."""

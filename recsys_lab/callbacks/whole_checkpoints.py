@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO, TorchCheckpointIO
+
+from recsys_lab.run_files import written
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -21,14 +22,30 @@ class WholeCheckpoints(TorchCheckpointIO):
             return
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
+        with written(path) as partial, partial.open("wb") as file:
+            kept = KeepsError(file)
+            try:
+                torch.save(checkpoint, cast(IO[bytes], kept))
+            except RuntimeError as error:  # torch's own, of its archive: why it came is what the disk said
+                raise kept.error or error from None
+
+
+class KeepsError:
+    """A file that keeps the first error of writing, which torch's archive writer hides behind one of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
         try:
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
+            return self.file.write(data)
+        except OSError as error:
+            self.error = self.error or error
             raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def with_whole_checkpoints(plugins: Any) -> list[Any]:

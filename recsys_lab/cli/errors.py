@@ -26,11 +26,16 @@ _UNKNOWN_OPTION = re.compile(
 _UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
 _CLASS_PATH = re.compile(r"Problem with given class_path '(?P<path>[^']+)'")
 _PARSER_KEY = re.compile(r"Parser key \"(?P<key>[^\"]+)\"")
+_KIND = re.compile(r"Expected an? <class '(?P<kind>\w+)'>")
+_GIVEN = re.compile(r"(?:Given value: |Expected an? <class '\w+'>\. Got value: )(?P<value>[^\n]*)\s*$")
+_KINDS = {"bool": "true or false", "int": "a whole number", "float": "a finite number", "str": "a text"}
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
     """One or two lines for `message`, an error of `parser`."""
     where = ".".join(_PARSER_KEY.findall(message))
+    if message.strip().startswith("Unexpected config:"):
+        return "the file of --config holds no settings: it must be a mapping such as `model: {class_path: SASRec}`"
     unknown_class = _UNKNOWN_CLASS.search(message)
     if unknown_class:
         base = _expected_base(message[: unknown_class.start()])
@@ -124,8 +129,25 @@ def _import(path: str) -> Any:
         return None
 
 
+def _wrong_kind(message: str) -> str | None:
+    """`must be a whole number, not 'few'`, where nothing but the kind of a plain value is wrong."""
+    given, kinds = _GIVEN.search(message), [kind for kind in _KIND.findall(message) if kind != "NoneType"]
+    rest = [line for line in message.splitlines()[1:] if "Expected" in line and not _KIND.search(line)]
+    if given is None or rest or not kinds or not all(kind in _KINDS for kind in kinds):
+        return None
+    if "float" in kinds:
+        kinds = [kind for kind in kinds if kind != "int"]
+    value = given["value"].strip()
+    nested = re.fullmatch(r"NestedArg\(key='[\w.]+', val=(['\"]?)(.*)\1\)", value)  # of an argument of a class
+    value = nested[2] if nested else value
+    return f"must be {' or '.join(_KINDS[kind] for kind in dict.fromkeys(kinds))}, not {value!r}"
+
+
 def _plain(message: str, where: str) -> str:
     """The lines that say what is wrong, behind the full name of the key."""
+    wrong_kind = _wrong_kind(message)
+    if wrong_kind is not None:
+        return f"--{where} {wrong_kind}"
     lines = [
         line.strip().removeprefix("- ") for line in message.splitlines() if line.strip() and not _NOISE.match(line)
     ]
@@ -157,6 +179,8 @@ def refused(error: Exception, config: Mapping[str, Any]) -> RecsysLabError:
     if own is not None:
         return own
     text = " ".join(str(error).split())
-    named = [name for name in config.get("trainer") or {} if re.search(rf"\b{name}\b", text)]
+    trainer = config.get("trainer") or {}
+    named = [name for name in trainer if re.search(rf"\b{name}\b", text)]
+    named = named or [name for name, value in trainer.items() if isinstance(value, str) and repr(value) in text]
     options = ", ".join(f"--trainer.{name}" for name in named)
     return RecsysLabError(f"{options}: {text}" if options else text)

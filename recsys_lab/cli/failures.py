@@ -116,7 +116,7 @@ def _path_of(error: BaseException) -> str:
         return os.fsdecode(name)
     notes = [note.removeprefix("writing ") for note in getattr(error, "__notes__", []) if note.startswith("writing ")]
     named = re.search(r"\(os error \d+\): (\S.*)$", str(error))
-    return notes[-1] if notes else named[1] if named else "a file"
+    return notes[0] if notes else named[1] if named else "a file"
 
 
 def _missing_package(package: str) -> str:

@@ -60,6 +60,11 @@ class Place:
             os.replace(self.folder, self.home / DONE)
             finish_replacement(self.home)
 
+    def drop(self) -> None:
+        """The fit was refused before its first step: what it had written goes."""
+        if self.resumes_from is None and is_first_process() and not holds_run(self.folder):
+            clear(self.folder)
+
     def way_on(self) -> str:
         """What to type after an interruption."""
         kept = f"; the run that it was to replace is still in {self.home}" if self.replaces else ""
@@ -145,6 +150,8 @@ def clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
     for name in FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
+    with suppress(OSError):  # it holds what is not ours
+        (folder / "checkpoints").rmdir()
 
 
 def finish_replacement(home: Path) -> None:

@@ -30,10 +30,11 @@ from recsys_lab.cli.folder_life import Place, settings_hash, take_place
 from recsys_lab.cli.interrupts import restored_interrupt
 from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
 from recsys_lab.cli.messages import hush_lightning, show_messages
+from recsys_lab.cli.options import ALLOW_CLASSES
 from recsys_lab.cli.outcome import NoValueError, is_result, last_lines
 from recsys_lab.cli.ranges import check_ranges
 from recsys_lab.cli.retrain import fit_twice
-from recsys_lab.cli.run_arguments import Parser, expand_run_folder, other_way
+from recsys_lab.cli.run_arguments import Parser, expand_run_folder, file_that_is_no_text, other_way
 from recsys_lab.cli.run_settings import RunSettings, run_folder
 from recsys_lab.cli.saved_run import OTHER_TRAINING, heed_checkpoint
 from recsys_lab.cli.trainer_checks import (
@@ -91,7 +92,7 @@ class CommandLine(LightningCLI):
             auto_configure_optimizers=False,
             parser_class=Parser,
             parser_kwargs={"prog": "recsys-lab", "allow_abbrev": False}
-            | {name: {"allow_abbrev": False} for name in chosen},
+            | {name: {"allow_abbrev": False, "epilog": ALLOW_CLASSES} for name in chosen},
             args=arguments,
         )
 
@@ -109,7 +110,14 @@ class CommandLine(LightningCLI):
             parser.add_argument("--allow_other_training", type=bool, default=False, help=OTHER_TRAINING)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except UnicodeDecodeError as error:
+            raise RecsysLabError(f"{file_that_is_no_text(args)}: {error.reason}, so that it is no YAML file") from error
+
+    def _set_seed(self) -> None:
+        check_ranges(self.config[self.config.subcommand].as_dict())  # the seed's too
+        super()._set_seed()
 
     def _parse_ckpt_path(self) -> None:
         """Refuses a missing or foreign checkpoint now and not after the data is prepared."""
@@ -127,8 +135,9 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        check_ranges(config.as_dict())
         check_trainer(str(self.subcommand), config, self.arguments)
+        if not str(config.data.dataset).strip():
+            raise RecsysLabError("--data.dataset is empty: name a prepared data set, or one of `recsys-lab sources`")
         run = config.run
         run.study = run.study or Path(config.data.dataset).name
         run.variant = run.variant or _variant(config)
@@ -222,14 +231,14 @@ class CommandLine(LightningCLI):
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def _run_subcommand(self, subcommand: str) -> None:
-        first = self.trainer  # it has the loggers
         try:
-            super()._run_subcommand(subcommand)
-        finally:
-            folder = find(self.trainer, RunFolder) or find(first, RunFolder)
-            if folder is not None:
-                plain = yaml.safe_load(self.config_text)
-                finish_loggers(first, folder.summary(), plain, run_facts(folder.manifest))
+            self._run_logged(subcommand)
+        except (RecsysLabError, OSError) as error:
+            if isinstance(error, OSError):
+                error.add_note(f"writing a file in {self.folder}")  # a logger's error may name none
+            if subcommand == "fit" and not (self.trainer.global_step or self._get(self.config, "trainer").fast_dev_run):
+                self.place.drop()
+            raise
         if subcommand == "fit" and self.trainer.is_global_zero:
             self.place.finish()
             if self.ends_without_a_value:
@@ -238,6 +247,16 @@ class CommandLine(LightningCLI):
                     "validate more often (--trainer.max_epochs, --trainer.val_check_interval), or test what there is: "
                     f"recsys-lab test {self.place.home} --ckpt_path {self.place.home / 'checkpoints' / 'last.ckpt'}"
                 )
+
+    def _run_logged(self, subcommand: str) -> None:
+        first = self.trainer  # it has the loggers
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            folder = find(self.trainer, RunFolder) or find(first, RunFolder)
+            if folder is not None:
+                plain = yaml.safe_load(self.config_text)
+                finish_loggers(first, folder.summary(), plain, run_facts(folder.manifest))
 
     def fit(self, **kwargs: Any) -> None:
         config, trainer = self._get(self.config_init, "run"), self._get(self.config, "trainer")

@@ -12,6 +12,12 @@ from jsonargparse import ArgumentParser
 from recsys_lab.arguments import Range
 from recsys_lab.cli.errors import explain
 
+ALLOW_CLASSES = (
+    "--allow_classes NAMES: classes or packages of others (my_package.MyEncoder,other) that a run folder or a "
+    "checkpoint may name, since you trust them; without it nothing of them is imported."
+)
+"""The end of the help of every command that reads run folders: the option is taken before a parser sees it."""
+
 
 class Parser(ArgumentParser):
     """Says what was wrong in a line or two; `prog` is the command, e.g. `recsys-lab audit`."""
@@ -26,6 +32,10 @@ class Parser(ArgumentParser):
 
 class PlainParser(argparse.ArgumentParser):
     """argparse's, for commands with a handful of options: an error is a line, without the usage."""
+
+    def __init__(self, **settings: Any) -> None:
+        epilog = "\n\n".join(filter(None, (settings.pop("epilog", None), ALLOW_CLASSES)))
+        super().__init__(epilog=epilog, **settings)
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: error: {message}", file=sys.stderr)

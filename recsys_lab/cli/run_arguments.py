@@ -67,6 +67,18 @@ def other_way(command: str, path: Path) -> str:
     return f"{other}; start from the beginning: recsys-lab fit {folder} --run.overwrite true"
 
 
+def file_that_is_no_text(arguments: list[str]) -> str:
+    """The file of `--config` that can't be read as text."""
+    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        path = Path(option.removeprefix("--config=") if option.startswith("--config=") else value)
+        if option.startswith("--config") and path.is_file():
+            try:
+                path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                return str(path)
+    return "a file of settings"
+
+
 def _overwrites(arguments: list[str]) -> bool:
     words = " ".join(arguments).replace("=", " ").lower()
     return "--run.overwrite true" in words

@@ -120,6 +120,8 @@ class FolderWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         disk_full = self._disk_full() if error is not None and is_disk_full(error) else None
+        if isinstance(error, OSError):
+            error.add_note(f"writing {self.folder}")  # the system's error names no file
         _remove(self.temporary)
         if disk_full is not None:
             raise disk_full from error

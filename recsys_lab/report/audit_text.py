@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from recsys_lab.study.layout import plain
+from recsys_lab.study.layout import plain, prose
 
 UNKNOWN = "not known"
 
@@ -65,14 +65,14 @@ def as_markdown(audit: dict[str, Any]) -> str:
     lines = [
         f"# Audit of {plain(about['name'])}",
         "",
-        f"Split: {audit['split']['name']}. {headline(audit)}",
+        prose(f"Split: {audit['split']['name']}. {headline(audit)}"),
         "",
         f"Data {about['data_hash']}, items {about['vocabulary_hash']}, split {audit['split']['split_hash']}.",
     ]
     for table in audit_tables(audit):
         lines += ["", f"## {table.title}", "", "| what | value |", "|---|---:|"]
         lines += [f"| {plain(what)} | {plain(value)} |" for what, value in table.rows]
-        lines += ["", table.note] if table.note else []
+        lines += ["", prose(table.note)] if table.note else []
     lines += ["", "## Checks", "", "| check | share | of |", "|---|---:|---|"]
     lines += [f"| `{name}` | {value} | {meaning} |" for name, value, meaning in check_rows(audit)]
     return "\n".join(lines) + "\n"

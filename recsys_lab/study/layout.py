@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -39,6 +40,11 @@ def plain(value: str) -> str:
     """A text that comes from data or from a run's name, for Markdown: nothing in it is HTML or ends a cell."""
     shown = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return " ".join(shown.replace("|", r"\|").split())
+
+
+def prose(value: str) -> str:
+    """The same for a sentence or a heading: one line, and no HTML. `p < .05` stays as it is: it begins no tag."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(value.split()))
 
 
 def csv_text(value: Any) -> Any:

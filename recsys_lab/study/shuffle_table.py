@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from recsys_lab.study.layout import Cells, markdown, text
+from recsys_lab.study.layout import Cells, markdown, prose, text
 
 READING = (
     "change: shuffled / original - 1. Near 0 %, the model does as well without the order of events: it learnt none, or "
@@ -23,8 +23,9 @@ def as_text(found: dict[str, Any]) -> str:
 
 
 def as_markdown(found: dict[str, Any]) -> str:
-    lines = [f"# {_title(found)}", "", markdown(_rows(found)), "", *(f"* {line}" for line in _sentences(found)), ""]
-    return "\n".join([*lines, "How to read it:", "", *(f"* {line}" for line in (*READING, *_notes(found)))]) + "\n"
+    sentences, notes = _sentences(found), [*READING, *_notes(found)]
+    lines = [f"# {prose(_title(found))}", "", markdown(_rows(found)), "", *(f"* {prose(line)}" for line in sentences)]
+    return "\n".join([*lines, "", "How to read it:", "", *(f"* {prose(line)}" for line in notes)]) + "\n"
 
 
 def percent(value: float) -> str:

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from recsys_lab.study.layout import Cells, latex, markdown, text
+from recsys_lab.study.layout import Cells, latex, markdown, prose, text
 from recsys_lab.study.slices import FEW_USERS, Slice, Sliced
 from recsys_lab.study.table import (
     FORMATS,
@@ -42,8 +42,9 @@ def render_slices(sliced: Sliced, format: str = "text") -> str:
     cells = [_cells(one, sliced) for one in (sliced.overall, *sliced.slices)]
     if format == "latex":
         return "\n".join([*(f"% {line}" for line in _legend(sliced)), latex(cells, LEFT)])
-    shown = markdown(cells) if format == "markdown" else text(cells, LEFT)
-    return "\n".join([shown, "", *_legend(sliced)])
+    if format == "markdown":
+        return "\n".join([markdown(cells), "", *(prose(line) for line in _legend(sliced))])
+    return "\n".join([text(cells, LEFT), "", *_legend(sliced)])
 
 
 def _plain(one: Slice) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from recsys_lab.study.compare import Comparison, Row
-from recsys_lab.study.layout import Cells, csv_text, latex, markdown, text
+from recsys_lab.study.layout import Cells, csv_text, latex, markdown, prose, text
 from recsys_lab.study.pairs import Difference, Pair
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -57,8 +57,9 @@ def layout(tables: list[list[Cells]], legend: list[str], format: str) -> str:
     if format == "latex":
         shown = [latex([{k: v for k, v in c.items() if k not in NOT_IN_LATEX} for c in t], LEFT) for t in tables]
         return "\n".join([*(f"% {line}" for line in legend), "\n\n".join(shown)])
-    shown = [markdown(table) if format == "markdown" else text(table, LEFT) for table in tables]
-    return "\n".join(["\n\n".join(shown), "", *legend])
+    if format == "markdown":
+        return "\n".join(["\n\n".join(markdown(table) for table in tables), "", *(prose(line) for line in legend)])
+    return "\n".join(["\n\n".join(text(table, LEFT) for table in tables), "", *legend])
 
 
 def as_json(found: Any) -> str:

@@ -47,7 +47,11 @@ CASES = [
     Case("validate 0 batches", "validate $RUN --trainer.limit_val_batches 0", "limit_val_batches"),
     Case("predict of nothing", "predict gone", "gone is not a run folder"),
     Case("predict no items", "predict $RUN --recommendations.top_k 0", "--recommendations.top_k must be at least 1"),
-    Case("predict half an item", "predict $RUN --recommendations.top_k 1.5", "top_k.*int"),
+    Case(
+        "predict half an item",
+        "predict $RUN --recommendations.top_k 1.5",
+        "--recommendations.top_k must be a whole number, not '1.5'",
+    ),
     Case("predict into a CSV file", "predict $RUN --run.folder p --recommendations.path x.csv", r"x\.csv.*\.parquet"),
     Case(
         "predict below a file",
@@ -128,6 +132,16 @@ CASES = [
     study("an unknown setting", "modle", STUDY.replace("model.embedding_dim: 16", "modle.embedding_dim: 16")),
     study("a setting out of range", "embedding_dim.*0", with_width("0")),
     study("heads that do not divide", "num_heads", with_width("15")),
+    study(
+        "a trainer setting out of range",
+        "--trainer.accumulate_grad_batches must be at least 1, not 0",
+        STUDY.replace("model.embedding_dim: 16", "trainer.accumulate_grad_batches: 0"),
+    ),
+    study(
+        "patience below 0",
+        "--early_stopping.patience must be at least 0, not -1",
+        STUDY.replace("model.embedding_dim: 16", "early_stopping.patience: -1"),
+    ),
     study("seeds as text", "seeds", STUDY.replace("seeds: [0]", "seeds: some")),
     study("seeds below 0", "seed", STUDY.replace("seeds: [0]", "seeds: [-1]")),
     study("a seed twice", "seed", STUDY.replace("seeds: [0]", "seeds: [0, 0]")),
@@ -139,6 +153,7 @@ CASES = [
         "same",
         with_width("8"),
     ),
+    Case("study plan of one seed", "study plan s.yaml --seeds 0", "2 runs of 2", {"s.yaml": STUDY}, 0),
     Case("study run with no workers", "study run s.yaml --workers 0", "workers", {"s.yaml": STUDY}),
     Case("study run with a limit below 0", "study run s.yaml --limit -1", "limit", {"s.yaml": STUDY}),
 ]

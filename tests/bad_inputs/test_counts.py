@@ -9,14 +9,16 @@ import importlib
 from collections import Counter
 from pathlib import Path
 
+import prepare_cases
 import pytest
 from case import Case, Outcome, PythonCase, try_case
+from shared_parser import shared_parser
 from small_data import made_events, prepared
 
 from recsys_lab.cli import main
 
 pytestmark = pytest.mark.slow
-TABLES = ("fit_cases", "other_cases", "python_cases")  # prepare_cases has a test of its own
+TABLES = ("fit_cases", "prepare_cases", "other_cases", "python_cases")
 VERDICTS = ("clear", "accepted", "unclear", "traceback", "silent")
 MOST_UNCLEAR = 3
 
@@ -39,11 +41,20 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, places: dict[str, str]) -
     folder = tmp_path_factory.mktemp("cases")
     found: dict[str, list[Outcome]] = {}
     for table in TABLES:
-        cases: list[Case | PythonCase] = importlib.import_module(table).CASES
+        cases: list[Case | PythonCase] = [as_case(case) for case in importlib.import_module(table).CASES]
         assert len({case.name for case in cases}) == len(cases), f"{table}: two cases have one name"
-        found[table] = [try_case(case, folder / table / str(i), places) for i, case in enumerate(cases)]
+        with shared_parser():
+            found[table] = [try_case(case, folder / table / str(i), places) for i, case in enumerate(cases)]
     print("\n" + as_table(found))
     return found
+
+
+def as_case(case: Case | PythonCase | prepare_cases.Case) -> Case | PythonCase:
+    """A row of the tables of inputs of `prepare` as one of the others."""
+    if not isinstance(case, prepare_cases.Case):
+        return case
+    may_leave = ("data/raw/**", "data/.*.lock")
+    return Case(case.name, f"prepare {case.arguments}", case.message, case.files, case.code, may_leave)
 
 
 def as_table(found: dict[str, list[Outcome]]) -> str:

@@ -287,3 +287,45 @@ def test_an_encoder_of_the_user_runs_from_its_folder_with_leave(
         assert "--allow_classes my_own.Mine" in capsys.readouterr().err and "my_own" not in sys.modules
         assert main([command, "own", "--allow_classes", "my_own.Mine"]) == 0, capsys.readouterr().err
         monkeypatch.delitem(sys.modules, "my_own")
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "verify", "diagnose shuffle", "compare", "slices", "study plan"])
+def test_help_names_the_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    assert "--allow_classes" in capsys.readouterr().out
+
+
+SECRETS = {
+    "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
+    "AWS_ACCESS_KEY_ID": "AKIAMADEUPFORTESTS00",
+    "AWS_SECRET_ACCESS_KEY": "madeup/secret+for/tests0123456789abcdefghij",
+    "AWS_SESSION_TOKEN": "madeup-session-token",
+    "HF_TOKEN": "hf_madeupfortests",
+    "DATABASE_URL": "postgresql://anna:geheim-madeup@host/db",
+}
+
+
+def test_keys_of_the_environment_stand_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run with each logger, its test, its recommendations, and a study with its report."""
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    prepared(tmp_path / "data" / "small", made_events())
+    monkeypatch.chdir(tmp_path)
+    where = ["--data.data_dir", "data", "--data.dataset", "small"]
+    for logger in ("tensorboard", "wandb"):
+        assert main(["fit", *TINY, *QUICK, *where, "--run.folder", logger, "--run.logger", logger]) == 0
+    assert main(["predict", "tensorboard"]) == 0
+    (tmp_path / "study.yaml").write_text(
+        "name: s\nbase: {model: SASRec, model.embedding_dim: 4, model.num_layers: 1, data.dataset: small, "
+        "data.data_dir: data, data.max_length: 5, trainer.max_epochs: 1, trainer.accelerator: cpu}\nseeds: 1\n"
+        "axes: {layers: {one: {model.num_layers: 1}}}\n"
+    )
+    assert main(["study", "run", "study.yaml", "--workers", "1"]) == 0
+    assert main(["study", "report", "study.yaml", "--no-baselines"]) == 0
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 30
+    for path in files:
+        content = path.read_bytes()
+        for name, value in SECRETS.items():
+            assert value.encode() not in content, f"{name} stands in {path.relative_to(tmp_path)}"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import re
 
-from recsys_lab.study.layout import markdown, plain
+from made_results import NASTY, made_results
+
+from recsys_lab.report.text import as_markdown
+from recsys_lab.study.layout import markdown, plain, prose
 from recsys_lab.study.table import as_csv
 
 BAD = "<img src=x onerror=alert(1)> | <script>alert('&')</script>\n# title"
@@ -23,3 +28,18 @@ def test_csv_holds_no_formula_and_numbers_stay_numbers() -> None:
     read = list(csv.DictReader(io.StringIO(as_csv(rows))))
     assert all(row["variant"][0] not in "=+-@\t" for row in read) and read[-1]["variant"] == "plain"
     assert {float(row["difference"]) for row in read} == {-0.5}
+
+
+def test_a_report_holds_no_html_but_its_own() -> None:
+    """Its name, question, cautions and notes are texts of others, too."""
+    results = made_results()
+    results = dataclasses.replace(results, name=BAD, question=f"{BAD} Which is better?")
+    blocks = [dataclasses.replace(block, title=BAD, notes=[BAD, NASTY]) for block in results.blocks]
+    text = as_markdown(dataclasses.replace(results, blocks=blocks))
+    tags = set(re.findall(r"<[A-Za-z/!?][^>]*>?", text))
+    assert tags <= {"<details>", "<summary>", "</summary>", "</details>"}
+    assert [line for line in text.splitlines() if line.startswith("# ")] == [f"# {prose(BAD)}"]
+
+
+def test_prose_keeps_what_is_no_tag() -> None:
+    assert prose("p < .05, a<1,\n3 > 2 & more") == "p < .05, a<1, 3 > 2 & more"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recsys_lab.cli.messages import hush_lightning
-from recsys_lab.cli.options import COUNT, PlainParser
+from recsys_lab.cli.options import SEED, PlainParser
 from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
 
@@ -43,7 +43,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", action="append", metavar="PATTERN", help="variants whose name matches, e.g. 'sasrec*'; repeatable"
     )
-    parser.add_argument("--seeds", type=COUNT, nargs="+", help="only these seeds of the study")
+    parser.add_argument("--seeds", type=SEED, nargs="+", help="only these seeds of the study")
     parser.add_argument("--run", nargs="+", metavar="FOLDER", help="only these, as ROOT/<study> has them: v-1a2b/seed0")
 
 

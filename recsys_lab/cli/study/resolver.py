@@ -22,6 +22,7 @@ import recsys_lab.losses
 import recsys_lab.models
 from recsys_lab.cli import lightning as commands
 from recsys_lab.cli.errors import class_options, explain, mendable
+from recsys_lab.cli.ranges import check_ranges
 from recsys_lab.cli.study.settings import compose, short
 from recsys_lab.configuration import import_class
 from recsys_lab.data.datamodule import SequenceDataModule
@@ -136,6 +137,7 @@ class Resolver:
     def _build(self, name: str, parsed: Any) -> Any:
         if name == REST:
             _check_time(parsed)
+            check_ranges(_plain(parsed))
             return None
         try:
             return self._parsers[name].instantiate_classes(parsed)[name]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from recsys_lab.report.audit_text import check_rows, headline
 from recsys_lab.report.text import tables
-from recsys_lab.study.layout import Cells, markdown
+from recsys_lab.study.layout import Cells, markdown, prose
 from recsys_lab.study.results import Block, StudyResults
 from recsys_lab.study.slices_table import render_slices
 from recsys_lab.study.table import evaluation_line
@@ -16,11 +16,11 @@ COSTS = {"train_seconds": "training seconds", "parameters": "parameters"}
 
 def as_markdown(results: StudyResults, brief: bool = False) -> str:
     """The whole report but for its figures; `brief` is for a README: the answer, warnings, rankings and effects."""
-    lines = [f"# {results.name}", ""]
-    lines += [results.question, ""] if results.question else []
-    lines += [f"**{results.answer.sentence}**", ""]
-    lines += [*(f"- {line}" for line in results.answer.findings), ""] if results.answer.findings else []
-    lines += [*_cautions(results), _facts(results), ""]
+    lines = [f"# {prose(results.name)}", ""]
+    lines += [prose(results.question), ""] if results.question else []
+    lines += [f"**{prose(results.answer.sentence)}**", ""]
+    lines += [*(f"- {prose(line)}" for line in results.answer.findings), ""] if results.answer.findings else []
+    lines += [*_cautions(results), prose(_facts(results)), ""]
     for block in results.blocks:
         lines += _block(block, results, brief)
     if results.published:
@@ -29,7 +29,12 @@ def as_markdown(results: StudyResults, brief: bool = False) -> str:
         lines += ["## Order of the variants across blocks", "", markdown(tables.orders(results)), ""]
         lines += [*_flips(results), ORDER, ""]
     for diagram in results.critical_differences:
-        lines += [f"## Mean ranks over data sets: {diagram.protocol}", "", markdown(tables.mean_ranks(diagram)), ""]
+        lines += [
+            f"## Mean ranks over data sets: {prose(diagram.protocol)}",
+            "",
+            markdown(tables.mean_ranks(diagram)),
+            "",
+        ]
         lines += [
             f"{diagram.metric}@{results.cutoff}, {diagram.count} data sets; critical difference "
             f"{diagram.critical_difference:.2f} (Nemenyi), Friedman p {tables.p_text(diagram.p_value or 0.0)}. "
@@ -54,7 +59,7 @@ def _cautions(results: StudyResults) -> Iterator[str]:
         yield "## Before believing it"
         yield ""
         for caution in results.cautions:
-            yield f"- {'**warning**: ' if caution.severity == 'warning' else ''}{' '.join(caution.text.split())}"
+            yield f"- {'**warning**: ' if caution.severity == 'warning' else ''}{prose(caution.text)}"
         yield ""
 
 
@@ -69,10 +74,10 @@ def _facts(results: StudyResults) -> str:
 
 
 def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
-    yield from [f"## {block.title}", "", evaluation_line(block.evaluation), ""]
+    yield from [f"## {prose(block.title)}", "", prose(evaluation_line(block.evaluation)), ""]
     yield from _table(tables.ranking(block, results))
     for axis in dict.fromkeys(effect.axis for effect in block.effects):
-        yield from [f"### Effect of {axis}", ""]
+        yield from [f"### Effect of {prose(axis)}", ""]
         yield from _table(tables.effects(block, axis, results))
     if brief:
         return
@@ -86,7 +91,7 @@ def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
         yield from ["### Calibration", ""]
         yield from _table(tables.calibration(block))
     yield from _audit(block)
-    yield from [f"- {note}" for note in block.notes] + [""] * bool(block.notes)
+    yield from [f"- {prose(note)}" for note in block.notes] + [""] * bool(block.notes)
 
 
 def _table(cells: list[Cells]) -> Iterator[str]:
@@ -100,13 +105,13 @@ def _table(cells: list[Cells]) -> Iterator[str]:
 def _audit(block: Block) -> Iterator[str]:
     audit = block.audit
     if audit.content is not None:
-        yield from ["### Audit of the data", "", headline(audit.content), ""]
+        yield from ["### Audit of the data", "", prose(headline(audit.content)), ""]
         rows = [
             {"check": name, "share": value, "meaning": meaning} for name, value, meaning in check_rows(audit.content)
         ]
         yield from _table(rows)
     if audit.note:
-        yield from [f"Audit: {audit.note}.", ""]
+        yield from [f"Audit: {prose(audit.note)}.", ""]
 
 
 def _flips(results: StudyResults) -> Iterator[str]:
@@ -114,7 +119,7 @@ def _flips(results: StudyResults) -> Iterator[str]:
     for one in results.orders:
         for flip in one.flips:
             if flip.is_significant:
-                yield (
+                yield prose(
                     f"- {flip.first} is significantly better than {flip.second} on {titles[one.a]} "
                     f"({flip.difference_a:+.4f}) and significantly worse on {titles[one.b]} ({flip.difference_b:+.4f})"
                 )
@@ -130,5 +135,5 @@ def _provenance(results: StudyResults) -> Iterator[str]:
             yield "- " + ", ".join(f"{name} {version}" for name, version in known.items())
     yield from ["", "<details><summary>commands, commits and hashes</summary>", ""]
     for block in results.blocks:
-        yield from [block.title, "", markdown(tables.provenance(block.records)), ""]
+        yield from [prose(block.title), "", markdown(tables.provenance(block.records)), ""]
     yield "</details>"

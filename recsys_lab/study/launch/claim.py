@@ -66,8 +66,8 @@ def _take(folder: Path, file: str) -> bool:
         "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     mine = folder / f"{file}.{me['host']}.{os.getpid()}.{threading.get_ident()}"
-    mine.write_text(json.dumps(me))
     try:
+        mine.write_text(json.dumps(me))
         for _ in range(2):
             try:
                 _make(mine, path)
@@ -92,8 +92,9 @@ def _make(mine: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links; an empty claim, for the moment that it is empty, counts
+        text = mine.read_text()
         with path.open("x") as file:
-            file.write(mine.read_text())
+            file.write(text)
 
 
 def _beat(path: Path, done: threading.Event) -> None:

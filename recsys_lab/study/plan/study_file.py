@@ -226,6 +226,9 @@ def _seeds(value: Any, key: str) -> tuple[int, ...]:
         raise RecsysLabError(f"{key}: must be a list of whole numbers, or how many; got {value!r}")
     if len(set(value)) < len(value):
         raise RecsysLabError(f"{key}: {value} holds a seed twice")
+    beyond = [seed for seed in value if not 0 <= seed < 2**32]
+    if beyond:
+        raise RecsysLabError(f"{key}: a seed must be at least 0 and below {2**32:,}, not {beyond[0]}")
     return tuple(value)
 
 
