@@ -136,8 +136,6 @@ class CommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         check_trainer(str(self.subcommand), config, self.arguments)
-        if not str(config.data.dataset).strip():
-            raise RecsysLabError("--data.dataset is empty: name a prepared data set, or one of `recsys-lab sources`")
         run = config.run
         run.study = run.study or Path(config.data.dataset).name
         run.variant = run.variant or _variant(config)

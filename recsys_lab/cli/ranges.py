@@ -41,7 +41,9 @@ SHARES = ("val_check_interval", "overfit_batches", *(f"limit_{part}_batches" for
 
 
 def check_ranges(config: Mapping[str, Any]) -> None:
-    """Raises RecsysLabError for a value of Lightning's settings that can't be meant, naming the option."""
+    """Raises RecsysLabError for a value that can't be meant, naming the option."""
+    if str((config.get("data") or {}).get("dataset", "any")).strip() == "":
+        raise RecsysLabError("--data.dataset is empty: name a prepared data set, or one of `recsys-lab sources`")
     for name, allowed in RANGES.items():
         section, _, key = name.rpartition(".")
         value = (config.get(section) or {}).get(key) if section else config.get(key)
