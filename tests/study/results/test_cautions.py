@@ -29,7 +29,7 @@ def of_kind(results: StudyResults, kind: str) -> list[Caution]:
 
 def test_quiet_where_there_is_nothing_to_say(tmp_path: Path) -> None:
     facts = {"split": "global_temporal", "audit": {"file": "x", "same_data": True, "same_split": True}}
-    results = read_results(study(tmp_path, {"a": facts, "b": {**facts, "stopped_by": "counted"}}).plan(), method=QUICK)
+    results = read_results(study(tmp_path, {"b": {**facts, "stopped_by": "counted"}, "a": facts}).plan(), method=QUICK)
     assert [caution.kind for caution in results.cautions] == ["audit"]  # its file is not there
 
 
@@ -116,7 +116,7 @@ def test_without_axes_the_answer_is_of_variants(tmp_path: Path) -> None:
 def test_calibration_is_read_from_metrics_and_from_the_diagnosis(tmp_path: Path) -> None:
     made = study(tmp_path, {"a": {}, "b": {}, "c": {}})
     measured, diagnosed = made.runs[0].folder, made.runs[2].folder
-    (measured / "metrics.json").write_text(json.dumps({"test/nll": 5.0, "test/ece": 0.25, "test/ndcg@10": 0.1}))
+    (measured / "metrics.json").write_text(json.dumps({"test/nll": 5.0, "test/ece": 0.25}))
     (diagnosed / "calibration").mkdir()
     bins = {"before": {"equal_width": {"error": 0.2}}}
     test = {"before": {"nll": 6.0, "ece": 0.2}, "after": {"nll": 4.0, "ece": 0.1}, "bins": bins}
