@@ -102,6 +102,13 @@ def test_identities_of_many_are_those_of_each(resolver: Resolver) -> None:
     assert len(set(together)) == len(grid)
 
 
+def test_a_check_leaves_the_configuration_as_it_is(resolver: Resolver) -> None:
+    callbacks = [{"class_path": "LearningRateMonitor", "init_args": {"logging_interval": "epoch"}}]
+    config = resolver.compose([{"model": "SASRec", "trainer.callbacks": callbacks}])
+    assert not resolver.check([config])[0].error
+    assert [type(one) for one in config["trainer"]["callbacks"]] == [dict]
+
+
 def test_a_swapped_class_keeps_the_settings_it_has(resolver: Resolver) -> None:
     base = {
         "model": "SASRec",

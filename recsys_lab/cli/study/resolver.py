@@ -6,6 +6,7 @@ most of their sections.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from functools import cache
@@ -130,7 +131,7 @@ class Resolver:
     def _parsed(self, name: str, config: dict[str, Any]) -> Any:
         parser = self._parsers[name]
         try:
-            return parser.parse_object(config, env=False)
+            return parser.parse_object(copy.deepcopy(config), env=False)  # it changes classes in lists where they are
         except Exception as error:
             raise RecsysLabError(explain(str(error), parser)) from error
 
