@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,14 @@ def write_text(path: Path, text: str) -> None:
     """Whole or not at all: a reader never sees half a file."""
     with written(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_texts(folder: Path, files: Mapping[str, str]) -> None:
+    """Files (name -> text) that belong together, into a folder that is made when needed: all of them or none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        for name, text in files.items():
+            stack.enter_context(written(folder / name)).write_text(text, encoding="utf-8")
 
 
 @contextmanager

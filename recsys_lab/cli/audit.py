@@ -14,7 +14,7 @@ from recsys_lab.data.locate import locate
 from recsys_lab.data.split import LeaveOneOut, Split
 from recsys_lab.report.audit_page import audit_page
 from recsys_lab.report.audit_text import as_markdown, as_text
-from recsys_lab.run_files import write_text
+from recsys_lab.run_files import write_texts
 from recsys_lab.schema import RecsysLabError, from_config
 
 log = logging.getLogger("recsys_lab")
@@ -74,11 +74,10 @@ def _write(found: dict[str, Any], output: Path, is_chosen: bool) -> None:
     of_split = f"audit-{found['split']['split_hash']}.json"  # by it a run finds the audit of its own split
     files = {"audit.json": content, of_split: content, "audit.md": as_markdown(found), "audit.html": audit_page(found)}
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            write_text(output / name, text)
+        write_texts(output, files)
     except OSError as error:
-        text = f"the audit can't be written to {output} ({error.strerror or error}); choose a folder with --output"
+        why = (error.strerror or str(error)).lower()
+        text = f"the audit can't be written to {output} ({why}); choose a folder with --output"
         if is_chosen:
             raise RecsysLabError(text) from error
         log.warning("%s", text)

@@ -25,7 +25,7 @@ WAYS_OUT = {
     errno.EEXIST: "something with that name is there already: choose another name with {place}",
     errno.EISDIR: "a folder has that name: choose another with {place}",
     errno.ENAMETOOLONG: "choose a shorter name with {place}",
-    errno.ENOENT: "it, or the folder that should hold it, is not there",
+    errno.ENOENT: "it, or the folder that should hold it, is not there: choose another with {place}",
     errno.ELOOP: "its links lead in a circle",
     errno.EMFILE: "too many files are open: raise the limit (`ulimit -n`)",
     errno.EIO: "the disk reports a fault",
@@ -41,7 +41,7 @@ PLACES = {
     "prepare": "--data_dir or --output",
     "audit": "--output",
     "diagnose": "--output",
-    "study": "the study file's place, or --output",
+    "study": "--root or --output",
 }
 NO_MEMORY = re.compile(
     r"MemoryError|can't allocate memory|not enough memory|out of memory|Unable to allocate|tensor.* too large|"

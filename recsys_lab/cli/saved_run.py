@@ -26,7 +26,7 @@ from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models.base import NextItemModule
 from recsys_lab.models.checkpoint import check_goes_on, check_same_model, read_checkpoint, settings_in
 from recsys_lab.models.system import differing, model_settings
-from recsys_lab.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest, write_text
+from recsys_lab.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest, write_texts
 from recsys_lab.schema import RecsysLabError, from_config
 
 log = logging.getLogger("recsys_lab")
@@ -193,11 +193,10 @@ def write_results(folder: Path, files: dict[str, str]) -> None:
         RecsysLabError: when that can't be, naming the folder.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            write_text(folder / name, text)
+        write_texts(folder, files)
     except OSError as error:
-        raise RecsysLabError(f"can't write to {folder}: {error}; choose another folder with --output") from error
+        why = (error.strerror or str(error)).lower()
+        raise RecsysLabError(f"can't write to {folder}: {why}; choose another folder with --output") from error
 
 
 def _read(folder: Path, name: str, parse: Any) -> dict[str, Any]:
@@ -206,7 +205,7 @@ def _read(folder: Path, name: str, parse: Any) -> dict[str, Any]:
     except FileNotFoundError:
         raise RecsysLabError(f"{folder} is not a run folder: it holds no {name}") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RecsysLabError(f"{folder / name} can't be read: {error}") from error
+        raise RecsysLabError(f"{folder / name} can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise RecsysLabError(f"{folder / name} can't be read: it holds no mapping")
     return found

@@ -45,10 +45,7 @@ class Case:
     may_leave: tuple[str, ...] = ("data/**",)
 
     def run(self, places: Mapping[str, str]) -> int:
-        words = self.arguments
-        for name, path in places.items():
-            words = words.replace(f"${name}", path)
-        return main(shlex.split(words))
+        return main(shlex.split(filled(self.arguments, places)))
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,13 @@ class Outcome:
         return f"{self.case.name}: {self.verdict}, wanted {self.case.code} and /{self.case.says}/\n    {shown}{left}"
 
 
+def filled(text: str, places: Mapping[str, str]) -> str:
+    """`text` with each $NAME of `places` as its path."""
+    for name, path in places.items():
+        text = text.replace(f"${name}", path)
+    return text
+
+
 def try_case(case: Case | PythonCase, folder: Path, places: Mapping[str, str]) -> Outcome:
     """Runs a case in this process, in a working folder of its own below `folder` (which must be new)."""
     work = folder / "work"
@@ -99,7 +103,7 @@ def try_case(case: Case | PythonCase, folder: Path, places: Mapping[str, str]) -
             path.mkdir(parents=True)
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.write_bytes(content if isinstance(content, bytes) else filled(content, places).encode())
     before, here = set(work.rglob("*")), Path.cwd()
     printed = io.StringIO()
     os.chdir(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E501  (a table: a line is a row)
 from case import Case
 
 NOT_A_RUN = {"some/notes.txt": "no run"}
@@ -24,7 +25,38 @@ def with_width(value: str) -> str:
     return STUDY.replace("model.embedding_dim: 16", f"model.embedding_dim: {value}")
 
 
+LONG = "x" * 300
+
 CASES = [
+    # places that can't be written to
+    Case(
+        "audit into a name of 300 letters",
+        f"audit small --data_dir $DATA --output {LONG}",
+        "x{300}.*too long.*--output",
+    ),
+    Case("audit where nothing can be made", "audit small --data_dir $DATA --output /proc/no", "/proc/no.*--output"),
+    Case(
+        "a shuffle into a name of 300 letters", f"diagnose shuffle $RUN --seeds 1 --output {LONG}", "x{300}.*--output"
+    ),
+    Case(
+        "a shuffle where nothing can be made", "diagnose shuffle $RUN --seeds 1 --output /proc/no", "/proc/no.*--output"
+    ),
+    Case(
+        "predict into a name of 300 letters",
+        f"predict $RUN --run.folder p --recommendations.path {LONG}.parquet",
+        "x{300}",
+        may_leave=("data/**", "p/predict/config.yaml"),
+    ),
+    Case("predict where nothing can be made", "predict $RUN --run.folder /proc/no", "/proc/no"),
+    Case("test where nothing can be made", "test $RUN --run.folder /proc/no", "/proc/no"),
+    Case(
+        "prepare where nothing can be made",
+        "prepare --input log.csv --data_dir /proc/no",
+        "/proc/no",
+        {"log.csv": "user_id,item_id\n1,2\n"},
+    ),
+    Case("study run where nothing can be made", "study run s.yaml --root /proc/no", "/proc/no", {"s.yaml": STUDY}),
+    Case("study run below a file", "study run s.yaml --root s.yaml", "s.yaml", {"s.yaml": STUDY}),
     Case("no such command", "fitt", "unknown command 'fitt'.*Did you mean 'fit'"),
     Case("an option before the command", "--seed 3 fit", "unknown command '--seed'"),
     Case("sources with arguments", "sources all", "no arguments"),

@@ -77,6 +77,9 @@ def _take(folder: Path, file: str) -> bool:
                     return False
                 path.unlink(missing_ok=True)
         return False
+    except OSError as error:
+        error.add_note(f"writing {path}")  # a full disk's own error names no file
+        raise
     finally:
         mine.unlink(missing_ok=True)
 
