@@ -18,6 +18,7 @@ import pytest
 from recsys_lab.cli import main
 from recsys_lab.cli.study.resolver import Resolver
 from recsys_lab.cli.study.settings import compose
+from recsys_lab.run_files import write_manifest
 from recsys_lab.study.launch.job import read_job, state_of
 
 BASE = """
@@ -195,7 +196,7 @@ def test_a_study_with_a_failing_run(lab: Lab, capsys: pytest.CaptureFixture[str]
 
     shutil.rmtree(lab.folder / "values")  # with them the run would be finished all the same
     manifest["evaluation"]["data_hash"] = "of other data"
-    (runs["good"] / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(runs["good"], manifest)
     assert lab("retry") == 2 and "made on another version of the data" in capsys.readouterr().err
     assert read_job(runs["bad"])["attempts"] == 2
 

@@ -97,7 +97,7 @@ def made_tuning(searches: int = 3, trials: int = 8) -> TuningResults:
         for i in range(searches)
     ]
     where = Path("runs/made/tune")
-    return TuningResults("made", where, "val/ndcg@10", ["encoder"], trials, None, "random", "median", found, None)
+    return TuningResults("made", where, "val/ndcg@10", ["encoder"], trials, "random", "median", found, None)
 
 
 def _block(
