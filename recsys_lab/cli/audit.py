@@ -76,8 +76,7 @@ def _write(found: dict[str, Any], output: Path, is_chosen: bool) -> None:
     try:
         write_texts(output, files)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        text = f"the audit can't be written to {output} ({why}); choose a folder with --output"
+        text = f"the audit can't be written to {output} ({error.strerror or error}); choose a folder with --output"
         if is_chosen:
             raise RecsysLabError(text) from error
         log.warning("%s", text)

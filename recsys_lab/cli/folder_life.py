@@ -62,7 +62,8 @@ class Place:
 
     def drop(self) -> None:
         """The fit was refused before its first step: what it had written goes."""
-        if self.resumes_from is None and is_first_process() and not holds_run(self.folder):
+        was_trained = holds_run(self.folder) or _manifest(self.folder).get("stopped_by") == "nan"
+        if self.resumes_from is None and is_first_process() and not was_trained:
             clear(self.folder)
 
     def way_on(self) -> str:
