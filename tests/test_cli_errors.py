@@ -26,7 +26,10 @@ TEMPORAL = ["--model", "SASRec", "--run.root", "nowhere", "--data.split", "Globa
     ("arguments", "expected"),
     [
         (["--model", "SASRec", "--model.embeding_dim", "8"], ["'embeding_dim'", "Did you mean 'embedding_dim'?"]),
-        (["--model", "SASRec", "--model.embedding_dim", "wide"], ["model.embedding_dim", "int", "wide"]),
+        (
+            ["--model", "SASRec", "--model.embedding_dim", "wide"],
+            ["--model.embedding_dim must be a whole", "'wide'"],
+        ),
         (["--model", "SASRek"], ["unknown class 'SASRek'", "Did you mean 'SASRec'?", "GRU4Rec", "LSTMAttention"]),
         (["--model", "my_package.MyEncoder"], ["model", "my_package"]),
         (["--model", "SASRec", "--model.loss", "CrossEntropi"], ["model.loss", "Did you mean 'CrossEntropy'?"]),
@@ -34,7 +37,10 @@ TEMPORAL = ["--model", "SASRec", "--run.root", "nowhere", "--data.split", "Globa
         (["--model", "SASRec", "--data.max_length", "long"], ["data.max_length", "long"]),
         (["--model", "SASRec", "--data.split", "LeaveTwoOut"], ["data.split", "LeaveOneOut", "GlobalTemporal"]),
         ([*TEMPORAL, "--data.split.users", "hot"], ["data.split.users", "'all', 'warm'", "hot"]),
-        ([*TEMPORAL, "--data.split.test_window", "week"], ["can't read the window 'week'", "like 7d"]),
+        (
+            [*TEMPORAL, "--data.split.test_window", "week"],
+            ["data.split.test_window must be", "like 7d", "'week'"],
+        ),
         ([*TEMPORAL, "--data.split.quantile", ".9", "--data.split.test_window", "7d"], ["quantile and test_window"]),
         (["--model", "SASRec", "--trainer.max_epoch", "9"], ["'trainer.max_epoch'", "Did you mean 'max_epochs'?"]),
         (["--model", "SASRec", "--modle.dropout", "0.1"], ["'modle'", "Did you mean 'model'?"]),

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from recsys_lab.arguments import Range, Seed
+from recsys_lab.arguments import ArgumentError, Range, Seed
 from recsys_lab.data.split_rule import NO_TARGETS, Split, SplitResult, Targets
 from recsys_lab.schema import RecsysLabError
 
@@ -75,10 +75,10 @@ class GlobalTemporal(Split):
                 raise RecsysLabError(f"GlobalTemporal validation: last_train_item has no cut: drop {given[0]}")
         self.quantile = DEFAULT_QUANTILE if quantile is None else quantile
         self.val_quantile = DEFAULT_QUANTILE if val_quantile is None else val_quantile
-        self.test_date = None if test_date is None else seconds_of_date(test_date)
-        self.val_date = None if val_date is None else seconds_of_date(val_date)
-        self.test_window = None if test_window is None else seconds_of_window(test_window)
-        self.val_window = None if val_window is None else seconds_of_window(val_window)
+        self.test_date = None if test_date is None else seconds_of_date(test_date, "test_date")
+        self.val_date = None if val_date is None else seconds_of_date(val_date, "val_date")
+        self.test_window = None if test_window is None else seconds_of_window(test_window, "test_window")
+        self.val_window = None if val_window is None else seconds_of_window(val_window, "val_window")
         self.target, self.validation, self.users, self.seed = target, validation, users, seed
         self._test_name = test_date or (f"last {test_window}" if test_window else f"q={self.quantile}")
         if target == "first":
@@ -198,22 +198,22 @@ class GlobalTemporal(Split):
         return Targets(users, position)
 
 
-def seconds_of_date(date: str) -> int:
-    """ISO date or date-time -> Unix seconds; UTC unless it names a time zone."""
+def seconds_of_date(date: str, argument: str = "date") -> int:
+    """ISO date or date-time -> Unix seconds; UTC unless it names a time zone. `argument` is its name in an error."""
     try:
         moment = dt.datetime.fromisoformat(date)
     except ValueError as error:
-        raise RecsysLabError(
-            f"can't read the date {date!r}; write it like 2001-01-31 or 2001-01-31T12:00:00"
-        ) from error
+        problem = f"must be a date like 2001-01-31 or 2001-01-31T12:00:00, not {date!r}"
+        raise ArgumentError("GlobalTemporal", argument, problem, date) from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
 
 
-def seconds_of_window(window: str) -> int:
+def seconds_of_window(window: str, argument: str = "window") -> int:
     """`7d` -> 604800; units s, m (minutes), h, d, w."""
     found = re.fullmatch(r"(\d+)([smhdw])", window)
     if found is None or int(found[1]) < 1:
-        raise RecsysLabError(f"can't read the window {window!r}; write a number with s, m, h, d or w, like 7d or 12h")
+        problem = f"must be a number with s, m, h, d or w, like 7d or 12h, not {window!r}"
+        raise ArgumentError("GlobalTemporal", argument, problem, window)
     return int(found[1]) * SECONDS[found[2]]
 
 

@@ -10,11 +10,15 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
-from recsys_lab.arguments import NotNegative, Positive, Range, Share, check_fields
+from recsys_lab.arguments import Range, Share, check_fields
 from recsys_lab.models.row_sparse import RULES, RowSparse, sparse_tables
 from recsys_lab.schema import RecsysLabError
 
 Beta = Annotated[float, Range(at_least=0, below=1)]
+
+
+Rate = Annotated[float, Range(above=0, at_most=1000)]
+"""The bound keeps a slip of the keyboard from a training that is only noise."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,13 @@ class Optimization:
     """
 
     optimizer: Literal["adam", "adamw", "sparse_adam", "rowwise_adagrad"] = "adam"
-    lr: Positive = 1e-3
-    weight_decay: NotNegative = 0.0
+    lr: Rate = 1e-3
+    weight_decay: Annotated[float, Range(at_least=0, at_most=100)] = 0.0
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     warmup_steps: Annotated[int, Range(at_least=0)] = 0
     schedule: Literal["constant", "cosine"] = "constant"
     final_lr_fraction: Share = 0.0
-    table_lr: Positive | None = None
+    table_lr: Rate | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
