@@ -320,8 +320,8 @@ class CommandLine(LightningCLI):
             raise
         except MisconfigurationException as error:
             raise in_one_line(error) from error
-        except RuntimeError as error:  # EarlyStopping's own, where what it watches is logged by nobody
-            if "Early stopping conditioned on metric" not in str(error):
+        except (RuntimeError, ValueError) as error:  # Lightning's own, of settings that it checks late
+            if not any(text in str(error) for text in ("Early stopping conditioned on metric", "`val_check_interval`")):
                 raise
             raise in_one_line(error) from error
 

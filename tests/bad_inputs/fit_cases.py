@@ -128,6 +128,7 @@ SETTINGS: dict[str, str] = {
     "--trainer.log_every_n_steps -1": "--trainer.log_every_n_steps must be at least 0",
     "--trainer.check_val_every_n_epoch 0": "check_val_every_n_epoch",
     "--trainer.val_check_interval 0": "val_check_interval",
+    "--trainer.val_check_interval 1000000": "val_check_interval.*number of the training batches",
     "--trainer.val_check_interval 1.5": "val_check_interval",
     "--trainer.limit_train_batches 0": "limit_train_batches",
     "--trainer.limit_train_batches -1": "limit_train_batches",

@@ -36,7 +36,14 @@ axes:
   width: {8: {model.embedding_dim: 8}, 16: {model.embedding_dim: 16}}
 """
 FIT = TINY + "--run.folder run"
-WHOLE = ("run/config.yaml", "run/manifest.json", "run/metrics.*", "run/checkpoints/*.ckpt", "run/*/config.yaml")
+WHOLE = (
+    "run/config.yaml",
+    "run/manifest.json",
+    "run/metrics.*",
+    "run/ranks.parquet",
+    "run/checkpoints/*.ckpt",
+    "run/*/config.yaml",
+)
 """What a command may have finished before the disk was full."""
 COMMANDS = {
     "prepare": "prepare --input log.csv --name mine",
