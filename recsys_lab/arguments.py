@@ -21,18 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-
-class RecsysLabError(Exception):
-    """An error that the user can mend. The command line prints its text without a traceback and exits with 2."""
-
-
-class ArgumentError(RecsysLabError, ValueError):
-    """An argument is not what it may be. Python reads `SASRec: num_layers must be at least 1, not 0`; the command line
-    puts the option in front, as the user types it."""
-
-    def __init__(self, owner: str, argument: str, problem: str, value: Any = None) -> None:
-        super().__init__(f"{owner}: {argument} {problem}")
-        self.owner, self.argument, self.problem, self.value = owner, argument, problem, value
+from recsys_lab.words import ArgumentError
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_lab.arguments import RecsysLabError, arguments_of, check_arguments, classes_in
+from recsys_lab.arguments import arguments_of, check_arguments, classes_in
+from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -75,7 +77,7 @@ def to_config(value: Any) -> Any:
     else:
         raise TypeError(
             f"{type(value).__qualname__} can't be written as plain configuration: derive it from "
-            "recsys_lab.schema.Configurable (losses, samplers and models do already) or make it a dataclass"
+            "recsys_lab.config.Configurable (losses, samplers and models do already) or make it a dataclass"
         )
     path = f"{type(value).__module__}.{type(value).__qualname__}"
     return {"class_path": path, "init_args": {k: to_config(v) for k, v in init_args.items()}}
@@ -109,7 +111,8 @@ def _build(config: Any, expected: tuple[type, ...], where: str) -> Any:
         return [_build(value, expected, where) for value in config]
     if not isinstance(config, dict) or "class_path" not in config:
         return config  # a number, a text, a mapping of them: the constructor looks at it
-    cls = find_class(config["class_path"], expected, where)
+    named = config["class_path"]
+    cls = find_class(moved(named) if isinstance(named, str) else named, expected, where)
     init_args = config.get("init_args") or {}
     if not isinstance(init_args, dict) or not all(isinstance(name, str) for name in init_args):
         raise RecsysLabError(f"{where}: init_args of {cls.__name__} must be a mapping from names to values")
@@ -156,6 +159,8 @@ def find_class(class_path: Any, expected: tuple[type, ...], where: str, packages
     """
     if not isinstance(class_path, str) or not CLASS_PATH.fullmatch(class_path):
         raise RecsysLabError(f"{where}: {class_path!r} does not name a class: write package.module.Name")
+    if moved(class_path) != class_path:
+        raise RecsysLabError(f"{where}: {class_path} is {moved(class_path)} now; write that name there")
     trusted = _in(class_path, (*packages, *_allowed.get()))
     if not trusted and sys.modules.get(class_path.rpartition(".")[0]) is None:
         raise RecsysLabError(
@@ -174,6 +179,35 @@ def find_class(class_path: Any, expected: tuple[type, ...], where: str, packages
     if inspect.isabstract(found):
         raise RecsysLabError(f"{where}: {class_path} is a base class: name one of those below it")
     return found
+
+
+MOVED = {
+    "recsys_lab.callbacks": "recsys_lab.evaluation",
+    "recsys_lab.callbacks.measures": "recsys_lab.evaluation",
+    "recsys_lab.callbacks.measures.beyond_accuracy": "recsys_lab.evaluation.beyond_accuracy",
+    "recsys_lab.callbacks.measures.calibration": "recsys_lab.evaluation.calibration",
+    "recsys_lab.data.negatives": "recsys_lab.losses.negatives",
+    "recsys_lab.data.settings": "recsys_lab.data.prepare.prepare_settings",
+    "recsys_lab.data.split": "recsys_lab.data.split.leave_one_out",
+    "recsys_lab.data.temporal": "recsys_lab.data.split.temporal",
+    "recsys_lab.models.gru4rec": "recsys_lab.models.encoders.gru4rec",
+    "recsys_lab.models.lstm_attention": "recsys_lab.models.encoders.lstm_attention",
+    "recsys_lab.models.sasrec": "recsys_lab.models.encoders.sasrec",
+}
+"""Where the classes of a module are now: checkpoints of before name the old one."""
+
+
+def moved(class_path: str) -> str:
+    """The name of today of a class that a checkpoint of before may name."""
+    module, _, name = class_path.rpartition(".")
+    return f"{MOVED[module]}.{name}" if module in MOVED else class_path
+
+
+def import_all(*packages: Any) -> None:
+    """Imports every module of the packages, so that class names are known without their module path."""
+    for package in packages:
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            importlib.import_module(module.name)
 
 
 def import_class(class_path: str) -> Any:

@@ -1,42 +1,22 @@
-"""The words of the project as code: column names, ids, `Batch`, `DataSpec`, and the contracts between parts.
+"""What the rooms promise each other: `Batch`, `DataSpec`, `Scorer`, `Loss`, `NegativeSampler`.
 
-Everything else imports this file; it imports only `arguments` (what an argument may be) and `configuration` (objects
-written down as plain data and built again).
-
-Shape letters used in every docstring and trailing comment:
-
-    B  batch            L  window length (inputs)   D  embedding_dim
-    H  heads            N  targets or negatives     V  num_items + 1 table rows (row 0 is padding)
-    U  users            K  cutoff                   S  seen items of a batch, flat
+Shape letters are in `words.py`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from recsys_lab.arguments import ArgumentError as ArgumentError
-from recsys_lab.arguments import RecsysLabError as RecsysLabError
-from recsys_lab.configuration import Configurable as Configurable
-from recsys_lab.configuration import from_config as from_config
-from recsys_lab.configuration import to_config as to_config
+from recsys_lab.config import Configurable
+from recsys_lab.words import ArgumentError
 
 if TYPE_CHECKING:
     from typing import Self
-
-PAD_ID = 0
-"""Real items are 1..num_items; row 0 of every item table is padding and is never scored."""
-
-USER_ID = "user_id"
-ITEM_ID = "item_id"
-TIMESTAMP = "timestamp"
-EVENT_TYPE = "event_type"
-RATING = "rating"
 
 
 @dataclass(frozen=True)
@@ -209,16 +189,3 @@ class Loss(Configurable, nn.Module, ABC):
     def forward(
         self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None
     ) -> Tensor: ...
-
-
-def resolve_names(names: Iterable[str], known: Iterable[str], what: str) -> list[str]:
-    """`names` if each is known.
-
-    Raises:
-        RecsysLabError: naming the unknown ones and listing the known ones.
-    """
-    names, known = list(names), sorted(known)
-    unknown = [n for n in names if n not in known]
-    if unknown:
-        raise RecsysLabError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
-    return names

@@ -29,8 +29,8 @@ def prepare_made(job: dict[str, Any]) -> None:
     import numpy as np
     import polars as pl
 
-    from recsys_lab.data.prepare import PrepareSettings, prepare
-    from recsys_lab.data.sources.files import FileSource
+    from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+    from recsys_lab.data.reading.file_source import FileSource
 
     folder = Path(job["folder"])
     rng = np.random.default_rng(1)
@@ -50,8 +50,8 @@ def measure_test(job: dict[str, Any]) -> dict[str, Any]:
     import lightning as L
     import torch
 
-    from recsys_lab.callbacks import RankingEvaluation
     from recsys_lab.data.datamodule import SequenceDataModule
+    from recsys_lab.evaluation.callback import RankingEvaluation
     from recsys_lab.models import SASRec
 
     torch.set_num_threads(job["threads"])

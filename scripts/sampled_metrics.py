@@ -15,7 +15,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from recsys_lab.study.runs import find_runs
+from recsys_lab.runs.finished import find_runs
 
 
 def expected_sampled_ndcg(rank: np.ndarray, num_candidates: np.ndarray, k: int, negatives: int) -> np.ndarray:

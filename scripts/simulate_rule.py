@@ -1,4 +1,4 @@
-"""How often the rule of `recsys_lab.study.statistics` calls a difference significant where there is none, and where
+"""How often the rule of `recsys_lab.statistics.rule` calls a difference significant where there is none, and where
 there is.
 
     python scripts/simulate_rule.py                       # the whole grid as a Markdown table
@@ -27,7 +27,7 @@ from itertools import product
 
 import numpy as np
 
-from recsys_lab.study.statistics import degrees_of_freedom, minimum_detectable, two_sided_p, users_variance
+from recsys_lab.statistics.rule import degrees_of_freedom, minimum_detectable, two_sided_p, users_variance
 
 ALPHA, MOST = 0.05, 0.065
 CHANCE = (0.5, 4.0)

@@ -9,10 +9,10 @@ import lightning as L
 import numpy as np
 import polars as pl
 
-from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.processed import ProcessedDataset
-from recsys_lab.data.sources.base import RawTables, Source
-from recsys_lab.metrics import MISS, RANKING_METRICS
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.data.reading.source import RawTables, Source
+from recsys_lab.ops.rank_metrics import MISS, RANKING_METRICS
 
 
 def outranked(rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

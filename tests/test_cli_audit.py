@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from small_data import quiet_trainer
 
-from recsys_lab.callbacks.audit_entry import audit_entry
-from recsys_lab.callbacks.run_folder import RunFolder
+from recsys_lab.audit.audit_text import duration, percent
 from recsys_lab.cli import main
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import Popularity
-from recsys_lab.report.audit_text import duration, percent
 from recsys_lab.report.svg_bars import bars, nice_ceiling
+from recsys_lab.runs.audit_entry import audit_entry
+from recsys_lab.runs.folder import RunFolder
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from test_cli_runs import QUIET, TINY
 
 from recsys_lab.cli import main
-from recsys_lab.cli.baselines import baseline_name, study_folder
 from recsys_lab.models.baselines import MANDATORY
-from recsys_lab.study.pairs import which_pairs
-from recsys_lab.study.runs import find_runs
+from recsys_lab.runs.baselines import baseline_name, study_folder
+from recsys_lab.runs.finished import find_runs
+from recsys_lab.statistics.pairs import which_pairs
 
 NAMES = {baseline_name(config) for config in MANDATORY}
 

@@ -18,7 +18,7 @@ from wandb_files import offline_runs, stored
 
 from recsys_lab.cli import main
 from recsys_lab.cli.loggers import ROWS_PER_PART, _go_on_counting, make_logger
-from recsys_lab.cli.run_settings import RunSettings
+from recsys_lab.runs.run_settings import RunSettings
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +199,7 @@ def test_tensorboard_of_a_replaced_run(small_folder: Path, tmp_path: Path) -> No
 
 
 def test_loggers_are_imported_only_when_chosen() -> None:
-    code = "import sys, recsys_lab.cli.lightning; print({'wandb', 'tensorboard'} & set(sys.modules))"
+    code = "import sys, recsys_lab.cli.trainer_commands; print({'wandb', 'tensorboard'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -21,8 +21,8 @@ from test_readme import commands
 
 from recsys_lab.cli import main
 from recsys_lab.cli.prepare import comma_lists
-from recsys_lab.data.processed import ProcessedDataset
-from recsys_lab.data.sources.addresses import fetch_remote, shown, without_secrets
+from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.data.reading.addresses import fetch_remote, shown, without_secrets
 
 T = 1_600_000_000
 

@@ -16,10 +16,10 @@ import yaml
 from small_data import quiet_trainer
 
 from recsys_lab.cli import main
-from recsys_lab.cli.saved_run import open_saved_run
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.split import GlobalTemporal
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
 from recsys_lab.models import Optimization, SASRec
+from recsys_lab.runs.saved import open_saved_run
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.enable_progress_bar", "false"]
 QUIET += ["--trainer.enable_model_summary", "false"]

@@ -19,9 +19,9 @@ import torch
 import yaml
 
 from recsys_lab.cli import main
-from recsys_lab.data.processed import ProcessedDataset
-from recsys_lab.metrics.ranking import ndcg
+from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.models import NextItemModule
+from recsys_lab.ops.rank_metrics import ndcg
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.enable_progress_bar", "false"]
 QUIET += ["--trainer.enable_model_summary", "false", "--trainer.num_sanity_val_steps", "0"]

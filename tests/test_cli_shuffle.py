@@ -15,15 +15,15 @@ from small_data import made_events, prepared, quiet_trainer
 from test_cli_runs import fit
 from torch import Tensor
 
-from recsys_lab.callbacks import RankingEvaluation
 from recsys_lab.cli import diagnose, main, shuffle
 from recsys_lab.cli.shuffle import Passes, Question, evaluate
+from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import NextItemModule
 from recsys_lab.models.baselines import EASE, ItemKNN, Markov
-from recsys_lab.models.embedding import EventEmbedding
-from recsys_lab.models.scoring import TiedScorer
-from recsys_lab.schema import Batch, DataSpec
+from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.scoring import TiedScorer
 
 
 class SumOfHistory(NextItemModule):

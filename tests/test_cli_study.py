@@ -17,8 +17,8 @@ import pytest
 
 from recsys_lab.cli import main
 from recsys_lab.cli.study.resolver import Resolver
-from recsys_lab.cli.study.settings import compose
-from recsys_lab.run_files import write_manifest
+from recsys_lab.cli.study.study_settings import compose
+from recsys_lab.runs.run_files import write_manifest
 from recsys_lab.study.launch.job import read_job, state_of
 
 BASE = """
@@ -79,7 +79,7 @@ def test_identity_is_of_what_a_run_does(resolver: Resolver) -> None:
         {"data.data_dir": "elsewhere", "data.num_workers": 3},
         {"trainer.enable_progress_bar": False, "run.logger": "wandb"},
         {"model": "recsys_lab.models.SASRec"},
-        {"model": "recsys_lab.models.sasrec.SASRec"},
+        {"model": "recsys_lab.models.encoders.sasrec.SASRec"},
         {"model.optimization.lr": "1e-3"},  # YAML reads a text
     ]
     other = [{"model.dropout": 0.3}, {"data.max_length": 21}, {"model": "GRU4Rec"}, {"model.loss": "BPR"}]

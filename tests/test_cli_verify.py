@@ -15,8 +15,8 @@ from small_data import made_events, prepared
 from test_cli_runs import TINY
 
 from recsys_lab.cli import main
-from recsys_lab.metrics import MISS
-from recsys_lab.study.verification import from_ranks, metric_checks, rank_checks
+from recsys_lab.ops.rank_metrics import MISS
+from recsys_lab.runs.verification import from_ranks, metric_checks, rank_checks
 
 
 @pytest.fixture(scope="module")

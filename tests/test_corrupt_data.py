@@ -15,7 +15,7 @@ from small_data import made_events, prepared
 from test_cli_runs import QUIET, TINY
 
 from recsys_lab.cli import main
-from recsys_lab.data.processed import ProcessedDataset, ProcessedDatasetError
+from recsys_lab.data.prepare.processed import ProcessedDataset, ProcessedDatasetError
 
 CELLS: Counter[str] = Counter()
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.data.audit.card import data_card
-from recsys_lab.data.audit.checks import MEANINGS, checks, failures, parse_thresholds
-from recsys_lab.data.audit.leakage import leakage
-from recsys_lab.data.audit.log import Log
-from recsys_lab.data.audit.order import order_facts
-from recsys_lab.data.audit.recommended import recommendation_facts
-from recsys_lab.data.audit.rules import order_rules
-from recsys_lab.data.processed import ProcessedDataset
-from recsys_lab.data.split import Split
-from recsys_lab.schema import to_config
+from recsys_lab.audit.card import data_card
+from recsys_lab.audit.checks import MEANINGS, checks, failures, parse_thresholds
+from recsys_lab.audit.leakage import leakage
+from recsys_lab.audit.log import Log
+from recsys_lab.audit.order import order_facts
+from recsys_lab.audit.recommended import recommendation_facts
+from recsys_lab.audit.rules import order_rules
+from recsys_lab.config import to_config
+from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.data.split.leave_one_out import Split
 
 __all__ = ["MEANINGS", "audit", "failures", "parse_thresholds"]
 

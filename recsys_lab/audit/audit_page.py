@@ -6,7 +6,7 @@ import datetime as dt
 from html import escape
 from typing import Any
 
-from recsys_lab.report.audit_text import audit_tables, check_rows, headline, percent
+from recsys_lab.audit.audit_text import audit_tables, check_rows, headline, percent
 from recsys_lab.report.svg_bars import bars, short
 
 STYLE = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from recsys_lab.study.layout import plain, prose
+from recsys_lab.report.layout import plain, prose
 
 UNKNOWN = "not known"
 

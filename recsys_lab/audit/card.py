@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lab.data.audit.log import Log
+from recsys_lab.audit.log import Log
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 

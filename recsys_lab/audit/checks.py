@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from recsys_lab.schema import RecsysLabError, resolve_names
+from recsys_lab.words import RecsysLabError, resolve_names
 
 MEANINGS = {
     "tied_events": "events at the same time as another event of their user: their order is a choice, not a fact",

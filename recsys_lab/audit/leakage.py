@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lab.data.audit.log import Log
-from recsys_lab.data.split import SplitResult, Targets
+from recsys_lab.audit.log import Log
+from recsys_lab.data.split.leave_one_out import SplitResult, Targets
 
 TIME_BINS = 40
 POPULAR = 10

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from recsys_lab.data.processed import ProcessedDataset
+from recsys_lab.data.prepare.processed import ProcessedDataset
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lab.data.audit.log import Log
+from recsys_lab.audit.log import Log
 
 
 def order_facts(log: Log) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.data.audit.leakage import future_items
-from recsys_lab.data.audit.log import Log
-from recsys_lab.data.processed import ProcessedDataset
-from recsys_lab.schema import ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.audit.leakage import future_items
+from recsys_lab.audit.log import Log
+from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 QUERY_TIME = "query_time"
 

@@ -16,15 +16,15 @@ import sys
 from collections.abc import Sequence
 
 from recsys_lab import __version__
-from recsys_lab.arguments import RecsysLabError
 from recsys_lab.cli.failures import in_words
-from recsys_lab.configuration import allowing
+from recsys_lab.config import allowing
+from recsys_lab.words import RecsysLabError
 
 COMMANDS = {
-    "fit": ("recsys_lab.cli.lightning", "train a model, then test its best checkpoint"),
-    "validate": ("recsys_lab.cli.lightning", "evaluate a checkpoint on the validation targets"),
-    "test": ("recsys_lab.cli.lightning", "evaluate a checkpoint on the test targets"),
-    "predict": ("recsys_lab.cli.lightning", "write each user's top items"),
+    "fit": ("recsys_lab.cli.trainer_commands", "train a model, then test its best checkpoint"),
+    "validate": ("recsys_lab.cli.trainer_commands", "evaluate a checkpoint on the validation targets"),
+    "test": ("recsys_lab.cli.trainer_commands", "evaluate a checkpoint on the test targets"),
+    "predict": ("recsys_lab.cli.trainer_commands", "write each user's top items"),
     "prepare": ("recsys_lab.cli.prepare", "turn a public data set, or your own log, into a prepared data set"),
     "audit": ("recsys_lab.cli.audit", "what a data set is, and what a split of it leaks"),
     "sources": ("recsys_lab.cli.sources", "list the public data sets that are known by name"),

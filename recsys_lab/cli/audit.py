@@ -7,15 +7,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.cli.messages import show_messages
+from recsys_lab.audit import MEANINGS, audit, failures, parse_thresholds
+from recsys_lab.audit.audit_page import audit_page
+from recsys_lab.audit.audit_text import as_markdown, as_text
 from recsys_lab.cli.options import Parser, underscores
-from recsys_lab.data.audit import MEANINGS, audit, failures, parse_thresholds
+from recsys_lab.config import from_config
 from recsys_lab.data.locate import locate
-from recsys_lab.data.split import LeaveOneOut, Split
-from recsys_lab.report.audit_page import audit_page
-from recsys_lab.report.audit_text import as_markdown, as_text
-from recsys_lab.run_files import write_texts
-from recsys_lab.schema import RecsysLabError, from_config
+from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split
+from recsys_lab.runs.messages import show_messages
+from recsys_lab.runs.run_files import write_texts
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 

@@ -8,15 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.callbacks import Calibration, fit_temperature
-from recsys_lab.callbacks.run_folder import is_trained
-from recsys_lab.cli.messages import show_messages
 from recsys_lab.cli.options import COUNT, PlainParser, underscores
-from recsys_lab.cli.saved_run import SavedRun, interruptible, open_saved_run, write_results
-from recsys_lab.metrics.calibration import ReliabilityBins
+from recsys_lab.diagnose.reliability_page import calibration_text, reliability_page
+from recsys_lab.evaluation.calibration import Calibration
+from recsys_lab.evaluation.calibration_metrics import ReliabilityBins
+from recsys_lab.evaluation.temperature import fit_temperature
 from recsys_lab.models.checkpoint import check_same_training
-from recsys_lab.report.reliability_page import calibration_text, reliability_page
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.folder import is_trained
+from recsys_lab.runs.messages import show_messages
+from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run, write_results
+from recsys_lab.words import RecsysLabError
 
 DESCRIPTION = """\
 Are the model's next-item probabilities (softmax of its scores over the candidates) as large as what then happens?

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import get_args
 
-from recsys_lab.cli.baselines import automatic_baselines
-from recsys_lab.cli.messages import show_messages
 from recsys_lab.cli.options import COUNT, SEED, SHARE, PlainParser
-from recsys_lab.study.compare import METRICS, compare
-from recsys_lab.study.pairs import Method
-from recsys_lab.study.resampling import Interval
-from recsys_lab.study.runs import Run, find_runs
-from recsys_lab.study.table import FORMATS, render
+from recsys_lab.runs.baselines import automatic_baselines
+from recsys_lab.runs.comparison import METRICS, compare
+from recsys_lab.runs.comparison_table import FORMATS, render
+from recsys_lab.runs.finished import Run, find_runs
+from recsys_lab.runs.messages import show_messages
+from recsys_lab.statistics.pairs import Method
+from recsys_lab.statistics.resampling import Interval
 
 
 def run(arguments: list[str]) -> None:

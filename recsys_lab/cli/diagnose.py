@@ -6,7 +6,7 @@ import difflib
 import importlib
 import importlib.util
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 QUESTIONS = {
     "shuffle": ("recsys_lab.cli.shuffle", "does the model, or the data, need the order of events?"),

@@ -9,10 +9,12 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from recsys_lab.arguments import ArgumentError
 from recsys_lab.cli.failures import option_of
-from recsys_lab.configuration import import_class
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.config import import_class
+from recsys_lab.words import ArgumentError, RecsysLabError
+
+BASES = ("config", "contracts", "counting", "lightning", "measure", "source")
+"""Files that hold the bases of classes, which are never used by themselves."""
 
 # Lines that describe jsonargparse's search and not the mistake.
 _NOISE = re.compile(
@@ -118,8 +120,8 @@ def _subclasses(cls: type[Any]) -> set[str]:
 
 
 def _is_abstract(cls: type) -> bool:
-    """Abstract by `abc`, or a base that is never used by itself: it is in a file named base or schema."""
-    return bool(getattr(cls, "__abstractmethods__", None)) or cls.__module__.rpartition(".")[2] in ("base", "schema")
+    """Abstract by `abc`, or a base that is never used by itself: it is in one of the files that hold bases."""
+    return bool(getattr(cls, "__abstractmethods__", None)) or cls.__module__.rpartition(".")[2] in BASES
 
 
 def _import(path: str) -> Any:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recsys_lab.arguments import ArgumentError, RecsysLabError
+from recsys_lab.words import ArgumentError, RecsysLabError
 
 WAYS_OUT = {
     errno.ENOSPC: "free some space there, or choose another place with {place}",

@@ -14,9 +14,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from recsys_lab.callbacks import RunFolder
-from recsys_lab.callbacks.run_folder import find
-from recsys_lab.cli.run_settings import RunSettings
+from recsys_lab.runs.folder import RunFolder, find
+from recsys_lab.runs.run_settings import RunSettings
 
 ROWS_PER_PART = 10_000_000
 """An offline run does not know how many rows its earlier parts have, and W&B drops rows whose numbers do not grow."""

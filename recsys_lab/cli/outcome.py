@@ -10,14 +10,14 @@ from typing import Any
 import polars as pl
 from lightning.pytorch import Trainer
 
-from recsys_lab.callbacks import BeyondAccuracy, RankingEvaluation, RunFolder
-from recsys_lab.callbacks.ranking import shown_cutoff
-from recsys_lab.callbacks.run_folder import find
-from recsys_lab.cli.baselines import counted_already
-from recsys_lab.metrics.ranking import ndcg
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.remarks import not_above, remarks
-from recsys_lab.study.runs import Run
+from recsys_lab.evaluation.beyond_accuracy import BeyondAccuracy
+from recsys_lab.evaluation.callback import RankingEvaluation, shown_cutoff
+from recsys_lab.ops.rank_metrics import ndcg
+from recsys_lab.runs.baselines import counted_already
+from recsys_lab.runs.finished import Run
+from recsys_lab.runs.folder import RunFolder, find
+from recsys_lab.runs.remarks import not_above, remarks
+from recsys_lab.words import RecsysLabError
 
 
 class NoValueError(RecsysLabError):

@@ -14,15 +14,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from recsys_lab.cli.messages import show_messages
 from recsys_lab.cli.options import Parser, underscores
 from recsys_lab.data.locate import RAW, own_folder, prepared_folder
-from recsys_lab.data.prepare import PrepareSettings, moment, prepare
-from recsys_lab.data.processed import ProcessedDataset
+from recsys_lab.data.prepare.pipeline import PrepareSettings, moment, prepare
+from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.data.reading.file_source import Format
+from recsys_lab.data.reading.spelling import command_line
 from recsys_lab.data.sources import Columns, FileSource, Source, get_source
-from recsys_lab.data.sources.files import Format
-from recsys_lab.data.sources.spelling import command_line
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.messages import show_messages
+from recsys_lab.words import RecsysLabError
 
 COLUMN_OPTIONS = [f.name for f in dataclasses.fields(Columns)]
 LISTS = ("names", "event_types")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recsys_lab.arguments import Range
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 NOT_NEGATIVE, ONE_OR_MORE = Range(at_least=0), Range(at_least=1)
 LIMIT = Range(at_least=0)

@@ -9,10 +9,10 @@ from typing import NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from recsys_lab.cli.errors import explain
-from recsys_lab.cli.folder_life import holds_run
-from recsys_lab.cli.saved_run import check_run_folder
-from recsys_lab.cli.trust import check_saved_config
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.folder_life import holds_run
+from recsys_lab.runs.saved import check_run_folder
+from recsys_lab.runs.trust import check_saved_config
+from recsys_lab.words import RecsysLabError
 
 
 class Parser(LightningArgumentParser):

@@ -14,25 +14,25 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from recsys_lab.callbacks import RankingEvaluation
-from recsys_lab.cli.messages import show_messages
+from recsys_lab.audit.log import Log
+from recsys_lab.audit.rules import order_rules
 from recsys_lab.cli.options import COUNT, PlainParser, underscores
-from recsys_lab.cli.saved_run import SavedRun, open_saved_run, write_results
-from recsys_lab.data.audit.log import Log
-from recsys_lab.data.audit.rules import order_rules
-from recsys_lab.data.batch import WindowDataset
+from recsys_lab.data.batches.gather import WindowDataset
+from recsys_lab.data.batches.windows import evaluation_windows
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.shuffle import Kind, Scope, ShuffledWindows
-from recsys_lab.data.windows import evaluation_windows
-from recsys_lab.metrics.ranking import RANKING_METRICS
-from recsys_lab.metrics.ranks import target_ranks
-from recsys_lab.metrics.top_items import top_items
-from recsys_lab.models.base import NextItemModule
+from recsys_lab.diagnose.shuffle_effect import list_overlap, shuffle_effect
+from recsys_lab.diagnose.shuffle_table import READING, as_markdown, as_text
+from recsys_lab.diagnose.shuffled_data import Kind, Scope, ShuffledWindows
+from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models.checkpoint import check_same_training
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.shuffle import list_overlap, shuffle_effect
-from recsys_lab.study.shuffle_table import READING, as_markdown, as_text
-from recsys_lab.study.table import as_json
+from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.ops.ranks import target_ranks
+from recsys_lab.ops.top_items import top_items
+from recsys_lab.runs.comparison_table import as_json
+from recsys_lab.runs.messages import show_messages
+from recsys_lab.runs.saved import SavedRun, open_saved_run, write_results
+from recsys_lab.words import RecsysLabError
 
 KINDS: dict[str, tuple[Kind, ...]] = {"both": get_args(Kind), "yes": ("all_but_last",), "no": ("all",)}
 """What --keep_last asks for."""

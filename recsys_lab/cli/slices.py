@@ -6,12 +6,12 @@ import sys
 from typing import get_args
 
 from recsys_lab.cli.options import COUNT, SEED, SHARE, PlainParser
-from recsys_lab.metrics.ranking import RANKING_METRICS
-from recsys_lab.study.pairs import Method
-from recsys_lab.study.resampling import Interval
-from recsys_lab.study.runs import find_runs
-from recsys_lab.study.slices import DIMENSIONS, HISTORY_BINS, slices
-from recsys_lab.study.slices_table import FORMATS, render_slices
+from recsys_lab.diagnose.slice_values import DIMENSIONS, HISTORY_BINS, slices
+from recsys_lab.diagnose.slices_table import FORMATS, render_slices
+from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.runs.finished import find_runs
+from recsys_lab.statistics.pairs import Method
+from recsys_lab.statistics.resampling import Interval
 
 
 def run(arguments: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys_lab.data.sources import get_source, source_names
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 
 def run(arguments: list[str]) -> None:

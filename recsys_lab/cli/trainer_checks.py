@@ -13,9 +13,9 @@ import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser
 
-from recsys_lab.callbacks.ranking import shown_cutoff
-from recsys_lab.metrics import RANKING_METRICS
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.evaluation.callback import shown_cutoff
+from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import pkgutil
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,23 +18,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.callbacks import EachEpoch, RankingEvaluation, Recommendations, RunFolder, Throughput
-from recsys_lab.callbacks.last_step import LastStep
-from recsys_lab.callbacks.ranking import shown_cutoff
-from recsys_lab.callbacks.run_folder import find
-from recsys_lab.callbacks.whole_checkpoints import with_whole_checkpoints
 from recsys_lab.cli.errors import refused
-from recsys_lab.cli.folder_life import Place, settings_hash, take_place
-from recsys_lab.cli.interrupts import restored_interrupt
 from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
-from recsys_lab.cli.messages import hush_lightning, show_messages
 from recsys_lab.cli.options import ALLOW_CLASSES
 from recsys_lab.cli.outcome import NoValueError, is_result, last_lines
 from recsys_lab.cli.ranges import check_ranges
-from recsys_lab.cli.retrain import fit_twice
 from recsys_lab.cli.run_arguments import Parser, expand_run_folder, file_that_is_no_text, other_way
-from recsys_lab.cli.run_settings import RunSettings, run_folder
-from recsys_lab.cli.saved_run import OTHER_TRAINING, heed_checkpoint
 from recsys_lab.cli.trainer_checks import (
     WATCHED,
     check_callbacks,
@@ -45,12 +32,26 @@ from recsys_lab.cli.trainer_checks import (
     is_zero,
     numbers_as_typed,
 )
-from recsys_lab.cli.trust import find_own_modules, names_own_modules
+from recsys_lab.config import import_all
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.metrics import RANKING_METRICS
-from recsys_lab.models.base import NextItemModule
+from recsys_lab.evaluation.callback import RankingEvaluation, shown_cutoff
+from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models.checkpoint import read_checkpoint
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.runs.each_epoch import EachEpoch
+from recsys_lab.runs.folder import RunFolder, find
+from recsys_lab.runs.folder_life import Place, settings_hash, take_place
+from recsys_lab.runs.interrupts import restored_interrupt
+from recsys_lab.runs.last_step import LastStep
+from recsys_lab.runs.messages import hush_lightning, show_messages
+from recsys_lab.runs.retrain import fit_twice
+from recsys_lab.runs.run_settings import RunSettings, run_folder, variant_name
+from recsys_lab.runs.saved import OTHER_TRAINING, heed_checkpoint
+from recsys_lab.runs.throughput import Throughput
+from recsys_lab.runs.trust import find_own_modules, names_own_modules
+from recsys_lab.runs.whole_checkpoints import with_whole_checkpoints
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
@@ -63,7 +64,7 @@ CALLBACK_DEFAULTS: dict[str, Any] = {
     "checkpoint.mode": "max",
     "checkpoint.filename": "best",
     "checkpoint.enable_version_counter": False,
-    "evaluation.measures": [{"class_path": "recsys_lab.callbacks.BeyondAccuracy"}],
+    "evaluation.measures": [{"class_path": "recsys_lab.evaluation.beyond_accuracy.BeyondAccuracy"}],
 }
 
 
@@ -138,7 +139,7 @@ class CommandLine(LightningCLI):
         check_trainer(str(self.subcommand), config, self.arguments)
         run = config.run
         run.study = run.study or Path(config.data.dataset).name
-        run.variant = run.variant or _variant(config)
+        run.variant = run.variant or variant_name(config)
         if self.subcommand == "fit":
             self._validate_first(config)
         self.asked = config.clone()  # as it is saved: what follows is of this machine and folder
@@ -336,15 +337,3 @@ def run(arguments: list[str]) -> None:
         if expanded is arguments or names_own_modules(arguments):
             find_own_modules()
         CommandLine(expanded, held)
-
-
-def import_all(*packages: Any) -> None:
-    """Imports every module of the packages, so that class names are known without their module path."""
-    for package in packages:
-        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-            importlib.import_module(module.name)
-
-
-def _variant(config: Any) -> str:
-    files = [Path(str(getattr(path, "relative", path))).stem for path in config.get("config") or []]
-    return files[-1] if files and files[-1] != "config" else config.model.class_path.rpartition(".")[2].lower()

@@ -16,20 +16,20 @@ import polars as pl
 import torch
 import yaml
 
-from recsys_lab.callbacks.run_folder import is_trained, logged, loss_name, read_rows
 from recsys_lab.cli.options import NOT_BELOW_0, TOLERANCE, PlainParser, underscores
-from recsys_lab.cli.saved_run import SavedRun, interruptible, open_saved_run
 from recsys_lab.cli.verify_data import data_folder, verify_data
+from recsys_lab.config import to_config
 from recsys_lab.data.locate import prepared_folder
-from recsys_lab.data.prepare import PrepareSettings
-from recsys_lab.data.processed import ARRAY_TYPES, ProcessedDataset, array_sha256
-from recsys_lab.data.processed import read_manifest as read_data_manifest
+from recsys_lab.data.prepare.pipeline import PrepareSettings
+from recsys_lab.data.prepare.processed import ARRAY_TYPES, ProcessedDataset, array_sha256
+from recsys_lab.data.prepare.processed import read_manifest as read_data_manifest
 from recsys_lab.data.sources import get_source, source_names
 from recsys_lab.models.checkpoint import read_checkpoint, settings_in
 from recsys_lab.models.system import differing, system_hash
-from recsys_lab.run_files import check_file, file_sha256, read_manifest
-from recsys_lab.schema import RecsysLabError, to_config
-from recsys_lab.study.verification import (
+from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
+from recsys_lab.runs.run_files import check_file, file_sha256, read_manifest
+from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
+from recsys_lab.runs.verification import (
     Check,
     differs,
     epoch_checks,
@@ -40,6 +40,7 @@ from recsys_lab.study.verification import (
     same,
     settings_checks,
 )
+from recsys_lab.words import RecsysLabError
 
 DESCRIPTION = """Proves a finished run: its prepared data against the hashes they were made with, its settings and
 target counts, its checkpoint, its metrics against its ranks, and metrics and ranks against a new test of the

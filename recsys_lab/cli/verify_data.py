@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recsys_lab.data.integrity import MANIFEST, hash_checks, value_faults
 from recsys_lab.data.locate import folders_of
-from recsys_lab.data.processed import ProcessedDataset, ProcessedDatasetError, read_manifest
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.prepare.integrity import MANIFEST, hash_checks, value_faults
+from recsys_lab.data.prepare.processed import ProcessedDataset, ProcessedDatasetError, read_manifest
+from recsys_lab.words import RecsysLabError
 
 
 class DataVerificationFailed(RecsysLabError):

@@ -14,18 +14,27 @@ import numpy as np
 import torch
 
 from recsys_lab.arguments import Count, Range, Seed
-from recsys_lab.data.batch import EvaluationBatches, Events, ExcludeSeen, TrainBatches, WindowDataset, WindowLoader
+from recsys_lab.config import Configurable
+from recsys_lab.contracts import DataSpec
+from recsys_lab.data.batches.gather import (
+    EvaluationBatches,
+    Events,
+    ExcludeSeen,
+    TrainBatches,
+    WindowDataset,
+    WindowLoader,
+)
+from recsys_lab.data.batches.samplers import MEGA_BATCHES
+from recsys_lab.data.batches.windows import TrainingMode, Windows, evaluation_windows, training_windows
 from recsys_lab.data.locate import RAW, locate, own_folder, prepared_folder
-from recsys_lab.data.prepare import PrepareSettings
-from recsys_lab.data.prepare import prepare as prepare_source
-from recsys_lab.data.processed import ProcessedDataset
-from recsys_lab.data.samplers import MEGA_BATCHES
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.frames import FrameSource
-from recsys_lab.data.split import LeaveOneOut, Split, SplitResult, Targets
+from recsys_lab.data.prepare.pipeline import PrepareSettings
+from recsys_lab.data.prepare.pipeline import prepare as prepare_source
+from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.frames import FrameSource
+from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult, Targets
 from recsys_lab.data.training_settings import sees_targets, training_hash, training_settings
-from recsys_lab.data.windows import TrainingMode, Windows, evaluation_windows, training_windows
-from recsys_lab.schema import Configurable, DataSpec, RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 

@@ -8,11 +8,11 @@ import hashlib
 import json
 from pathlib import Path
 
-from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.processed import MANIFEST, ProcessedDataset
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.prepare.processed import MANIFEST, ProcessedDataset
+from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.sources import get_source, source_names
-from recsys_lab.data.sources.spelling import option
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 MAX_NAME = 120
 """Bytes of a data set's name: file systems allow 255, and the names of temporary folders are longer."""

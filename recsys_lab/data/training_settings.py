@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_lab.schema import RecsysLabError, from_config, to_config
+from recsys_lab.config import from_config, to_config
+from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
     from recsys_lab.data.datamodule import SequenceDataModule
-    from recsys_lab.data.split import SplitResult
+    from recsys_lab.data.split.leave_one_out import SplitResult
 
 NOT_HASHED = ("split_config", "train_until")
 """Kept to apply the same split again, and to see what it trains on; other settings say the same already."""

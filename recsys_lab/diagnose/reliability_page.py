@@ -6,8 +6,8 @@ import math
 from html import escape
 from typing import Any
 
-from recsys_lab.report.audit_page import STYLE
-from recsys_lab.report.reliability_svg import reliability_diagram
+from recsys_lab.audit.audit_page import STYLE
+from recsys_lab.diagnose.reliability_svg import reliability_diagram
 from recsys_lab.report.svg_bars import nice_ceiling
 
 SHOWN = {

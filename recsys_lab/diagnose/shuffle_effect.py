@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_lab.schema import PAD_ID
-from recsys_lab.study.statistics import Estimate, estimate
+from recsys_lab.statistics.rule import Estimate, estimate
+from recsys_lab.words import PAD_ID
 
 Bounds = tuple[float, float]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from recsys_lab.study.layout import Cells, markdown, prose, text
+from recsys_lab.report.layout import Cells, markdown, prose, text
 
 READING = (
     "change: shuffled / original - 1. Near 0 %, the model does as well without the order of events: it learnt none, or "

@@ -13,9 +13,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from recsys_lab.data.batch import WindowDataset
-from recsys_lab.data.split_mix import STEP, mixed
-from recsys_lab.schema import Batch, RecsysLabError
+from recsys_lab.contracts import Batch
+from recsys_lab.data.batches.gather import WindowDataset
+from recsys_lab.data.prepare.split_mix import STEP, mixed
+from recsys_lab.words import RecsysLabError
 
 Kind = Literal["all", "all_but_last"]
 Scope = Literal["history", "window"]

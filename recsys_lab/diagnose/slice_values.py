@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.metrics.ranking import RANKING_METRICS
-from recsys_lab.schema import RecsysLabError, resolve_names
-from recsys_lab.study.pairs import Method, Pair, Sample, Seeds, correct
-from recsys_lab.study.row import Row, make_row
-from recsys_lab.study.runs import Run, differences
-from recsys_lab.study.seeds import find_systems
+from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.runs.comparison_row import Row, make_row
+from recsys_lab.runs.finished import Run, differences
+from recsys_lab.runs.seeds import find_systems
+from recsys_lab.statistics.pairs import Method, Pair, Sample, Seeds, correct
+from recsys_lab.words import RecsysLabError, resolve_names
 
 HISTORY_BINS = (1, 5, 10, 20, 50, 100, 200)
 GAPS = ((0, "same time"), (60, "minute"), (3600, "hour"), (86400, "day"), (7 * 86400, "week"), (30 * 86400, "month"))

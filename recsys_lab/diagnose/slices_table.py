@@ -6,9 +6,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from recsys_lab.study.layout import Cells, latex, markdown, prose, text
-from recsys_lab.study.slices import FEW_USERS, Slice, Sliced
-from recsys_lab.study.table import (
+from recsys_lab.diagnose.slice_values import FEW_USERS, Slice, Sliced
+from recsys_lab.report.layout import Cells, latex, markdown, prose, text
+from recsys_lab.runs.comparison_table import (
     FORMATS,
     INTERVALS,
     as_csv,

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from recsys_lab.arguments import NotNegative
-from recsys_lab.callbacks.gather import gather_rows, sum_over_processes
-from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
-from recsys_lab.callbacks.measures.list_facts import had_before, item_features
-from recsys_lab.callbacks.target_facts import target_facts
-from recsys_lab.metrics import beyond_accuracy as metrics
-from recsys_lab.metrics.popularity_ranks import PopularityRanks
-from recsys_lab.metrics.ranking import hit_rate
-from recsys_lab.metrics.top_items import top_items
-from recsys_lab.schema import PAD_ID
+from recsys_lab.evaluation import list_metrics as metrics
+from recsys_lab.evaluation.list_facts import had_before, item_features
+from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
+from recsys_lab.evaluation.popularity_ranks import PopularityRanks
+from recsys_lab.evaluation.processes import gather_rows, sum_over_processes
+from recsys_lab.evaluation.target_facts import target_facts
+from recsys_lab.ops.rank_metrics import hit_rate
+from recsys_lab.ops.top_items import top_items
+from recsys_lab.words import PAD_ID
 
 LISTS_AT_ONCE = 1 << 14
 """Lists whose diversity is computed at once: bounds the memory of their summed features."""

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from recsys_lab.arguments import Count, Positive
-from recsys_lab.callbacks.gather import gather_rows, sum_over_processes
-from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
-from recsys_lab.metrics.calibration import (
+from recsys_lab.evaluation.calibration_metrics import (
     AUC_BINS,
     ReliabilityBins,
     auc_histograms,
@@ -19,6 +17,8 @@ from recsys_lab.metrics.calibration import (
     next_item_probabilities,
     pooled_auc,
 )
+from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
+from recsys_lab.evaluation.processes import gather_rows, sum_over_processes
 
 
 class Calibration(Measure):

@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 
 from recsys_lab.arguments import Count, Megabytes
-from recsys_lab.callbacks.gather import gather_rows
-from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
-from recsys_lab.callbacks.row_blocks import row_blocks
-from recsys_lab.callbacks.target_facts import target_facts
-from recsys_lab.metrics.linear_ranks import linear_target_ranks
-from recsys_lab.metrics.ranking import mean_place, ranking_metrics
-from recsys_lab.metrics.ranks import Ranks, Ties, target_ranks
-from recsys_lab.schema import Batch, Configurable, RecsysLabError
+from recsys_lab.config import Configurable
+from recsys_lab.contracts import Batch
+from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
+from recsys_lab.evaluation.processes import gather_rows
+from recsys_lab.evaluation.row_blocks import row_blocks
+from recsys_lab.evaluation.target_facts import target_facts
+from recsys_lab.ops.linear_ranks import linear_target_ranks
+from recsys_lab.ops.rank_metrics import mean_place, ranking_metrics
+from recsys_lab.ops.ranks import Ranks, Ties, target_ranks
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.callbacks.target_facts import USERS_AT_ONCE
-from recsys_lab.schema import ITEM_ID, RecsysLabError
+from recsys_lab.evaluation.target_facts import USERS_AT_ONCE
+from recsys_lab.words import ITEM_ID, RecsysLabError
 
 
 def item_features(table: pl.DataFrame, columns: Sequence[str] | None = None) -> Any:

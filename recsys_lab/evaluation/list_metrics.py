@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lab.schema import PAD_ID
+from recsys_lab.words import PAD_ID
 
 # ----------------------------------------------------------------------------------------------------------------------
 # of how often each item is recommended

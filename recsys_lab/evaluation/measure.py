@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lab.metrics.ranks import Ranks, Ties
-from recsys_lab.metrics.top_items import candidate_scores
-from recsys_lab.schema import Configurable
+from recsys_lab.config import Configurable
+from recsys_lab.ops.ranks import Ranks, Ties
+from recsys_lab.ops.top_items import candidate_scores
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recsys_lab.metrics.ranking import MISS
-from recsys_lab.metrics.ranks import Ties
+from recsys_lab.ops.rank_metrics import MISS
+from recsys_lab.ops.ranks import Ties
 
 
 class PopularityRanks:

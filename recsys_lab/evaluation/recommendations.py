@@ -12,11 +12,13 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from recsys_lab.arguments import ArgumentError, Count, Megabytes
-from recsys_lab.callbacks.row_blocks import row_blocks
-from recsys_lab.callbacks.spilled_lists import SpilledLists
-from recsys_lab.metrics.top_items import top_items
-from recsys_lab.schema import PAD_ID, Batch, Configurable, RecsysLabError
+from recsys_lab.arguments import Count, Megabytes
+from recsys_lab.config import Configurable
+from recsys_lab.contracts import Batch
+from recsys_lab.evaluation.row_blocks import row_blocks
+from recsys_lab.evaluation.spilled_lists import SpilledLists
+from recsys_lab.ops.top_items import top_items
+from recsys_lab.words import PAD_ID, ArgumentError, RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from recsys_lab.schema import Batch
+from recsys_lab.contracts import Batch
 
 BYTES_PER_SCORE = 8  # the score, and what a comparison or a masked copy of it takes
 

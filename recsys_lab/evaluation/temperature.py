@@ -8,12 +8,12 @@ import lightning as L
 import torch
 
 from recsys_lab.arguments import Positive
-from recsys_lab.callbacks.gather import sum_over_processes
-from recsys_lab.callbacks.measures.base import EvaluationSetting, Measure, ScoredRows
-from recsys_lab.callbacks.ranking import RankingEvaluation
-from recsys_lab.metrics.calibration import likelihood_slope
-from recsys_lab.metrics.temperature import TemperatureFit, minimise_nll
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.evaluation.calibration_metrics import likelihood_slope
+from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
+from recsys_lab.evaluation.processes import sum_over_processes
+from recsys_lab.evaluation.temperature_search import TemperatureFit, minimise_nll
+from recsys_lab.words import RecsysLabError
 
 
 class LikelihoodSlope(Measure):

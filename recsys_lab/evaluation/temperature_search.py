@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 LARGEST = 1e9
 """Temperatures outside 1/LARGEST..LARGEST are none: the likelihood then has no minimum."""

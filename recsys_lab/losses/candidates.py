@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recsys_lab.schema import Loss, Negatives, RecsysLabError, Scorer
+from recsys_lab.contracts import Loss, Negatives, Scorer
+from recsys_lab.words import RecsysLabError
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def require_negatives(loss: Loss, negatives: Negatives | None) -> Negatives:
     if negatives is None:
         raise RecsysLabError(
             f"{type(loss).__name__} needs negatives: give the model a sampler, "
-            "e.g. negatives=recsys_lab.data.negatives.UniformNegatives(num_negatives=256)"
+            "e.g. negatives=recsys_lab.losses.negatives.UniformNegatives(num_negatives=256)"
         )
     return negatives
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from recsys_lab.arguments import Count, NotNegative
-from recsys_lab.schema import Negatives, NegativeSampler, RecsysLabError, candidate_ids
+from recsys_lab.contracts import Negatives, NegativeSampler, candidate_ids
+from recsys_lab.words import RecsysLabError
 
 _OWN_DRAWS_UP_TO = 16
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lab.arguments import NotNegative
+from recsys_lab.contracts import Loss, Negatives, Scorer
 from recsys_lab.losses.candidates import CandidateScores, require_negatives, score_candidates
-from recsys_lab.schema import Loss, Negatives, Scorer
 
 
 class BPR(Loss):

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lab.arguments import Share
+from recsys_lab.contracts import Loss, Negatives, Scorer, candidate_ids
 from recsys_lab.losses.candidates import require_negatives, score_candidates
-from recsys_lab.schema import Loss, Negatives, Scorer, candidate_ids
 
 
 def _binary_cross_entropy(

@@ -23,9 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lab.arguments import Count, DropShare, Positive
+from recsys_lab.contracts import Loss, Negatives, Scorer, candidate_ids
 from recsys_lab.losses.candidates import require_negatives, score_candidates
-from recsys_lab.losses.linear_cross_entropy import linear_cross_entropy
-from recsys_lab.schema import PAD_ID, Loss, Negatives, Scorer, candidate_ids
+from recsys_lab.ops.linear_cross_entropy import linear_cross_entropy
+from recsys_lab.words import PAD_ID
 
 
 class CrossEntropy(Loss):

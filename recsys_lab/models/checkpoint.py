@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
+from recsys_lab.config import from_config
+from recsys_lab.contracts import DataSpec
 from recsys_lab.models.system import FINDERS, RESOLVED, differing, model_settings, system_of
-from recsys_lab.schema import DataSpec, RecsysLabError, from_config
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 LOOK_EVERY = 50
 """Batches between two looks at what an accelerator found: each look waits for it."""

@@ -13,33 +13,24 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from recsys_lab.models import allocation, compilation, randomness, resume, row_sparse
+from recsys_lab.config import Configurable, from_config, to_config
+from recsys_lab.contracts import Batch, DataSpec, Loss, Negatives, NegativeSampler, Scorer
+from recsys_lab.models import randomness, resume
 from recsys_lab.models.checkpoint import accept, check_trained, read_checkpoint
 from recsys_lab.models.finite_loss import FiniteLoss, over_processes
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
 from recsys_lab.models.system import identity_of, system_of
-from recsys_lab.schema import (
-    PAD_ID,
-    Batch,
-    Configurable,
-    DataSpec,
-    Loss,
-    Negatives,
-    NegativeSampler,
-    RecsysLabError,
-    Scorer,
-    from_config,
-    to_config,
-)
+from recsys_lab.ops import allocation, compilation, row_sparse
+from recsys_lab.words import PAD_ID, RecsysLabError
 
 # Named, not imported: models know no loss, no sampler and no callback (tests/test_design.py).
 DEFAULT_LOSS = "recsys_lab.losses.CrossEntropy"
-DEFAULT_SAMPLER = "recsys_lab.data.negatives.UniformNegatives"
-DEFAULT_EVALUATION = "recsys_lab.callbacks.RankingEvaluation"
+DEFAULT_SAMPLER = "recsys_lab.losses.negatives.UniformNegatives"
+DEFAULT_EVALUATION = "recsys_lab.evaluation.callback.RankingEvaluation"
 
 
 class NextItemModule(Configurable, LearningRate, L.LightningModule):
-    """Base of every model. A subclass gives `build(spec)` and `encode(batch)`; see `models/gru4rec.py` for the
+    """Base of every model. A subclass gives `build(spec)` and `encode(batch)`; see `models/encoders/gru4rec.py` for the
     shortest.
 
     The sizes of the tables come from the datamodule's `DataSpec`: from the Trainer in `configure_model()`, or from the

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from recsys_lab.arguments import Range, Share, check_fields
-from recsys_lab.models.row_sparse import RULES, RowSparse, sparse_tables
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.ops.row_sparse import RULES, RowSparse, sparse_tables
+from recsys_lab.words import RecsysLabError
 
 Beta = Annotated[float, Range(at_least=0, below=1)]
 

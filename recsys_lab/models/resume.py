@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 
 def epoch(trainer: Any) -> int:

@@ -25,7 +25,7 @@ from lightning.pytorch.callbacks import (
 )
 
 import recsys_lab
-from recsys_lab.schema import Configurable, to_config
+from recsys_lab.config import Configurable, to_config
 
 TRAINER = (
     "max_epochs",

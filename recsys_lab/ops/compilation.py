@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

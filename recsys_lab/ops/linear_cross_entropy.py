@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recsys_lab.losses.item_tiles import ItemTiles
+from recsys_lab.ops.item_tiles import ItemTiles
 
 # Logits per chunk. CPU: 3.5 M floats = 14 MB, within the fastest sizes for V = 1,682, 3,416 and 12,101 at D = 64 on one
 # core and on two: less makes products thin, more leaves the cache. Elsewhere: 256 MB, enough work per kernel launch.

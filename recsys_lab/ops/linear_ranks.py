@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lab.metrics.ranks import OutrankingCount, Ranks, SeenScores, Ties
+from recsys_lab.ops.ranks import OutrankingCount, Ranks, SeenScores, Ties
 
 BLOCK_SCORES = 1 << 19
 """Scored at once: 2 MB, and as much to compare them."""

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lab.metrics.ranking import MISS, mean_place
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.ops.rank_metrics import MISS, mean_place
+from recsys_lab.words import RecsysLabError
 
 Ties = Literal["expected", "conservative", "optimistic"]
 TIES: tuple[Ties, ...] = get_args(Ties)

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from recsys_lab.schema import Loss, RecsysLabError
+from recsys_lab.contracts import Loss
+from recsys_lab.words import RecsysLabError
 
 State = dict[str, Any]
 

@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from recsys_lab.schema import PAD_ID
+from recsys_lab.words import PAD_ID
 
 GOLDEN = 2654435761  # Knuth's multiplier: spreads neighbouring ids over 32 bits
 MIN_SEARCH = 1 << 17  # columns times k: in what is smaller, `largest` takes no detour

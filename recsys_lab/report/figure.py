@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.report.study.theme import DASHES, FILE_FONT, SHAPES, vega_config
+from recsys_lab.report.theme import DASHES, FILE_FONT, SHAPES, vega_config
 
 WIDTH = 560
 """Of the files for papers, in pixels of the SVG (PNGs have twice as many)."""

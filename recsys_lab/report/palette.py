@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from recsys_lab.report.study.theme import SERIES
+from recsys_lab.report.theme import SERIES
 
 
 class Palette:

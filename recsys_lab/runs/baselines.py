@@ -14,9 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recsys_lab.configuration import import_class
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.runs import BASELINES, COMPARED, Run, UnreadableRunError, differences, read_run
+from recsys_lab.config import import_class
+from recsys_lab.runs.finished import BASELINES, COMPARED, Run, UnreadableRunError, differences, read_run
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
@@ -108,10 +108,10 @@ def is_same_model(config: dict[str, Any], other: dict[str, Any]) -> bool:
 def _make(
     runs: Sequence[Run], missing: list[tuple[str, dict[str, Any], Path]], data_dir: str | None
 ) -> tuple[list[Run], list[str]]:
-    from recsys_lab.callbacks import RunFolder
-    from recsys_lab.cli.saved_run import SavedData, interruptible, open_saved_data
-    from recsys_lab.models.base import NextItemModule
-    from recsys_lab.schema import from_config
+    from recsys_lab.config import from_config
+    from recsys_lab.models.lightning import NextItemModule
+    from recsys_lab.runs.folder import RunFolder
+    from recsys_lab.runs.saved import SavedData, interruptible, open_saved_data
 
     opened: SavedData | None = None
     reasons: list[str] = []

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lab.metrics.ranking import RANKING_METRICS
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.pairs import ONE_SEED, Method, Pair, Sample, correct, which_pairs
-from recsys_lab.study.remarks import of_targets, remarks_of_rows
-from recsys_lab.study.row import SAW_TARGETS, Row, make_row
-from recsys_lab.study.runs import Run, differences
-from recsys_lab.study.seeds import find_systems
-from recsys_lab.study.statistics import LEAST_USERS
+from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.runs.comparison_row import SAW_TARGETS, Row, make_row
+from recsys_lab.runs.finished import Run, differences
+from recsys_lab.runs.remarks import of_targets, remarks_of_rows
+from recsys_lab.runs.seeds import find_systems
+from recsys_lab.statistics.pairs import ONE_SEED, Method, Pair, Sample, correct, which_pairs
+from recsys_lab.statistics.rule import LEAST_USERS
+from recsys_lab.words import RecsysLabError
 
 METRICS = ("hit_rate", "ndcg", "mrr")
 DECIDING = "ndcg"

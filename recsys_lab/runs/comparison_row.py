@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.pairs import ONE_SEED, Pair, Seeds
-from recsys_lab.study.runs import Run
-from recsys_lab.study.seeds import System
-from recsys_lab.study.statistics import Estimate, estimate
+from recsys_lab.runs.finished import Run
+from recsys_lab.runs.seeds import System
+from recsys_lab.statistics.pairs import ONE_SEED, Pair, Seeds
+from recsys_lab.statistics.rule import Estimate, estimate
+from recsys_lab.words import RecsysLabError
 
 SAW_TARGETS = "trained on test targets"
 

@@ -9,9 +9,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from recsys_lab.study.compare import Comparison, Row
-from recsys_lab.study.layout import Cells, csv_text, latex, markdown, prose, text
-from recsys_lab.study.pairs import Difference, Pair
+from recsys_lab.report.layout import Cells, csv_text, latex, markdown, prose, text
+from recsys_lab.runs.comparison import Comparison, Row
+from recsys_lab.statistics.pairs import Difference, Pair
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 INTERVALS = {"t": "t", "bca": "BCa bootstrap", "percentile": "percentile bootstrap"}

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.metrics.ranking import RANKING_METRICS
-from recsys_lab.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.runs.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
+from recsys_lab.words import RecsysLabError
 
 # What must agree for two numbers to mean the same thing.
 COMPARED = ("data_hash", "vocabulary_hash", "split", "split_hash", "exclude_seen", "ties", "cold_targets")

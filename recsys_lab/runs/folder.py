@@ -22,12 +22,12 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from recsys_lab.callbacks.audit_entry import audit_of
-from recsys_lab.callbacks.environment import describe_device, describe_environment
-from recsys_lab.callbacks.ranking import RankingEvaluation
-from recsys_lab.callbacks.throughput import Throughput
-from recsys_lab.run_files import checkpoint_facts, file_sha256, read_manifest, write_manifest, write_text, written
-from recsys_lab.schema import to_config
+from recsys_lab.config import to_config
+from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.runs.audit_entry import audit_of
+from recsys_lab.runs.environment import describe_device, describe_environment
+from recsys_lab.runs.run_files import checkpoint_facts, file_sha256, read_manifest, write_manifest, write_text, written
+from recsys_lab.runs.throughput import Throughput
 
 
 class RunFolder(L.Callback):

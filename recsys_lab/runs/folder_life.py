@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.launch.claim import BEAT_SECONDS, FIT, STALE_SECONDS, claimed, owner
+from recsys_lab.runs.claim import BEAT_SECONDS, FIT, STALE_SECONDS, claimed, owner
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.study.row import Row
+from recsys_lab.runs.comparison_row import Row
 
 WORTH_SAYING = 0.05
 """The least share of the targets that is said."""

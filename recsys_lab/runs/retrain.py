@@ -21,12 +21,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from recsys_lab.callbacks import EachEpoch, RunFolder
-from recsys_lab.callbacks.whole_checkpoints import with_whole_checkpoints
 from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.models.system import system_hash
-from recsys_lab.run_files import read_manifest, write_manifest, write_text
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.each_epoch import EachEpoch
+from recsys_lab.runs.folder import RunFolder
+from recsys_lab.runs.run_files import read_manifest, write_manifest, write_text
+from recsys_lab.runs.whole_checkpoints import with_whole_checkpoints
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 

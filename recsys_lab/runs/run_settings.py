@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 MAX_NAME_BYTES = 120
 
@@ -92,3 +92,9 @@ def _check_part(name: str, option: str, is_there: bool = False) -> None:
             f"{option}: the name that begins with {name[:20]!r} has {size} bytes, and {MAX_NAME_BYTES} are the most: "
             "shorten it"
         )
+
+
+def variant_name(config: Any) -> str:
+    """Of a run that names none: the last configuration file's, or the model's."""
+    files = [Path(str(getattr(path, "relative", path))).stem for path in config.get("config") or []]
+    return files[-1] if files and files[-1] != "config" else config.model.class_path.rpartition(".")[2].lower()

@@ -17,17 +17,17 @@ from lightning.pytorch.trainer.states import TrainerStatus
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.callbacks import RankingEvaluation
-from recsys_lab.cli.interrupts import restored_interrupt
-from recsys_lab.cli.messages import hush_lightning
-from recsys_lab.cli.trust import check_saved_config, find_own_modules
-from recsys_lab.configuration import allowed_classes
+from recsys_lab.config import allowed_classes, from_config, import_all
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.models.base import NextItemModule
+from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models.checkpoint import check_goes_on, check_same_model, read_checkpoint, settings_in
+from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.models.system import differing, model_settings
-from recsys_lab.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest, write_texts
-from recsys_lab.schema import RecsysLabError, from_config
+from recsys_lab.runs.interrupts import restored_interrupt
+from recsys_lab.runs.messages import hush_lightning
+from recsys_lab.runs.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest, write_texts
+from recsys_lab.runs.trust import check_saved_config, find_own_modules
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
@@ -213,6 +213,4 @@ def _read(folder: Path, name: str, parse: Any) -> dict[str, Any]:
 
 def _import_parts() -> None:
     """So that class names are known without their module path."""
-    from recsys_lab.cli.lightning import import_all
-
     import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)

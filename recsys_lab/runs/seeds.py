@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 import recsys_lab
-from recsys_lab.study.runs import Run
+from recsys_lab.runs.finished import Run
 
 NOT_OF_THE_RESULT = {
     "data": ("data_dir", "num_workers"),

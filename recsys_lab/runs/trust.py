@@ -20,12 +20,13 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from recsys_lab.arguments import arguments_of, classes_in
-from recsys_lab.callbacks import RankingEvaluation, Recommendations
-from recsys_lab.cli.run_settings import RunSettings
-from recsys_lab.configuration import CLASS_PATH, allowed_classes, find_class
+from recsys_lab.config import CLASS_PATH, allowed_classes, find_class
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.models.base import NextItemModule
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.recommendations import Recommendations
+from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.runs.run_settings import RunSettings
+from recsys_lab.words import RecsysLabError
 
 PACKAGES = ("recsys_lab", "lightning", "torch")
 CLASS_OPTIONS = ("--model", "--data.split", "--evaluation.measures", "--trainer")

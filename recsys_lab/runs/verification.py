@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.metrics.ranking import ranking_metrics
-from recsys_lab.study.runs import TARGET_KEY
+from recsys_lab.ops.rank_metrics import ranking_metrics
+from recsys_lab.runs.finished import TARGET_KEY
 
 FROM_RANKS = 1e-12
 """Relative: metrics of the same ranks may differ by the order in which another machine adds them up, not by more."""

@@ -8,7 +8,7 @@ from typing import IO, Any, cast
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO, TorchCheckpointIO
 
-from recsys_lab.run_files import written
+from recsys_lab.runs.run_files import written
 
 
 class WholeCheckpoints(TorchCheckpointIO):

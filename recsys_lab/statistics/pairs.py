@@ -11,14 +11,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from recsys_lab.study.resampling import Interval, bootstrap_means, interval_of_draws, left_out_influence, user_sums
-from recsys_lab.study.statistics import (
-    degrees_of_freedom,
-    holm_factors,
-    minimum_detectable,
-    two_sided_p,
-    users_variance,
-)
+from recsys_lab.statistics.resampling import Interval, bootstrap_means, interval_of_draws, left_out_influence, user_sums
+from recsys_lab.statistics.rule import degrees_of_freedom, holm_factors, minimum_detectable, two_sided_p, users_variance
 
 Weights = list[tuple[int, float]]
 """Systems and their weights."""

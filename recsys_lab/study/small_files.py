@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.run_files import written
+from recsys_lab.runs.run_files import written
 
 
 def write_text(path: Path, text: str) -> None:

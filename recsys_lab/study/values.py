@@ -18,9 +18,9 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.run_files import written
-from recsys_lab.study.runs import COMPARED, Run, UnreadableRunError
-from recsys_lab.study.seeds import current_numbers, numbers_version, system_hash
+from recsys_lab.runs.finished import COMPARED, Run, UnreadableRunError
+from recsys_lab.runs.run_files import written
+from recsys_lab.runs.seeds import current_numbers, numbers_version, system_hash
 
 FOLDER = "values"
 """Beside the study file."""
@@ -203,7 +203,7 @@ def _points(run: Run, metric: str) -> dict[str, list[Any]]:
 
 def _small(name: str) -> pl.Expr:
     if name == "gap_seconds":  # rounded up to the end of its slice: the slices stay the same, and no time is given away
-        from recsys_lab.study.slices import GAPS  # imports scipy, which a plan needs for nothing
+        from recsys_lab.diagnose.slice_values import GAPS  # imports scipy, which a plan needs for nothing
 
         ends = [longest for longest, _ in GAPS]
         longer = ends[-1] + 1

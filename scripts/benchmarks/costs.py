@@ -124,8 +124,8 @@ def measure_prepare(point: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
     import polars as pl
 
-    from recsys_lab.data.prepare import PrepareSettings, prepare
-    from recsys_lab.data.sources.files import FileSource
+    from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+    from recsys_lab.data.reading.file_source import FileSource
 
     folder, draw = Path(point["folder"]), np.random.default_rng(0)
     user = np.repeat(np.arange(point["users"]), point["history"])
@@ -148,10 +148,10 @@ def measure_train(point: dict[str, Any]) -> dict[str, Any]:
     import lightning as L
     import torch
 
-    from recsys_lab.callbacks import RankingEvaluation
-    from recsys_lab.callbacks.environment import describe_environment
     from recsys_lab.data.datamodule import SequenceDataModule
+    from recsys_lab.evaluation.callback import RankingEvaluation
     from recsys_lab.models import SASRec
+    from recsys_lab.runs.environment import describe_environment
 
     class Clock(L.Callback):
         seconds = 0.0  # of the newest epoch

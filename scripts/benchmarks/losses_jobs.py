@@ -29,7 +29,7 @@ def inputs(job: dict[str, Any]) -> Any:
     import torch
     from torch import nn
 
-    from recsys_lab.models.scoring import TiedScorer
+    from recsys_lab.models.blocks.scoring import TiedScorer
 
     torch.manual_seed(0)
     hidden = torch.randn(job["positions"], job["width"]).requires_grad_()
@@ -44,10 +44,10 @@ def losses(job: dict[str, Any], hidden: Any, target_ids: Any, scorer: Any) -> di
     import torch
     import torch.nn.functional as F
 
-    from recsys_lab.data.negatives import UniformNegatives
     from recsys_lab.losses import BCE, CrossEntropy, SampledSoftmax
-    from recsys_lab.losses.linear_cross_entropy import linear_cross_entropy
-    from recsys_lab.models.scoring import TiedScorer
+    from recsys_lab.losses.negatives import UniformNegatives
+    from recsys_lab.models.blocks.scoring import TiedScorer
+    from recsys_lab.ops.linear_cross_entropy import linear_cross_entropy
 
     class Gathered(TiedScorer):
         """Own negatives by a gather of all their rows, as a batched product wants them."""
@@ -127,11 +127,11 @@ def measure_step(job: dict[str, Any]) -> dict[str, Any]:
     """Steps as Lightning's loop takes them, without its loop: forward, backward, optimiser."""
     import torch
 
-    from recsys_lab.data.negatives import UniformNegatives
+    from recsys_lab.contracts import Batch, DataSpec
     from recsys_lab.losses import SampledSoftmax
+    from recsys_lab.losses.negatives import UniformNegatives
     from recsys_lab.models import Optimization, SASRec
     from recsys_lab.models.optimization import make_optimizer
-    from recsys_lab.schema import Batch, DataSpec
 
     torch.manual_seed(0)
     base = forget_peak()
@@ -182,7 +182,7 @@ def main() -> None:
     job = {"ways": None, **json.loads(sys.argv[1])}
     import torch
 
-    from recsys_lab.callbacks.environment import describe_environment
+    from recsys_lab.runs.environment import describe_environment
 
     torch.set_num_threads(job["threads"])
     found = MEASUREMENTS[job["kind"]](job)

@@ -23,8 +23,8 @@ from harness import QUIET, peak_mb
 
 
 def measure_prepare(job: dict[str, Any]) -> dict[str, Any]:
-    from recsys_lab.data.prepare import PrepareSettings, prepare
-    from recsys_lab.data.sources.files import FileSource
+    from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+    from recsys_lab.data.reading.file_source import FileSource
 
     settings = PrepareSettings(min_length=job["min_user_events"])
     started = time.perf_counter()
@@ -73,10 +73,10 @@ def measure_train(job: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     import recsys_lab.data.datamodule  # noqa: F401  # counted as import, not as set-up
-    from recsys_lab.callbacks import RankingEvaluation
-    from recsys_lab.callbacks.environment import describe_environment
+    from recsys_lab.evaluation.callback import RankingEvaluation
     from recsys_lab.models import SASRec  # noqa: F401
-    from recsys_lab.schema import PAD_ID
+    from recsys_lab.runs.environment import describe_environment
+    from recsys_lab.words import PAD_ID
 
     import_s = time.perf_counter() - started
 
@@ -139,8 +139,8 @@ def measure_quality(job: dict[str, Any]) -> dict[str, Any]:
     import lightning as L
     import torch
 
-    from recsys_lab.callbacks import RankingEvaluation
-    from recsys_lab.callbacks.environment import describe_environment
+    from recsys_lab.evaluation.callback import RankingEvaluation
+    from recsys_lab.runs.environment import describe_environment
 
     class Curve(L.Callback):
         """Seconds since the start of training, validations included, and val/ndcg@10 of each epoch; when to stop."""

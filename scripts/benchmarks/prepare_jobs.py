@@ -61,9 +61,9 @@ def make_log(job: dict[str, Any]) -> dict[str, Any]:
 def prepare_and_split(job: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
-    from recsys_lab.data.prepare import PrepareSettings, prepare
-    from recsys_lab.data.sources.files import FileSource
-    from recsys_lab.data.split import GlobalTemporal, LeaveOneOut
+    from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+    from recsys_lab.data.reading.file_source import FileSource
+    from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveOneOut
 
     imports_mb = peak_mb()
     settings = PrepareSettings(min_user_events=CORE, min_item_events=CORE)
@@ -76,7 +76,7 @@ def prepare_and_split(job: dict[str, Any]) -> dict[str, Any]:
         split.apply(np.asarray(data.offsets), data.timestamps)
     splits_s, splits_peak = time.perf_counter() - started, peak_mb()
 
-    from recsys_lab.callbacks.environment import describe_environment  # here: it imports what `prepare` does not need
+    from recsys_lab.runs.environment import describe_environment  # here: it imports what `prepare` does not need
 
     return {
         "seconds": seconds,
@@ -105,7 +105,7 @@ def sort_once(job: dict[str, Any]) -> dict[str, Any]:
 def first_batch(job: dict[str, Any]) -> dict[str, Any]:
     begin = time.perf_counter()
     from recsys_lab.data.datamodule import SequenceDataModule
-    from recsys_lab.data.processed import ProcessedDataset
+    from recsys_lab.data.prepare.processed import ProcessedDataset
 
     imported = time.perf_counter()
     data = SequenceDataModule(job["prepared"], max_length=50, batch_size=128)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lab.cli import main
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 MOST_LINES = 3
 """An error is one line; a list of what is known, and the line that names --help, may follow."""

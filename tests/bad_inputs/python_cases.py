@@ -10,16 +10,19 @@ import lightning as L
 import torch
 from case import PythonCase
 
-from recsys_lab.callbacks import BeyondAccuracy, Calibration, RankingEvaluation, Recommendations
-from recsys_lab.configuration import from_config
+from recsys_lab.config import from_config
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
-from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.data.split import GlobalTemporal
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
+from recsys_lab.evaluation.beyond_accuracy import BeyondAccuracy
+from recsys_lab.evaluation.calibration import Calibration
+from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.losses import GBCE, CrossEntropy, SampledSoftmax
+from recsys_lab.losses.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
 from recsys_lab.models import GRU4Rec, LSTMAttention, SASRec
-from recsys_lab.models.base import NextItemModule
 from recsys_lab.models.baselines import EASE, ItemKNN
+from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.models.optimization import Optimization
 
 Call = Callable[[Mapping[str, str]], Any]
@@ -124,7 +127,7 @@ CALLS: dict[str, tuple[Call, str]] = {
         "'SASRec' does not name a class",
     ),
     "a configuration of a base class": (
-        lambda p: from_config({"class_path": "recsys_lab.schema.Loss"}),
+        lambda p: from_config({"class_path": "recsys_lab.contracts.Loss"}),
         "base class|can't be built",
     ),
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recsys_lab.cli.lightning import CommandLine
+from recsys_lab.cli.trainer_commands import CommandLine
 
 PARTS = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
 

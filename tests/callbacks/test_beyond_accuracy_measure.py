@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import made_events, prepared, quiet_trainer
 
-from recsys_lab.callbacks import BeyondAccuracy, RankingEvaluation
-from recsys_lab.callbacks.measures import list_facts
-from recsys_lab.callbacks.measures.list_facts import had_before, item_features
+from recsys_lab.config import from_config, to_config
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.split import GlobalTemporal
-from recsys_lab.metrics.ranking import hit_rate
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
+from recsys_lab.evaluation import list_facts
+from recsys_lab.evaluation.beyond_accuracy import BeyondAccuracy
+from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.list_facts import had_before, item_features
 from recsys_lab.models import GRU4Rec, Popularity
 from recsys_lab.models.baselines import Markov
-from recsys_lab.schema import RecsysLabError, from_config, to_config
+from recsys_lab.ops.rank_metrics import hit_rate
+from recsys_lab.words import RecsysLabError
 
 
 def repeating_data(folder: Path, exclude_seen: Any) -> SequenceDataModule:

@@ -12,11 +12,14 @@ import torch
 from small_data import made_events, prepared, quiet_trainer
 from torch import Tensor
 
-from recsys_lab.callbacks import Calibration, RankingEvaluation, fit_temperature
+from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.split import GlobalTemporal
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
+from recsys_lab.evaluation.calibration import Calibration
+from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.temperature import fit_temperature
 from recsys_lab.models import NextItemModule, Popularity
-from recsys_lab.schema import Batch, DataSpec, RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 NUM_ITEMS, NUM_USERS = 8, 25_000
 

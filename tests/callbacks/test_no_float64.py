@@ -12,10 +12,10 @@ import torch
 from small_data import made_events, prepared
 from torch.overrides import TorchFunctionMode
 
-from recsys_lab.callbacks import RankingEvaluation
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
-from recsys_lab.metrics.popularity_ranks import PopularityRanks
+from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.popularity_ranks import PopularityRanks
+from recsys_lab.losses.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
 from recsys_lab.models import GRU4Rec
 
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 from small_data import made_events, prepared, quiet_trainer
 
-from recsys_lab.callbacks import RankingEvaluation
+from recsys_lab.contracts import Batch
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.split import GlobalTemporal
-from recsys_lab.metrics import target_ranks
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
+from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import GRU4Rec, NextItemModule, Popularity
-from recsys_lab.schema import Batch, RecsysLabError
+from recsys_lab.ops.ranks import target_ranks
+from recsys_lab.words import RecsysLabError
 
 
 def fresh_model(data: SequenceDataModule) -> GRU4Rec:

@@ -16,12 +16,13 @@ import torch
 from polars.testing import assert_frame_equal
 from small_data import made_events, prepared, quiet_trainer
 
-from recsys_lab.callbacks import Recommendations, spilled_lists
-from recsys_lab.callbacks.spilled_lists import SpilledLists
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.metrics.top_items import top_items
+from recsys_lab.evaluation import spilled_lists
+from recsys_lab.evaluation.recommendations import Recommendations
+from recsys_lab.evaluation.spilled_lists import SpilledLists
 from recsys_lab.models import NextItemModule, Popularity
 from recsys_lab.models.baselines.markov import Markov
+from recsys_lab.ops.top_items import top_items
 
 MODELS = {"popularity": Popularity, "markov": Markov}
 
@@ -155,8 +156,8 @@ MANY_USERS = """
 import json, resource, sys
 from types import SimpleNamespace
 import numpy as np, polars as pl, torch
-from recsys_lab.callbacks import Recommendations, spilled_lists
-from recsys_lab.schema import Batch
+from recsys_lab.evaluation import spilled_lists\nfrom recsys_lab.evaluation.recommendations import Recommendations
+from recsys_lab.contracts import Batch
 
 spilled_lists.RANGE_ROWS = 1 << 18
 

@@ -11,11 +11,12 @@ import torch
 from small_data import made_events, prepared, quiet_trainer
 from torch import Tensor
 
-from recsys_lab.callbacks import RankingEvaluation, target_facts
+from recsys_lab.contracts import Batch
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.split import GlobalTemporal
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
+from recsys_lab.evaluation import target_facts
+from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import Popularity
-from recsys_lab.schema import Batch
 
 FACTS = ["history_length", "target_count", "popularity_decile", "gap_seconds", "is_repeat"]
 

@@ -9,7 +9,7 @@ import pytest
 from small_data import made_events, prepared
 
 from recsys_lab.cli import main
-from recsys_lab.study.remarks import not_above, of_scores, of_targets, remarks
+from recsys_lab.runs.remarks import not_above, of_scores, of_targets, remarks
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.enable_progress_bar", "false"]
 QUIET += ["--trainer.enable_model_summary", "false", "--trainer.max_epochs", "1"]

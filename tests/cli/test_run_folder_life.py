@@ -14,11 +14,11 @@ import lightning as L
 import pytest
 import torch
 
-from recsys_lab.callbacks.whole_checkpoints import WholeCheckpoints
-from recsys_lab.cli import folder_life, main
-from recsys_lab.study.launch import claim
-from recsys_lab.study.launch.claim import FIT, claimed, owner
-from recsys_lab.study.runs import find_runs
+from recsys_lab.cli import main
+from recsys_lab.runs import claim, folder_life
+from recsys_lab.runs.claim import FIT, claimed, owner
+from recsys_lab.runs.finished import find_runs
+from recsys_lab.runs.whole_checkpoints import WholeCheckpoints
 
 TINY = ["--model", "SASRec", "--model.embedding_dim", "8", "--model.num_layers", "1", "--data.max_length", "8"]
 TINY += ["--data.batch_size", "4", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
@@ -46,7 +46,7 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def killed_leaves_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recsys_lab.callbacks import RunFolder
+    from recsys_lab.runs.folder import RunFolder
 
     told = RunFolder.on_exception
 

@@ -20,11 +20,12 @@ import yaml
 from small_data import made_events, prepared
 
 from recsys_lab.cli import main
-from recsys_lab.configuration import from_config
+from recsys_lab.config import from_config
+from recsys_lab.contracts import Loss, NegativeSampler
 from recsys_lab.losses import CrossEntropy
 from recsys_lab.models import SASRec
-from recsys_lab.models.base import NextItemModule
-from recsys_lab.schema import Loss, NegativeSampler, RecsysLabError
+from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.words import RecsysLabError
 
 QUICK = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "1"]
 TINY = ["--model", "SASRec", "--model.embedding_dim", "4", "--model.num_layers", "1", "--data.max_length", "5"]
@@ -76,9 +77,9 @@ TRIES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "a module beside the user": lambda p: {"class_path": "evil.Loss", "init_args": {}},
     "a package beside the user": lambda p: {"class_path": "evil_package.Loss"},
     "a function of it": lambda p: {"class_path": "evil.call"},
-    "through recsys_lab": lambda p: shell(p) | {"class_path": "recsys_lab.cli.lightning.os.system"},
+    "through recsys_lab": lambda p: shell(p) | {"class_path": "recsys_lab.cli.trainer_commands.os.system"},
     "importlib through recsys_lab": lambda p: {
-        "class_path": "recsys_lab.configuration.importlib.import_module",
+        "class_path": "recsys_lab.config.importlib.import_module",
         "init_args": {"name": "evil"},
     },
     "a foreign class of recsys_lab's module": lambda p: {
@@ -86,10 +87,10 @@ TRIES: dict[str, Callable[[Path], dict[str, Any]]] = {
         "init_args": {"args": ["touch", str(p / "canary")]},
     },
     "a function of recsys_lab": lambda p: {
-        "class_path": "recsys_lab.callbacks.run_folder.write_text",
+        "class_path": "recsys_lab.runs.folder.write_text",
         "init_args": {"path": str(p / "canary"), "text": "x"},
     },
-    "a class of recsys_lab of another type": lambda p: {"class_path": "recsys_lab.callbacks.RunFolder"},
+    "a class of recsys_lab of another type": lambda p: {"class_path": "recsys_lab.runs.folder.RunFolder"},
     "torch.load": lambda p: {"class_path": "torch.load", "init_args": {"f": str(p / "evil.pt"), "weights_only": False}},
     "no dotted name": lambda p: {"class_path": "system"},
     "not a text": lambda p: {"class_path": ["os", "system"]},

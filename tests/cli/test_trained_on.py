@@ -11,11 +11,11 @@ import pytest
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from small_data import made_events, prepared, quiet_trainer
 
-from recsys_lab.callbacks import RunFolder
 from recsys_lab.cli import main
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.split import GlobalTemporal, LeaveOneOut
+from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveOneOut
 from recsys_lab.models import GRU4Rec
+from recsys_lab.runs.folder import RunFolder
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 SMALL = ["--model.embedding_dim", "8", "--data.max_length", "8", "--trainer.max_epochs", "1", *QUIET]

@@ -10,8 +10,8 @@ import lightning as L
 import pytest
 import yaml
 
-from recsys_lab.callbacks.ranking import shown_cutoff
 from recsys_lab.cli import main
+from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.models import NextItemModule
 from recsys_lab.study.launch.job import is_finished
 
@@ -156,7 +156,7 @@ def test_an_average_of_the_weights(small_folder: Path, tmp_path: Path) -> None:
 
 def test_more_processes_than_cores_are_said_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from recsys_lab.cli import trainer_checks
-    from recsys_lab.schema import RecsysLabError
+    from recsys_lab.words import RecsysLabError
 
     monkeypatch.setattr(trainer_checks.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     trainer = type("T", (), {"devices": "99", "accelerator": "cpu"})()

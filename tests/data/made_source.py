@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.data.sources.base import RawTables, Source
+from recsys_lab.data.reading.source import RawTables, Source
 
 
 class MadeSource(Source):

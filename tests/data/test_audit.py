@@ -11,14 +11,14 @@ import polars as pl
 import pytest
 from small_data import made_events, prepared
 
-from recsys_lab.data.audit import audit, failures, parse_thresholds
-from recsys_lab.data.audit.card import data_card, distribution, popularity
-from recsys_lab.data.audit.leakage import future_items, leakage, share_later
-from recsys_lab.data.audit.log import Log
-from recsys_lab.data.audit.order import duplicate_events, duplicate_users, order_facts
-from recsys_lab.data.audit.rules import count_rules, order_rules
-from recsys_lab.data.split import GlobalTemporal, LeaveOneOut
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.audit import audit, failures, parse_thresholds
+from recsys_lab.audit.card import data_card, distribution, popularity
+from recsys_lab.audit.leakage import future_items, leakage, share_later
+from recsys_lab.audit.log import Log
+from recsys_lab.audit.order import duplicate_events, duplicate_users, order_facts
+from recsys_lab.audit.rules import count_rules, order_rules
+from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveOneOut
+from recsys_lab.words import RecsysLabError
 
 A, B, C, D, E, F = range(1, 7)
 FIVE_USERS = [

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_source import MadeSource
 
-from recsys_lab.data import buckets, progress, sorted_events
-from recsys_lab.data.buckets import bucket_of_users, dense_codes, in_buckets, sorted_by
-from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.processed import ProcessedDataset
+from recsys_lab.data.prepare import buckets, progress, sorted_events
+from recsys_lab.data.prepare.buckets import bucket_of_users, dense_codes, in_buckets, sorted_by
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.prepare.processed import ProcessedDataset
 
 WIDE = st.one_of(st.integers(-3, 3), st.sampled_from([-(2**63), 2**63 - 1]), st.integers(1_600_000_000, 1_600_000_009))
 

@@ -16,11 +16,12 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from small_data import made_events, prepared, quiet_trainer
 
+from recsys_lab.config import from_config, to_config
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.prepare import PrepareSettings
-from recsys_lab.data.split import GlobalTemporal, LeaveOneOut, SplitResult
+from recsys_lab.data.prepare.pipeline import PrepareSettings
+from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveOneOut, SplitResult
 from recsys_lab.models import GRU4Rec, NonFiniteLossError, Optimization, Popularity
-from recsys_lab.schema import RecsysLabError, from_config, to_config
+from recsys_lab.words import RecsysLabError
 
 
 def model() -> GRU4Rec:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lab.data import digests as digests_module
-from recsys_lab.data.digests import NOTE, Digests
-from recsys_lab.data.download import ChecksumError, file_digest
-from recsys_lab.data.sources.base import PublicSource, RawTables
-from recsys_lab.data.sources.files import FileSource
-from recsys_lab.data.sources.raw_files import PublicFile
+from recsys_lab.data.reading import digests as digests_module
+from recsys_lab.data.reading.digests import NOTE, Digests
+from recsys_lab.data.reading.download import ChecksumError, file_digest
+from recsys_lab.data.reading.file_source import FileSource
+from recsys_lab.data.reading.raw_files import PublicFile
+from recsys_lab.data.reading.source import PublicSource, RawTables
 
 
 class Reader:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lab.data.download import ATTEMPTS, CHUNK, ChecksumError, DownloadError, download
+from recsys_lab.data.reading.download import ATTEMPTS, CHUNK, ChecksumError, DownloadError, download
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 CHECKSUM = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.data import sorted_events
-from recsys_lab.data.filters import k_core
-from recsys_lab.data.progress import Progress
-from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.data.sorted_events import SortedEvents
+from recsys_lab.data.prepare import sorted_events
+from recsys_lab.data.prepare.filters import k_core
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.prepare.progress import Progress
+from recsys_lab.data.prepare.sorted_events import SortedEvents
 
 EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=24)  # user, item
 

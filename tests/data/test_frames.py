@@ -13,13 +13,13 @@ import pytest
 from small_data import quiet_trainer
 
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.prepare import NameTakenError, PrepareSettings, prepare
-from recsys_lab.data.processed import ProcessedDataset
-from recsys_lab.data.sources.checks import Rules
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.frames import FrameSource, as_frame
+from recsys_lab.data.prepare.pipeline import NameTakenError, PrepareSettings, prepare
+from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.frames import FrameSource, as_frame
+from recsys_lab.data.reading.table_checks import Rules
 from recsys_lab.models import GRU4Rec
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 T = 1_600_000_000
 EVENTS = {

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_lab.data import negatives
-from recsys_lab.data.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
-from recsys_lab.schema import NegativeSampler, RecsysLabError, from_config, to_config
+from recsys_lab.config import from_config, to_config
+from recsys_lab.contracts import NegativeSampler
+from recsys_lab.losses import negatives
+from recsys_lab.losses.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
+from recsys_lab.words import RecsysLabError
 
 COUNTS = torch.tensor([0, 50, 1, 0, 8, 200, 3])  # items 1..6; item 3 has no event
 TARGETS = torch.tensor([1, 5, 5, 4])
@@ -130,7 +132,7 @@ def test_on_gpu(cls: type[NegativeSampler]) -> None:
 def test_round_trip_of_the_configuration(cls: type[NegativeSampler]) -> None:
     sampler = cls(num_negatives=7)
     config = to_config(sampler)
-    assert config == {"class_path": f"recsys_lab.data.negatives.{cls.__name__}", "init_args": {"num_negatives": 7}}
+    assert config == {"class_path": f"recsys_lab.losses.negatives.{cls.__name__}", "init_args": {"num_negatives": 7}}
     again = from_config(config)
     assert type(again) is cls and again.num_negatives == 7 and to_config(again) == config
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_source import MadeSource
 
-from recsys_lab.data.download import ChecksumError, DownloadError
-from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.processed import ForeignFolderError, ProcessedDataset
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.prepare.processed import ForeignFolderError, ProcessedDataset
+from recsys_lab.data.reading.download import ChecksumError, DownloadError
+from recsys_lab.words import RecsysLabError
 
 EVENTS = {
     "user_id": ["b", "a", "b", "a", "b", "c"],

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from made_source import MadeSource
 
-from recsys_lab.data import integrity, processed, stamp
-from recsys_lab.data.integrity import value_faults
-from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.processed import (
+from recsys_lab.data.prepare import integrity, processed, stamp
+from recsys_lab.data.prepare.integrity import value_faults
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.prepare.processed import (
     ForeignFolderError,
     MissingDatasetError,
     ProcessedDataset,
     ProcessedDatasetError,
     array_sha256,
 )
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 EVENTS = {"user_id": [1, 1, 2], "item_id": ["x", "y", "x"], "timestamp": [5, 6, 7]}
 

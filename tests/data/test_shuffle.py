@@ -10,10 +10,10 @@ import pytest
 import torch
 from scipy import stats
 
-from recsys_lab.data.batch import Events, WindowDataset
-from recsys_lab.data.shuffle import STREAM, Kind, Scope, ShuffledWindows
-from recsys_lab.data.windows import evaluation_windows
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.batches.gather import Events, WindowDataset
+from recsys_lab.data.batches.windows import evaluation_windows
+from recsys_lab.diagnose.shuffled_data import STREAM, Kind, Scope, ShuffledWindows
+from recsys_lab.words import RecsysLabError
 
 STEP, MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 KINDS: tuple[Kind, ...] = ("all", "all_but_last")

@@ -14,11 +14,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from recsys_lab.data.download import ChecksumError
+from recsys_lab.data.reading.download import ChecksumError
+from recsys_lab.data.reading.raw_files import Counts
+from recsys_lab.data.reading.source import PublicSource
 from recsys_lab.data.sources import DownloadError, RawTables, Source, get_source, ml_100k, source_names
-from recsys_lab.data.sources.base import PublicSource
-from recsys_lab.data.sources.raw_files import Counts
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 T = 1_400_000_000
 

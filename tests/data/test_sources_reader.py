@@ -15,9 +15,10 @@ import fsspec
 import polars as pl
 import pytest
 
+from recsys_lab.config import from_config, to_config
+from recsys_lab.data.reading.spelling import command_line
 from recsys_lab.data.sources import Columns, FileSource
-from recsys_lab.data.sources.spelling import command_line
-from recsys_lab.schema import RecsysLabError, from_config, to_config
+from recsys_lab.words import RecsysLabError
 
 T = 1_400_000_000
 TEXTS = {

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.data import temporal
-from recsys_lab.data.split import GlobalTemporal, LeaveOneOut, SplitResult
-from recsys_lab.schema import RecsysLabError, from_config, to_config
+from recsys_lab.config import from_config, to_config
+from recsys_lab.data.split import temporal
+from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveOneOut, SplitResult
+from recsys_lab.words import RecsysLabError
 
 DAY = 86_400
 users_times = st.lists(st.lists(st.integers(0, 30), max_size=9).map(sorted), min_size=1, max_size=8).filter(any)

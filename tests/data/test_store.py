@@ -16,10 +16,10 @@ import polars as pl
 import pytest
 from made_source import MadeSource
 
-from recsys_lab.data import store
-from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.processed import ProcessedDataset
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.prepare import store
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.words import RecsysLabError
 
 EVENTS = {"user_id": [1, 1, 2], "item_id": ["x", "y", "x"], "timestamp": [5, 6, 7]}
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.synthetic import Synthetic
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.sources.made_events import Synthetic
+from recsys_lab.words import RecsysLabError
 
 SMALL = Synthetic(num_users=400, num_items=60, mean_length=12)
 
@@ -54,7 +54,7 @@ def test_draws_follow_the_transition_probabilities():
 
 
 def test_the_exact_fallback_draws_the_same_distribution_as_rejection(monkeypatch):
-    from recsys_lab.data import synthetic
+    from recsys_lab.data.sources import made_events as synthetic
 
     source = Synthetic(num_users=4_000, num_items=60, mean_length=12, seed=9)
     synthetic._make_world.cache_clear()
@@ -82,7 +82,7 @@ def test_prepared_events_are_the_drawn_ones(tmp_path):
 
 
 def test_chunks_of_users_change_nothing_that_was_promised(monkeypatch):
-    from recsys_lab.data import synthetic
+    from recsys_lab.data.sources import made_events as synthetic
 
     whole = SMALL.best_possible(5), SMALL.oracle_ranks()
     monkeypatch.setattr(synthetic, "CHUNK_CELLS", 7 * 60)

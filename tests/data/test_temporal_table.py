@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys_lab.data.split import GlobalTemporal, SplitResult
+from recsys_lab.data.split.leave_one_out import GlobalTemporal, SplitResult
 
 DAY = 86_400
 USERS = {"Ana": [1, 2, 3, 5, 6, 9, 10], "Ben": [2, 4, 7, 8], "Cem": [5, 6, 9, 9], "Dee": [8, 9, 10], "Eve": [4, 10]}

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 from small_data import quiet_trainer
 
-import recsys_lab.data.samplers as module
+import recsys_lab.data.batches.samplers as module
+from recsys_lab.data.batches.samplers import TrainBatches
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.samplers import TrainBatches
 from recsys_lab.models import GRU4Rec, Optimization
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 
 def on_process(patch: pytest.MonkeyPatch, rank: int, world: int) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.data.windows import Windows, evaluation_windows, training_windows
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.batches.windows import Windows, evaluation_windows, training_windows
+from recsys_lab.words import RecsysLabError
 
 histories = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 3)), min_size=1, max_size=8)
 """(training events, held-out events) of each user."""

@@ -16,9 +16,13 @@ from typing import Any
 import lightning as L
 import torch
 
-from recsys_lab.callbacks import BeyondAccuracy, Calibration, RankingEvaluation, Recommendations, fit_temperature
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.split import GlobalTemporal
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
+from recsys_lab.evaluation.beyond_accuracy import BeyondAccuracy
+from recsys_lab.evaluation.calibration import Calibration
+from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.recommendations import Recommendations
+from recsys_lab.evaluation.temperature import fit_temperature
 from recsys_lab.models import NextItemModule, Popularity
 from recsys_lab.models.baselines.markov import Markov
 

@@ -9,10 +9,11 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from recsys_lab.contracts import Negatives, NegativeSampler
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import SampledSoftmax
-from recsys_lab.models import Optimization, SASRec, row_sparse
-from recsys_lab.schema import Negatives, NegativeSampler
+from recsys_lab.models import Optimization, SASRec
+from recsys_lab.ops import row_sparse
 
 BATCH = 2
 

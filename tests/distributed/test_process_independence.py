@@ -16,8 +16,8 @@ from evaluate import EXCLUDE_SEEN, evaluate, evaluation_data
 from polars.testing import assert_frame_equal
 from small_data import FrameSource, made_events, quiet_trainer
 
-from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.sources.base import RawTables
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.reading.source import RawTables
 from recsys_lab.models import SASRec
 from recsys_lab.models.optimization import Optimization
 

@@ -17,8 +17,8 @@ import torch
 from small_data import quiet_trainer
 from two_processes import BATCH, run
 
-from recsys_lab.callbacks import RankingEvaluation
 from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import SASRec
 
 

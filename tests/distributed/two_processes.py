@@ -15,8 +15,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from recsys_lab.callbacks import RankingEvaluation
 from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import SASRec
 
 BATCH = 4  # per process; one process takes the same steps with 2 * BATCH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recsys_lab.schema import Scorer
+from recsys_lab.contracts import Scorer
 
 
 class TableScorer(Scorer):

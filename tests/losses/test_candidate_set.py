@@ -14,12 +14,13 @@ from loss_scorers import TableScorer
 from small_data import made_events, prepared, quiet_trainer
 from test_every_loss import LOSSES
 
+from recsys_lab.contracts import Loss, NegativeSampler, candidate_ids
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
-from recsys_lab.data.split import GlobalTemporal
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
 from recsys_lab.losses import GBCE, CrossEntropy, SampledSoftmax
+from recsys_lab.losses.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
 from recsys_lab.models import SASRec
-from recsys_lab.schema import Loss, NegativeSampler, RecsysLabError, candidate_ids
+from recsys_lab.words import RecsysLabError
 
 COUNTS = torch.tensor([0, 5, 0, 9, 1, 0, 0, 2, 40, 3, 0])  # items 1..10, five of them with events
 TRAINED = [1, 3, 4, 7, 8, 9]

@@ -7,9 +7,9 @@ from loss_scorers import TableScorer
 from torch import Tensor
 
 from recsys_lab.losses import CrossEntropy
-from recsys_lab.losses.item_tiles import ItemTiles
-from recsys_lab.losses.linear_cross_entropy import chunk_shape, linear_cross_entropy
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.ops.item_tiles import ItemTiles
+from recsys_lab.ops.linear_cross_entropy import chunk_shape, linear_cross_entropy
+from recsys_lab.words import RecsysLabError
 
 N, NUM_ITEMS, D = 37, 53, 8
 

@@ -13,8 +13,10 @@ from loss_scorers import TableScorer
 from torch import Tensor
 
 import recsys_lab.losses
-from recsys_lab.data.negatives import UniformNegatives
-from recsys_lab.schema import Loss, Negatives, RecsysLabError, from_config, to_config
+from recsys_lab.config import from_config, to_config
+from recsys_lab.contracts import Loss, Negatives
+from recsys_lab.losses.negatives import UniformNegatives
+from recsys_lab.words import RecsysLabError
 
 
 def find_losses() -> list[type[Loss]]:

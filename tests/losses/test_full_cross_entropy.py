@@ -10,7 +10,7 @@ from loss_scorers import TableScorer
 from torch import Tensor
 
 from recsys_lab.losses import CrossEntropy
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 
 def gradients(loss: CrossEntropy, bias: bool) -> list[Tensor]:

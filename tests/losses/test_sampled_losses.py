@@ -9,9 +9,10 @@ import torch
 from loss_scorers import TableScorer
 from torch import Tensor
 
-from recsys_lab.data.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
+from recsys_lab.contracts import Loss, Negatives
 from recsys_lab.losses import BCE, BPR, GBCE, BPRMax, CrossEntropy, SampledSoftmax, TOP1Max
-from recsys_lab.schema import Loss, Negatives, RecsysLabError
+from recsys_lab.losses.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
+from recsys_lab.words import RecsysLabError
 
 
 def sigmoid(x: float) -> float:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from recsys_lab.metrics import beyond_accuracy as metrics
+from recsys_lab.evaluation import list_metrics as metrics
 
 NUM_ROWS = 9  # V: items 1..8; 7 and 8 are no candidates
 IS_CANDIDATE = np.array([False, *[True] * 6, False, False])

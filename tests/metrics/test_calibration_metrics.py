@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.metrics.calibration import (
+from recsys_lab.evaluation.calibration_metrics import (
     auc_histograms,
     equal_mass_bins,
     equal_width_bins,

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 import whole_rows
 
-from recsys_lab.metrics import linear_ranks
-from recsys_lab.metrics.linear_ranks import linear_target_ranks
-from recsys_lab.metrics.ranks import TIES, Ranks
+from recsys_lab.ops import linear_ranks
+from recsys_lab.ops.linear_ranks import linear_target_ranks
+from recsys_lab.ops.ranks import TIES, Ranks
 
 
 class Case:

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.metrics import MISS, RANKING_METRICS, ranking_metrics, target_ranks
-from recsys_lab.metrics.ranking import mean_place
+from recsys_lab.ops.rank_metrics import MISS, RANKING_METRICS, mean_place, ranking_metrics
+from recsys_lab.ops.ranks import target_ranks
 
 # candidates above the target and tied with it
 GREATER = np.array([0, 1, 1, 2, 9, 10, MISS])

@@ -13,9 +13,10 @@ import whole_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.metrics import MISS, Ranks, ranking_metrics, ranks, target_ranks
-from recsys_lab.metrics.ranks import TIES
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.ops import ranks
+from recsys_lab.ops.rank_metrics import MISS, ranking_metrics
+from recsys_lab.ops.ranks import TIES, Ranks, target_ranks
+from recsys_lab.words import RecsysLabError
 
 FIELDS = tuple(field.name for field in fields(Ranks))
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from recsys_lab.metrics.calibration import likelihood_slope
-from recsys_lab.metrics.temperature import minimise_nll
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.evaluation.calibration_metrics import likelihood_slope
+from recsys_lab.evaluation.temperature_search import minimise_nll
+from recsys_lab.words import RecsysLabError
 
 
 def drawn(scale: float, rows: int = 3_000) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 import whole_rows
 
-from recsys_lab.metrics.top_items import GOLDEN, top_items
-from recsys_lab.schema import PAD_ID
+from recsys_lab.ops.top_items import GOLDEN, top_items
+from recsys_lab.words import PAD_ID
 
 
 def by_sorting(row: torch.Tensor, allowed: list[int], k: int) -> list[int]:

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lab.metrics.ranking import MISS
-from recsys_lab.metrics.ranks import Ranks, Ties
-from recsys_lab.metrics.top_items import GOLDEN
-from recsys_lab.schema import PAD_ID, RecsysLabError
+from recsys_lab.ops.rank_metrics import MISS
+from recsys_lab.ops.ranks import Ranks, Ties
+from recsys_lab.ops.top_items import GOLDEN
+from recsys_lab.words import PAD_ID, RecsysLabError
 
 
 def target_ranks(

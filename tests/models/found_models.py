@@ -13,11 +13,11 @@ import torch
 
 import recsys_lab.losses
 import recsys_lab.models
+from recsys_lab.contracts import Batch, DataSpec, Loss
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import LSTMAttention, NextItemModule, SASRec
 from recsys_lab.models.baselines import CountingModel
-from recsys_lab.models.gru4rec import GRU4Rec
-from recsys_lab.schema import Batch, DataSpec, Loss
+from recsys_lab.models.encoders.gru4rec import GRU4Rec
 
 SMALL = {"embedding_dim": 16, "hidden_dim": 24, "num_layers": 2, "num_heads": 2, "dropout": 0.0, "max_length": 8}
 

@@ -12,10 +12,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from recsys_lab.callbacks import EachEpoch, RankingEvaluation
 from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.losses import BCE, SampledSoftmax
 from recsys_lab.models import GRU4Rec, NextItemModule, Optimization, SASRec
+from recsys_lab.runs.each_epoch import EachEpoch
 
 EPOCHS = 3
 

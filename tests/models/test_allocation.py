@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lab.models.allocation import keep_freed_memory
+from recsys_lab.ops.allocation import keep_freed_memory
 
 # Blocks of 20 MB, freed in between: what the system has to hand over anew are page faults.
 FAULTS = """

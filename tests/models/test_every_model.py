@@ -25,9 +25,11 @@ from small_data import quiet_trainer
 
 import recsys_lab.models
 import recsys_lab.models.baselines
+from recsys_lab.config import from_config, to_config
+from recsys_lab.contracts import Loss
 from recsys_lab.models import NextItemModule, Optimization
-from recsys_lab.models.base import last_position
-from recsys_lab.schema import Loss, RecsysLabError, from_config, to_config
+from recsys_lab.models.lightning import last_position
+from recsys_lab.words import RecsysLabError
 
 STEPS = 30
 CASES = [pytest.param(model, loss, id=f"{model.__name__}-{loss.__name__}") for model in ENCODERS for loss in LOSSES]

@@ -14,7 +14,8 @@ from small_data import quiet_trainer
 
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import CrossEntropy
-from recsys_lab.models import NonFiniteLossError, Optimization, SASRec, base, finite_loss
+from recsys_lab.models import NonFiniteLossError, Optimization, SASRec, finite_loss
+from recsys_lab.models import lightning as base
 from recsys_lab.models.finite_loss import FiniteLoss
 
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lab.models import gathered_scores as module
-from recsys_lab.models.gathered_scores import gathered_scores
-from recsys_lab.models.scoring import TiedScorer
+from recsys_lab.models.blocks.scoring import TiedScorer
+from recsys_lab.ops import gathered_scores as module
+from recsys_lab.ops.gathered_scores import gathered_scores
 
 NUM_ROWS, D = 9, 5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recsys_lab.models.layers import CausalSelfAttention, Dropout, Positions
+from recsys_lab.models.blocks.layers import CausalSelfAttention, Dropout, Positions
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

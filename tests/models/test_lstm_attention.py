@@ -11,9 +11,9 @@ import torch
 from found_models import SPEC, built, random_batch, small, trained_as
 from small_data import quiet_trainer
 
-import recsys_lab.models.lstm_attention as module
+import recsys_lab.models.encoders.lstm_attention as module
 from recsys_lab.models import LSTMAttention
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 SETTINGS: list[dict[str, Any]] = [
     *({"attention": "self", "similarity": s} for s in ("dot", "scaled_dot", "additive", "bilinear")),

@@ -9,10 +9,12 @@ import pytest
 import torch
 from small_data import quiet_trainer
 
+from recsys_lab.config import Configurable, from_config, to_config
+from recsys_lab.contracts import Scorer
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import BPRMax
 from recsys_lab.models import NextItemModule
-from recsys_lab.schema import Configurable, RecsysLabError, Scorer, from_config, to_config
+from recsys_lab.words import RecsysLabError
 
 FILE = '''
 """MeanOfHistory: the state at each position is the mean of the items so far, through one layer."""

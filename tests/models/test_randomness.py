@@ -13,7 +13,7 @@ from small_data import quiet_trainer
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import BCE
 from recsys_lab.models import SASRec, randomness
-from recsys_lab.models.layers import Dropout
+from recsys_lab.models.blocks.layers import Dropout
 
 CPU = torch.device("cpu")
 

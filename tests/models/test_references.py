@@ -10,8 +10,8 @@ import torch
 from found_models import built, random_batch
 from torch import Tensor
 
+from recsys_lab.contracts import Batch
 from recsys_lab.models import GRU4Rec, LSTMAttention, SASRec
-from recsys_lab.schema import Batch
 
 LENGTHS = [4, 9, 1, 7]
 

@@ -11,7 +11,7 @@ import pytest
 from resumed_runs import CELLS, Cell, differences, run, starts
 
 from recsys_lab.models import checkpoint
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 ALWAYS = ("whole-number-limit-schedule", "accumulate-limit", "validate-inside-limit", "tokens-accumulate")
 

@@ -16,11 +16,11 @@ from small_data import quiet_trainer
 from torch import Tensor, nn
 
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.negatives import UniformNegatives
 from recsys_lab.losses import BPR, CrossEntropy, SampledSoftmax
+from recsys_lab.losses.negatives import UniformNegatives
 from recsys_lab.models import GRU4Rec, NextItemModule, Optimization, SASRec
-from recsys_lab.models.row_sparse import RULES, RowSparse, clip_gradients
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.ops.row_sparse import RULES, RowSparse, clip_gradients
+from recsys_lab.words import RecsysLabError
 
 ROWS, D = 12, 3
 

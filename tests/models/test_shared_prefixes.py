@@ -13,11 +13,11 @@ import torch
 from found_models import VARIANTS, small
 from small_data import quiet_trainer
 
-from recsys_lab.callbacks import RankingEvaluation
+from recsys_lab.contracts import Batch
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.split import GlobalTemporal
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
+from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import NextItemModule, SASRec
-from recsys_lab.schema import Batch
 
 MAX_LENGTH = 6  # histories of 2 to 14 events: some reach further back than the window
 ROW_BY_ROW = {"SASRec-positions-from-end", "LSTMAttention-relative", "LSTMAttention-query-time"}

@@ -14,11 +14,13 @@ import torch
 from found_models import SPEC, built, random_batch
 from small_data import quiet_trainer
 
-from recsys_lab.callbacks.throughput import Throughput
+from recsys_lab.contracts import Negatives
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import BCE
-from recsys_lab.models import GRU4Rec, LSTMAttention, SASRec, compilation
-from recsys_lab.schema import Negatives, RecsysLabError
+from recsys_lab.models import GRU4Rec, LSTMAttention, SASRec
+from recsys_lab.ops import compilation
+from recsys_lab.runs.throughput import Throughput
+from recsys_lab.words import RecsysLabError
 
 
 class WithoutPositions(L.Callback):

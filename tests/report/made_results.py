@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys_lab.study.compare import Comparison, Row, find_against
-from recsys_lab.study.pairs import Method, Pair
+from recsys_lab.diagnose.slice_values import Part, Slice, Sliced
+from recsys_lab.runs.comparison import Comparison, Row, find_against
+from recsys_lab.runs.finished import Run
+from recsys_lab.statistics.pairs import Method, Pair
+from recsys_lab.statistics.rule import Estimate
 from recsys_lab.study.results import (
     Answer,
     AuditFacts,
@@ -26,9 +29,6 @@ from recsys_lab.study.results import (
     Record,
     StudyResults,
 )
-from recsys_lab.study.runs import Run
-from recsys_lab.study.slices import Part, Slice, Sliced
-from recsys_lab.study.statistics import Estimate
 from recsys_lab.study.tune.results import SearchResult, Trial, TuningResults
 
 METRICS = ("hit_rate", "ndcg", "mrr")

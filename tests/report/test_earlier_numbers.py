@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recsys_lab.report.study.earlier import earlier_rows, earlier_text
-from recsys_lab.report.study.readme import MARK, write_earlier_readme
+from recsys_lab.study.pages.earlier import earlier_rows, earlier_text
+from recsys_lab.study.pages.readme import MARK, write_earlier_readme
 from recsys_lab.study.plan import Plan, PlannedRun, Study, Variant
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

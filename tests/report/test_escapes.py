@@ -9,9 +9,9 @@ import re
 
 from made_results import NASTY, made_results
 
-from recsys_lab.report.text import as_markdown
-from recsys_lab.study.layout import markdown, plain, prose
-from recsys_lab.study.table import as_csv
+from recsys_lab.report.layout import markdown, plain, prose
+from recsys_lab.runs.comparison_table import as_csv
+from recsys_lab.study.pages.text import as_markdown
 
 BAD = "<img src=x onerror=alert(1)> | <script>alert('&')</script>\n# title"
 

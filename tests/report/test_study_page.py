@@ -11,12 +11,12 @@ import yaml
 from made_results import NASTY, made_results, made_tuning
 
 from recsys_lab.cli import main
-from recsys_lab.report.study.figures.order import order_table
-from recsys_lab.report.study.page import study_page
-from recsys_lab.report.study.palette import Palette
-from recsys_lab.report.study.sections import make_sections
-from recsys_lab.report.study.theme import DARK, LIGHT, SERIES, SERIES_DARK, SERIES_LIGHT, vega_config
-from recsys_lab.report.study.write import write_report
+from recsys_lab.report.palette import Palette
+from recsys_lab.report.theme import DARK, LIGHT, SERIES, SERIES_DARK, SERIES_LIGHT, vega_config
+from recsys_lab.study.pages.figures.order_change import order_table
+from recsys_lab.study.pages.page import study_page
+from recsys_lab.study.pages.sections import make_sections
+from recsys_lab.study.pages.write import write_report
 
 STUDY = {
     "name": "tiny",

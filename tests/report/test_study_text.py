@@ -7,8 +7,8 @@ import re
 import pytest
 from made_results import NASTY, made_results
 
-from recsys_lab.report.text import as_latex, as_markdown
-from recsys_lab.report.text.tables import MOST_ROWS
+from recsys_lab.study.pages.text import as_latex, as_markdown
+from recsys_lab.study.pages.text.text_tables import MOST_ROWS
 from recsys_lab.study.results import StudyResults
 
 

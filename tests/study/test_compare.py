@@ -15,11 +15,11 @@ from scipy import stats
 from small_data import ndcg, outranked
 
 from recsys_lab.cli import main
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.compare import compare
-from recsys_lab.study.pairs import ONE_SEED
-from recsys_lab.study.runs import find_runs
-from recsys_lab.study.statistics import holm_factors
+from recsys_lab.runs.comparison import compare
+from recsys_lab.runs.finished import find_runs
+from recsys_lab.statistics.pairs import ONE_SEED
+from recsys_lab.statistics.rule import holm_factors
+from recsys_lab.words import RecsysLabError
 
 USERS = 40
 EVALUATION = {

@@ -13,11 +13,11 @@ import pytest
 from test_compare import EVALUATION, USERS, made_ranks, make_run
 
 from recsys_lab.cli import main
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.compare import compare
-from recsys_lab.study.pairs import Method
-from recsys_lab.study.runs import find_runs
-from recsys_lab.study.table import render
+from recsys_lab.runs.comparison import compare
+from recsys_lab.runs.comparison_table import render
+from recsys_lab.runs.finished import find_runs
+from recsys_lab.statistics.pairs import Method
+from recsys_lab.words import RecsysLabError
 
 
 @pytest.fixture

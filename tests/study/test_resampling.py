@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recsys_lab.study.pairs import Method, Sample
-from recsys_lab.study.resampling import bootstrap_interval, bootstrap_means, user_sums
-from recsys_lab.study.statistics import estimate
+from recsys_lab.statistics.pairs import Method, Sample
+from recsys_lab.statistics.resampling import bootstrap_interval, bootstrap_means, user_sums
+from recsys_lab.statistics.rule import estimate
 
 
 def made_ndcg(rng: np.random.Generator, shape: tuple[int, ...], worst: float = 60.0) -> np.ndarray:
@@ -41,7 +41,7 @@ def test_blocks_change_nothing_of_what_is_drawn(monkeypatch: pytest.MonkeyPatch)
     sums, counts = user_sums(np.random.default_rng(0).random((50, 3)), np.arange(50) // 2)
     whole = bootstrap_means(sums, counts, 30)
     assert np.array_equal(whole, bootstrap_means(sums, counts, 30)) and whole.shape == (30, 3)
-    monkeypatch.setattr("recsys_lab.study.resampling.BLOCK_VALUES", 25 * 7)
+    monkeypatch.setattr("recsys_lab.statistics.resampling.BLOCK_VALUES", 25 * 7)
     assert bootstrap_means(sums, counts, 30) == pytest.approx(whole)
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from recsys_lab.study.shuffle import list_overlap, ratio_of_means, shuffle_effect
+from recsys_lab.diagnose.shuffle_effect import list_overlap, ratio_of_means, shuffle_effect
 
 
 def test_overlap_of_lists_equals_sets() -> None:

@@ -14,12 +14,12 @@ from small_data import ndcg, value_of
 from test_compare import make_run
 
 from recsys_lab.cli import main
-from recsys_lab.metrics.ranking import RANKING_METRICS
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.pairs import Method
-from recsys_lab.study.runs import find_runs
-from recsys_lab.study.slices import DIMENSIONS, Slice, Sliced, gap, history_length, popularity, slices
-from recsys_lab.study.statistics import estimate, holm_factors
+from recsys_lab.diagnose.slice_values import DIMENSIONS, Slice, Sliced, gap, history_length, popularity, slices
+from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.runs.finished import find_runs
+from recsys_lab.statistics.pairs import Method
+from recsys_lab.statistics.rule import estimate, holm_factors
+from recsys_lab.words import RecsysLabError
 
 TARGETS = 400
 FACTS = pl.DataFrame(

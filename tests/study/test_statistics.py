@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recsys_lab.study.pairs import NO_VARIANCE, ONE_SEED, Method, Sample, Seeds, correct
-from recsys_lab.study.statistics import degrees_of_freedom, estimate, holm_factors, minimum_detectable, two_sided_p
+from recsys_lab.statistics.pairs import NO_VARIANCE, ONE_SEED, Method, Sample, Seeds, correct
+from recsys_lab.statistics.rule import degrees_of_freedom, estimate, holm_factors, minimum_detectable, two_sided_p
 
 
 def test_one_target_per_user_is_the_ordinary_standard_error() -> None:

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import os
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 SUBCOMMANDS = {
     "plan": ("recsys_lab.cli.study.plan", "every run with its state, and what the missing ones will cost"),

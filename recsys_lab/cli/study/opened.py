@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from recsys_lab.cli.messages import hush_lightning
 from recsys_lab.cli.options import SEED, PlainParser
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
+from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
     from recsys_lab.cli.study.resolver import Resolver

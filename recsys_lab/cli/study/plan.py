@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys_lab.cli.study.opened import add_selection, open_study, select, study_parser
-from recsys_lab.study.plan.text import cost_line, counts_line, failures, not_counted, plan_table
+from recsys_lab.study.plan.plan_text import cost_line, counts_line, failures, not_counted, plan_table
 
 
 def run(arguments: list[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsys_lab.cli.study.opened import open_study, refuse_other_data, study_parser
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 NEEDED = {"altair": "altair", "jinja2": "jinja2", "vl_convert": "vl-convert-python"}
 
@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> None:
     plan, _ = open_study(chosen)
     refuse_other_data(plan)
     if not plan.in_state("finished") and chosen.readme:
-        from recsys_lab.report.study.readme import write_earlier_readme
+        from recsys_lab.study.pages.readme import write_earlier_readme
 
         if (readme := write_earlier_readme(plan)) is not None:
             print(readme)
@@ -55,15 +55,15 @@ def run(arguments: list[str]) -> None:
             f"nothing to report. Run it first: recsys-lab study run {chosen.file}"
         )
 
-    from recsys_lab.cli.baselines import automatic_baselines
-    from recsys_lab.cli.messages import show_messages
-    from recsys_lab.report.study.page import study_page
-    from recsys_lab.report.study.readme import write_readme
-    from recsys_lab.report.study.write import write_report
-    from recsys_lab.study.pairs import Method
+    from recsys_lab.runs.baselines import automatic_baselines
+    from recsys_lab.runs.finished import Run
+    from recsys_lab.runs.messages import show_messages
+    from recsys_lab.statistics.pairs import Method
+    from recsys_lab.study.pages.page import study_page
+    from recsys_lab.study.pages.readme import write_readme
+    from recsys_lab.study.pages.write import write_report
     from recsys_lab.study.plan.keep import keep_values
     from recsys_lab.study.results import read_results
-    from recsys_lab.study.runs import Run
     from recsys_lab.study.tune.results import read_tuning
     from recsys_lab.study.values import baseline_file, find_kept_baselines, write_values
 

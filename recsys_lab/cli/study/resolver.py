@@ -21,19 +21,20 @@ from lightning.pytorch.cli import LightningArgumentParser
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.cli import lightning as commands
+from recsys_lab.cli import trainer_commands as commands
 from recsys_lab.cli.errors import class_options, explain, mendable
 from recsys_lab.cli.ranges import check_ranges
-from recsys_lab.cli.study.settings import compose, short
-from recsys_lab.configuration import import_class
+from recsys_lab.cli.study.study_settings import compose, short
+from recsys_lab.config import import_all, import_class
+from recsys_lab.contracts import DataSpec, Loss, NegativeSampler
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.locate import find_prepared
-from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.data.split_rule import Split
-from recsys_lab.models.base import NextItemModule
-from recsys_lab.schema import DataSpec, Loss, NegativeSampler, RecsysLabError
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.split.split_rule import Split
+from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.study.plan.study_file import Settings
 from recsys_lab.study.plan.variants import Checked
+from recsys_lab.words import RecsysLabError
 
 Flat = dict[tuple[str, ...], Any]
 SECTIONS = ("model", "data")
@@ -68,7 +69,7 @@ class Resolver:
     """`study.plan.variants.Resolver` over LightningCLI's parser."""
 
     def __init__(self) -> None:
-        commands.import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
+        import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
         self._parsers = {name: _parser(name) for name in (*SECTIONS, REST)}
         self._checked: dict[str, Checked] = {}
         self._defaults: dict[str, Flat] = {}

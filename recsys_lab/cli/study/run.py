@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from recsys_lab.cli.messages import show_messages
 from recsys_lab.cli.options import COUNT, NOT_BELOW_0
 from recsys_lab.cli.study.opened import add_selection, open_study, refuse_other_data, select, study_parser
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.job import Job, Outcome
 from recsys_lab.study.launch.local import launch_local, make_places
 from recsys_lab.study.launch.slurm import (
@@ -29,7 +28,8 @@ from recsys_lab.study.launch.slurm import (
 )
 from recsys_lab.study.plan import Plan, PlannedRun, Study
 from recsys_lab.study.plan.keep import keep_values, keeps_values
-from recsys_lab.study.plan.text import UNDONE, cost_line, counts_line, duration
+from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, duration
+from recsys_lab.words import RecsysLabError
 
 
 class FailedRunsError(RecsysLabError):

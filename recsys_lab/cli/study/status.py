@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from recsys_lab.cli.study.opened import add_selection, open_study, select, study_parser
-from recsys_lab.study.launch.claim import owner
+from recsys_lab.runs.claim import owner
 from recsys_lab.study.launch.slurm import queued
-from recsys_lab.study.plan.text import UNDONE, cost_line, counts_line, failures, not_counted
+from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, failures, not_counted
 
 
 def run(arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 Options = Callable[[str], set[str] | None]
 """Class name -> the settings that it takes; None for a class that is not known."""

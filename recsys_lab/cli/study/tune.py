@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import time
 
-from recsys_lab.cli.messages import show_messages
 from recsys_lab.cli.study.opened import open_study, refuse_other_data, study_parser
 from recsys_lab.cli.study.run import run as run_study
 from recsys_lab.cli.study.run import terminated_as_interrupt
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.local import make_places
-from recsys_lab.study.plan.text import duration
+from recsys_lab.study.plan.plan_text import duration
 from recsys_lab.study.tune.best import write_best, write_tuning
 from recsys_lab.study.tune.journal import Journal, Taken
-from recsys_lab.study.tune.record import TrialRecord
 from recsys_lab.study.tune.results import read_tuning
 from recsys_lab.study.tune.searches import Search, make_searches
-from recsys_lab.study.tune.settings import TuneSettings, read_settings
-from recsys_lab.study.tune.text import render, settings_text
+from recsys_lab.study.tune.trial_record import TrialRecord
+from recsys_lab.study.tune.tune_settings import TuneSettings, read_settings
+from recsys_lab.study.tune.tune_text import render, settings_text
 from recsys_lab.study.tune.worker import Worker
+from recsys_lab.words import RecsysLabError
 
 
 class BrokenSearchError(RecsysLabError):

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from recsys_lab.data.samplers import EvaluationBatches, TrainBatches
-from recsys_lab.data.windows import Windows
-from recsys_lab.schema import Batch
+from recsys_lab.contracts import Batch
+from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
+from recsys_lab.data.batches.windows import Windows
 
 ExcludeSeen = Literal["history", "window", "none"]
 USER_BLOCK = 1 << 20

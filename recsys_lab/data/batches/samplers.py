@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DistributedSampler
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 MEGA_BATCHES = 100
 """Length bucketing sorts within a shuffled block of this many batches: enough for under 5 % padding on the data sets we

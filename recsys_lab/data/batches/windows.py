@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 TrainingMode = Literal["all_positions", "last_position"]
 

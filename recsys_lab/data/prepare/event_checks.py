@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.schema import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
 ORDER = "order"
 ROW = "_row"  # row number of the source: the last sort key, so that no engine's row order shows in the result

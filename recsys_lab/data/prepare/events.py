@@ -10,16 +10,24 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from recsys_lab.data.buckets import BUCKET, bucket_of_users, dense_codes, in_buckets, is_ascending, looked_up, sorted_by
-from recsys_lab.data.event_checks import ORDER, ROW, ValueChecks, as_id, as_seconds, check_columns
-from recsys_lab.data.filters import filters_within_users
-from recsys_lab.data.progress import Progress
-from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.data.sorted_events import SortedEvents
-from recsys_lab.data.steps import Step, require_events
-from recsys_lab.data.store import FolderWriter, is_disk_full
-from recsys_lab.data.tie_order import TieOrder
-from recsys_lab.schema import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError, resolve_names
+from recsys_lab.data.prepare.buckets import (
+    BUCKET,
+    bucket_of_users,
+    dense_codes,
+    in_buckets,
+    is_ascending,
+    looked_up,
+    sorted_by,
+)
+from recsys_lab.data.prepare.event_checks import ORDER, ROW, ValueChecks, as_id, as_seconds, check_columns
+from recsys_lab.data.prepare.filters import filters_within_users
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.prepare.progress import Progress
+from recsys_lab.data.prepare.sorted_events import SortedEvents
+from recsys_lab.data.prepare.steps import Step, require_events
+from recsys_lab.data.prepare.store import FolderWriter, is_disk_full
+from recsys_lab.data.prepare.tie_order import TieOrder
+from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError, resolve_names
 
 BYTES_PER_EVENT = 30
 """Most that is on disk at once: the coded, unsorted events; later the sorted ones (13 bytes) and the prepared set (13).

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from recsys_lab.data.progress import Progress
-from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.data.sorted_events import Block, SortedEvents
-from recsys_lab.data.steps import Step, require_events
-from recsys_lab.schema import EVENT_TYPE
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.prepare.progress import Progress
+from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
+from recsys_lab.data.prepare.steps import Step, require_events
+from recsys_lab.words import EVENT_TYPE
 
 
 def filters_within_users(settings: PrepareSettings) -> dict[str, Callable[[pl.DataFrame], pl.DataFrame]]:

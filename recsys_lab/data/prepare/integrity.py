@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.schema import ITEM_ID, USER_ID
+from recsys_lab.words import ITEM_ID, USER_ID
 
 FORMAT = "recsys_lab.processed"
 FORMAT_VERSION = 1

@@ -15,9 +15,10 @@ import numpy as np
 import polars as pl
 
 from recsys_lab import __version__
-from recsys_lab.data.events import read_events
-from recsys_lab.data.filters import apply_count_filters
-from recsys_lab.data.processed import (
+from recsys_lab.data.prepare.events import read_events
+from recsys_lab.data.prepare.filters import apply_count_filters
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.prepare.processed import (
     FORMAT,
     FORMAT_VERSION,
     ITEMS,
@@ -27,16 +28,15 @@ from recsys_lab.data.processed import (
     ProcessedDataset,
     files_of,
 )
-from recsys_lab.data.progress import Progress
-from recsys_lab.data.reuse import open_existing
-from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.data.sorted_events import Block, SortedEvents
-from recsys_lab.data.sources.base import Source
-from recsys_lab.data.sources.ids import is_null_word
-from recsys_lab.data.sources.spelling import is_command_line, option
-from recsys_lab.data.stamp import keep_stamp, stamp_of
-from recsys_lab.data.store import FolderWriter, exclusive
-from recsys_lab.schema import EVENT_TYPE, ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.data.prepare.progress import Progress
+from recsys_lab.data.prepare.reuse import open_existing
+from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
+from recsys_lab.data.prepare.stamp import keep_stamp, stamp_of
+from recsys_lab.data.prepare.store import FolderWriter, exclusive
+from recsys_lab.data.reading.ids import is_null_word
+from recsys_lab.data.reading.source import Source
+from recsys_lab.data.reading.spelling import is_command_line, option
+from recsys_lab.words import EVENT_TYPE, ITEM_ID, USER_ID, RecsysLabError
 
 __all__ = ["NameTakenError", "PrepareSettings", "prepare"]
 

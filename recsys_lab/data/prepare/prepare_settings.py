@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from recsys_lab.arguments import Count, Seed, check_fields
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 Duplicates = Literal["keep", "drop", "first", "last"]
 ConsecutiveRepeats = Literal["keep", "drop"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.data.integrity import (
+from recsys_lab.data.prepare.integrity import (
     ARRAY_TYPES,
     FORMAT,
     FORMAT_VERSION,
@@ -24,8 +24,8 @@ from recsys_lab.data.integrity import (
     hash_checks,
     value_faults,
 )
-from recsys_lab.data.stamp import is_trusted, keep_stamp, read_stamp, stamp_of
-from recsys_lab.schema import ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.data.prepare.stamp import is_trusted, keep_stamp, read_stamp, stamp_of
+from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 __all__ = [
     "ARRAY_TYPES",

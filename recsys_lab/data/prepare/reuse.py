@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.data.download import ChecksumError, DownloadError
-from recsys_lab.data.processed import (
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.prepare.processed import (
     ForeignFolderError,
     MissingDatasetError,
     ProcessedDataset,
     ProcessedDatasetError,
 )
-from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.data.sources.base import Source
+from recsys_lab.data.reading.download import ChecksumError, DownloadError
+from recsys_lab.data.reading.source import Source
 
 log = logging.getLogger("recsys_lab")
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.data.digests import file_state
+from recsys_lab.data.reading.digests import file_state
 
 STAMP = "stamp.json"
 _known: dict[Path, dict[str, Any]] = {}  # of folders that can't be written: read once per process

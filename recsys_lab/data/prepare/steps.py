@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import polars as pl
 
-from recsys_lab.data.settings import PrepareSettings
-from recsys_lab.data.split_mix import STEP, mixed
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.prepare.split_mix import STEP, mixed
 
 
 class TieOrder:

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recsys_lab.data.sources.spelling import is_command_line, option
-from recsys_lab.schema import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.data.reading.spelling import is_command_line, option
+from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
 ORDER = "order"
 TAB = "\t"

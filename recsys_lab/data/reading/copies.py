@@ -21,9 +21,9 @@ from typing import IO
 
 import polars as pl
 
-from recsys_lab.data.digests import file_state
-from recsys_lab.data.sources.spelling import option
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.reading.digests import file_state
+from recsys_lab.data.reading.spelling import option
+from recsys_lab.words import RecsysLabError
 
 BOM = b"\xef\xbb\xbf"
 CHUNK = 1 << 20

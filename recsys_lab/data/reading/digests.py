@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.data.download import file_digest
+from recsys_lab.data.reading.download import file_digest
 
 NOTE = ".digests.json"
 SETTLED_NS = 2_000_000_000

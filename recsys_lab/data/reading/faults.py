@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.data.sources.copies import open_bytes, undecodable
-from recsys_lab.data.sources.spelling import option
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.reading.copies import open_bytes, undecodable
+from recsys_lab.data.reading.spelling import option
+from recsys_lab.words import RecsysLabError
 
 LONGEST = 1 << 30  # of a field, in characters: csv's own limit is 131,072
 

@@ -12,17 +12,17 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recsys_lab.data.digests import Digests
-from recsys_lab.data.sources import copies
-from recsys_lab.data.sources.addresses import fetch_remote, file_name, is_remote, shown
-from recsys_lab.data.sources.base import RawTables, Source
-from recsys_lab.data.sources.checks import STRICT, Checked, Rules, checked
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.faults import explain
-from recsys_lab.data.sources.formats import Format, Table, format_of, matched, open_table, with_constants
-from recsys_lab.data.sources.parts import Part, find_parts
-from recsys_lab.data.sources.spelling import option
-from recsys_lab.schema import ITEM_ID, RecsysLabError
+from recsys_lab.data.reading import copies
+from recsys_lab.data.reading.addresses import fetch_remote, file_name, is_remote, shown
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.digests import Digests
+from recsys_lab.data.reading.faults import explain
+from recsys_lab.data.reading.formats import Format, Table, format_of, matched, open_table, with_constants
+from recsys_lab.data.reading.parts import Part, find_parts
+from recsys_lab.data.reading.source import RawTables, Source
+from recsys_lab.data.reading.spelling import option
+from recsys_lab.data.reading.table_checks import STRICT, Checked, Rules, checked
+from recsys_lab.words import ITEM_ID, RecsysLabError
 
 
 def read_interactions(

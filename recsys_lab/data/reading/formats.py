@@ -10,10 +10,10 @@ from typing import Literal, get_args
 
 import polars as pl
 
-from recsys_lab.data.sources.copies import packing_of
-from recsys_lab.data.sources.faults import json_record, text_lines
-from recsys_lab.data.sources.spelling import option
-from recsys_lab.schema import ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.data.reading.copies import packing_of
+from recsys_lab.data.reading.faults import json_record, text_lines
+from recsys_lab.data.reading.spelling import option
+from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "inter", "pairs", "sequences"]
 FORMATS: tuple[str, ...] = get_args(Format)

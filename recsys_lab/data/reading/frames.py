@@ -10,10 +10,10 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.data.sources.base import RawTables, Source
-from recsys_lab.data.sources.checks import STRICT, Rules, checked
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.schema import ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.source import RawTables, Source
+from recsys_lab.data.reading.table_checks import STRICT, Rules, checked
+from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 HASHED_AT_ONCE = 1 << 20
 

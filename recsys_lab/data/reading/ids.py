@@ -6,10 +6,10 @@ import logging
 
 import polars as pl
 
-from recsys_lab.data.sources.columns import column_option
-from recsys_lab.data.sources.spelling import option
-from recsys_lab.data.sources.times import NUMBER, ROW
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.reading.columns import column_option
+from recsys_lab.data.reading.spelling import option
+from recsys_lab.data.reading.times import NUMBER, ROW
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from recsys_lab.data.sources.formats import SUFFIXES, bare_name
-from recsys_lab.data.sources.spelling import option
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.reading.formats import SUFFIXES, bare_name
+from recsys_lab.data.reading.spelling import option
+from recsys_lab.words import RecsysLabError
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 WILD = frozenset("*?[")

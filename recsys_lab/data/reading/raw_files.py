@@ -14,9 +14,9 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys_lab.data.digests import Digests
-from recsys_lab.data.download import ChecksumError
-from recsys_lab.schema import ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.data.reading.digests import Digests
+from recsys_lab.data.reading.download import ChecksumError
+from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 log = logging.getLogger(__name__)
 

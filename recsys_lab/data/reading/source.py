@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.data.digests import Digests
-from recsys_lab.data.download import DownloadError, download
-from recsys_lab.data.sources.raw_files import (
+from recsys_lab.data.reading.digests import Digests
+from recsys_lab.data.reading.download import DownloadError, download
+from recsys_lab.data.reading.raw_files import (
     Counts,
     PublicFile,
     check_counts,

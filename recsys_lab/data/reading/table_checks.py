@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recsys_lab.data.sources.columns import ORDER
-from recsys_lab.data.sources.ids import Ids
-from recsys_lab.data.sources.times import NUMBER, ROW, Time
-from recsys_lab.schema import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.data.reading.columns import ORDER
+from recsys_lab.data.reading.ids import Ids
+from recsys_lab.data.reading.times import NUMBER, ROW, Time
+from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
 log = logging.getLogger(__name__)
 

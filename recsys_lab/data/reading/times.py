@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.data.sources.iso_times import iso_microseconds
-from recsys_lab.data.sources.spelling import option
-from recsys_lab.schema import TIMESTAMP, RecsysLabError
+from recsys_lab.data.reading.iso_times import iso_microseconds
+from recsys_lab.data.reading.spelling import option
+from recsys_lab.words import TIMESTAMP, RecsysLabError
 
 log = logging.getLogger(__name__)
 

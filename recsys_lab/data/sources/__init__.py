@@ -10,11 +10,11 @@ import functools
 import importlib
 import pkgutil
 
-from recsys_lab.data.download import DownloadError
-from recsys_lab.data.sources.base import RawTables, Source
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.files import FileSource
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.download import DownloadError
+from recsys_lab.data.reading.file_source import FileSource
+from recsys_lab.data.reading.source import RawTables, Source
+from recsys_lab.words import RecsysLabError
 
 __all__ = ["Columns", "DownloadError", "FileSource", "RawTables", "Source", "get_source", "source_names"]
 

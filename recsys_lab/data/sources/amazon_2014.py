@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from recsys_lab.data.sources.base import PublicSource, RawTables
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.files import read_interactions
-from recsys_lab.data.sources.raw_files import Counts, PublicFile
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.file_source import read_interactions
+from recsys_lab.data.reading.raw_files import Counts, PublicFile
+from recsys_lab.data.reading.source import PublicSource, RawTables
 
 URL = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
 COLUMNS = Columns(user="reviewerID", item="asin", timestamp="unixReviewTime", rating="overall")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys_lab.data.sources.base import PublicSource, RawTables
-from recsys_lab.data.sources.checks import canonical
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.formats import open_table
-from recsys_lab.data.sources.raw_files import Counts, PublicFile
-from recsys_lab.schema import TIMESTAMP, RecsysLabError
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.formats import open_table
+from recsys_lab.data.reading.raw_files import Counts, PublicFile
+from recsys_lab.data.reading.source import PublicSource, RawTables
+from recsys_lab.data.reading.table_checks import canonical
+from recsys_lab.words import TIMESTAMP, RecsysLabError
 
 FILE = "train-item-views.csv"
 COLUMNS = Columns(user="sessionId", item="itemId")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys_lab.data.sources.base import PublicSource, RawTables
-from recsys_lab.data.sources.raw_files import PublicFile
-from recsys_lab.schema import ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.data.reading.raw_files import PublicFile
+from recsys_lab.data.reading.source import PublicSource, RawTables
+from recsys_lab.words import ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError
 
 log = logging.getLogger(__name__)
 

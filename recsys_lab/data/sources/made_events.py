@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.data.sources.base import RawTables, Source
-from recsys_lab.schema import ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.data.reading.source import RawTables, Source
+from recsys_lab.words import ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError
 
 START = 1_700_000_000  # unix seconds
 DAY = 86_400
@@ -51,7 +51,7 @@ class Synthetic(Source):
     name = "synthetic"
     licence = "made by recsys_lab, free to use"
     homepage = "built in"
-    citation = "recsys_lab, data/synthetic.py"
+    citation = "recsys_lab, data/sources/made_events.py"
 
     def __post_init__(self) -> None:
         if self.num_users < 1 or self.mean_length < 2:

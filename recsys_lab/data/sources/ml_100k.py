@@ -19,12 +19,12 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys_lab.data.download import ChecksumError, DownloadError
-from recsys_lab.data.sources.base import PublicSource, RawTables
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.files import read_interactions
-from recsys_lab.data.sources.raw_files import Counts, PublicFile, extract, find_local
-from recsys_lab.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.download import ChecksumError, DownloadError
+from recsys_lab.data.reading.file_source import read_interactions
+from recsys_lab.data.reading.raw_files import Counts, PublicFile, extract, find_local
+from recsys_lab.data.reading.source import PublicSource, RawTables
+from recsys_lab.words import ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys_lab.data.sources.base import PublicSource, RawTables
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.files import read_interactions
-from recsys_lab.data.sources.raw_files import Counts, PublicFile
-from recsys_lab.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.file_source import read_interactions
+from recsys_lab.data.reading.raw_files import Counts, PublicFile
+from recsys_lab.data.reading.source import PublicSource, RawTables
+from recsys_lab.words import ITEM_ID, RATING, TIMESTAMP, USER_ID
 
 LICENCE = "GroupLens: research use only, no redistribution, cite the authors"
 CITATION = "Harper, Konstan: The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from recsys_lab.data.sources.base import PublicSource, RawTables
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.files import read_interactions
-from recsys_lab.data.sources.raw_files import Counts, PublicFile
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.file_source import read_interactions
+from recsys_lab.data.reading.raw_files import Counts, PublicFile
+from recsys_lab.data.reading.source import PublicSource, RawTables
 
 COMMIT = "2a81540ae18615d88ef88227b0c066e5b74781e5"
 URL = f"https://raw.githubusercontent.com/RUCAIBox/CIKM2020-S3Rec/{COMMIT}/data/"

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys_lab.data.sources.base import PublicSource, RawTables
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.files import read_interactions
-from recsys_lab.data.sources.formats import is_gzip
-from recsys_lab.data.sources.raw_files import Counts, PublicFile
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.file_source import read_interactions
+from recsys_lab.data.reading.formats import is_gzip
+from recsys_lab.data.reading.raw_files import Counts, PublicFile
+from recsys_lab.data.reading.source import PublicSource, RawTables
+from recsys_lab.words import RecsysLabError
 
 FILE = "steam_reviews.json.gz"
 ROWS = 200_000  # lines per chunk: what is held as Python objects at once

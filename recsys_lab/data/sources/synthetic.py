@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from recsys_lab.data.synthetic import Synthetic
+from recsys_lab.data.sources.made_events import Synthetic
 
 SOURCES = [Synthetic()]

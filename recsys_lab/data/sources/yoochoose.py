@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from recsys_lab.data.sources.base import PublicSource, RawTables
-from recsys_lab.data.sources.columns import Columns
-from recsys_lab.data.sources.files import read_interactions
-from recsys_lab.data.sources.raw_files import Counts, PublicFile
-from recsys_lab.schema import ITEM_ID, TIMESTAMP, USER_ID
+from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.file_source import read_interactions
+from recsys_lab.data.reading.raw_files import Counts, PublicFile
+from recsys_lab.data.reading.source import PublicSource, RawTables
+from recsys_lab.words import ITEM_ID, TIMESTAMP, USER_ID
 
 FILE = "yoochoose-clicks.dat"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys_lab.data.split_rule import NO_TARGETS, Split, SplitResult, Targets
-from recsys_lab.data.temporal import GlobalTemporal
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.data.split.split_rule import NO_TARGETS, Split, SplitResult, Targets
+from recsys_lab.data.split.temporal import GlobalTemporal
+from recsys_lab.words import RecsysLabError
 
 __all__ = ["NO_TARGETS", "GlobalTemporal", "LeaveOneOut", "Split", "SplitResult", "Targets"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_lab.schema import Configurable
+from recsys_lab.config import Configurable
 
 
 @dataclass(frozen=True)

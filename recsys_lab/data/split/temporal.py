@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from recsys_lab.arguments import ArgumentError, Range, Seed
-from recsys_lab.data.split_rule import NO_TARGETS, Split, SplitResult, Targets
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.arguments import Range, Seed
+from recsys_lab.data.split.split_rule import NO_TARGETS, Split, SplitResult, Targets
+from recsys_lab.words import ArgumentError, RecsysLabError
 
 TargetRule = Literal["last", "random", "all", "first"]
 Quantile = Annotated[float, Range(above=0, below=1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recsys_lab.models.baselines.base import CountingModel
+from recsys_lab.models.baselines.counting import CountingModel
 from recsys_lab.models.baselines.ease import EASE
 from recsys_lab.models.baselines.item_knn import ItemKNN
 from recsys_lab.models.baselines.markov import Markov
@@ -27,7 +27,7 @@ MANDATORY: list[dict[str, Any]] = [
         ("EASE", {}),
     )
 ]
-"""The rows of every comparison, for `schema.from_config`. EASE refuses catalogues beyond its `max_items`."""
+"""The rows of every comparison, for `config.from_config`. EASE refuses catalogues beyond its `max_items`."""
 
 __all__ = [
     "EASE",

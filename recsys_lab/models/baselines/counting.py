@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recsys_lab.models.base import NextItemModule
-from recsys_lab.schema import Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.models.lightning import NextItemModule
 
 log = logging.getLogger("recsys_lab")
 

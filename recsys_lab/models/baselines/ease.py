@@ -16,11 +16,12 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_lab.arguments import Count, Positive
-from recsys_lab.models.baselines.base import CountingModel
+from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.models.baselines.counting import CountingModel
 from recsys_lab.models.baselines.row_table import RowTable
 from recsys_lab.models.baselines.training_part import TrainingPart
 from recsys_lab.models.baselines.user_history import UserHistory
-from recsys_lab.schema import Batch, DataSpec, RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 
 class EASE(CountingModel):

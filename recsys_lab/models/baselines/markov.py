@@ -14,10 +14,10 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_lab.arguments import NotNegative
-from recsys_lab.models.baselines.base import CountingModel
+from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.models.baselines.counting import CountingModel
 from recsys_lab.models.baselines.row_table import RowTable
 from recsys_lab.models.baselines.training_part import TrainingPart
-from recsys_lab.schema import Batch, DataSpec
 
 
 class Markov(CountingModel):

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from recsys_lab.arguments import Positive, Range
-from recsys_lab.models.baselines.base import CountingModel
+from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.models.baselines.counting import CountingModel
 from recsys_lab.models.baselines.training_part import TrainingPart
-from recsys_lab.schema import Batch, DataSpec, RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 
 class RecentPopularity(CountingModel):

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys_lab.models.baselines.base import CountingModel
-from recsys_lab.schema import Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.models.baselines.counting import CountingModel
 
 log = logging.getLogger("recsys_lab")
 

@@ -8,7 +8,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from recsys_lab.models.baselines.base import GrowingBuffers
+from recsys_lab.models.baselines.counting import GrowingBuffers
 
 DENSE_SHARE = 0.03
 """From this share of non-zeros on, adding up whole rows is faster on a CPU than scattering sparse entries."""

@@ -17,11 +17,11 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_lab.arguments import Count, Seed
-from recsys_lab.models.baselines.base import CountingModel
+from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.models.baselines.counting import CountingModel
 from recsys_lab.models.baselines.repeat_last import newest_first
 from recsys_lab.models.baselines.row_table import RowTable, blocks, padded, ragged, take
 from recsys_lab.models.baselines.training_part import TrainingPart
-from recsys_lab.schema import Batch, DataSpec
 
 Decay = Literal["div", "linear", "none"]
 MAX_CELLS = 1 << 18

@@ -7,9 +7,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recsys_lab.models.baselines.base import GrowingBuffers
+from recsys_lab.contracts import Batch
+from recsys_lab.models.baselines.counting import GrowingBuffers
 from recsys_lab.models.baselines.row_table import padded, ragged
-from recsys_lab.schema import Batch
 
 
 class UserHistory(GrowingBuffers):

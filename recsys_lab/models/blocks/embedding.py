@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recsys_lab.schema import PAD_ID, Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.words import PAD_ID
 
 
 class EventEmbedding(nn.Module):

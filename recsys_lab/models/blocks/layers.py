@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 
 class Dropout(nn.Module):

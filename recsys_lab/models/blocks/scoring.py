@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lab.models.gathered_scores import gathered_scores
-from recsys_lab.schema import Scorer
+from recsys_lab.contracts import Scorer
+from recsys_lab.ops.gathered_scores import gathered_scores
 
 
 class TiedScorer(Scorer):

@@ -25,11 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lab.arguments import Depth, DropShare, Positive, Size
-from recsys_lab.models.base import NextItemModule, last_position
-from recsys_lab.models.embedding import EventEmbedding
-from recsys_lab.models.layers import Dropout
-from recsys_lab.models.scoring import TiedScorer
-from recsys_lab.schema import Batch, DataSpec, RecsysLabError
+from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.layers import Dropout
+from recsys_lab.models.blocks.scoring import TiedScorer
+from recsys_lab.models.lightning import NextItemModule, last_position
+from recsys_lab.words import RecsysLabError
 
 Similarity = Literal["dot", "scaled_dot", "additive", "bilinear"]
 ADDITIVE_BLOCK = 1 << 24

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from recsys_lab.arguments import ArgumentError, Depth, DropShare, Size
-from recsys_lab.models.base import NextItemModule
-from recsys_lab.models.embedding import EventEmbedding
-from recsys_lab.models.layers import Dropout, Positions, TransformerBlock
-from recsys_lab.models.scoring import TiedScorer
-from recsys_lab.schema import Batch, DataSpec
+from recsys_lab.arguments import Depth, DropShare, Size
+from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.layers import Dropout, Positions, TransformerBlock
+from recsys_lab.models.blocks.scoring import TiedScorer
+from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.words import ArgumentError
 
 
 class SASRecEncoder(nn.Module):

@@ -24,9 +24,9 @@ from typing import IO, Any, Literal
 
 import yaml
 
-from recsys_lab.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
-from recsys_lab.study.files import read_json, write_json
-from recsys_lab.study.launch.claim import FIT, claimed, is_alive, owner, process_started
+from recsys_lab.runs.claim import FIT, claimed, is_alive, owner, process_started
+from recsys_lab.runs.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
+from recsys_lab.study.small_files import read_json, write_json
 
 State = Literal["finished", "failed", "interrupted", "running", "missing"]
 BROKEN = ("nan", "error")

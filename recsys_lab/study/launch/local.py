@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.launch.claim import claimed
+from recsys_lab.runs.claim import claimed
 from recsys_lab.study.launch.job import GRACE_SECONDS, Execution, Job, Outcome, state_of
+from recsys_lab.words import RecsysLabError
 
 POLL_SECONDS = 0.1
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")

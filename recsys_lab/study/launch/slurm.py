@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.files import write_text
-from recsys_lab.study.launch.claim import BEAT_SECONDS, FILE, FIT, STALE_SECONDS, owner
+from recsys_lab.runs.claim import BEAT_SECONDS, FILE, FIT, STALE_SECONDS, owner
 from recsys_lab.study.launch.job import Job
+from recsys_lab.study.small_files import write_text
+from recsys_lab.words import RecsysLabError
 
 ARRAY_SIZE = 1000
 """Tasks of one array; SLURM's own limit (MaxArraySize) is 1001 unless a cluster sets another."""

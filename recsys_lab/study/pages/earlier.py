@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recsys_lab.study.layout import Cells, markdown
+from recsys_lab.report.layout import Cells, markdown
 from recsys_lab.study.plan import Plan
 
 NAME = "results.parquet"

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_lab.report.study.figure import Figure
-from recsys_lab.report.study.sections import make_sections
-from recsys_lab.report.study.theme import MODES, css_variables, vega_config
+from recsys_lab.report.figure import Figure
+from recsys_lab.report.theme import MODES, css_variables, vega_config
+from recsys_lab.study.pages.sections import make_sections
 from recsys_lab.study.results import StudyResults
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recsys_lab.report.study.earlier import earlier_rows, earlier_text
-from recsys_lab.report.study.page import Page
-from recsys_lab.report.text import as_markdown
-from recsys_lab.study.files import write_text
+from recsys_lab.study.pages.earlier import earlier_rows, earlier_text
+from recsys_lab.study.pages.page import Page
+from recsys_lab.study.pages.text import as_markdown
 from recsys_lab.study.plan import Plan
 from recsys_lab.study.results import StudyResults, write_table
+from recsys_lab.study.small_files import write_text
 
 MARK = "<!-- below: written by `recsys-lab study report --readme`; write above this line -->"
 

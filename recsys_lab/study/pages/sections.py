@@ -6,22 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from recsys_lab.report.audit_text import Table, audit_tables, check_rows, headline
-from recsys_lab.report.study import tables
-from recsys_lab.report.study.figure import Figure
-from recsys_lab.report.study.figures.calibration import reliability_figure
-from recsys_lab.report.study.figures.critical_difference import critical_difference_figure
-from recsys_lab.report.study.figures.effects import effects_figure
-from recsys_lab.report.study.figures.fronts import front_figures
-from recsys_lab.report.study.figures.learning import learning_figures
-from recsys_lab.report.study.figures.order import order_figure
-from recsys_lab.report.study.figures.ranking import ranking_figure
-from recsys_lab.report.study.figures.slices import slice_figures
-from recsys_lab.report.study.palette import Palette
-from recsys_lab.report.study.tables import SortedTable
-from recsys_lab.report.text.tables import PUBLISHED
+from recsys_lab.audit.audit_text import Table, audit_tables, check_rows, headline
+from recsys_lab.report.figure import Figure
+from recsys_lab.report.palette import Palette
+from recsys_lab.runs.comparison_table import evaluation_line
+from recsys_lab.study.pages import tables
+from recsys_lab.study.pages.figures.critical_difference import critical_difference_figure
+from recsys_lab.study.pages.figures.effect_bars import effects_figure
+from recsys_lab.study.pages.figures.fronts import front_figures
+from recsys_lab.study.pages.figures.learning import learning_figures
+from recsys_lab.study.pages.figures.order_change import order_figure
+from recsys_lab.study.pages.figures.ranking import ranking_figure
+from recsys_lab.study.pages.figures.reliability import reliability_figure
+from recsys_lab.study.pages.figures.slice_bars import slice_figures
+from recsys_lab.study.pages.tables import SortedTable
+from recsys_lab.study.pages.text.text_tables import PUBLISHED
 from recsys_lab.study.results import Block, StudyResults
-from recsys_lab.study.table import evaluation_line
 
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults
@@ -147,7 +147,7 @@ def _order(results: StudyResults, palette: Palette) -> list[Card]:
 def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
     if tuning is None:
         return []
-    from recsys_lab.report.study.figures.tuning import tuning_figures
+    from recsys_lab.study.pages.figures.tuning import tuning_figures
 
     text = f"The same budget for each search: {tuning.trials} trials, sampler {tuning.sampler}, pruner {tuning.pruner}."
     groups = tuning.comparable()

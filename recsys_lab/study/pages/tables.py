@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from recsys_lab.report.study.figures.order import order_table
-from recsys_lab.report.text.tables import significant_text
-from recsys_lab.study.pairs import Difference
+from recsys_lab.runs.comparison_table import DETECTABLE, p_text
+from recsys_lab.statistics.pairs import Difference
+from recsys_lab.study.pages.figures.order_change import order_table
+from recsys_lab.study.pages.text.text_tables import significant_text
 from recsys_lab.study.results import Block, Record, StudyResults
-from recsys_lab.study.table import DETECTABLE, p_text
 
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recsys_lab.report.study.page import Page
-from recsys_lab.report.text import as_latex, as_markdown
-from recsys_lab.study.files import write_text
+from recsys_lab.study.pages.page import Page
+from recsys_lab.study.pages.text import as_latex, as_markdown
 from recsys_lab.study.results import StudyResults, write_table
+from recsys_lab.study.small_files import write_text
 
 
 def write_report(results: StudyResults, page: Page, output: Path, with_figures: bool = True) -> list[Path]:

@@ -1,6 +1,6 @@
 """From a study file to its runs, each with its state. Nothing here starts a run."""
 
-from recsys_lab.study.plan.plan import Plan, PlannedRun, make_plan
+from recsys_lab.study.plan.planned import Plan, PlannedRun, make_plan
 from recsys_lab.study.plan.study_file import Study, read_study
 from recsys_lab.study.plan.variants import Variant
 

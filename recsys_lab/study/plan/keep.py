@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from recsys_lab.study.plan.plan import PlannedRun
+from recsys_lab.runs.finished import UnreadableRunError
+from recsys_lab.runs.seeds import current_numbers, numbers_version
+from recsys_lab.study.plan.planned import PlannedRun
 from recsys_lab.study.plan.study_file import Study
-from recsys_lab.study.runs import UnreadableRunError
-from recsys_lab.study.seeds import current_numbers, numbers_version
 from recsys_lab.study.values import FOLDER, values_file, write_values
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from recsys_lab.study import layout
-from recsys_lab.study.plan.plan import Plan, PlannedRun
+from recsys_lab.report import layout
+from recsys_lab.study.plan.planned import Plan, PlannedRun
 
 UNDONE = ("missing", "interrupted")
 """States that `study run` executes."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 Settings = dict[str, Any]
 """Dotted keys of a run configuration and their values; `config` names a YAML file that they start from."""

@@ -8,8 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
-from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.plan.study_file import AxisValue, Settings, Study, matches
+from recsys_lab.words import RecsysLabError
 
 LONGEST_LABEL = 120
 """Of file names, in characters: file systems take 255, and the identity follows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recsys_lab.study.pairs import ONE_SEED, Difference
+from recsys_lab.statistics.pairs import ONE_SEED, Difference
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed, value_name
 from recsys_lab.study.results.study_results import Answer, StudyResults

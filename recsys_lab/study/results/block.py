@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from recsys_lab.study.compare import Comparison
-from recsys_lab.study.pairs import Pair
+from recsys_lab.diagnose.slice_values import Sliced
+from recsys_lab.runs.comparison import Comparison
+from recsys_lab.statistics.pairs import Pair
 from recsys_lab.study.results.curve import Curve
 from recsys_lab.study.results.effects import AxisEffect
 from recsys_lab.study.results.facts import AuditFacts, CalibrationEntry
 from recsys_lab.study.results.front import Front
-from recsys_lab.study.results.ranks import CriticalDifference
+from recsys_lab.study.results.mean_ranks import CriticalDifference
 from recsys_lab.study.results.record import Record
-from recsys_lab.study.slices import Sliced
 
 
 @dataclass

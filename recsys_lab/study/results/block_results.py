@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.compare import Comparison, compare, deciding
-from recsys_lab.study.pairs import Method
+from recsys_lab.diagnose.slice_values import Sliced, slices
+from recsys_lab.runs.comparison import Comparison, compare, deciding
+from recsys_lab.runs.comparison_row import Row
+from recsys_lab.runs.finished import COMPARED, Run
+from recsys_lab.statistics.letters import groups_of, letters_of
+from recsys_lab.statistics.pairs import Method
 from recsys_lab.study.results.block import Block, Line
 from recsys_lab.study.results.curve import Curve, read_curve
 from recsys_lab.study.results.effects import PairIndex, axis_effects
 from recsys_lab.study.results.facts import read_audit, read_calibration
 from recsys_lab.study.results.front import find_front
-from recsys_lab.study.results.letters import groups_of, letters_of
+from recsys_lab.study.results.mean_ranks import over_users
 from recsys_lab.study.results.names import Values, block_axes, joined, unique, varying_axes
-from recsys_lab.study.results.order import Ordered, SeedMeans
-from recsys_lab.study.results.ranks import over_users
+from recsys_lab.study.results.order_agreement import Ordered, SeedMeans
 from recsys_lab.study.results.record import Record
-from recsys_lab.study.row import Row
-from recsys_lab.study.runs import COMPARED, Run
-from recsys_lab.study.slices import Sliced, slices
+from recsys_lab.words import RecsysLabError
 
 Automatic = Callable[[Sequence[Run]], tuple[list[Run], list[str]]]
 """The runs of one block -> untrained baselines on the same targets, and a line for each that could not be had."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from recsys_lab.study.pairs import ONE_SEED
+from recsys_lab.runs.comparison_row import SAW_TARGETS
+from recsys_lab.statistics.pairs import ONE_SEED
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import Caution, StudyResults
-from recsys_lab.study.row import SAW_TARGETS
 
 LAST_SHARE = 0.1
 """A best epoch among the last tenth of the epochs (at least the last two): training longer could have gone on."""

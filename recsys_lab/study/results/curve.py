@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_lab.study.runs import Run
+from recsys_lab.runs.finished import Run
 from recsys_lab.study.values import read_points
 
 

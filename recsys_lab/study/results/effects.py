@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from recsys_lab.study.pairs import Difference, Pair, Sample
+from recsys_lab.statistics.pairs import Difference, Pair, Sample
 from recsys_lab.study.results.names import Values, joined, varying_axes
 
 PairIndex = dict[tuple[int, int, str], Pair]

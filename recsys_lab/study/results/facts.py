@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.study.runs import Run
+from recsys_lab.runs.finished import Run
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recsys_lab.study.compare import Comparison
+from recsys_lab.runs.comparison import Comparison
 
 
 @dataclass(frozen=True)

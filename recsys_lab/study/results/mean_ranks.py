@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-from recsys_lab.study.compare import Comparison
-from recsys_lab.study.results.letters import groups_of
+from recsys_lab.runs.comparison import Comparison
+from recsys_lab.statistics.letters import groups_of
 
 
 @dataclass

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.finished import Run
 from recsys_lab.study.plan import Plan
 from recsys_lab.study.results.block import Block
-from recsys_lab.study.runs import Run
+from recsys_lab.words import RecsysLabError
 
 REACHED = 0.05
 """A published number counts as reached from so much below it (relative)."""

@@ -8,23 +8,23 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from recsys_lab.metrics.ranking import RANKING_METRICS
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.compare import METRICS, deciding, find_against
-from recsys_lab.study.pairs import Difference, Method, correct
+from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.runs.comparison import METRICS, deciding, find_against
+from recsys_lab.runs.finished import Run, UnreadableRunError
+from recsys_lab.statistics.pairs import Difference, Method, correct
 from recsys_lab.study.plan import Plan, PlannedRun
 from recsys_lab.study.results.answer import find_answer
 from recsys_lab.study.results.block import Block
+from recsys_lab.study.results.block_results import Automatic, Measured, Setting, group_runs, measure_block
 from recsys_lab.study.results.cautions import find_cautions
 from recsys_lab.study.results.effects import find_reversals
-from recsys_lab.study.results.measure import Automatic, Measured, Setting, group_runs, measure_block
+from recsys_lab.study.results.mean_ranks import CriticalDifference, over_data_sets
 from recsys_lab.study.results.names import anchor, unique
-from recsys_lab.study.results.order import OrderAgreement, agreement
+from recsys_lab.study.results.order_agreement import OrderAgreement, agreement
 from recsys_lab.study.results.published import find_published
-from recsys_lab.study.results.ranks import CriticalDifference, over_data_sets
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import Answer, StudyResults
-from recsys_lab.study.runs import Run, UnreadableRunError
+from recsys_lab.words import RecsysLabError
 
 
 def read_results(

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from recsys_lab.study.pairs import Method
+from recsys_lab.statistics.pairs import Method
 from recsys_lab.study.results.block import Block
-from recsys_lab.study.results.order import OrderAgreement
+from recsys_lab.study.results.mean_ranks import CriticalDifference
+from recsys_lab.study.results.order_agreement import OrderAgreement
 from recsys_lab.study.results.published import Published
-from recsys_lab.study.results.ranks import CriticalDifference
 from recsys_lab.study.results.record import Record
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.run_files import written
+from recsys_lab.runs.run_files import written
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import StudyResults
 

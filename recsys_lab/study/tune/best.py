@@ -15,16 +15,16 @@ from typing import Any
 
 import yaml
 
-from recsys_lab.study.files import write_json
-from recsys_lab.study.plan.plan import make_plan
+from recsys_lab.runs.finished import TRIALS
+from recsys_lab.study.plan.planned import make_plan
 from recsys_lab.study.plan.study_file import Study, read_study
 from recsys_lab.study.plan.variants import Resolver, Variant
-from recsys_lab.study.runs import TRIALS
-from recsys_lab.study.tune.record import TUNING_FILE
+from recsys_lab.study.small_files import write_json
 from recsys_lab.study.tune.results import read_tuning
 from recsys_lab.study.tune.searches import Search, describe
-from recsys_lab.study.tune.settings import TuneSettings
-from recsys_lab.study.tune.text import settings_text
+from recsys_lab.study.tune.trial_record import TUNING_FILE
+from recsys_lab.study.tune.tune_settings import TuneSettings
+from recsys_lab.study.tune.tune_text import settings_text
 
 
 def write_tuning(

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.launch.claim import claimed
+from recsys_lab.runs.claim import claimed
+from recsys_lab.runs.finished import TRIALS
 from recsys_lab.study.launch.job import state_of
 from recsys_lab.study.plan.study_file import Settings
-from recsys_lab.study.runs import TRIALS
 from recsys_lab.study.tune.searches import Search
-from recsys_lab.study.tune.settings import TuneSettings
 from recsys_lab.study.tune.space import Choices, Range, as_in, value_in
+from recsys_lab.study.tune.tune_settings import TuneSettings
+from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
     import optuna

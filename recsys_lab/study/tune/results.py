@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.runs import TRIALS, Run, UnreadableRunError, read_run
+from recsys_lab.runs.finished import TRIALS, Run, UnreadableRunError, read_run
 from recsys_lab.study.tune.expected import Point, best_so_far, expected_best, expected_best_over_seconds
-from recsys_lab.study.tune.record import FILE, TUNING_FILE, TrialRecord
+from recsys_lab.study.tune.trial_record import FILE, TUNING_FILE, TrialRecord
+from recsys_lab.words import RecsysLabError
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.finished import TRIALS
 from recsys_lab.study.plan.study_file import Settings, Study
 from recsys_lab.study.plan.variants import LONGEST_LABEL, Resolver, Variant
-from recsys_lab.study.runs import TRIALS
-from recsys_lab.study.tune.settings import TuneSettings
 from recsys_lab.study.tune.space import Space, plain_space
+from recsys_lab.study.tune.tune_settings import TuneSettings
+from recsys_lab.words import RecsysLabError
 
 
 @dataclass(frozen=True)

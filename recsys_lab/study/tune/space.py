@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.plan.study_file import settings_of, text_of
+from recsys_lab.words import RecsysLabError
 
 MEASURED = ("data.dataset", "data.data_dir", "data.prepare", "data.split", "data.exclude_seen", "evaluation")
 """Keys (and all below them) that say what is measured: values of trials that differ in them can't be compared."""

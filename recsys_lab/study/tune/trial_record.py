@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.study.files import write_json
+from recsys_lab.study.small_files import write_json
 
 FILE = "trial.json"
 TUNING_FILE = "tuning.json"

@@ -6,9 +6,9 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.tune.space import Choices, Range, read_space
+from recsys_lab.words import RecsysLabError
 
 Sampler = Literal["tpe", "random"]
 Pruner = Literal["none", "median", "hyperband"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recsys_lab.study.layout import Cells, text
+from recsys_lab.report.layout import Cells, text
 from recsys_lab.study.plan.study_file import text_of
 from recsys_lab.study.tune.results import SearchResult, TuningResults
 

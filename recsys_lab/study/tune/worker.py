@@ -16,8 +16,8 @@ from recsys_lab.study.launch.local import Places, stop_all
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.plan.variants import Resolver
 from recsys_lab.study.tune.journal import Journal, State, Taken
-from recsys_lab.study.tune.record import TrialRecord, write_record
 from recsys_lab.study.tune.searches import Search, trial_config
+from recsys_lab.study.tune.trial_record import TrialRecord, write_record
 
 POLL_SECONDS = 0.1
 TAKE_SECONDS = 2.0

@@ -20,8 +20,8 @@ from small_data import FrameSource, made_events, prepared
 import recsys_lab.models.baselines.row_table as row_table
 import recsys_lab.models.baselines.session_knn as session_knn
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.prepare import PrepareSettings, prepare
-from recsys_lab.data.split import GlobalTemporal
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.split.leave_one_out import GlobalTemporal
 from recsys_lab.models.baselines import (
     EASE,
     CountingModel,
@@ -32,7 +32,7 @@ from recsys_lab.models.baselines import (
     RepeatLast,
     SessionKNN,
 )
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 WINDOW = 4  # shorter than most histories
 

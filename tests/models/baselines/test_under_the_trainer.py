@@ -14,14 +14,15 @@ import torch
 from small_data import made_events, prepared, quiet_trainer
 
 import recsys_lab.models.baselines as baselines
-from recsys_lab.callbacks import RankingEvaluation
-from recsys_lab.callbacks.recommendations import Recommendations
+from recsys_lab.config import from_config, to_config
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.split import GlobalTemporal, LeaveOneOut
-from recsys_lab.metrics import MISS
+from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveOneOut
+from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models import NextItemModule
 from recsys_lab.models.baselines import EASE, MANDATORY, CountingModel, RecentPopularity, RepeatLast
-from recsys_lab.schema import RecsysLabError, from_config, to_config
+from recsys_lab.ops.rank_metrics import MISS
+from recsys_lab.words import RecsysLabError
 
 
 def label(config: dict[str, Any]) -> str:

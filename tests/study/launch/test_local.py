@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from stub_run import StubJob, starts, stub
 
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.launch.claim import FILE, claimed, owner
+from recsys_lab.runs.claim import FILE, claimed, owner
 from recsys_lab.study.launch.job import Execution, execute, read_job, state_of
 from recsys_lab.study.launch.local import Places, launch_local, make_places
+from recsys_lab.words import RecsysLabError
 
 PLACES = Places(({"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "2"}))
 

@@ -17,18 +17,10 @@ from fake_slurm import allocation, install
 from recsys_lab.cli import main
 from recsys_lab.cli.study.opened import study_parser
 from recsys_lab.cli.study.run import parse_launch
-from recsys_lab.schema import RecsysLabError
-from recsys_lab.study.launch import claim
+from recsys_lab.runs import claim
 from recsys_lab.study.launch.job import Job, read_job, state_of
-from recsys_lab.study.launch.slurm import (
-    DEFAULTS,
-    queued,
-    sbatch_scripts,
-    shape_of,
-    slurm_settings,
-    starter,
-    submit,
-)
+from recsys_lab.study.launch.slurm import DEFAULTS, queued, sbatch_scripts, shape_of, slurm_settings, starter, submit
+from recsys_lab.words import RecsysLabError
 
 HERE = Path(__file__).parent
 STUDY = Path("runs") / "widths"

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.plan import Variant, make_plan, read_study
-from recsys_lab.study.plan.plan import seconds_of
+from recsys_lab.study.plan.planned import seconds_of
 from recsys_lab.study.plan.variants import Checked, make_variants
+from recsys_lab.words import RecsysLabError
 
 
 class FlatResolver:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from small_data import ndcg, outranked
 
-from recsys_lab.study.pairs import Method
+from recsys_lab.statistics.pairs import Method
 from recsys_lab.study.plan import Plan, PlannedRun, Study, Variant
 from recsys_lab.study.plan.study_file import AxisValue
 

@@ -11,10 +11,10 @@ from made_study import QUICK, MadeStudy, ranks_of
 from scipy import stats
 from small_data import ndcg
 
-from recsys_lab.report.text import as_latex, as_markdown
-from recsys_lab.study.pairs import ONE_SEED, Difference, Method
+from recsys_lab.statistics.pairs import ONE_SEED, Difference, Method
+from recsys_lab.statistics.rule import holm_factors
+from recsys_lab.study.pages.text import as_latex, as_markdown
 from recsys_lab.study.results import AxisEffect, StudyResults, read_results
-from recsys_lab.study.statistics import holm_factors
 
 AXES = {"encoder": ["gru", "sas"], "length": ["20", "50", "100"]}
 

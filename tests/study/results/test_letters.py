@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from recsys_lab.study.results.letters import groups_of, letters_of
+from recsys_lab.statistics.letters import groups_of, letters_of
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -11,11 +11,11 @@ import pytest
 from made_study import MadeStudy, ranks_of
 from small_data import ndcg
 
-from recsys_lab.report.study.page import study_page
-from recsys_lab.report.study.sections import make_sections
-from recsys_lab.report.text import as_latex, as_markdown
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.study.pages.page import study_page
+from recsys_lab.study.pages.sections import make_sections
+from recsys_lab.study.pages.text import as_latex, as_markdown
 from recsys_lab.study.results import StudyResults, read_results
+from recsys_lab.words import RecsysLabError
 
 
 def results_with(tmp_path: Path, published: Any) -> StudyResults:

@@ -11,7 +11,7 @@ from made_study import QUICK, MadeStudy, ranks_of
 from scipy import stats
 
 from recsys_lab.study.results import read_results
-from recsys_lab.study.results.ranks import over_data_sets
+from recsys_lab.study.results.mean_ranks import over_data_sets
 
 SYSTEMS = ("a", "b", "c", "d")
 

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from made_study import QUICK, MadeStudy, ranks_of, write_run
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.finished import Run, read_run
 from recsys_lab.study.results import as_table, read_results, write_table
-from recsys_lab.study.runs import Run, read_run
+from recsys_lab.words import RecsysLabError
 
 AXES = {"data": ["one", "two"], "encoder": ["gru", "sas"], "model.dropout": ["0.1", "0.3"]}
 

@@ -14,19 +14,13 @@ import pytest
 from made_study import QUICK, USERS, ranks_of, write_run
 
 import recsys_lab
+from recsys_lab.runs.finished import hash_targets, read_run
 from recsys_lab.study.plan import Plan, make_plan, read_study
 from recsys_lab.study.plan.keep import keep_values
-from recsys_lab.study.plan.text import counts_line, plan_table
+from recsys_lab.study.plan.plan_text import counts_line, plan_table
 from recsys_lab.study.plan.variants import Checked
 from recsys_lab.study.results import StudyResults, as_table, read_results
-from recsys_lab.study.runs import hash_targets, read_run
-from recsys_lab.study.values import (
-    baseline_file,
-    find_kept_baselines,
-    read_values,
-    values_file,
-    write_values,
-)
+from recsys_lab.study.values import baseline_file, find_kept_baselines, read_values, values_file, write_values
 
 STUDY = "name: made\nquestion: Which?\naxes: {encoder: [gru, sas]}\nseeds: 3\n"
 

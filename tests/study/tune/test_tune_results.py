@@ -10,14 +10,14 @@ import pytest
 import yaml
 from tuned_study import FlatResolver, make_study, numbers, results_of, searches_of
 
-from recsys_lab.schema import RecsysLabError
+from recsys_lab.runs.finished import find_runs
 from recsys_lab.study.plan import Study, make_plan, read_study
-from recsys_lab.study.runs import find_runs
 from recsys_lab.study.tune.best import write_best, write_tuning
 from recsys_lab.study.tune.expected import expected_best
-from recsys_lab.study.tune.record import TrialRecord, write_record
 from recsys_lab.study.tune.results import read_tuning
-from recsys_lab.study.tune.text import render
+from recsys_lab.study.tune.trial_record import TrialRecord, write_record
+from recsys_lab.study.tune.tune_text import render
+from recsys_lab.words import RecsysLabError
 
 Trials = dict[str, list[tuple[str, float | None]]]
 TWO_AXES: dict[str, Any] = {"encoder": {"a": {"model": "A"}, "b": {"model": "B"}}, "data.max_length": [10, 20]}

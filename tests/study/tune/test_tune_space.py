@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tuned_study import FlatResolver, make_study, searches_of
 
-from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.tune.searches import trial_config
-from recsys_lab.study.tune.settings import read_settings
 from recsys_lab.study.tune.space import Choices, Range, as_in, read_space, value_in
+from recsys_lab.study.tune.tune_settings import read_settings
+from recsys_lab.words import RecsysLabError
 
 
 @pytest.mark.parametrize(

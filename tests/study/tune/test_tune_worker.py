@@ -16,9 +16,9 @@ import pytest
 from optuna.trial import TrialState
 from tuned_study import attempts, make_study, make_worker, numbers, results_of, start_worker_process, stub_command
 
-from recsys_lab.schema import RecsysLabError
 from recsys_lab.study.launch.job import Job, read_job
 from recsys_lab.study.plan import Study
+from recsys_lab.words import RecsysLabError
 
 PATIENCE = 300.0
 

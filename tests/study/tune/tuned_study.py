@@ -18,7 +18,7 @@ from recsys_lab.study.tune.best import write_tuning
 from recsys_lab.study.tune.journal import Journal
 from recsys_lab.study.tune.results import TuningResults, read_tuning
 from recsys_lab.study.tune.searches import Search, make_searches
-from recsys_lab.study.tune.settings import TuneSettings, read_settings
+from recsys_lab.study.tune.tune_settings import TuneSettings, read_settings
 from recsys_lab.study.tune.worker import Worker
 
 STUB = Path(__file__).with_name("stub_fit.py")

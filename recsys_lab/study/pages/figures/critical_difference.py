@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recsys_lab.report.study.figure import Figure, data_of
+from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.study.results import CriticalDifference
 
 MOST = 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recsys_lab.report.study.figure import Figure, data_of
+from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.study.results import AxisEffect, Block
 
 MOST = 40

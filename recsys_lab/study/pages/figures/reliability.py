@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from recsys_lab.report.study.figure import Figure, by_series, data_of, points
-from recsys_lab.report.study.palette import Palette
-from recsys_lab.report.study.theme import SERIES
+from recsys_lab.report.figure import Figure, by_series, data_of, points
+from recsys_lab.report.palette import Palette
+from recsys_lab.report.theme import SERIES
 from recsys_lab.study.results import Block
 
 WHEN = {"before": "as given", "after": "temperature fitted"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from recsys_lab.report.text import tables
-from recsys_lab.study.layout import Cells, escaped, latex
+from recsys_lab.report.layout import Cells, escaped, latex
+from recsys_lab.runs.comparison_table import DETECTABLE
+from recsys_lab.study.pages.text import text_tables as tables
 from recsys_lab.study.results import StudyResults
 from recsys_lab.study.results.names import anchor
-from recsys_lab.study.table import DETECTABLE
 
 NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d")
 """Columns that a paper's width has no room for; they are in the Markdown."""

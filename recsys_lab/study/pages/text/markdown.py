@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recsys_lab.report.audit_text import check_rows, headline
-from recsys_lab.report.text import tables
-from recsys_lab.study.layout import Cells, markdown, prose
+from recsys_lab.audit.audit_text import check_rows, headline
+from recsys_lab.diagnose.slices_table import render_slices
+from recsys_lab.report.layout import Cells, markdown, prose
+from recsys_lab.runs.comparison_table import evaluation_line
+from recsys_lab.study.pages.text import text_tables as tables
 from recsys_lab.study.results import Block, StudyResults
-from recsys_lab.study.slices_table import render_slices
-from recsys_lab.study.table import evaluation_line
 
 COSTS = {"train_seconds": "training seconds", "parameters": "parameters"}
 

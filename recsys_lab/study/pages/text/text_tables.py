@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recsys_lab.study.layout import Cells
-from recsys_lab.study.pairs import Difference
+from recsys_lab.report.layout import Cells
+from recsys_lab.runs.comparison_table import DETECTABLE, difference_text, mean_cell, number, p_text
+from recsys_lab.statistics.pairs import Difference
 from recsys_lab.study.results import AxisEffect, Block, CriticalDifference, Front, Record, StudyResults
 from recsys_lab.study.results.names import value_name
 from recsys_lab.study.results.published import REACHED
-from recsys_lab.study.table import DETECTABLE, difference_text, mean_cell, number, p_text
 
 LEFT = (
     "variant",

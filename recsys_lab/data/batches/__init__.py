@@ -1,0 +1,1 @@
+"""Windows over the prepared events, and the batches that are gathered from them."""

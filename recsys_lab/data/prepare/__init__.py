@@ -1,0 +1,1 @@
+"""Checked tables -> a `ProcessedDataset` on disk: filters, order of ties, ids, sort, store."""

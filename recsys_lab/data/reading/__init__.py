@@ -1,0 +1,1 @@
+"""A file becomes checked tables: formats, columns, times, downloads."""

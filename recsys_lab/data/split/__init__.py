@@ -1,0 +1,1 @@
+"""Which events train and which are predicted: pure functions -> target positions."""

@@ -1,0 +1,1 @@
+"""What a finished run rests on: the order of events, calibration, slices."""

@@ -1,0 +1,1 @@
+"""What encoders are built from: event embedding, layers, scorers."""

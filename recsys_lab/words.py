@@ -1,0 +1,49 @@
+"""The words of the project as code: column names, ids, and the errors that a user can mend. No torch: it imports in
+milliseconds, and everything else imports it.
+
+Shape letters used in every docstring and trailing comment:
+
+    B  batch            L  window length (inputs)   D  embedding_dim
+    H  heads            N  targets or negatives     V  num_items + 1 table rows (row 0 is padding)
+    U  users            K  cutoff                   S  seen items of a batch, flat
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+PAD_ID = 0
+"""Real items are 1..num_items; row 0 of every item table is padding and is never scored."""
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+TIMESTAMP = "timestamp"
+EVENT_TYPE = "event_type"
+RATING = "rating"
+
+
+class RecsysLabError(Exception):
+    """An error that the user can mend. The command line prints its text without a traceback and exits with 2."""
+
+
+class ArgumentError(RecsysLabError, ValueError):
+    """An argument is not what it may be. Python reads `SASRec: num_layers must be at least 1, not 0`; the command line
+    puts the option in front, as the user types it."""
+
+    def __init__(self, owner: str, argument: str, problem: str, value: Any = None) -> None:
+        super().__init__(f"{owner}: {argument} {problem}")
+        self.owner, self.argument, self.problem, self.value = owner, argument, problem, value
+
+
+def resolve_names(names: Iterable[str], known: Iterable[str], what: str) -> list[str]:
+    """`names` if each is known.
+
+    Raises:
+        RecsysLabError: naming the unknown ones and listing the known ones.
+    """
+    names, known = list(names), sorted(known)
+    unknown = [n for n in names if n not in known]
+    if unknown:
+        raise RecsysLabError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+    return names
