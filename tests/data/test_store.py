@@ -94,7 +94,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_store
-from recsys_lab.data.store import FolderWriter
+from recsys_lab.data.prepare.store import FolderWriter
 
 def stop(self, name, content):
     print("writing", flush=True)

@@ -15,7 +15,7 @@ from recsys_lab.ops.allocation import keep_freed_memory
 # Blocks of 20 MB, freed in between: what the system has to hand over anew are page faults.
 FAULTS = """
 import resource, sys, torch
-from recsys_lab.models.allocation import keep_freed_memory
+from recsys_lab.ops.allocation import keep_freed_memory
 set_ = keep_freed_memory() if sys.argv[1] == "kept" else None
 
 def step():
@@ -63,7 +63,7 @@ def test_asked_twice_it_answers_the_same() -> None:
 def test_what_was_kept_can_be_given_back() -> None:
     code = """
 import torch
-from recsys_lab.models.allocation import give_freed_memory_back, keep_freed_memory
+from recsys_lab.ops.allocation import give_freed_memory_back, keep_freed_memory
 
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))

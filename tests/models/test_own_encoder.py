@@ -22,9 +22,9 @@ FILE = '''
 import torch
 from torch import nn
 
-from recsys_lab.models.base import NextItemModule
-from recsys_lab.models.embedding import EventEmbedding
-from recsys_lab.models.scoring import TiedScorer
+from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.scoring import TiedScorer
 
 
 class MeanOfHistory(NextItemModule):
