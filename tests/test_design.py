@@ -29,13 +29,14 @@ FLOORS: tuple[set[str], ...] = (
     {"study"},
     {"cli"},
 )
-STRANGERS = {"losses": {"data"}, "models": {"data"}}  # the floors would allow it, the design does not
+# What the floors would allow and the design does not: any encoder, loss, split and evaluation can be crossed.
+STRANGERS = {"losses": {"data"}, "models": {"data", "losses"}, "evaluation": {"data", "losses", "models"}}
 
 # What is named as text and not imported: the parts that are used when the user names none, the modules whose classes
 # have moved, and the command that a study starts as a process.
 NAMED = {
     "config.py": {"data", "evaluation", "losses", "models"},
-    "models/lightning.py": {"evaluation"},
+    "models/lightning.py": {"evaluation", "losses"},
     "study/launch/job.py": {"cli"},
 }
 
@@ -51,7 +52,7 @@ def allowed(part: str) -> set[str]:
 
 
 def part_of(path: Path) -> str:
-    """`recsys_lab/data/split/leave_one_out.py` -> `data`, `recsys_lab/contracts.py` -> `schema`."""
+    """`recsys_lab/data/split/leave_one_out.py` -> `data`, `recsys_lab/contracts.py` -> `contracts`."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

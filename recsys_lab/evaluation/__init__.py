@@ -1,4 +1,6 @@
-"""Scores of a model -> ranks -> metrics, and the one callback that does it."""
+"""What a model gives for a batch -> ranks -> metrics, lists and probabilities, through one callback. Model and data
+come from the Trainer; it knows ops and the ground floor.
+"""
 
 from recsys_lab.evaluation.beyond_accuracy import BeyondAccuracy
 from recsys_lab.evaluation.calibration import Calibration

@@ -1,4 +1,4 @@
-"""Encoders, one per file, and the LightningModule that they share."""
+"""The LightningModule that every model shares, encoders (one a file), and baselines that only count."""
 
 from recsys_lab.models.baselines import Popularity
 from recsys_lab.models.encoders.gru4rec import GRU4Rec

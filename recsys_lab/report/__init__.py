@@ -1,1 +1,3 @@
-"""Pages and tables made of plain data: run folders and audits."""
+"""Cells, numbers and charts -> text, Markdown, LaTeX, SVG and PNG; colours and bars that all pages share. Nothing of
+ours.
+"""

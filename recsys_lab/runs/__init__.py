@@ -1,1 +1,3 @@
-"""A run folder: written, read, opened again, compared, verified. Notebooks use it; the command line is thin over it."""
+"""A Trainer's run -> a run folder; run folders -> the run opened again, verified, trained once more, compared in one
+table. Knows data, losses, models, evaluation, ops, report and statistics.
+"""

@@ -1,4 +1,4 @@
-"""One table from several runs: seeds averaged, differences tested by the one rule (`study.statistics`)."""
+"""One table from several runs: seeds averaged, differences tested by the one rule (`statistics.rule`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The files of a run folder and what ties them together: manifest.json holds the hash of each, and one of itself.
 
 So nothing that was changed, mixed up or cut short after the run goes unnoticed by who reads it. Imports nothing of ours
-but the schema: who writes a run and who reads one share this file.
+but `words`: who writes a run and who reads one share this file.
 """
 
 from __future__ import annotations

@@ -1,1 +1,3 @@
-"""Values of two systems -> difference, interval, p-value: the one rule. numpy and scipy only."""
+"""Values per target of several systems -> differences, intervals, p values and letters by the one rule. Plain arrays;
+numpy and scipy, nothing of ours.
+"""

@@ -25,7 +25,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Method:
-    """How a comparison is made. That a difference is significant is said by one rule (`study.statistics`).
+    """How a comparison is made. That a difference is significant is said by one rule (`statistics.rule`).
 
     interval: of a single row, over users: `bca` or `percentile` bootstrap, or `t`. It describes the trained models.
     resamples: of the bootstrap.

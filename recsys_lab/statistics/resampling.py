@@ -2,7 +2,7 @@
 
 A mean over targets is a ratio of sums over users, so a resample of users needs the users' sums and counts only. All
 columns share the same resamples. It describes rows: whether a difference is significant is no matter of users alone,
-see `study.statistics`.
+see `statistics.rule`.
 """
 
 from __future__ import annotations

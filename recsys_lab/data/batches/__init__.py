@@ -1,1 +1,3 @@
-"""Windows over the prepared events, and the batches that are gathered from them."""
+"""The event arrays and the positions that a split gives -> index windows -> `Batch`; no event is copied before its
+batch is made. Knows contracts and words.
+"""

@@ -1,1 +1,3 @@
-"""Checked tables -> a `ProcessedDataset` on disk: filters, order of ties, ids, sort, store."""
+"""A source and `PrepareSettings` -> a `ProcessedDataset` on disk: filters, the order of ties, ids, sort, hashes;
+written whole or not at all. Knows reading, arguments and words.
+"""

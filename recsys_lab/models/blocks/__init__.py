@@ -1,1 +1,3 @@
-"""What encoders are built from: event embedding, layers, scorers."""
+"""What encoders are built from: a batch -> event vectors (embedding), layers over them, hidden states -> scores
+(scoring). Knows contracts, ops and words.
+"""
