@@ -160,7 +160,7 @@ def test_resuming_equals_never_having_stopped(small_folder: Path, tmp_path: Path
 
 
 def test_patience_is_named(small_folder: Path, tmp_path: Path) -> None:
-    stuck = ["--model.optimization.lr", "0.0", "--early_stopping.patience", "2", "--trainer.max_epochs", "50"]
+    stuck = ["--model.optimization.lr", "1e-30", "--early_stopping.patience", "2", "--trainer.max_epochs", "50"]
     assert fit(small_folder, tmp_path, *stuck) == 0
     manifest = read(tmp_path / "small" / "sasrec" / "seed0" / "manifest.json")
     assert (manifest["stopped_by"], manifest["epochs"], manifest["best_epoch"]) == ("patience", 3, 0)
@@ -180,7 +180,7 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(
     poison = ["--trainer.callbacks", "poison.Poison", "--trainer.callbacks.epoch", "1"]
     assert fit(small_folder, tmp_path, *poison) == 1
     text = capsys.readouterr().err
-    assert "step" in text and "nan" in text and "Traceback" not in text
+    assert "step" in text and "NaN" in text and "Traceback" not in text
     folder = tmp_path / "small" / "sasrec" / "seed0"
     manifest = read(folder / "manifest.json")
     assert (manifest["stopped_by"], manifest["epochs"]) == ("nan", 1) and "step" in manifest["error"]

@@ -136,10 +136,10 @@ def test_a_start_is_not_changed() -> None:
     ("text", "message"),
     [
         ("axes: {model.dropuot: [0.1, 0.2]}", "SASRec has no key 'dropuot'. Did you mean 'dropout'"),
-        ("axes: {model.num_layers: [1, two]}", "variant num_layers=two|variant two: model.num_layers"),
+        ("axes: {model.num_layers: [1, two]}", "variant two: --model.num_layers must be a whole number"),
         ("axes: {data.max_lenght: [3]}", "unknown key 'data.max_lenght'. Did you mean 'max_length'"),
         ("axes: {a: {x: {model.dropout: 0.2}, y: {}}}", "x and y have the same resolved configuration"),
-        ("axes: {model.num_heads: [3]}", "SASRec can't be built: embedding_dim 8 must be a multiple of num_heads 3"),
+        ("axes: {model.num_heads: [3]}", "model: SASRec: num_heads must divide embedding_dim 8, not 3"),
         ("axes: {model: [SASRecc]}", "unknown class 'SASRecc'. Did you mean 'SASRec'"),
         ("axes: {trainer.max_time: ['ten minutes']}", "trainer.max_time"),
         ("axes: {loss.t: [0.5]}", "model.loss"),

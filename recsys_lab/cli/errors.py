@@ -30,6 +30,7 @@ _CLASS_PATH = re.compile(r"Problem with given class_path '(?P<path>[^']+)'")
 _PARSER_KEY = re.compile(r"Parser key \"(?P<key>[^\"]+)\"")
 _KIND = re.compile(r"Expected an? <class '(?P<kind>\w+)'>")
 _GIVEN = re.compile(r"(?:Given value: |Expected an? <class '\w+'>\. Got value: )(?P<value>[^\n]*)\s*$")
+_GOT = re.compile(r"Expected an? <class '(?!NoneType)\w+'>\. Got value: (?P<value>[^\n]*)")
 _KINDS = {"bool": "true or false", "int": "a whole number", "float": "a finite number", "str": "a text"}
 
 
@@ -133,7 +134,9 @@ def _import(path: str) -> Any:
 
 def _wrong_kind(message: str) -> str | None:
     """`must be a whole number, not 'few'`, where nothing but the kind of a plain value is wrong."""
-    given, kinds = _GIVEN.search(message), [kind for kind in _KIND.findall(message) if kind != "NoneType"]
+    got = list(_GOT.finditer(message))  # says more than the whole value that was given, where both are there
+    given = got[-1] if got else _GIVEN.search(message)
+    kinds = [kind for kind in _KIND.findall(message) if kind != "NoneType"]
     rest = [line for line in message.splitlines()[1:] if "Expected" in line and not _KIND.search(line)]
     if given is None or rest or not kinds or not all(kind in _KINDS for kind in kinds):
         return None

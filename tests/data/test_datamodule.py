@@ -231,7 +231,8 @@ def test_a_data_set_that_is_replaced_or_deleted_while_a_run_reads_it(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no checkpoint at"), (b"junk", "not a readable checkpoint"), ({}, "not written by")]
+    ("content", "message"),
+    [(None, "no checkpoint at"), (b"junk", "is not a checkpoint of recsys_lab"), ({}, "not written by")],
 )
 def test_files_that_are_no_checkpoint_of_ours(content: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
