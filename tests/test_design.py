@@ -12,6 +12,7 @@ from recsys_lab.cli import main
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "recsys_lab"
+DESIGN = ROOT / "docs" / "design.md"
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 MAX_LINES = {"recsys_lab": 340, "scripts": 340, "tests": 420}
 
@@ -98,6 +99,33 @@ def test_the_import_check_sees_classes_named_as_text(tmp_path: Path) -> None:
 
 def test_every_part_has_a_floor() -> None:
     assert set().union(*FLOORS) == PARTS
+
+
+def test_every_room_stands_in_the_design() -> None:
+    rooms = {f"{path.parent.relative_to(PACKAGE)}/" for path in PACKAGE.rglob("*/__init__.py")}
+    rooms |= {f"{name}.py" for name in GROUND}
+    table = "\n".join(line for line in DESIGN.read_text().splitlines() if line.startswith("|"))
+    missing = sorted(room for room in rooms if f"`{room}`" not in table)
+    assert not missing, f"docs/design.md, the table of the section Rooms, has no row for {missing}"
+
+
+def test_the_picture_of_the_rooms_shows_the_imports() -> None:
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", DESIGN.read_text(), flags=re.DOTALL)
+    drawn = {
+        (part, other)
+        for part, others in re.findall(r"^ +(\w+) --> (.+)$", picture, flags=re.MULTILINE)
+        for other in others.split(" & ")
+    }
+    real = set()
+    for path in SOURCES:
+        part = part_of(path)
+        if part in ("__init__", "cli"):
+            continue
+        imported = imported_parts(path) - NAMED.get(str(path.relative_to(PACKAGE)), set()) - {part}
+        real |= {(part, other) for other in imported if part in GROUND or other not in GROUND}
+    assert drawn == real, f"docs/design.md lacks {sorted(real - drawn)} and has {sorted(drawn - real)} too many"
+    floors = [set(re.findall(r"^ +(\w+)$", floor, re.MULTILINE)) for floor in re.findall(r"\](.*?)end", picture, re.S)]
+    assert floors[::-1] == [set(rooms) for rooms in FLOORS]
 
 
 def test_files_stay_short() -> None:
