@@ -28,7 +28,7 @@ COMMANDS = {
     "prepare": ("recsys_lab.cli.prepare", "turn a public data set, or your own log, into a prepared data set"),
     "audit": ("recsys_lab.cli.audit", "what a data set is, and what a split of it leaks"),
     "sources": ("recsys_lab.cli.sources", "list the public data sets that are known by name"),
-    "compare": ("recsys_lab.cli.compare", "one table from several run folders, with paired tests"),
+    "compare": ("recsys_lab.cli.compare", "one table from several run folders, tested over users and seeds"),
     "study": ("recsys_lab.cli.study.dispatch", "ablations: plan, run, status, retry, tune, report"),
     "diagnose": ("recsys_lab.cli.diagnose", "questions to a finished run: does it need the order of events, ..."),
     "slices": ("recsys_lab.cli.slices", "where a metric comes from: history length, popularity, gap, repeat, cold"),
