@@ -1,4 +1,5 @@
-// Draws figures when they come near, in the page's colours and width; sorts tables; switches light and dark.
+// Draws figures in the page's colours and width, those in sight first and the rest when idle; sorts tables; switches
+// light and dark.
 const specs = JSON.parse(document.getElementById("specs").textContent);
 const configs = JSON.parse(document.getElementById("configs").textContent);
 const root = document.documentElement;
@@ -21,7 +22,7 @@ function configFor(spec, width) {
   return config;
 }
 
-async function draw(element) {
+async function drawOnce(element) {
   const name = element.dataset.figure;
   const width = element.clientWidth;
   if (!width) return;
@@ -41,15 +42,39 @@ async function draw(element) {
 }
 
 const charts = [...document.querySelectorAll(".chart")];
+
+// One drawing of a chart after the other: two at once would both append.
+function draw(element) {
+  element.drawing = (element.drawing ?? Promise.resolve()).catch(() => {}).then(() => drawOnce(element));
+  return element.drawing;
+}
+
+const NEAR = 800; // pixels beyond the window
+const begun = new Set();
+const begin = (element) => {
+  if (begun.has(element) || !element.clientWidth) return null; // no width: in a closed part
+  begun.add(element);
+  observer.unobserve(element);
+  return draw(element);
+};
 const observer = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    if (entry.isIntersecting) {
-      observer.unobserve(entry.target);
-      draw(entry.target);
-    }
-  }
-}, { rootMargin: "800px" });
+  entries.filter((entry) => entry.isIntersecting).forEach((entry) => begin(entry.target));
+}, { rootMargin: `${NEAR}px` });
 charts.forEach((element) => observer.observe(element));
+
+// What is in sight is drawn at once: a picture taken on load is taken before the observer's first word.
+const tops = charts.map((element) => element.getBoundingClientRect().top);
+charts.forEach((element, place) => { if (tops[place] < innerHeight + NEAR) begin(element); });
+
+// The rest one by one while nothing else is to do, so that a picture of the page or a saved page has them all.
+const whenIdle = window.requestIdleCallback ? (work) => requestIdleCallback(work, { timeout: 500 }) : (work) => setTimeout(work, 50);
+async function drawNext() {
+  const next = charts.find((element) => !begun.has(element) && element.clientWidth);
+  if (!next) return;
+  try { await begin(next); } finally { whenIdle(drawNext); }
+}
+const afterLoad = () => whenIdle(drawNext);
+if (document.readyState === "complete") afterLoad(); else addEventListener("load", afterLoad);
 
 const drawn = () => charts.filter((element) => element.dataset.drawn);
 const redraw = () => Promise.all(drawn().map(draw));
