@@ -19,6 +19,7 @@ from recsys_lab.study.pages.figures.order_change import order_figure
 from recsys_lab.study.pages.figures.ranking import ranking_figure
 from recsys_lab.study.pages.figures.reliability import reliability_figure
 from recsys_lab.study.pages.figures.slice_bars import slice_figures
+from recsys_lab.study.pages.ranking_table import ranking_table
 from recsys_lab.study.pages.tables import SortedTable
 from recsys_lab.study.pages.text.text_tables import PUBLISHED
 from recsys_lab.study.results import Block, StudyResults
@@ -108,7 +109,7 @@ def _ranking(block: Block) -> Card:
         note for note in block.notes if not note.startswith(SLICES)
     )
     figure = ranking_figure(block)
-    return Card(block.title, text, [tables.ranking_table(block)], [figure])
+    return Card(block.title, text, [ranking_table(block)], [figure])
 
 
 def _published(results: StudyResults) -> list[Card]:
