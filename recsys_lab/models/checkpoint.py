@@ -172,7 +172,7 @@ def check_goes_on(checkpoint: dict[str, Any], module: Any, trainer: Any, data: A
     """The settings of `MAY_CHANGE` that are other than when the run of `checkpoint` began: (name, then, now).
 
     Raises:
-        RecsysLabError: when any other setting was changed, naming it.
+        RecsysLabError: when any other setting was changed, naming it; or when the run is past its end already.
     """
     finders = [type(c).__name__ for c in trainer.callbacks if isinstance(c, FINDERS)]
     if finders:
@@ -192,7 +192,20 @@ def check_goes_on(checkpoint: dict[str, Any], module: Any, trainer: Any, data: A
             "them out (max_epochs, max_steps, max_time, paths, devices and loggers may change); or start a new run: "
             "--run.variant NAME"
         )
+    _check_not_past(checkpoint, trainer)
     return changed
+
+
+def _check_not_past(checkpoint: dict[str, Any], trainer: Any) -> None:
+    """Raises RecsysLabError when a run has more epochs or steps than it may have now: Lightning says so too late, when
+    the files of the run have been written anew."""
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
+    for name, done in (("epochs", progress.get("processed", 0)), ("steps", checkpoint.get("global_step", 0))):
+        most = getattr(trainer, f"max_{name}")
+        if most is not None and 0 <= most < done:
+            raise RecsysLabError(
+                f"--trainer.max_{name} {most}: the run has {done} {name} already; ask for more, or leave it out"
+            )
 
 
 def settings_in(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class RunFolder(L.Callback):
         self._rows: list[dict[str, Any]] = []
         self._started = self._epoch_started = time.perf_counter()
         self._earlier_seconds = 0.0
-        self._validated = False
+        self._validated = self._is_written = False
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
@@ -56,12 +56,29 @@ class RunFolder(L.Callback):
         if trainer.is_global_zero and not self.manifest:
             self._started = time.perf_counter()
             self.folder.mkdir(parents=True, exist_ok=True)
-            if self.config is not None:
-                write_text(self.folder / "config.yaml", self.config)
+            if stage != "fit":
+                self._write_config()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Of a run that goes on nothing is written yet: Lightning may still refuse it, and what was there stays."""
         self._describe(trainer, pl_module)
-        self._write_manifest(trainer, stopped_by="running")
+        self.manifest["stopped_by"] = "running"
+        self._is_written = False
+        if trainer.ckpt_path is None:
+            self._begin(trainer)
+
+    def _begin(self, trainer: L.Trainer) -> None:
+        """The fit does take place: from here on the folder is its own."""
+        if self._is_written:
+            return
+        self._is_written = True
+        if trainer.is_global_zero:
+            self._write_config()
+        self._write_manifest(trainer)
+
+    def _write_config(self) -> None:
+        if self.config is not None:
+            write_text(self.folder / "config.yaml", self.config)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """A run folder that was moved, or took another's place, goes on as if it had always been here: Lightning would
@@ -75,6 +92,7 @@ class RunFolder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After a checkpoint was loaded: `current_epoch` is the first epoch that this process trains. What an earlier
         test found goes first: its model is about to be another one."""
+        self._begin(trainer)
         if trainer.is_global_zero:
             forget_test(self.folder)
         if trainer.current_epoch and (self.folder / "metrics.csv").is_file():
@@ -103,13 +121,14 @@ class RunFolder(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.manifest.get("stopped_by") == "running":  # resumed from a checkpoint after which nothing was to train
+            self._begin(trainer)
             if (self.folder / "metrics.csv").is_file():
                 self._rows = read_rows(self.folder / "metrics.csv")
                 self._earlier_seconds = sum(row["seconds"] for row in self._rows)
             self._finish_fit(trainer, stopped_by(trainer))
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if self.manifest.get("stopped_by") != "running":
+        if self.manifest.get("stopped_by") != "running" or not self._is_written:
             return  # the exception came before training, or in the test that follows it
         taken_away = isinstance(exception, KeyboardInterrupt | SIGTERMException)
         why = "interrupted" if taken_away else getattr(exception, "stopped_by", "error")

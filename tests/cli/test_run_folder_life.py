@@ -13,6 +13,8 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from recsys_lab.cli import main
 from recsys_lab.runs import claim, folder_life
@@ -299,6 +301,44 @@ def test_a_replaced_run_goes_on_as_if_it_had_always_been_there(
     assert again["dirpath"] == str(folder / "checkpoints") and list(again["best_k_models"]) == [
         again["best_model_path"]
     ]
+
+
+# -- a refusal takes nothing away --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("what", "most", "done"), [("epochs", 1, 2), ("steps", 1, 8)])
+def test_fewer_epochs_or_steps_than_a_run_has_are_refused_before_a_file_changes(
+    what: str, most: int, done: int, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = files(folder)
+    assert main(["fit", str(folder), f"--trainer.max_{what}", str(most)]) == 2
+    text = capsys.readouterr().err
+    assert f"--trainer.max_{what} {most}: the run has {done} {what} already; ask for more, or leave it out" in text
+    assert files(folder) == before
+
+
+def test_as_many_epochs_as_a_run_has_leave_nothing_to_train(finished: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = read(folder, "metrics.json")
+    assert main(["fit", str(folder), "--trainer.max_epochs", "2"]) == 0
+    assert read(folder, "metrics.json") == before and read(folder)["stopped_by"] == "max_epochs"
+
+
+@pytest.mark.parametrize("hook", ["restore_training_state", "_restore_modules_and_callbacks"])
+@pytest.mark.parametrize("error", [MisconfigurationException, KeyboardInterrupt])
+def test_what_lightning_refuses_late_leaves_a_finished_run_as_it_was(
+    hook: str, error: type[BaseException], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = files(folder)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error("refused late")
+
+    monkeypatch.setattr(_CheckpointConnector, hook, refuse)
+    assert main(["fit", str(folder), "--trainer.max_epochs", "3"]) in (2, 130)
+    assert files(folder) == before
 
 
 # -- checkpoints are whole ---------------------------------------------------------------------------------------------
