@@ -30,6 +30,14 @@ CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _allowed: ContextVar[tuple[str, ...]] = ContextVar("allowed", default=())
 
 
+class ForeignClassError(RecsysLabError):
+    """A class of another package was not imported, or can't be: `class_path`."""
+
+    def __init__(self, text: str, class_path: str) -> None:
+        super().__init__(text)
+        self.class_path = class_path
+
+
 class Configurable:
     """Remembers the arguments it was built with, so that `to_config` can write it down as a plain dict; and checks them
     against their annotations (`arguments.py`).
@@ -163,9 +171,10 @@ def find_class(class_path: Any, expected: tuple[type, ...], where: str, packages
         raise RecsysLabError(f"{where}: {class_path} is {moved(class_path)} now; write that name there")
     trusted = _in(class_path, (*packages, *_allowed.get()))
     if not trusted and sys.modules.get(class_path.rpartition(".")[0]) is None:
-        raise RecsysLabError(
+        raise ForeignClassError(
             f"{where} names the class {class_path}, which is not part of recsys_lab, so it was not imported. If you "
-            f"trust it: --allow_classes {class_path} (in Python: import it first, or allow_classes=[{class_path!r}])"
+            f"trust it: --allow_classes {class_path} (in Python: import it first, or allow_classes=[{class_path!r}])",
+            class_path,
         )
     found = import_class(class_path)
     fits = isinstance(found, type) and issubclass(found, expected or (Configurable,))
@@ -216,7 +225,8 @@ def import_class(class_path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # the user's module may fail in any way
-        raise RecsysLabError(f"can't import class {class_path!r}: {error}") from error
+        text = f"can't import class {class_path!r}: {error}"
+        raise (RecsysLabError(text) if _in(class_path, [OURS]) else ForeignClassError(text, class_path)) from error
 
 
 def _in(class_path: str, allowed: Iterable[str]) -> bool:

@@ -27,12 +27,17 @@ class Parser(LightningArgumentParser):
         self.exit(2)
 
 
+def names_run_folder(arguments: list[str]) -> bool:
+    """`test FOLDER ...`, and not `test --config FILE ...`."""
+    return len(arguments) > 1 and not arguments[1].startswith("-")
+
+
 def expand_run_folder(arguments: list[str]) -> list[str]:
     """`test FOLDER ...` -> `test --config FOLDER/config.yaml --ckpt_path FOLDER/checkpoints/best.ckpt ...`.
 
     `fit FOLDER` goes on from last.ckpt, or starts from the beginning where no epoch was finished.
     """
-    if len(arguments) < 2 or arguments[1].startswith("-"):
+    if not names_run_folder(arguments):
         return arguments
     command, folder = arguments[0], Path(arguments[1])
     if not (folder / "config.yaml").is_file():

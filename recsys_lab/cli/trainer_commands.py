@@ -23,7 +23,7 @@ from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run
 from recsys_lab.cli.options import ALLOW_CLASSES
 from recsys_lab.cli.outcome import NoValueError, is_result, last_lines
 from recsys_lab.cli.ranges import check_ranges
-from recsys_lab.cli.run_arguments import Parser, expand_run_folder, file_that_is_no_text, other_way
+from recsys_lab.cli.run_arguments import Parser, expand_run_folder, file_that_is_no_text, names_run_folder, other_way
 from recsys_lab.cli.trainer_checks import (
     WATCHED,
     check_callbacks,
@@ -333,7 +333,7 @@ def run(arguments: list[str]) -> None:
     hush_lightning()
     import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
     with ExitStack() as held, restored_interrupt():
+        if not names_run_folder(arguments) or names_own_modules(arguments):
+            find_own_modules()  # first: the run folder's classes are looked up in them
         expanded = expand_run_folder(arguments)
-        if expanded is arguments or names_own_modules(arguments):
-            find_own_modules()
         CommandLine(expanded, held)

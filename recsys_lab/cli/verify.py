@@ -18,7 +18,7 @@ import yaml
 
 from recsys_lab.cli.options import NOT_BELOW_0, TOLERANCE, PlainParser, underscores
 from recsys_lab.cli.verify_data import data_folder, verify_data
-from recsys_lab.config import to_config
+from recsys_lab.config import ForeignClassError, to_config
 from recsys_lab.data.locate import prepared_folder
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.prepare.processed import ARRAY_TYPES, ProcessedDataset, array_sha256
@@ -44,7 +44,8 @@ from recsys_lab.words import RecsysLabError
 
 DESCRIPTION = """Proves a finished run: its prepared data against the hashes they were made with, its settings and
 target counts, its checkpoint, its metrics against its ranks, and metrics and ranks against a new test of the
-checkpoint. Nothing is changed. Exit code 1 when a check fails, 2 for a folder that is no finished run."""
+checkpoint. Nothing is changed. Exit code 1 when a check fails, 2 for a folder that is no finished run, or whose own
+classes were not imported."""
 
 
 class VerificationFailed(RecsysLabError):
@@ -58,6 +59,7 @@ class Report:
     """Prints each check as it comes, and remembers those that failed."""
 
     failed: list[Check] = field(default_factory=list)
+    foreign: RecsysLabError | None = None  # a class of the user's own stood in the way of the new test
 
     def add(self, checks: Iterable[Check]) -> bool:
         """True if all of them hold."""
@@ -115,6 +117,10 @@ def verify(folder: Path, data_dir: str | None, tolerance: float, differing_ranks
     _check_contents(folder, manifest, data_dir, tolerance, differing_ranks, report)
     # last: what a hash says, a check of the content may have said more plainly
     report.add(check for check in file_checks(folder, manifest or {}) if not report.has_failed(check.field))
+    if report.foreign is not None and report.failed:
+        report.unchecked("re-scoring", str(report.foreign))
+    elif report.foreign is not None:  # nothing was found false
+        raise RecsysLabError(f"{folder} is not proven: {report.foreign}")
 
 
 def _check_contents(
@@ -154,7 +160,10 @@ def _check_contents(
         again, again_ranks = rescore(saved)
         report.add([same("manifest.json trained_on", manifest.get("trained_on"), saved.model.trained_on)])
     except Exception as error:
-        report.add([Check("re-scoring", False, f"it stopped: {type(error).__name__}: {error}")])
+        report.foreign = foreign_class(error)
+        if report.foreign is None:
+            kind = "" if isinstance(error, RecsysLabError) else f"{type(error).__name__}: "
+            report.add([Check("re-scoring", False, f"it stopped: {kind}{error}")])
         return None
     complete = set(evaluation) >= set(found)
     if metrics is not None:
@@ -162,6 +171,19 @@ def _check_contents(
         report.add(metric_checks("metrics.json re-scored", recorded, again, tolerance, complete))
     if ranks is not None:
         report.add(rank_checks(ranks, again_ranks, complete, differing_ranks))
+    return None
+
+
+def foreign_class(error: BaseException) -> RecsysLabError | None:
+    """What to type where `error` comes from a class of another package; None where it does not."""
+    under: BaseException | None = error
+    while under is not None:
+        if isinstance(under, ForeignClassError):
+            name = under.class_path
+            if under.__cause__ is not None:  # it may be imported, and can't be
+                return under
+            return RecsysLabError(f"its class {name} was not imported; if you trust it: --allow_classes {name}")
+        under = under.__cause__ or under.__context__
     return None
 
 

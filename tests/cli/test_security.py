@@ -283,9 +283,13 @@ def test_an_encoder_of_the_user_runs_from_its_folder_with_leave(
     assert main(["fit", "--model", "my_own.Mine", *TINY[2:], *QUICK, *where]) == 0
     monkeypatch.delitem(sys.modules, "my_own")
     capsys.readouterr()
-    for command in ("test", "verify", "predict"):
-        assert main([command, "own"]) in (1, 2), command
-        assert "--allow_classes my_own.Mine" in capsys.readouterr().err and "my_own" not in sys.modules
+    as_console_script = [path for path in sys.path if path not in ("", str(tmp_path))]  # it has no current folder
+    for command in ("test", "validate", "predict", "verify", "fit"):
+        monkeypatch.setattr(sys, "path", list(as_console_script))
+        assert main([command, "own"]) == 2, command
+        out, err = capsys.readouterr()
+        assert "my_own.Mine" in err and "--allow_classes my_own.Mine" in err and "my_own" not in sys.modules
+        assert "is not what it says" not in err and "RecsysLabError" not in out + err and "FAILED" not in out
         assert main([command, "own", "--allow_classes", "my_own.Mine"]) == 0, capsys.readouterr().err
         monkeypatch.delitem(sys.modules, "my_own")
 
