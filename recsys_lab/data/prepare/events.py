@@ -45,6 +45,7 @@ class Events:
     sorted: SortedEvents
     users: pl.Series  # raw ids, sorted: row c belongs to user code c
     items: pl.Series
+    event_type_counts: dict[str, int]  # of the events that the filters of single events leave, the most first
     event_type_names: list[str]
     steps: list[Step]
 
@@ -112,6 +113,7 @@ class _Counted:
 
     users: pl.DataFrame  # user (uint32 code), user_id, left (events)
     items: pl.DataFrame  # item (uint32 code), item_id, left (events)
+    event_type_counts: dict[str, int]
     event_type_names: list[str]
     order_is_row: bool
     steps: list[Step]
@@ -128,10 +130,12 @@ def _count(
     queries = [checks.query(), *(canonical.group_by(name).agg(counts) for name in (USER_ID, ITEM_ID))]
     has_types = EVENT_TYPE in canonical.collect_schema()
     if has_types:
-        queries.append(canonical.select(pl.col(EVENT_TYPE).unique()))
+        left = mask.sum() if masks else pl.len()
+        queries.append(canonical.group_by(EVENT_TYPE).agg(left.alias("left")))
     found, users, items, *types = pl.collect_all(queries, engine="streaming")
     checks.require(found.row(0, named=True))
     event_type_names = types[0][EVENT_TYPE].sort().to_list() if has_types else []
+    event_type_counts = _most_first(types[0]) if has_types else {}
     if settings.event_types is not None:
         event_type_names = resolve_names(settings.event_types, event_type_names, f"event type of {checks.source!r}")
     if len(event_type_names) > 255:
@@ -149,7 +153,11 @@ def _count(
         .with_row_index(code)
         for table, name, code in ((users, USER_ID, "user"), (items, ITEM_ID, "item"))
     )
-    return _Counted(users, items, event_type_names, found["order is row"].item(), steps)
+    return _Counted(users, items, event_type_counts, event_type_names, found["order is row"].item(), steps)
+
+
+def _most_first(counts: pl.DataFrame) -> dict[str, int]:
+    return dict(counts.filter(pl.col("left") > 0).sort("left", EVENT_TYPE, descending=[True, False]).iter_rows())
 
 
 def _sort(
@@ -183,7 +191,8 @@ def _sort(
         events.append(frame)
     last = counted.steps[-1]  # no filter within users takes a user's or an item's last event
     steps = [*counted.steps, *(Step(name, count, last.users, last.items) for name, count in left.items())]
-    return Events(events, users[USER_ID], items[ITEM_ID], counted.event_type_names, steps)
+    types = counted.event_type_counts
+    return Events(events, users[USER_ID], items[ITEM_ID], types, counted.event_type_names, steps)
 
 
 def _with_codes(events: pl.LazyFrame, ids: pl.Series, code: str) -> pl.LazyFrame:

@@ -29,6 +29,7 @@ from recsys_lab.data.prepare.processed import (
     files_of,
 )
 from recsys_lab.data.prepare.progress import Progress
+from recsys_lab.data.prepare.remarks import remarks
 from recsys_lab.data.prepare.reuse import open_existing
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
 from recsys_lab.data.prepare.stamp import keep_stamp, stamp_of
@@ -81,6 +82,7 @@ def prepare(
             found = open_existing(output, source, settings, raw_dir)
             if found.data is not None and not force:
                 log.info("reused %s: same source, same settings", found.data)
+                _say_remarks(found.data)
                 return found.data
             if found.is_other and not replace:
                 raise NameTakenError(
@@ -90,7 +92,14 @@ def prepare(
             if found.reason:
                 log.info("preparing %s again: %s", output, found.reason)
         _write(source, settings, output, raw_dir)
-    return ProcessedDataset.open(output)
+    data = ProcessedDataset.open(output)
+    _say_remarks(data)
+    return data
+
+
+def _say_remarks(data: ProcessedDataset) -> None:
+    for remark in remarks(data.manifest):
+        log.warning("%s: %s", data.name, remark)
 
 
 def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Path) -> None:
@@ -134,6 +143,8 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "num_events": events.sorted.num_kept,
             "has_timestamps": events.has_time,
             "event_type_names": events.event_type_names,
+            "event_type_counts": events.event_type_counts,
+            "binary_column": None if tables.binary is None else asdict(tables.binary),
             "steps": [asdict(step) for step in steps],
             "first_time": span.first if events.has_time else None,
             "last_time": span.last if events.has_time else None,

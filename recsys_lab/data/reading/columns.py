@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from recsys_lab.data.reading.spelling import is_command_line, option
@@ -13,6 +14,13 @@ ORDER = "order"
 TAB = "\t"
 SEPARATORS = {TAB: "tabs", ";": "semicolons", "|": "bars", ",": "commas", "::": "double colons"}
 SHOWN = 30  # names of columns in a message
+LABEL = "__label"
+LABEL_WORDS = {
+    *("label", "labels", "target", "feedback", "response", "positive", "like", "liked"),
+    *("click", "clicks", "clicked", "clk", "watched", "played", "interacted"),
+    *("purchase", "purchased", "bought", "converted", "conversion"),
+}
+"""Words in the name of a column that often says whether a row, something that was shown, became an event."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,16 @@ class Columns:
         return resolved
 
 
+def label_column(found: Iterable[str], resolved: Mapping[str, str]) -> str | None:
+    """The first column of the file without a meaning whose name is one of a label: `label`, `is_click`, `isClicked`."""
+    taken = set(resolved.values())
+    return next((name for name in found if name not in taken and LABEL_WORDS & set(_words(name))), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").replace("-", " ").lower().split()
+
+
 def _missing(name: str, canonical: str, found: list[str], where: str) -> str:
     mark = next((mark for mark in SEPARATORS if mark in found[0]), None) if len(found) == 1 else None
     if mark is not None:
@@ -92,7 +110,9 @@ def _without_header(found: list[str]) -> str:
     return f", or, if the file has no header line, name its columns in their order with {option('names')}"
 
 
-def column_option(canonical: str) -> str:
+def column_option(canonical: str, name: str | None = None) -> str:
     """How a user names the column that stands for `canonical`: `--user_column NAME` or `Columns(user=...)`."""
     short = canonical.removesuffix("_id")
-    return f"--{short}_column" if is_command_line() else f"Columns({short}=...)"
+    if is_command_line():
+        return option(f"{short}_column", name)
+    return f"Columns({short}={'...' if name is None else repr(name)})"

@@ -14,7 +14,7 @@ import polars as pl
 
 from recsys_lab.data.reading import copies
 from recsys_lab.data.reading.addresses import fetch_remote, file_name, is_remote, shown
-from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.columns import LABEL, Columns, label_column
 from recsys_lab.data.reading.digests import Digests
 from recsys_lab.data.reading.faults import explain
 from recsys_lab.data.reading.formats import Format, Table, format_of, matched, open_table, with_constants
@@ -58,6 +58,9 @@ def read_parts(
             raise RecsysLabError(
                 f"{where} has two columns named {twins[0]!r}: which is meant can't be known; rename one in the file"
             )
+        label = label_column(table.columns, chosen)
+        if label is not None and not table.twins([label]):
+            chosen[LABEL] = label
         return checked(table.scan(list(chosen.values())), chosen, where, rules, table.whole)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise _unreadable(paths, format, separator, names, error) from error
@@ -204,12 +207,12 @@ class FileSource(Source):
             parts = self._plain(self.path, format, raw_dir, plain)
             found = read_parts(parts, format, self.columns, self.separator, self.names, rules)
             if self.items is None:
-                return RawTables(found.events, left_out=found.left_out)
+                return RawTables(found.events, left_out=found.left_out, binary=found.binary)
             key = self.items_column or self.columns.item or ITEM_ID
             dtype = found.events.collect_schema()[ITEM_ID]
             item_format = format_of(file_name(self.items))
             items = [part.path for part in self._plain(self.items, item_format, raw_dir, plain)]
-            return RawTables(found.events, read_items(items, key, dtype), left_out=found.left_out)
+            return RawTables(found.events, read_items(items, key, dtype), left_out=found.left_out, binary=found.binary)
         except RecsysLabError as error:
             text = str(error)
             for copy, original in plain.items():  # the user knows the original, not our copy of it

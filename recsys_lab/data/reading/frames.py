@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.data.reading.columns import Columns
+from recsys_lab.data.reading.columns import LABEL, Columns, label_column
 from recsys_lab.data.reading.source import RawTables, Source
 from recsys_lab.data.reading.table_checks import STRICT, Rules, checked
 from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
@@ -67,11 +67,12 @@ class FrameSource(Source):
     def tables(self, raw_dir: Path) -> RawTables:
         where = f"the events of {self.name!r}"
         chosen = self.columns.resolve(self.events.columns, where)
-        found = checked(self.events.lazy(), chosen, where, self.rules)
+        label = label_column(self.events.columns, chosen)
+        found = checked(self.events.lazy(), chosen | ({} if label is None else {LABEL: label}), where, self.rules)
         schema = found.events.collect_schema()
         items = self._features(self.items, "items", ITEM_ID, chosen[ITEM_ID], schema)
         users = self._features(self.users, "users", USER_ID, chosen[USER_ID], schema)
-        return RawTables(found.events, items, users, left_out=found.left_out)
+        return RawTables(found.events, items, users, left_out=found.left_out, binary=found.binary)
 
     def _features(
         self, frame: pl.DataFrame | None, what: str, canonical: str, named: str, schema: pl.Schema

@@ -22,6 +22,7 @@ from recsys_lab.data.reading.raw_files import (
     find_local,
     verify,
 )
+from recsys_lab.data.reading.table_checks import BinaryColumn
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class RawTables:
     the file, or the named order column) and, where the source has them, `timestamp` (unix seconds: Int64, or Float64
     where it has fractions), `event_type` (String), `rating` (Float64).
     `items` and `users` have `item_id`/`user_id` of the same type, and one column per feature.
+    `binary`: a label or rating of 0 and 1, if there is one: its rows of 0 may be no events.
     `left_out`: kind of row -> how many rows of the source are not in `interactions`.
     """
 
@@ -41,6 +43,7 @@ class RawTables:
     items: pl.LazyFrame | None = None
     users: pl.LazyFrame | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    binary: BinaryColumn | None = None
 
 
 class Source(ABC):

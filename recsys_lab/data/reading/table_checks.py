@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recsys_lab.data.reading.columns import ORDER
+from recsys_lab.data.reading.columns import LABEL, ORDER
 from recsys_lab.data.reading.ids import Ids
 from recsys_lab.data.reading.times import NUMBER, ROW, Time
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
@@ -46,11 +46,24 @@ STRICT = Rules()
 
 
 @dataclass(frozen=True)
+class BinaryColumn:
+    """A column of the file that holds only 0 and 1 (or false and true), both of them, and how many rows of each."""
+
+    name: str
+    is_rating: bool
+    zeros: int
+    ones: int
+
+
+@dataclass(frozen=True)
 class Checked:
-    """`events` as `RawTables.interactions`; `left_out`: kind of row -> how many were left out, without zeros."""
+    """`events` as `RawTables.interactions`; `left_out`: kind of row -> how many were left out, without zeros;
+    `binary`: the rating, or else the label, if it holds only 0 and 1.
+    """
 
     events: pl.LazyFrame
     left_out: dict[str, int] = field(default_factory=dict)
+    binary: BinaryColumn | None = None
 
 
 def canonical(raw: pl.LazyFrame, columns: Mapping[str, str], where: str) -> pl.LazyFrame:
@@ -69,7 +82,7 @@ def checked(
 
     Args:
         raw: the file as it was scanned; text formats with every column as String.
-        columns: canonical name -> name in the file.
+        columns: canonical name -> name in the file; `LABEL` for a column that is only looked at.
         where: the file, for messages.
         rules: what happens to rows that can't be used.
         whole: the file with all its columns, where an empty line comes as a row of nulls. It is only read when ids
@@ -107,7 +120,7 @@ def checked(
     if found["rows"] == 0:
         why = "; all that it has were left out" if set(left_out) - {_EMPTY_LINES} else ""
         raise RecsysLabError(f"{where} is empty: it has no rows{why}")
-    return Checked(checks.convert(found), left_out)
+    return Checked(checks.convert(found), left_out, checks.binary(found))
 
 
 def _count(table: pl.LazyFrame, mask: pl.Expr) -> int:
@@ -130,6 +143,8 @@ class _Checks:
         parsed |= {n: ids.value.cast(pl.Int64, strict=False) for n, ids in self.ids.items() if ids.is_text}
         if self.time is not None:
             parsed[TIMESTAMP] = self.time.number
+        self.labels = [c for c in (RATING, LABEL) if c in columns and _may_be_number(schema[c])]
+        parsed |= {LABEL: _as_number(LABEL)} if LABEL in self.labels else {}
         self.table = raw.with_columns(**{name + NUMBER: expr for name, expr in parsed.items()})
 
     def find(self) -> dict[str, Any]:
@@ -141,7 +156,17 @@ class _Checks:
         for name in self.numbers:
             stats[f"{name}.broken"] = _broken(name).sum()
             stats[f"{name}.whole"] = (pl.col(name + NUMBER) % 1 == 0).all()
+        for name in self.labels:
+            stats[f"{name}.known"] = pl.col(name).count()
+            stats |= {f"{name}.{value}": (pl.col(name + NUMBER) == value).sum() for value in (0, 1)}
         return self.table.select(**stats).collect(engine="streaming").row(0, named=True)
+
+    def binary(self, found: dict[str, Any]) -> BinaryColumn | None:
+        for name in self.labels:
+            zeros, ones = found[f"{name}.0"], found[f"{name}.1"]
+            if zeros and ones and zeros + ones == found[f"{name}.known"]:
+                return BinaryColumn(self.columns[name], name == RATING, zeros, ones)
+        return None
 
     def convert(self, found: dict[str, Any]) -> pl.LazyFrame:
         """The canonical table. Raises RecsysLabError for the first fault in what `find` found."""
@@ -174,6 +199,10 @@ def read_once(table: pl.LazyFrame) -> pl.LazyFrame:
 def _as_number(name: str) -> pl.Expr:
     number = pl.col(name).cast(pl.Float64, strict=False)
     return pl.when(number.is_finite()).then(number)
+
+
+def _may_be_number(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or dtype in (pl.Boolean, pl.String)
 
 
 def _broken(name: str) -> pl.Expr:

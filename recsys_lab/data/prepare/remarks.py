@@ -1,0 +1,35 @@
+"""Remarks on a prepared set: events in it that may not be meant as events, and the option that leaves them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recsys_lab.data.reading.columns import column_option
+from recsys_lab.data.reading.spelling import is_command_line, option
+from recsys_lab.words import EVENT_TYPE, RATING
+
+SHOWN = 6
+
+
+def remarks(manifest: Mapping[str, Any]) -> list[str]:
+    """One line for each choice that the user has not made; none for sets made before these counts were kept."""
+    settings = manifest.get("settings", {})
+    found = []
+    binary = manifest.get("binary_column")
+    if binary and settings.get("min_rating") is None:
+        keep = option("min_rating", "1") if is_command_line() else "min_rating=1"
+        if not binary["is_rating"]:
+            keep = f"{column_option(RATING, binary['name'])}{' ' if is_command_line() else ' with '}{keep}"
+        found.append(
+            f"column {binary['name']!r} holds only 0 and 1: its {binary['zeros']:,} rows of 0 are kept as events too; "
+            f"to keep the 1s only: {keep}"
+        )
+    counts = manifest.get("event_type_counts", {})
+    if len(counts) > 1 and settings.get("event_types") is None:
+        listed = ", ".join(f"{name} ({count:,})" for name, count in list(counts.items())[:SHOWN])
+        listed += f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
+        most = next(iter(counts))
+        keep = option("event_types", most) if is_command_line() else f"event_types={[most]!r}"
+        found.append(f"{EVENT_TYPE} holds {listed}: all are kept; {keep} keeps one")
+    return found
