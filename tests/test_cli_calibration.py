@@ -44,7 +44,7 @@ def test_writes_numbers_and_a_page(finished: Path, capsys: pytest.CaptureFixture
 def test_errors_are_named(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = [
         ([str(tmp_path)], "is not a run folder"),
-        ([str(finished), "--num_bins", "0"], "num_bins must be at least 1"),
+        ([str(finished), "--num_bins", "0"], "num_bins: must be at least 1"),
         ([str(finished), "--checkpoint", str(tmp_path / "gone.ckpt")], "gone.ckpt"),
         ([str(finished), "--output", str(finished / "config.yaml")], "can't write to"),
     ]

@@ -95,7 +95,7 @@ def test_longer_blocks_leave_less_padding() -> None:
 
     assert padding(200) < 0.03 < padding(50) < padding(10)
     assert list(TrainBatches(lengths, 64, bucket_batches=100)) == list(TrainBatches(lengths, 64)), "the default"
-    with pytest.raises(RecsysLabError, match="bucket_batches must be at least 1, got 0"):
+    with pytest.raises(RecsysLabError, match="bucket_batches must be at least 1, not 0"):
         SequenceDataModule("synthetic", bucket_batches=0)
 
 
