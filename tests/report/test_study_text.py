@@ -7,6 +7,7 @@ import re
 import pytest
 from made_results import NASTY, made_results
 
+from recsys_lab.report.layout import plain, prose
 from recsys_lab.study.pages.text import as_latex, as_markdown
 from recsys_lab.study.pages.text.text_tables import MOST_ROWS
 from recsys_lab.study.results import StudyResults
@@ -19,13 +20,13 @@ def results() -> StudyResults:
 
 def test_markdown_has_every_part(results: StudyResults) -> None:
     shown = as_markdown(results)
-    assert shown.startswith(f"# {results.name}\n") and f"**{results.answer.sentence}**" in shown
+    assert shown.startswith(f"# {prose(results.name)}\n") and f"**{prose(results.answer.sentence)}**" in shown
     for text in (results.question, results.multiplicity, *(caution.text for caution in results.cautions)):
-        assert text in shown
+        assert prose(text) in shown
     for block in results.blocks:
         assert f"## {block.title}\n" in shown
         for line, row in zip(block.lines, block.comparison.rows, strict=True):
-            assert line.name in shown and f"{row.estimates['ndcg'].mean:.4f}" in shown
+            assert plain(line.name) in shown and f"{row.estimates['ndcg'].mean:.4f}" in shown
         for record in block.records:
             assert str(record.folder) in shown
     for heading in ("Effect of encoder", "Order of the variants", "Calibration", "Where it comes from", "Mean ranks"):
@@ -34,7 +35,7 @@ def test_markdown_has_every_part(results: StudyResults) -> None:
 
 def test_a_brief_one_is_for_a_readme(results: StudyResults) -> None:
     brief = as_markdown(results, brief=True)
-    assert results.answer.sentence in brief and "Effect of encoder" in brief
+    assert prose(results.answer.sentence) in brief and "Effect of encoder" in brief
     assert str(results.records[0].folder) not in brief and len(brief) < len(as_markdown(results)) / 1.5
 
 
