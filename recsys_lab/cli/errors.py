@@ -16,6 +16,9 @@ from recsys_lab.words import ArgumentError, RecsysLabError
 BASES = ("config", "contracts", "counting", "lightning", "measure", "source")
 """Files that hold the bases of classes, which are never used by themselves."""
 
+MEANT = dict.fromkeys(("top", "top_k", "topk", "k", "num_items"), "--recommendations.top_k")
+"""What users type where the option has a longer name."""
+
 # Lines that describe jsonargparse's search and not the mistake.
 _NOISE = re.compile(
     r"^\s*(- )?(Does not validate against any of the Union subtypes|Subtypes: |Errors:|Given value|"
@@ -57,6 +60,9 @@ def _unknown_key(name: str, where: str, owner: str | None, parser: ArgumentParse
     """`name` was given to the class `owner` at `where`, or to the parser itself when there is no owner."""
     if owner is None:
         prefix, part, known = _level(name, _options(parser))
+        meant = MEANT.get(part) if not prefix else None
+        if meant is not None and f"{meant[2:]}" in _options(parser):
+            return f"unknown key {part!r}. Did you mean {meant}?"
         return f"unknown key {prefix + part!r}.{_suggest(part, known)}"
     cls = _import(owner)
     subclasses = sorted(_subclasses(cls)) if cls is not None else []

@@ -157,6 +157,8 @@ def _logs_more(config: Any) -> bool:
 def _check_devices(trainer: Any) -> None:
     """Processes on a CPU: Lightning starts as many as are asked for."""
     text = str(trainer.devices).strip()
+    if re.fullmatch(r"[+-]?\d+", text) and int(text) < 1 and text != "-1":  # -1: all that there are
+        raise RecsysLabError(f"--trainer.devices must be at least 1, not {text}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     on_cpu = trainer.accelerator == "cpu" or (
         trainer.accelerator == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()

@@ -15,7 +15,7 @@ import polars as pl
 
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
 from recsys_lab.runs.comparison_row import Row, make_row
-from recsys_lab.runs.finished import Run, differences
+from recsys_lab.runs.finished import Run, differences, way_out
 from recsys_lab.runs.seeds import find_systems
 from recsys_lab.statistics.pairs import Method, Pair, Sample, Seeds, correct
 from recsys_lab.words import RecsysLabError, resolve_names
@@ -142,7 +142,9 @@ def slices(
     if cutoff < 1 or not bins or min(bins) < 1:
         raise RecsysLabError("the cutoff and the bins must be at least 1")
     if differing := differences(list(runs)):
-        raise RecsysLabError("these runs can't be sliced together, they differ in\n  " + "\n  ".join(differing))
+        raise RecsysLabError(
+            "these runs can't be sliced together, they differ in\n  " + "\n  ".join(differing) + f"\n{way_out(runs)}"
+        )
     _check_columns(runs, by)
     systems, notes = find_systems(runs)
     rows = [make_row(system, cutoff, [metric]) for system in systems]

@@ -17,6 +17,7 @@ from recsys_lab.runs.comparison_table import (
     evaluation_line,
     mean_cell,
     p_text,
+    untested_text,
 )
 
 __all__ = ["FORMATS", "render_slices"]
@@ -107,10 +108,13 @@ def _legend(sliced: Sliced) -> list[str]:
     ]
     if sliced.overall.pair is not None:
         better, other = (sliced.variants[place] for place in (sliced.overall.pair.a, sliced.overall.pair.b))
-        lines.append(
-            f"difference: {better} minus {other}; interval and p over users and seeds, Holm-corrected over {count} "
-            "slices (the first line, of all targets, is not corrected)"
+        tests = (
+            untested_text([sliced.overall.pair])
+            if sliced.overall.pair.untested
+            else f"interval and p over users and seeds, Holm-corrected over {count} slices (the first line, of all "
+            "targets, is not corrected)"
         )
+        lines.append(f"difference: {better} minus {other}; {tests}")
     if any(one.is_small for one in sliced.slices):
         lines.append(f"*: fewer than {FEW_USERS} users, too few for the interval to be relied on")
     return lines + sliced.notes

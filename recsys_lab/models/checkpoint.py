@@ -225,7 +225,7 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError as error:
-        raise RecsysLabError(f"no checkpoint at {path}") from error
+        raise RecsysLabError(f"no checkpoint at {path}{_way_to_one(Path(path))}") from error
     except Exception as error:  # torch's own text tells its reader how to switch the protection off
         raise RecsysLabError(
             f"{path} is not a checkpoint of recsys_lab: {_why(error)}. {_way_out(Path(path))}"
@@ -233,6 +233,16 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "model_config" not in checkpoint:
         raise RecsysLabError(f"{path} was not written by recsys_lab: it holds no model configuration")
     return checkpoint
+
+
+def _way_to_one(path: Path) -> str:
+    """What to type where a run folder has no best epoch."""
+    folder, last = path.parent.parent, path.with_name("last.ckpt")
+    if path.name != "best.ckpt" or not (folder / "config.yaml").is_file():
+        return ""
+    if last.is_file():
+        return f": no epoch of this run was validated. Name its last one instead: {last}"
+    return f": no epoch of this run has ended. Train it first: recsys-lab fit {folder}"
 
 
 def _why(error: Exception) -> str:

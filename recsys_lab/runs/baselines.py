@@ -47,7 +47,12 @@ def automatic_baselines(runs: Sequence[Run], data_dir: str | None = None) -> tup
             missing.append((name, config, folder))
     problems: list[str] = []
     if missing:
-        log.info("counting the baselines of this comparison, once; they are kept in %s", kept)
+        log.info(
+            "counting the baselines of this comparison, once; they are kept in %s. They are %s: on a large data set "
+            "this takes minutes, and --no-baselines leaves them out",
+            kept,
+            ", ".join(name for name, _, _ in missing),
+        )
         made, problems = _make(runs, missing, data_dir)
         found += made
     return found, problems
@@ -133,7 +138,9 @@ def _make(
 
     made, problems = [], []
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # the same lines per baseline
-    for name, config, folder in tqdm(missing, desc="baselines", unit="model", leave=False):
+    bar = tqdm(missing, desc="baselines", unit="model", leave=False)
+    for name, config, folder in bar:
+        bar.set_postfix_str(f"{name}, {opened.data.spec.num_items:,} items")  # shown at once
         try:
             model = from_config(config, NextItemModule)
             facts = {"study": runs[0].manifest.get("study"), "variant": name, "seed": 0}

@@ -12,7 +12,7 @@ import numpy as np
 
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
 from recsys_lab.runs.comparison_row import SAW_TARGETS, Row, make_row
-from recsys_lab.runs.finished import Run, differences
+from recsys_lab.runs.finished import Run, differences, way_out
 from recsys_lab.runs.remarks import of_targets, remarks_of_rows
 from recsys_lab.runs.seeds import find_systems
 from recsys_lab.statistics.pairs import ONE_SEED, Method, Pair, Sample, correct, which_pairs
@@ -101,8 +101,8 @@ def compare(
     differing = differences(runs)
     if differing and not force:
         raise RecsysLabError(
-            "these runs can't be compared, they differ in\n  " + "\n  ".join(differing) + "\nCompare them all the "
-            "same with --force"
+            "these runs can't be compared, they differ in\n  " + "\n  ".join(differing) + f"\n{way_out(runs)}. Or "
+            "compare them all the same with --force, and the table says that they are not comparable"
         )
     for run in asked:
         if not run.ranks.height:

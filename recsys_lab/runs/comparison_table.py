@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from recsys_lab.report.layout import Cells, csv_text, latex, markdown, prose, text
 from recsys_lab.runs.comparison import Comparison, Row
-from recsys_lab.statistics.pairs import Difference, Pair
+from recsys_lab.statistics.pairs import ONE_SEED, Difference, Pair
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 INTERVALS = {"t": "t", "bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
@@ -45,7 +46,7 @@ def render(comparison: Comparison, format: str = "text", pairs: bool = False) ->
     if pairs and comparison.pairs:
         tables.append([_pair_cells(pair, comparison) for pair in comparison.pairs])
         legend.insert(
-            3,
+            len(legend) - len(comparison.notes),
             f"p: corrected, of {comparison.deciding} alone; other metrics have uncorrected intervals and decide "
             "nothing. better: in the deciding metric",
         )
@@ -196,6 +197,14 @@ def evaluation_line(e: dict[str, Any]) -> str:
     )
 
 
+def untested_text(pairs: Sequence[Pair]) -> str:
+    """Why none of `pairs` was tested."""
+    reasons = sorted({pair.untested for pair in pairs if pair.untested})
+    if reasons == [ONE_SEED]:
+        return "one seed each: not tested over seeds"
+    return f"not tested: {', '.join(reasons)}" if reasons else "not tested"
+
+
 def _legend(comparison: Comparison) -> list[str]:
     method, reference = comparison.method, comparison.rows[comparison.reference].variant
     level, name = f"{100 * (1 - method.alpha):g} %", f"{comparison.deciding}@{comparison.cutoff}"
@@ -208,15 +217,20 @@ def _legend(comparison: Comparison) -> list[str]:
         evaluation_line(comparison.evaluation),
         f"[low, high] of a row: {level} interval over users ({INTERVALS[method.interval]}) of these trained models; "
         "sd: over seeds; seconds: until the fit ended, with validation",
-        f"{column}, in {name}; interval and p over users and seeds (t, Welch-Satterthwaite, degrees of freedom at "
-        f"most the seeds'), Holm-corrected over {len(tested)} pairs in {name}; d: Cohen's d over users; {DETECTABLE}: "
-        "the minimum detectable effect",
     ]
+    if tested:
+        lines.append(
+            f"{column}, in {name}; interval and p over users and seeds (t, Welch-Satterthwaite, degrees of freedom at "
+            f"most the seeds'), Holm-corrected over {len(tested)} pair{'s' if len(tested) > 1 else ''} in {name}; d: "
+            f"Cohen's d over users; {DETECTABLE}: the minimum detectable effect"
+        )
+    elif comparison.pairs:
+        lines.append(f"{column}, in {name}; {untested_text(comparison.pairs)}; d: Cohen's d over users")
     if any(comparison.is_significantly_best(i) for i in range(len(comparison.rows))):
         lines.append(f"bold: significantly better in {name} than every other row")
     if automatic:
         lines.append(
             f"untrained baselines take part in every comparison: {', '.join(automatic)}; the best of them, "
-            f"{automatic[0]}, is tested with each other row, the rest of them are not"
+            f"{automatic[0]}, is {'tested' if tested else 'compared'} with each other row, the rest of them are not"
         )
     return [*lines, *comparison.notes]

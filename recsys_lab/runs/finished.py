@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -204,6 +204,40 @@ def differences(runs: list[Run]) -> list[str]:
         if len(groups) > 1:
             lines.append(f"{name}: " + "; ".join(f"{value} in {', '.join(where)}" for value, where in groups.items()))
     return lines
+
+
+SETTING_OF = {
+    "exclude_seen": "--data.exclude_seen",
+    "ties": "--evaluation.ties",
+    "cold_targets": "--evaluation.cold_targets",
+}
+"""Settings of the test alone: a run can be tested again with another value."""
+
+
+def way_out(runs: Sequence[Run]) -> str:
+    """How runs that differ (`differences`) are made comparable: tested again with the first one's settings, or trained
+    again where the data or the split differ."""
+    first, trained_anew = runs[0], None
+    of_test: dict[Path, list[str]] = {}
+    for run in runs[1:]:
+        differing = [name for name in COMPARED if run.evaluation.get(name) != first.evaluation.get(name)]
+        if not set(differing) <= set(SETTING_OF) or (not differing and run.targets_hash != first.targets_hash):
+            trained_anew = trained_anew or run
+        elif differing:
+            of_test[run.folder] = differing
+    if trained_anew is not None:
+        return (
+            f"Train one of them again on the other's data and split, e.g. {trained_anew.folder} with the data settings "
+            f"in {first.folder / 'config.yaml'}: what was trained before one split's cut may know the other's targets"
+        )
+    if not of_test:
+        return "Test them again with one version of recsys_lab"
+    folder, names = next(iter(of_test.items()))
+    options = " ".join(f"{SETTING_OF[name]} {str(first.evaluation.get(name)).lower()}" for name in names)
+    return (
+        f"Test one again with the other's setting: recsys-lab test {folder} {options}, and compare {folder / 'test'} "
+        "in its place"
+    )
 
 
 def _run_folders(path: Path) -> list[Path]:

@@ -66,6 +66,7 @@ CASES = [
     Case("test of a folder that is no run", "test some", "some is not a run folder", NOT_A_RUN),
     Case("test of a file", "test some/notes.txt", "notes.txt is not a run folder", NOT_A_RUN),
     Case("test with a checkpoint that is gone", "test $RUN --ckpt_path gone.ckpt", "no checkpoint at gone.ckpt"),
+    Case("predict with a short option", "predict $RUN --top 5", "'top'. Did you mean --recommendations.top_k"),
     Case("test with a key that is unknown", "test $RUN --model.width 3", "'width'"),
     Case("test with a batch of 0", "test $RUN --data.eval_batch_size 0", "--data.eval_batch_size must be at least 1"),
     Case("test without memory", "test $RUN --evaluation.max_score_mb 0", "max_score_mb must be at least 1"),

@@ -20,6 +20,7 @@ from recsys_lab.cli import main
 from recsys_lab.runs import claim, folder_life
 from recsys_lab.runs.claim import FIT, claimed, owner
 from recsys_lab.runs.finished import find_runs
+from recsys_lab.runs.run_files import write_manifest
 from recsys_lab.runs.whole_checkpoints import WholeCheckpoints
 
 TINY = ["--model", "SASRec", "--model.embedding_dim", "8", "--model.num_layers", "1", "--data.max_length", "8"]
@@ -339,6 +340,20 @@ def test_what_lightning_refuses_late_leaves_a_finished_run_as_it_was(
     monkeypatch.setattr(_CheckpointConnector, hook, refuse)
     assert main(["fit", str(folder), "--trainer.max_epochs", "3"]) in (2, 130)
     assert files(folder) == before
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict", "diagnose shuffle"])
+def test_a_run_without_an_epoch_says_how_to_get_one(
+    command: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    manifest = {k: v for k, v in read(finished).items() if k not in ("checkpoint", "checkpoint_sha256")}
+    shutil.copy(finished / "config.yaml", folder)
+    write_manifest(folder, manifest | {"stopped_by": "running"})
+    assert main([*command.split(), str(folder)]) == 2
+    text = capsys.readouterr().err
+    assert f"no epoch of this run has ended. Train it first: recsys-lab fit {folder}" in text
 
 
 # -- checkpoints are whole ---------------------------------------------------------------------------------------------

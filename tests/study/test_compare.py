@@ -123,6 +123,7 @@ def test_one_seed_names_no_winner(tmp_path: Path, capsys: pytest.CaptureFixture[
     for format in ("text", "markdown", "latex"):
         assert main(["compare", str(tmp_path), "--no-baselines", "--pairs", "--format", format]) == 0
         shown = capsys.readouterr().out
+        assert "one seed each: not tested over seeds" in shown and "corrected over" not in shown
         assert "**" not in shown and "textbf" not in shown and "significantly better" not in shown
         assert "not tested over seeds (one seed): perfect, useless" in shown
 
@@ -194,6 +195,23 @@ def test_what_is_not_comparable_is_refused(setting: str, runs: Path) -> None:
         compare(found)
     forced = compare(found, force=True)
     assert len(forced.rows) == 4 and setting in forced.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [
+        (
+            {"exclude_seen": "window"},
+            "test .*d/seed0 --data.exclude_seen history, and compare .*d/seed0/test",
+        ),
+        ({"ties": "optimistic"}, "recsys-lab test .*d/seed0 --evaluation.ties expected"),
+        ({"split": "other", "split_hash": "other"}, "Train one of them again on the other's data and split"),
+    ],
+)
+def test_how_to_make_runs_comparable_comes_before_force(settings: dict[str, str], first: str, runs: Path) -> None:
+    make_run(runs / "d" / "seed0", made_ranks(4), "d", 0, **settings)
+    with pytest.raises(RecsysLabError, match=f"(?s){first}.*--force"):
+        compare(find_runs([runs])[0])
 
 
 def test_different_targets_are_not_tested_against_each_other(runs: Path) -> None:
