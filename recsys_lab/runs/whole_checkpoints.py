@@ -27,7 +27,16 @@ class WholeCheckpoints(TorchCheckpointIO):
             try:
                 torch.save(checkpoint, cast(IO[bytes], kept))
             except RuntimeError as error:  # torch's own, of its archive: why it came is what the disk said
-                raise kept.error or error from None
+                raise kept.error or stop_behind(error) or error from None
+
+
+def stop_behind(error: BaseException) -> BaseException | None:
+    """The Ctrl-C (or another stop that is no error) in whose course `error` came up: torch closes its archive and
+    finds it half written."""
+    under = error.__context__
+    while isinstance(under, Exception):
+        under = under.__context__
+    return under
 
 
 class KeepsError:

@@ -374,6 +374,22 @@ def test_a_checkpoint_is_whole_or_the_old_one_stays(tmp_path: Path, monkeypatch:
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["best.ckpt"]
 
 
+def test_ctrl_c_while_a_checkpoint_is_written_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch ends its archive all the same, and says that it is not whole."""
+    path = tmp_path / "checkpoints" / "best.ckpt"
+
+    def stopped(*_: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 33472 vs 33392")
+
+    monkeypatch.setattr(torch, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        WholeCheckpoints().save_checkpoint({"state": torch.ones(3)}, path)
+    assert not list(path.parent.iterdir())
+
+
 def test_every_checkpoint_of_a_fit_is_written_so(
     small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
