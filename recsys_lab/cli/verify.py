@@ -18,7 +18,7 @@ import yaml
 
 from recsys_lab.cli.options import NOT_BELOW_0, TOLERANCE, PlainParser, underscores
 from recsys_lab.cli.verify_data import data_folder, verify_data
-from recsys_lab.config import ForeignClassError, to_config
+from recsys_lab.config import to_config
 from recsys_lab.data.locate import prepared_folder
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.prepare.processed import ARRAY_TYPES, ProcessedDataset, array_sha256
@@ -29,6 +29,7 @@ from recsys_lab.models.system import differing, system_hash
 from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
 from recsys_lab.runs.run_files import check_file, file_sha256, read_manifest
 from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
+from recsys_lab.runs.trust import foreign_class
 from recsys_lab.runs.verification import (
     Check,
     differs,
@@ -171,19 +172,6 @@ def _check_contents(
         report.add(metric_checks("metrics.json re-scored", recorded, again, tolerance, complete))
     if ranks is not None:
         report.add(rank_checks(ranks, again_ranks, complete, differing_ranks))
-    return None
-
-
-def foreign_class(error: BaseException) -> RecsysLabError | None:
-    """What to type where `error` comes from a class of another package; None where it does not."""
-    under: BaseException | None = error
-    while under is not None:
-        if isinstance(under, ForeignClassError):
-            name = under.class_path
-            if under.__cause__ is not None:  # it may be imported, and can't be
-                return under
-            return RecsysLabError(f"its class {name} was not imported; if you trust it: --allow_classes {name}")
-        under = under.__cause__ or under.__context__
     return None
 
 

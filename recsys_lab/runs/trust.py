@@ -20,7 +20,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from recsys_lab.arguments import arguments_of, classes_in
-from recsys_lab.config import CLASS_PATH, allowed_classes, find_class
+from recsys_lab.config import CLASS_PATH, ForeignClassError, allowed_classes, find_class
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.evaluation.recommendations import Recommendations
@@ -80,6 +80,19 @@ def check_saved_config(path: Path, sections: Sequence[str] = ("model", *SECTIONS
             _check_place(value, NextItemModule, where)
         else:
             _check_members(value, SECTIONS[name], where)
+
+
+def foreign_class(error: BaseException) -> RecsysLabError | None:
+    """What to type where `error` comes from a class of another package; None where it does not."""
+    under: BaseException | None = error
+    while under is not None:
+        if isinstance(under, ForeignClassError):
+            name = under.class_path
+            if under.__cause__ is not None:  # it may be imported, and can't be
+                return under
+            return RecsysLabError(f"its class {name} was not imported; if you trust it: --allow_classes {name}")
+        under = under.__cause__ or under.__context__
+    return None
 
 
 def _check_members(values: Mapping[Any, Any], cls: type, where: str) -> None:
