@@ -16,7 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from recsys_lab.arguments import arguments_of, check_arguments, classes_in
@@ -167,8 +170,6 @@ def find_class(class_path: Any, expected: tuple[type, ...], where: str, packages
     """
     if not isinstance(class_path, str) or not CLASS_PATH.fullmatch(class_path):
         raise RecsysLabError(f"{where}: {class_path!r} does not name a class: write package.module.Name")
-    if moved(class_path) != class_path:
-        raise RecsysLabError(f"{where}: {class_path} is {moved(class_path)} now; write that name there")
     trusted = _in(class_path, (*packages, *_allowed.get()))
     if not trusted and sys.modules.get(class_path.rpartition(".")[0]) is None:
         raise ForeignClassError(
@@ -203,13 +204,43 @@ MOVED = {
     "recsys_lab.models.lstm_attention": "recsys_lab.models.encoders.lstm_attention",
     "recsys_lab.models.sasrec": "recsys_lab.models.encoders.sasrec",
 }
-"""Where the classes of a module are now: checkpoints of before name the old one."""
+"""Where the classes of a module are now: checkpoints and run folders of before name the old one."""
 
 
 def moved(class_path: str) -> str:
-    """The name of today of a class that a checkpoint of before may name."""
+    """The name of today of a class that a checkpoint or a run folder of before may name."""
     module, _, name = class_path.rpartition(".")
     return f"{MOVED[module]}.{name}" if module in MOVED else class_path
+
+
+def named_today(plain: Any) -> Any:
+    """Plain data with the names of today for the classes in it."""
+    if isinstance(plain, dict):
+        return {name: named_today(value) for name, value in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [named_today(value) for value in plain]
+    return moved(plain) if isinstance(plain, str) else plain
+
+
+class _MovedModules(MetaPathFinder, Loader):
+    """Imports a module of before as the one of today, so that old configurations are read."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        is_package_today = MOVED.get(fullname, "").startswith(f"{fullname}.")
+        return ModuleSpec(fullname, self) if fullname in MOVED and not is_package_today else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(MOVED[spec.name])
+        spec.loader_state = module.__spec__  # the import system writes the old name over it
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It was executed under its own name, which it keeps."""
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state or module.__spec__
+
+
+sys.meta_path.insert(0, _MovedModules())  # before the one of paths, which would execute a file a second time
 
 
 def import_all(*packages: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import zipfile
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 import yaml
@@ -21,11 +19,10 @@ from recsys_lab.cli.verify_data import data_folder, verify_data
 from recsys_lab.config import to_config
 from recsys_lab.data.locate import prepared_folder
 from recsys_lab.data.prepare.pipeline import PrepareSettings
-from recsys_lab.data.prepare.processed import ARRAY_TYPES, ProcessedDataset, array_sha256
-from recsys_lab.data.prepare.processed import read_manifest as read_data_manifest
 from recsys_lab.data.sources import get_source, source_names
 from recsys_lab.models.checkpoint import read_checkpoint, settings_in
 from recsys_lab.models.system import differing, system_hash
+from recsys_lab.runs.data_files import data_checks
 from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
 from recsys_lab.runs.run_files import check_file, file_sha256, read_manifest
 from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
@@ -224,9 +221,11 @@ def origin_checks(
     checks += [differs(f"manifest.json {name}", old, new) for name, old, new in changed]
     if "system_hash" in manifest and "system" in checkpoint:
         recorded = {"training_hash": manifest.get("training_hash"), "system_hash": manifest["system_hash"]}
+        system = manifest.get("system") or {}
+        as_named = system_hash(system, as_named=True)  # a run of before hashed the class names of its time
         again = {
             "training_hash": checkpoint["data_spec"].get("training_hash"),
-            "system_hash": system_hash(manifest.get("system") or {}),
+            "system_hash": as_named if as_named == manifest["system_hash"] else system_hash(system),
         }
         checks += settings_checks("manifest.json", recorded, again)
         checks += [
@@ -234,31 +233,6 @@ def origin_checks(
             for name, old, new in differing(settings_in(checkpoint)["model"], manifest["system"].get("model"), "model")
         ]
     return checks
-
-
-def data_checks(folder: Path) -> list[Check]:
-    """Every file of a prepared folder against its manifest, byte by byte."""
-    manifest = read_data_manifest(folder)
-    checks = [_array_check(folder, name, about) for name, about in manifest["arrays"].items()]
-    for name, about in manifest["tables"].items():
-        path = folder / name
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
-        checks.append(same(f"data {name} sha256", about["sha256"], found))
-    if all(check.ok for check in checks):
-        ProcessedDataset.open(folder)  # do the sizes agree with each other?
-    return checks
-
-
-def _array_check(folder: Path, name: str, about: dict[str, Any]) -> Check:
-    try:
-        array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        return Check(f"data {name}.npy", False, f"it can't be read ({' '.join(str(error).split())})")
-    # not the name of the type: that is `int32` also where the header says that the bytes are the other way round
-    expected, found = (np.dtype(ARRAY_TYPES[name]).str, (about["length"],)), (array.dtype.str, array.shape)
-    if expected != found:
-        return differs(f"data {name}.npy", expected, found)
-    return same(f"data {name}.npy sha256", about["sha256"], array_sha256(array))
 
 
 def checkpoint_check(path: Path) -> Check:

@@ -25,7 +25,7 @@ from lightning.pytorch.callbacks import (
 )
 
 import recsys_lab
-from recsys_lab.config import Configurable, to_config
+from recsys_lab.config import Configurable, named_today, to_config
 
 TRAINER = (
     "max_epochs",
@@ -114,10 +114,15 @@ def identity_of(module: Any) -> dict[str, Any]:
     }
 
 
-def system_hash(system: Mapping[str, Any]) -> str:
-    """16 hex digits; equal for settings that are written differently (1 and 1.0, a list and a tuple)."""
-    plain = {name: value for name, value in system.items() if name not in FROM_RUN_TO_RUN}
-    return hashlib.sha256(json.dumps(_plain(plain), sort_keys=True, default=str).encode()).hexdigest()[:16]
+def system_hash(system: Mapping[str, Any], as_named: bool = False) -> str:
+    """16 hex digits; equal for settings that are written differently (1 and 1.0, a list and a tuple).
+
+    Args:
+        as_named: with the class names that stand in `system`, which may be of before, and not with those of today.
+    """
+    plain = _plain({name: value for name, value in system.items() if name not in FROM_RUN_TO_RUN})
+    plain = plain if as_named else named_today(plain)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def model_settings(model: Any) -> dict[str, Any]:
@@ -145,9 +150,9 @@ def full_config(value: Any) -> Any:
 def differing(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted name of a setting, value before, value now) of each that differs; a class is compared as a whole."""
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
-        if _plain(before) != _plain(now):
+        if named_today(_plain(before)) != named_today(_plain(now)):
             yield name, _short(before), _short(now)
-    elif before.get("class_path") != now.get("class_path"):
+    elif named_today(before.get("class_path")) != named_today(now.get("class_path")):
         yield name, _short(before), _short(now)
     else:
         for key in [*before, *(k for k in now if k not in before)]:

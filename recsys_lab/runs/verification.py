@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recsys_lab.config import named_today
 from recsys_lab.ops.rank_metrics import ranking_metrics
 from recsys_lab.runs.finished import TARGET_KEY
 
@@ -36,8 +37,8 @@ def differs(field: str, expected: Any, found: Any) -> Check:
 
 
 def same(field: str, expected: Any, found: Any) -> Check:
-    """Exactly equal, as JSON would write the two: a manifest has no tuples."""
-    a, b = (json.dumps(value, sort_keys=True, default=str) for value in (expected, found))
+    """Exactly equal, as JSON would write the two: a manifest has no tuples. A class may have its name of before."""
+    a, b = (json.dumps(named_today(value), sort_keys=True, default=str) for value in (expected, found))
     return Check(field, True, str(found)) if a == b else differs(field, expected, found)
 
 
