@@ -15,6 +15,7 @@ from recsys_lab.cli import main
 from recsys_lab.models.baselines import MANDATORY
 from recsys_lab.runs.baselines import baseline_name, study_folder
 from recsys_lab.runs.finished import find_runs
+from recsys_lab.runs.run_files import write_manifest
 from recsys_lab.statistics.pairs import which_pairs
 
 NAMES = {baseline_name(config) for config in MANDATORY}
@@ -95,10 +96,10 @@ def test_without_the_data_the_comparison_goes_on_and_says_so(runs: Path, capsys:
 
 
 def test_other_data_under_the_same_name_is_noticed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = runs / "sasrec/seed0/manifest.json"
-    manifest = json.loads(file.read_text())
+    folder = runs / "sasrec/seed0"
+    manifest = json.loads((folder / "manifest.json").read_text())
     manifest["evaluation"]["data_hash"] = "other"
-    file.write_text(json.dumps(manifest))
+    write_manifest(folder, manifest)  # with its seal, as if the run had been of other data
     found, err = table(capsys, runs)
     assert rows(found) == {"sasrec"} and "has another data_hash now" in err
 
