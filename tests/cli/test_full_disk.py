@@ -63,7 +63,7 @@ FULL: list[Any] = [
     ("prepare", 64, "data/mine"),
     ("prepare", 700, "data/mine"),
     ("fit", 64, "run: file too large|the run folder run"),
-    ("fit", 700, "run/config.yaml"),
+    ("fit", 700, r"run/(config\.yaml|manifest\.json)"),
     ("fit", 3_000, "run/manifest.json"),
     ("fit", 8_000, r"run/checkpoints/\w+\.ckpt"),
     ("fit", 30_000, r"run/checkpoints/\w+\.ckpt"),
