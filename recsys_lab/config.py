@@ -7,12 +7,14 @@ another package is imported for it unless the user allows that (`--allow_classes
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
@@ -220,6 +222,20 @@ def named_today(plain: Any) -> Any:
     if isinstance(plain, list | tuple):
         return [named_today(value) for value in plain]
     return moved(plain) if isinstance(plain, str) else plain
+
+
+def one_way(value: Any) -> Any:
+    """One way to write equal things: 1 and 1.0, a list and a tuple."""
+    if isinstance(value, Mapping):
+        return {str(k): one_way(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [one_way(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def hash_of(plain: Mapping[str, Any]) -> str:
+    """16 hex digits; equal for settings that are written differently."""
+    return hashlib.sha256(json.dumps(one_way(plain), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 class _MovedModules(MetaPathFinder, Loader):

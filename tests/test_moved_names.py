@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,8 @@ from recsys_lab.losses.negatives import UniformNegatives
 from recsys_lab.models.encoders.sasrec import SASRec
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.models.system import differing, system_hash
+from recsys_lab.runs import seeds
+from recsys_lab.runs.finished import Run
 
 OLD = {
     "class_path": "recsys_lab.models.sasrec.SASRec",
@@ -46,3 +50,12 @@ def test_the_command_line_reads_them(capsys: pytest.CaptureFixture[str]) -> None
     measure = "recsys_lab.callbacks.measures.calibration.Calibration"
     arguments = ["fit", "--model", OLD["class_path"], "--evaluation.measures", f"[{{class_path: {measure}}}]"]
     assert main([*arguments, "--print_config"]) == 0, capsys.readouterr().err
+
+
+def test_seeds_of_before_and_of_now_are_seeds_of_one_system(tmp_path: Path) -> None:
+    def run(system: dict[str, Any]) -> Run:
+        return Run(tmp_path, {"system": system, "system_hash": system_hash(system, as_named=True)}, {})
+
+    before, now = run({"model": OLD}), run({"model": named_today(OLD)})
+    assert before.manifest["system_hash"] != now.manifest["system_hash"]
+    assert seeds.system_hash(before) == seeds.system_hash(now) == system_hash({"model": OLD})

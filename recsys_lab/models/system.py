@@ -6,7 +6,6 @@ goes on, or two runs side by side, can be compared setting by setting.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ from lightning.pytorch.callbacks import (
 )
 
 import recsys_lab
-from recsys_lab.config import Configurable, named_today, to_config
+from recsys_lab.config import Configurable, hash_of, named_today, one_way, to_config
 
 TRAINER = (
     "max_epochs",
@@ -120,9 +119,8 @@ def system_hash(system: Mapping[str, Any], as_named: bool = False) -> str:
     Args:
         as_named: with the class names that stand in `system`, which may be of before, and not with those of today.
     """
-    plain = _plain({name: value for name, value in system.items() if name not in FROM_RUN_TO_RUN})
-    plain = plain if as_named else named_today(plain)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    plain = {name: value for name, value in system.items() if name not in FROM_RUN_TO_RUN}
+    return hash_of(plain if as_named else named_today(plain))
 
 
 def model_settings(model: Any) -> dict[str, Any]:
@@ -150,7 +148,7 @@ def full_config(value: Any) -> Any:
 def differing(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted name of a setting, value before, value now) of each that differs; a class is compared as a whole."""
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
-        if named_today(_plain(before)) != named_today(_plain(now)):
+        if named_today(one_way(before)) != named_today(one_way(now)):
             yield name, _short(before), _short(now)
     elif named_today(before.get("class_path")) != named_today(now.get("class_path")):
         yield name, _short(before), _short(now)
@@ -181,15 +179,6 @@ def _of(part: Any, *names: str) -> dict[str, Any] | None:
 
 def _only_watches(callback: Any) -> bool:
     return isinstance(callback, WATCHING) or type(callback).__module__.startswith("recsys_lab.")
-
-
-def _plain(value: Any) -> Any:
-    """One way to write equal things."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _short(value: Any) -> Any:

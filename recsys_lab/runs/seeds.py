@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 import recsys_lab
+from recsys_lab.config import hash_of, named_today
 from recsys_lab.runs.finished import Run
 
 NOT_OF_THE_RESULT = {
@@ -79,7 +80,9 @@ def current_numbers() -> int:
 
 def system_hash(run: Run) -> str:
     """Of all that makes the system but the seed; of a run of an older version, of what its files say of that."""
-    known = run.manifest.get("system_hash")
+    known, system = run.manifest.get("system_hash"), run.manifest.get("system")
+    if known and isinstance(system, dict):  # a run of before hashed the class names of its time
+        known = hash_of(named_today(system))
     if run.manifest.get("trained_on"):  # the same weights, where they are tested on what they were not trained for
         return sha256(json.dumps([known, settings_of(run)], default=str).encode()).hexdigest()[:16]
     return str(known) if known else sha256(json.dumps(settings_of(run), default=str).encode()).hexdigest()[:16]
