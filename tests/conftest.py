@@ -8,21 +8,27 @@ from pathlib import Path
 import pytest
 import torch
 from small_data import made_events, prepared
+from tiers import is_asked_for
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all", action="store_true", help="the tests marked slow too, which take minutes")
+    parser.addoption("--all", action="store_true", help="every tier: the tests marked process and slow too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the tests marked slow out, unless they are asked for by `--all` or `-m`."""
-    if not config.getoption("--all") and not config.getoption("markexpr"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    """Leaves the tests of later tiers out (`tiers.py`), unless `--all`, `-m` or their name asks for them."""
+    if config.getoption("--all") or config.getoption("markexpr"):
+        return
+    here = config.invocation_params.dir
+    runs = {
+        item: is_asked_for((mark.name for mark in item.iter_markers()), item.nodeid, item.path, config.args, here)
+        for item in items
+    }
+    config.hook.pytest_deselected(items=[item for item in items if not runs[item]])
+    items[:] = [item for item in items if runs[item]]
 
 
 @pytest.fixture(scope="session")
