@@ -1,4 +1,4 @@
-"""What the rooms promise each other: `Batch`, `DataSpec`, `Scorer`, `Loss`, `NegativeSampler`.
+"""What the rooms promise each other: `Field`, `Batch`, `DataSpec`, `Scorer`, `Loss`, `NegativeSampler`.
 
 Shape letters are in `words.py`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,35 @@ from recsys_lab.words import ArgumentError
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+Scope = Literal["event", "item", "user", "shown"]
+Kind = Literal["categorical", "multi", "numeric", "vector", "text"]
+KnownAt = Literal["before", "query"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of the data beside ids and times, as a model meets it.
+
+    What a tensor of the field holds, with `...` = (B, L) for events, (B,) for users, (B, C) for shown items and (V,)
+    for the catalogue:
+
+    - `categorical`: (...) int64 rows of a table with `size` rows. Row 0 is padding and every value that the training
+      part doesn't have, and stays zero; row 1 is a missing value; the values follow from row 2.
+    - `multi`: (..., width) int64, the rows of several values, 0 behind the last; a missing one is a single 1.
+    - `numeric`: (..., 2) float32, the standardised value and 1.0 where it is missing (the value is then 0).
+    - `vector`: (..., size) float32; a missing one is zeros.
+    - `text` is kept for people, and fed to no model.
+    """
+
+    name: str
+    scope: Scope
+    kind: Kind
+    size: int = 1
+    width: int = 1
+    known_at: KnownAt = "before"
+    """`query`: the value of the event to predict is known when the question is asked, as its time is."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +61,14 @@ class Batch:
     target_ids: Tensor  # (B, L) in training, (B,) in evaluation
     valid_mask: Tensor  # (B, L) bool, True = a real event
     timestamps: Tensor  # (B, L) int64 seconds; 0 at padding; positions 0,1,2.. where the data has no time
-    event_types: Tensor  # (B, L) int64, 0 at padding and where the data has no event types
     lengths: Tensor  # (B,) int64, real events per row, at least 1
     user_index: Tensor  # (B,) int64, 0-based user row of the processed data set
+    event: dict[str, Tensor] = field(default_factory=dict)
+    """Fields of the events, by name: (B, L, ...), 0 at padding; see `Field`."""
+    target: dict[str, Tensor] = field(default_factory=dict)
+    """Fields of the event to predict that are known at query time: (B, L, ...) in training, (B, ...) in evaluation."""
+    user: dict[str, Tensor] = field(default_factory=dict)
+    """Fields of the user, by name: (B, ...)."""
     seen_ids: Tensor | None = None  # (S,) int64, unique within a row: the items that ranking leaves out
     seen_offsets: Tensor | None = None  # (B + 1,) int64: row b owns seen_ids[seen_offsets[b]:seen_offsets[b + 1]]
     query_time: Tensor | None = None  # (B,) int64, the time of the event to predict
@@ -58,9 +92,12 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, function: Any) -> Self:
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {k: v if v is None else function(v) for k, v in values.items()}
-        return type(self)(**moved)
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: function(tensor) for name, tensor in value.items()}
+            return value if value is None else function(value)
+
+        return type(self)(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
 
     def windows(self, rows: Tensor) -> Self:
         """The windows of some rows alone, to encode: without targets to rank and seen items. rows: (R,) int64."""
@@ -81,16 +118,20 @@ class DataSpec:
     dataset: str  # name for people
     num_items: int
     num_users: int
-    num_event_types: int  # 0 = the data has none; otherwise types are 1..num_event_types
     max_length: int
     has_timestamps: bool
     mean_gap_seconds: float  # mean time between neighbouring training events of a user; 1.0 without time
     data_hash: str  # of the prepared arrays
     vocabulary_hash: str  # of the item ids: the order of the rows of an item table
     split: str  # for people, e.g. "leave_one_out (leaky)"
+    fields: tuple[Field, ...] = ()  # those that a model is fed
     training_hash: str = ""  # of `training`; empty in checkpoints of versions that did not record it
     training: dict[str, Any] = field(default_factory=dict)
     """Which events train, and in which windows: what must agree for a model to be tested as it was trained."""
+
+    def fields_of(self, scope: Scope, *kinds: Kind) -> list[Field]:
+        """The fields of a scope; of some kinds only, where they are named."""
+        return [f for f in self.fields if f.scope == scope and (not kinds or f.kind in kinds)]
 
     @property
     def num_rows(self) -> int:

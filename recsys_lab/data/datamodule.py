@@ -15,7 +15,8 @@ import torch
 
 from recsys_lab.arguments import Count, Range, Seed
 from recsys_lab.config import Configurable
-from recsys_lab.contracts import DataSpec
+from recsys_lab.contracts import DataSpec, Field
+from recsys_lab.data.batches.field_columns import CategoricalColumn, all_known
 from recsys_lab.data.batches.gather import (
     EvaluationBatches,
     Events,
@@ -34,7 +35,7 @@ from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.frames import FrameSource
 from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult, Targets
 from recsys_lab.data.training_settings import sees_targets, training_hash, training_settings
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import EVENT_TYPE, RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
@@ -165,7 +166,16 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     @cached_property
     def events(self) -> Events:
         data = self.processed
-        return Events(data.item_ids, data.timestamps, data.event_types, data.offsets)
+        fields = {}
+        if data.event_types is not None:
+            fields[EVENT_TYPE] = CategoricalColumn(data.event_types, all_known(data.num_event_types))
+        return Events(data.item_ids, data.timestamps, data.offsets, fields)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What a model is fed beside items and times."""
+        types = self.processed.num_event_types
+        return (Field(EVENT_TYPE, "event", "categorical", types + 2),) if types else ()
 
     @cached_property
     def split_result(self) -> SplitResult:
@@ -221,13 +231,13 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
             dataset=data.name,
             num_items=data.num_items,
             num_users=data.num_users,
-            num_event_types=data.num_event_types,
             max_length=self.max_length,
             has_timestamps=data.has_timestamps,
             mean_gap_seconds=self._mean_gap() if data.has_timestamps else 1.0,
             data_hash=data.data_hash,
             vocabulary_hash=data.vocabulary_hash,
             split=self.split.describe(),
+            fields=self.fields,
             training_hash=training_hash(training),
             training=training,
         )

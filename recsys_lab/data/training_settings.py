@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,8 @@ def training_settings(data: SequenceDataModule, retrained_from: SplitResult) -> 
         retrained_from: the split before the validation part joined the training part: its targets chose the epoch.
     """
     stop = data.split_result.train_stop
-    return {
+    fields = {"fields": [asdict(field) for field in data.fields]} if data.fields else {}
+    return fields | {
         "data_hash": data.processed.data_hash,
         "split": data.split.describe(),
         "train_hash": hashlib.sha256(np.ascontiguousarray(stop, dtype=np.int64).tobytes()).hexdigest()[:16],

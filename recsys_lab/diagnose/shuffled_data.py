@@ -28,9 +28,9 @@ STREAM = 0x53485546464C4544
 class ShuffledWindows(WindowDataset):
     """The samples of an evaluation dataset, one target each, with shuffled histories.
 
-    Items and event types move together. Time stamps stay where they are, so they remain sorted; targets, seen items and
-    the number of events in each window stay as well. What a history becomes depends on the seed, the user and the place
-    of the target alone: neither on the batch nor on the process that asks.
+    Items and the fields of their events move together. Time stamps stay where they are, so they remain sorted; targets,
+    seen items and the number of events in each window stay as well. What a history becomes depends on the seed, the
+    user and the place of the target alone: neither on the batch nor on the process that asks.
 
     Args:
         original: samples of mode `evaluate`.
@@ -63,12 +63,9 @@ class ShuffledWindows(WindowDataset):
         column = np.arange(batch.item_ids.shape[1])
         valid = column < held[:, None]  # (B, L)
         position = order[np.where(valid, (end - held)[:, None] + column, 0)]  # (B, L)
-        moved = {"item_ids": self.events.item_ids}
-        if self.events.event_types is not None:
-            moved["event_types"] = self.events.event_types
-        return replace(
-            batch, **{name: torch.from_numpy((a[position] * valid).astype(np.int64)) for name, a in moved.items()}
-        )
+        items = torch.from_numpy((self.events.item_ids[position] * valid).astype(np.int64))
+        moved = {name: column.take(position, valid) for name, column in self.events.fields.items()}
+        return replace(batch, item_ids=items, event=moved)
 
 
 def shuffled_positions(first: np.ndarray, stop: np.ndarray, kind: Kind, keys: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from recsys_lab.config import from_config
-from recsys_lab.contracts import DataSpec
+from recsys_lab.contracts import DataSpec, Field
 from recsys_lab.models.system import FINDERS, RESOLVED, differing, model_settings, system_of
 from recsys_lab.words import RecsysLabError
 
@@ -69,8 +69,15 @@ def spec_of(checkpoint: dict[str, Any]) -> DataSpec:
     """The data that a checkpoint was trained on."""
     if "data_spec" not in checkpoint:
         raise RecsysLabError("this checkpoint was not written by recsys_lab: it names no data set")
-    known = {field.name for field in fields(DataSpec)}
-    return DataSpec(**{name: value for name, value in checkpoint["data_spec"].items() if name in known})
+    held = checkpoint["data_spec"]
+    if held.get("num_event_types"):
+        raise RecsysLabError(
+            "this checkpoint numbers the event types as earlier versions did, which this version can't read: train the "
+            "model again (the data need not be prepared again)"
+        )
+    known = {field.name for field in fields(DataSpec)} - {"fields"}
+    own = tuple(Field(**field) for field in held.get("fields", ()))
+    return DataSpec(**{name: value for name, value in held.items() if name in known}, fields=own)
 
 
 def check_vocabulary(trained: DataSpec, asked: DataSpec) -> None:
@@ -81,10 +88,11 @@ def check_vocabulary(trained: DataSpec, asked: DataSpec) -> None:
             f"({trained.vocabulary_hash}), the data module's is {asked.dataset} ({asked.vocabulary_hash}). "
             "Use the data set (and prepare settings) that it was trained on"
         )
-    if asked.num_event_types > trained.num_event_types:
+    if asked.fields != trained.fields:
+        known, given = (", ".join(f"{f.name} ({f.size})" for f in s.fields) or "none" for s in (trained, asked))
         raise RecsysLabError(
-            f"the checkpoint knows {trained.num_event_types} event types, and {asked.dataset} has "
-            f"{asked.num_event_types}: use the data set (and prepare settings) that it was trained on"
+            f"the checkpoint was trained with other fields than {asked.dataset} gives: {known} (table sizes), and not "
+            f"{given}. Use the data set (and prepare settings) that it was trained on"
         )
 
 

@@ -109,7 +109,10 @@ def test_ranks_are_those_of_each_user_alone(exclude_seen: Any, small_folder: Pat
             target_ids=torch.tensor([target]),
             valid_mask=torch.ones(1, len(window), dtype=torch.bool),
             timestamps=torch.from_numpy(np.array([events.timestamps[start : start + len(window)]])),
-            event_types=torch.tensor([events.event_types[start : start + len(window)].tolist()]),
+            event={
+                name: column.take(np.arange(start, start + len(window))[None], np.ones((1, len(window)), bool))
+                for name, column in events.fields.items()
+            },
             lengths=torch.tensor([len(window)]),
             user_index=torch.tensor([user]),
         )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import recsys_lab.data.batches.gather
 import recsys_lab.data.batches.samplers as module
+from recsys_lab.data.batches.field_columns import CategoricalColumn
 from recsys_lab.data.batches.gather import EvaluationBatches, Events, TrainBatches, WindowDataset, WindowLoader
 from recsys_lab.data.batches.windows import Windows, evaluation_windows, training_windows
 from recsys_lab.words import RecsysLabError
@@ -25,7 +26,8 @@ def event_arrays(draw: st.DrawFn) -> Events:
     total = int(offsets[-1])
     types = rng.integers(1, 4, total).astype(np.uint8) if draw(st.booleans()) else None
     items = rng.integers(1, draw(st.integers(2, 9)), total).astype(np.int32)  # few items: many repeats
-    return Events(items, rng.integers(1, 50, total).cumsum().astype(np.int64), types, offsets.astype(np.int64))
+    fields = {} if types is None else {"type": CategoricalColumn(types, np.arange(4))}
+    return Events(items, rng.integers(1, 50, total).cumsum().astype(np.int64), offsets.astype(np.int64), fields)
 
 
 def padded(values: list[list[int]], width: int) -> list[list[int]]:
@@ -37,12 +39,14 @@ def check_inputs(batch: Any, events: Events, windows: Windows, rows: list[int]) 
     width = max(stop - start for start, stop in spans)
     assert batch.item_ids.tolist() == padded([events.item_ids[a:b].tolist() for a, b in spans], width)
     assert batch.timestamps.tolist() == padded([events.timestamps[a:b].tolist() for a, b in spans], width)
-    types = np.zeros(len(events.item_ids), dtype=int) if events.event_types is None else events.event_types
-    assert batch.event_types.tolist() == padded([types[a:b].tolist() for a, b in spans], width)
+    assert batch.event.keys() == events.fields.keys()
+    for name, column in events.fields.items():
+        assert isinstance(column, CategoricalColumn)
+        assert batch.event[name].tolist() == padded([column.codes[a:b].tolist() for a, b in spans], width)
     assert batch.valid_mask.tolist() == padded([[True] * (b - a) for a, b in spans], width)
     assert batch.lengths.tolist() == [b - a for a, b in spans]
     assert batch.user_index.tolist() == windows.user_index[rows].tolist()
-    whole = [batch.item_ids, batch.target_ids, batch.timestamps, batch.event_types, batch.lengths, batch.user_index]
+    whole = [batch.item_ids, batch.target_ids, batch.timestamps, *batch.event.values(), batch.lengths, batch.user_index]
     assert all(tensor.dtype == torch.int64 for tensor in whole) and batch.valid_mask.dtype == torch.bool
     assert len(batch) == len(rows)
 
@@ -111,9 +115,9 @@ def test_first_occurrences_whatever_the_blocks(events: Events, block: int) -> No
 
 def test_first_occurrences_with_users_without_events_and_without_any() -> None:
     empty = np.zeros(0, np.int32)
-    assert Events(empty, empty, None, np.zeros(4, np.int64)).first_occurrence.tolist() == []
+    assert Events(empty, empty, np.zeros(4, np.int64)).first_occurrence.tolist() == []
     items = np.array([2, 2, 3, 2, 5], np.int32)
-    events = Events(items, np.arange(5), None, np.array([0, 0, 3, 3, 5, 5]))
+    events = Events(items, np.arange(5), np.array([0, 0, 3, 3, 5, 5]))
     assert events.first_occurrence.tolist() == [True, False, True, True, True]
 
 
@@ -139,7 +143,7 @@ def test_only_a_copy_from_pinned_memory_does_not_wait(monkeypatch: pytest.Monkey
 
 
 def test_one_index_is_a_batch_of_one() -> None:
-    events = Events(np.array([3, 1, 2], np.int32), np.array([5, 6, 7]), None, np.array([0, 3]))
+    events = Events(np.array([3, 1, 2], np.int32), np.array([5, 6, 7]), np.array([0, 3]))
     dataset = WindowDataset(events, training_windows(events.offsets[:-1], events.offsets[1:], 5))
     assert dataset[0].item_ids.tolist() == [[3, 1]] and dataset[0].target_ids.tolist() == [[1, 2]]
     assert len(dataset) == 1
@@ -278,7 +282,7 @@ def test_groups_stay_together(world: int, sizes: list[int], batch_size: int, see
 
 
 def made_loader(workers: int = 0) -> WindowLoader:
-    events = Events(np.arange(1, 101, dtype=np.int32), np.arange(100), None, np.arange(0, 101, 10))
+    events = Events(np.arange(1, 101, dtype=np.int32), np.arange(100), np.arange(0, 101, 10))
     windows = training_windows(events.offsets[:-1], events.offsets[1:], 3)
     return WindowLoader(WindowDataset(events, windows), TrainBatches(windows.lengths, 4), num_workers=workers)
 
@@ -346,7 +350,7 @@ def test_a_loader_of_other_batches_does_not_go_on(settings: dict[str, Any], word
     def loader(count: int = 45, **changed: Any) -> WindowLoader:
         lengths = window_lengths(count)
         windows = Windows(*(np.zeros(count, dtype=np.int64),) * 2, lengths, np.zeros(count, dtype=np.int64))
-        events = Events(*(np.zeros(99, dtype=np.int64),) * 2, None, np.array([0, 99]))
+        events = Events(*(np.zeros(99, dtype=np.int64),) * 2, np.array([0, 99]))
         return WindowLoader(WindowDataset(events, windows), TrainBatches(lengths, **{"batch_size": 8} | changed))
 
     state = loader().state_dict()

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from small_data import made_events, prepared, quiet_trainer
 
 from recsys_lab.config import from_config, to_config
+from recsys_lab.contracts import Field
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveOneOut, SplitResult
@@ -51,7 +52,8 @@ def test_the_spec_and_the_counts_are_of_the_training_part(small_folder: Path) ->
         for p in range(offsets[u], stop[u] - 1)
     ]
     assert data.spec.mean_gap_seconds == pytest.approx(np.mean(gaps))
-    assert (data.spec.num_users, data.spec.num_event_types, data.spec.max_length) == (13, 3, 6)
+    assert (data.spec.num_users, data.spec.max_length) == (13, 6)
+    assert data.spec.fields == (Field("event_type", "event", "categorical", 3 + 2),)
     assert data.spec.num_items == len(data.processed.item_ids_raw) and data.spec.has_timestamps
     again = SequenceDataModule(str(small_folder), max_length=6)
     assert again.spec == data.spec and again.evaluation_settings() == data.evaluation_settings()
@@ -174,7 +176,7 @@ def test_a_single_user_trains_and_is_tested(tmp_path: Path) -> None:
 def test_a_data_set_without_time_and_event_types(tmp_path: Path) -> None:
     frame = made_events().drop("timestamp", "event_type")
     data = SequenceDataModule(str(prepared(tmp_path / "bare", frame).path))
-    assert not data.spec.has_timestamps and data.spec.num_event_types == 0 and data.spec.mean_gap_seconds == 1.0
+    assert not data.spec.has_timestamps and data.spec.fields == () and data.spec.mean_gap_seconds == 1.0
     trainer, network = quiet_trainer(tmp_path), model()
     trainer.fit(network, data)
     assert 0 < trainer.test(network, data, verbose=False)[0]["test/auc"] < 1

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
+from recsys_lab.data.batches.field_columns import CategoricalColumn
 from recsys_lab.data.batches.gather import Events, WindowDataset
 from recsys_lab.data.batches.windows import evaluation_windows
 from recsys_lab.diagnose.shuffled_data import STREAM, Kind, Scope, ShuffledWindows
@@ -38,7 +39,7 @@ def samples(lengths: list[int], max_length: int, every_target: bool = False, rep
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     items = np.concatenate([np.arange(n) % (3 if repeats else n) for n in lengths]).astype(np.int32) + 1
     times = np.concatenate([np.arange(n) * 10 for n in lengths]).astype(np.int64)
-    events = Events(items, times, (items % 5 + 1).astype(np.uint8), offsets)
+    events = Events(items, times, offsets, {"type": CategoricalColumn(items % 5 + 1, np.arange(6))})
     if every_target:
         user = np.repeat(np.arange(len(lengths)), np.array(lengths) - 1)
         position = np.concatenate([np.arange(offsets[u] + 1, offsets[u + 1]) for u in range(len(lengths))])
@@ -68,12 +69,12 @@ def test_only_the_order_changes(kind: Kind, scope: Scope) -> None:
     rows = list(range(len(original)))
     before, after = original[rows], ShuffledWindows(original, kind, 3, scope)[rows]
     for name in (f.name for f in fields(before)):
-        if name not in ("item_ids", "event_types"):
+        if name not in ("item_ids", "event", "target", "user"):
             old, new = getattr(before, name), getattr(after, name)
             assert old is new is None or torch.equal(old, new), name
     assert not torch.equal(before.item_ids, after.item_ids)
     assert torch.equal(after.item_ids > 0, after.valid_mask)
-    assert torch.equal(after.event_types, torch.where(after.valid_mask, after.item_ids % 5 + 1, 0))  # moved together
+    assert torch.equal(after.event["type"], torch.where(after.valid_mask, after.item_ids % 5 + 1, 0))  # moved together
     for row in rows:
         length = int(after.lengths[row])
         shown = Counter(after.item_ids[row, :length].tolist())
@@ -149,8 +150,8 @@ def test_no_window_is_a_prefix_of_another() -> None:
 
 def test_data_without_event_types() -> None:
     original = samples([9, 17], max_length=8)
-    original.events.event_types = None
-    assert not ShuffledWindows(original)[[0, 1]].event_types.any()
+    original.events.fields = {}
+    assert ShuffledWindows(original)[[0, 1]].event == {}
 
 
 def test_wrong_input_says_so() -> None:

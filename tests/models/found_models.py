@@ -13,7 +13,7 @@ import torch
 
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.contracts import Batch, DataSpec, Loss
+from recsys_lab.contracts import Batch, DataSpec, Field, Loss
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import LSTMAttention, NextItemModule, SASRec
 from recsys_lab.models.baselines import CountingModel
@@ -25,13 +25,13 @@ SPEC = DataSpec(
     dataset="made",
     num_items=40,
     num_users=5,
-    num_event_types=3,
     max_length=9,
     has_timestamps=True,
     mean_gap_seconds=100.0,
     data_hash="0" * 16,
     vocabulary_hash="1" * 16,
     split="none",
+    fields=(Field("event_type", "event", "categorical", 5),),
 )
 
 
@@ -97,7 +97,7 @@ def random_batch(lengths: list[int], spec: DataSpec = SPEC, seed: int = 0) -> Ba
         target_ids=torch.randint(1, spec.num_rows, (len(lengths),), generator=draw),
         valid_mask=valid,
         timestamps=times * valid,
-        event_types=torch.randint(1, spec.num_event_types + 1, shape, generator=draw) * valid,
+        event={f.name: torch.randint(1, f.size, shape, generator=draw) * valid for f in spec.fields},
         lengths=size,
         user_index=torch.arange(len(lengths)),
         seen_ids=torch.zeros(0, dtype=torch.int64),
@@ -110,6 +110,7 @@ def row_alone(batch: Batch, row: int) -> Batch:
     """Row `row` without padding, as a batch of one."""
     length = int(batch.lengths[row])
     one = slice(row, row + 1)
-    cut = {name: getattr(batch, name)[one, :length] for name in ("item_ids", "valid_mask", "timestamps", "event_types")}
+    cut = {name: getattr(batch, name)[one, :length] for name in ("item_ids", "valid_mask", "timestamps")}
+    cut["event"] = {name: values[one, :length] for name, values in batch.event.items()}
     whole = {name: getattr(batch, name)[one] for name in ("target_ids", "lengths", "user_index", "query_time")}
     return Batch(**cut, **whole, seen_ids=batch.seen_ids, seen_offsets=torch.zeros(2, dtype=torch.int64))

@@ -137,16 +137,18 @@ def test_shapes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-@pytest.mark.parametrize("field", ["item_ids", "event_types", "timestamps"])
+@pytest.mark.parametrize("field", ["item_ids", "event_type", "timestamps"])
 def test_no_look_ahead(name: str, field: str) -> None:
     cls, settings = VARIANTS[name]
     model, batch = built(cls, **settings), random_batch([9, 9, 7])
     with torch.no_grad():
         before = model.encode(batch)
         for t in range(9):
-            values = getattr(batch, field).clone()
+            values = (batch.event[field] if field in batch.event else getattr(batch, field)).clone()
             values[:, t] = values[:, t] % 3 + 1 if field != "timestamps" else values[:, t] + 50
-            after = model.encode(dataclasses.replace(batch, **{field: values * batch.valid_mask}))
+            values *= batch.valid_mask
+            change = {"event": {field: values}} if field in batch.event else {field: values}
+            after = model.encode(dataclasses.replace(batch, **change))
             torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=0)
             if field == "item_ids":
                 assert not torch.allclose(after[0, t], before[0, t]), "the input at t must matter at t"
@@ -182,17 +184,15 @@ def test_data_without_times_and_types(name: str) -> None:
     cls, settings = VARIANTS[name]
     batch = random_batch([5, 3])
     positions = torch.arange(5).expand(2, 5) * batch.valid_mask
-    bare = dataclasses.replace(
-        batch, timestamps=positions, event_types=torch.zeros_like(positions), query_time=batch.lengths
-    )
+    bare = dataclasses.replace(batch, timestamps=positions, event={}, query_time=batch.lengths)
     spec = dataclasses.replace(
         built(cls).spec,
-        num_event_types=0,
+        fields=(),
         has_timestamps=False,
         mean_gap_seconds=1.0,  # type: ignore[type-var]
     )
     model = built(cls, spec, **settings)
-    assert not any("event_types" in parameter for parameter, _ in model.named_parameters())
+    assert not any("event_type" in parameter for parameter, _ in model.named_parameters())
     assert torch.isfinite(model.encode(bare)).all()
 
 

@@ -26,7 +26,7 @@ from recsys_lab.cli.errors import class_options, explain, mendable
 from recsys_lab.cli.ranges import check_ranges
 from recsys_lab.cli.study.study_settings import compose, short
 from recsys_lab.config import import_all, import_class
-from recsys_lab.contracts import DataSpec, Loss, NegativeSampler
+from recsys_lab.contracts import DataSpec, Field, Loss, NegativeSampler
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.locate import find_prepared
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
@@ -54,13 +54,13 @@ SMALL_SPEC = DataSpec(
     dataset="none",
     num_items=11,
     num_users=3,
-    num_event_types=2,
     max_length=4,
     has_timestamps=True,
     mean_gap_seconds=1.0,
     data_hash="none",
     vocabulary_hash="none",
     split="none",
+    fields=(Field("event_type", "event", "categorical", 4),),
 )
 """Of no data set: a model that can't be built for it can't be built."""
 

@@ -7,7 +7,7 @@ Python.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from recsys_lab.contracts import Batch
+from recsys_lab.data.batches.field_columns import FieldColumn
 from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
 from recsys_lab.data.batches.windows import Windows
 
@@ -28,16 +29,20 @@ class Events:
     """The flat event arrays of a processed data set, as the gather below wants them.
 
     Args:
-        item_ids: (E,) int32. timestamps: (E,) int64. event_types: (E,) uint8 or None. offsets: (U + 1,) int64.
+        item_ids: (E,) int32. timestamps: (E,) int64. offsets: (U + 1,) int64.
+        fields: name -> what the batches hold of each event field.
     """
 
     def __init__(
-        self, item_ids: np.ndarray, timestamps: np.ndarray, event_types: np.ndarray | None, offsets: np.ndarray
+        self,
+        item_ids: np.ndarray,
+        timestamps: np.ndarray,
+        offsets: np.ndarray,
+        fields: Mapping[str, FieldColumn] | None = None,
     ) -> None:
         # np.asarray of a memory map is a view of the same pages; indexing an np.memmap costs microseconds each time
         self.item_ids, self.timestamps = np.asarray(item_ids), np.asarray(timestamps)
-        self.event_types = None if event_types is None else np.asarray(event_types)
-        self.offsets = np.asarray(offsets)
+        self.offsets, self.fields = np.asarray(offsets), dict(fields or {})
 
     @cached_property
     def first_occurrence(self) -> np.ndarray:
@@ -104,9 +109,7 @@ class WindowDataset(Dataset[Batch]):
             "item_ids": _long(events.item_ids[position] * valid),
             "valid_mask": torch.from_numpy(valid),
             "timestamps": _long(events.timestamps[position] * valid),
-            "event_types": _long(
-                events.event_types[position] * valid if events.event_types is not None else np.zeros_like(position)
-            ),
+            "event": {name: column.take(position, valid) for name, column in events.fields.items()},
             "lengths": _long(lengths),
             "user_index": _long(self.windows.user_index[rows]),
         }
