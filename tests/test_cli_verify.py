@@ -70,7 +70,7 @@ def test_the_test_of_a_run_holds_as_well(copy: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("position", [-1, 200, 24])
-@pytest.mark.parametrize("name", ["item_ids.npy", "timestamps.npy", "offsets.npy", "event_types.npy"])
+@pytest.mark.parametrize("name", ["item_ids.npy", "timestamps.npy", "offsets.npy", "events/event_type.npy"])
 def test_a_flipped_byte_of_an_array(name: str, position: int, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flip(copy / "data" / "small" / name, position)
     assert verify(copy) == 1

@@ -63,6 +63,16 @@ def manifest(**changes: object) -> Callable[[Path], None]:
     return edit
 
 
+def edit_field(**changes: object) -> Callable[[Path], None]:
+    """The first field of the manifest."""
+
+    def edit(folder: Path) -> None:
+        (first, *more) = json.loads((folder / "manifest.json").read_text())["fields"]
+        manifest(fields=[first | changes, *more])(folder)
+
+    return edit
+
+
 def unstamped(change: Callable[[Path], None]) -> Callable[[Path], None]:
     """Also where nothing tells that a file changed: a set of an older version, or somebody who took the stamp away."""
 
@@ -110,7 +120,7 @@ CORRUPT = {
 MORE = {
     "users.parquet flipped": flip("users.parquet", 0.4),
     "users.parquet of another set": lambda folder: shutil.copy(folder / "items.parquet", folder / "users.parquet"),
-    "event types flipped": flip("event_types.npy", 0.99),
+    "event types flipped": flip("events/event_type.npy", 0.99),
     "offsets that fall": values("offsets", lambda x: np.concatenate([x[:1], x[1:-1][::-1], x[-1:]])),
     "an array of another type": lambda folder: np.save(
         folder / "item_ids.npy", np.load(folder / "item_ids.npy").astype(np.int64)
@@ -124,7 +134,10 @@ MORE = {
     "num_events text": manifest(num_events="many"),
     "arrays edited": manifest(arrays={}),
     "tables edited": manifest(tables={"items.parquet": {}}),
-    "event_type_names edited": manifest(event_type_names=["a"]),
+    "event type values flipped": flip("events/event_type.parquet", 0.4),
+    "fields edited": manifest(fields=[]),
+    "a field edited": edit_field(num_values=1),
+    "a field without its form": edit_field(kind="other"),
     "the name edited": manifest(name="other"),
 }
 

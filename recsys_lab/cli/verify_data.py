@@ -35,11 +35,9 @@ def verify_data(folder: Path) -> None:
     except ProcessedDatasetError as error:
         raise DataVerificationFailed(str(error)) from error
     manifest = read_manifest(data.path)
-    arrays = {"item_ids": data.item_ids, "timestamps": data.timestamps, "offsets": data.offsets}
-    arrays |= {} if data.event_types is None else {"event_types": data.event_types}
-    for name, is_same in hash_checks(data.path, manifest, arrays).items():
+    for name, is_same in hash_checks(data.path, manifest, data.arrays).items():
         assert is_same
         print(f"ok  {name}: sha256 as prepared")
-    assert not value_faults(data.path, manifest, arrays)
+    assert not value_faults(data.path, manifest, data.arrays)
     print(f"ok  {MANIFEST}: {data.num_users:,} users, {data.num_items:,} items, {data.num_events:,} events")
     print(f"{data.path} is what it says (data {data.data_hash}, items {data.vocabulary_hash})")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lab.data.prepare.processed import ARRAY_TYPES, ProcessedDataset, array_sha256
+from recsys_lab.data.prepare.integrity import array_form
+from recsys_lab.data.prepare.processed import ProcessedDataset, array_sha256
 from recsys_lab.data.prepare.processed import read_manifest as read_data_manifest
 from recsys_lab.runs.verification import Check, differs, same
 
@@ -29,10 +30,11 @@ def data_checks(folder: Path) -> list[Check]:
 def _array_check(folder: Path, name: str, about: dict[str, Any]) -> Check:
     try:
         array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        dtype, shape = array_form(name, about)
+    except (OSError, ValueError, TypeError, EOFError) as error:
         return Check(f"data {name}.npy", False, f"it can't be read ({' '.join(str(error).split())})")
     # not the name of the type: that is `int32` also where the header says that the bytes are the other way round
-    expected, found = (np.dtype(ARRAY_TYPES[name]).str, (about["length"],)), (array.dtype.str, array.shape)
+    expected, found = (dtype.str, shape), (array.dtype.str, array.shape)
     if expected != found:
         return differs(f"data {name}.npy", expected, found)
     return same(f"data {name}.npy sha256", about["sha256"], array_sha256(array))

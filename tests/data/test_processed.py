@@ -92,7 +92,7 @@ def test_foreign_folder(tmp_path, content):
 def test_another_format_version(folder):
     edit_manifest(folder, format_version=0)
     with pytest.raises(
-        ProcessedDatasetError, match="format version 0, this recsys_lab reads version 1: prepare it again"
+        ProcessedDatasetError, match="format version 0, this recsys_lab reads version 2: prepare it again"
     ):
         ProcessedDataset.open(folder)
 
@@ -199,7 +199,7 @@ def test_a_set_without_a_stamp_is_checked_and_stamped(folder):
         ({"num_items": 3}, "item_ids.npy holds 1 to 2, its manifest.json says 1 to 3"),
         ({"num_users": True}, "num_users in its manifest.json is not what"),
         ({"arrays": {"item_ids": 3}}, "arrays in its manifest.json is not what"),
-        ({"event_type_names": None}, "event_type_names in its manifest.json is not what"),
+        ({"fields": None}, "fields in its manifest.json is not what"),
     ],
 )
 def test_an_edited_manifest_is_noticed(folder, change, message, stamped):

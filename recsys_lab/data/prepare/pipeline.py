@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from recsys_lab import __version__
-from recsys_lab.data.prepare.events import read_events
+from recsys_lab.data.fields.stored import StoredField, hash_of
+from recsys_lab.data.prepare.events import Events, read_events
 from recsys_lab.data.prepare.filters import apply_count_filters
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import (
@@ -125,6 +126,7 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
         progress("writing what is left")
         span = _Span()
         _write_arrays(events.sorted, writer, span)
+        stored = _write_event_types(events, writer)
         writer.table(USERS, users)
         writer.table(ITEMS, items)
         manifest = {
@@ -142,7 +144,7 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "num_items": len(item_rows),
             "num_events": events.sorted.num_kept,
             "has_timestamps": events.has_time,
-            "event_type_names": events.event_type_names,
+            "fields": [field.as_dict() for field in stored],
             "event_type_counts": events.event_type_counts,
             "binary_column": None if tables.binary is None else asdict(tables.binary),
             "steps": [asdict(step) for step in steps],
@@ -226,10 +228,19 @@ def _write_arrays(events: SortedEvents, writer: FolderWriter, span: _Span) -> No
     blocks, length = events.blocks, events.num_kept
     writer.array("item_ids", "int32", (number[block.kept("item")] for block in blocks()), length)
     writer.array("timestamps", "int64", (span.seen(_timestamps(block)) for block in blocks()), length)
-    if EVENT_TYPE in events.columns:
-        writer.array("event_types", "uint8", (block.kept(EVENT_TYPE) for block in blocks()), length)
     left = events.user_counts[events.user_counts > 0]
     writer.array("offsets", "int64", [np.zeros(1), np.cumsum(left)], len(left) + 1)
+
+
+def _write_event_types(events: Events, writer: FolderWriter) -> list[StoredField]:
+    if EVENT_TYPE not in events.sorted.columns:
+        return []
+    names = events.event_type_names
+    field = StoredField(EVENT_TYPE, "event", "categorical", num_values=len(names), file=EVENT_TYPE)
+    parts = (block.kept(EVENT_TYPE) for block in events.sorted.blocks())
+    writer.array(field.array, "uint8", parts, events.sorted.num_kept)
+    writer.table(field.table, pl.DataFrame({"value": pl.Series(names, dtype=pl.String)}))
+    return [replace(field, hash=hash_of("categorical", writer.arrays[field.array]["sha256"], *names))]
 
 
 def _timestamps(block: Block) -> np.ndarray:

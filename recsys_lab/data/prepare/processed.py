@@ -11,24 +11,35 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recsys_lab.data.fields.stored import StoredField, hash_of
 from recsys_lab.data.prepare.integrity import (
-    ARRAY_TYPES,
+    CORE,
     FORMAT,
     FORMAT_VERSION,
-    FORMS,
     ITEMS,
     MANIFEST,
-    REQUIRED,
+    OLD_NAMES,
     USERS,
+    array_form,
+    array_lengths,
     array_sha256,
+    fields_of,
     hash_checks,
+    table_rows,
     value_faults,
 )
+from recsys_lab.data.prepare.manifest import (
+    ForeignFolderError,
+    MissingDatasetError,
+    ProcessedDatasetError,
+    damaged,
+    files_of,
+    read_manifest,
+)
 from recsys_lab.data.prepare.stamp import is_trusted, keep_stamp, read_stamp, stamp_of
-from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.words import EVENT_TYPE, ITEM_ID, USER_ID, RecsysLabError, resolve_names
 
 __all__ = [
-    "ARRAY_TYPES",
     "FORMAT",
     "FORMAT_VERSION",
     "ITEMS",
@@ -44,18 +55,6 @@ __all__ = [
 ]
 
 
-class ProcessedDatasetError(RecsysLabError):
-    """The folder is missing, foreign, of another format version, or damaged."""
-
-
-class MissingDatasetError(ProcessedDatasetError):
-    """There is no such folder."""
-
-
-class ForeignFolderError(ProcessedDatasetError):
-    """The folder was not written by `prepare`, so it must not be replaced either."""
-
-
 class ProcessedDataset:
     """A prepared data set: one flat array per column, the events of a user back to back (CSR).
 
@@ -68,22 +67,21 @@ class ProcessedDataset:
         manifest: How the set was made: source, settings, counts at each step, versions, hashes.
         item_ids: (num_events,) int32, 1..num_items.
         timestamps: (num_events,) int64 unix seconds; the position 0, 1, 2, .. within the user if the data has no time.
-        event_types: (num_events,) uint8, 1..num_event_types, or None if the data has none.
         offsets: (num_users + 1,) int64.
+        fields: Every further column, by key: `name` of events, `item.name`, `user.name`, `shown.name`.
     """
 
     item_ids: np.ndarray
     timestamps: np.ndarray
-    event_types: np.ndarray | None
     offsets: np.ndarray
+    fields: dict[str, StoredField]
 
     def __init__(self, path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.path = path
         self.manifest = manifest
-        self.item_ids = arrays["item_ids"]
-        self.timestamps = arrays["timestamps"]
-        self.event_types = arrays.get("event_types")
-        self.offsets = arrays["offsets"]
+        self.arrays = arrays
+        self.item_ids, self.timestamps, self.offsets = (arrays[name] for name in CORE)
+        self.fields = fields_of(manifest)
 
     @classmethod
     def open(cls, path: str | Path, verify: bool = False) -> ProcessedDataset:
@@ -140,14 +138,86 @@ class ProcessedDataset:
         return self.manifest["num_events"]
 
     @property
+    def event_types(self) -> np.ndarray | None:
+        """(num_events,) codes of the field `event_type`, or None if the data has none."""
+        return self.field_array(EVENT_TYPE) if self.event_type_names else None
+
+    @property
     def num_event_types(self) -> int:
         """0 if the data has no event types; otherwise they are 1..num_event_types."""
         return len(self.event_type_names)
 
-    @property
+    @cached_property
     def event_type_names(self) -> list[str]:
         """Name of event type 1, 2, ..; empty if the data has none."""
-        return self.manifest["event_type_names"]
+        field = self.fields.get(EVENT_TYPE)
+        return self.field_values(EVENT_TYPE).to_list() if field is not None and field.kind == "categorical" else []
+
+    def field(self, key: str) -> StoredField:
+        """What is stored of a field.
+
+        Raises:
+            RecsysLabError: for an unknown key, listing the known ones.
+        """
+        if key not in self.fields and self.manifest["format_version"] == 1:
+            raise RecsysLabError(
+                f"{self.name!r} has no field {key!r}: it was prepared by an older version, which kept none but "
+                f"{EVENT_TYPE}; prepare it again with `recsys-lab prepare ... --force`"
+            )
+        resolve_names([key], self.fields, f"field of {self.name!r}")
+        return self.fields[key]
+
+    def field_array(self, key: str) -> np.ndarray:
+        """The memory-mapped values of a field, as `StoredField` says; for `multi` the codes of all rows together.
+
+        Raises:
+            RecsysLabError: for an unknown key, or a field of text.
+        """
+        return self._array(self.field(key).array, key)
+
+    def field_offsets(self, key: str) -> np.ndarray:
+        """(rows + 1,) int64: row r of a multi field has the codes from entry r to entry r + 1."""
+        return self._array(self.field(key).offsets, key)
+
+    def event_array(self, key: str) -> np.ndarray:
+        """Of a field of items or users that comes `from_events`: the value of each event, as `field_array` has them;
+        for a multi field the codes are those from `event_offsets`."""
+        return self._array(self.field(key).event_array, key)
+
+    def event_offsets(self, key: str) -> np.ndarray:
+        """(num_events + 1,) int64 beside `event_array` of a multi field."""
+        return self._array(f"{self.field(key).event_array}.offsets", key)
+
+    def field_values(self, key: str) -> pl.Series:
+        """(num_values,) raw values of the codes 1, 2, .. of a categorical or multi field, ascending."""
+        field = self.field(key)
+        if self.manifest["format_version"] == 1:
+            return pl.Series(key, self.manifest["event_type_names"], dtype=pl.String)
+        if not field.has_values:
+            raise RecsysLabError(f"the field {key!r} is {field.kind}: it has no list of values")
+        return pl.read_parquet(self.path / field.table)["value"].alias(key)
+
+    def field_text(self, key: str) -> pl.Series:
+        """(rows,) text of a field that is kept for people; null where it is missing."""
+        field = self.field(key)
+        if field.kind != "text":
+            raise RecsysLabError(f"the field {key!r} is {field.kind}, not text")
+        return pl.read_parquet(self.path / field.table)["value"].alias(key)
+
+    def field_hash(self, key: str) -> str:
+        """16 hex digits that change with any value of the field."""
+        return self.field(key).hash
+
+    @cached_property
+    def fields_hash(self) -> str:
+        """16 hex digits of all fields: their names, kinds and values."""
+        return hash_of(*(text for field in self.fields.values() for text in (field.key, field.known_at, field.hash)))
+
+    def _array(self, name: str, key: str) -> np.ndarray:
+        found = self.arrays.get(name, self.arrays.get(OLD_NAMES.get(name, "")))
+        if found is None:
+            raise RecsysLabError(f"the field {key!r} is {self.field(key).kind}: there is no array {name}")
+        return found
 
     @property
     def has_timestamps(self) -> bool:
@@ -155,8 +225,10 @@ class ProcessedDataset:
 
     @cached_property
     def data_hash(self) -> str:
-        """16 hex digits that change with any prepared event."""
-        hashes = {name: about["sha256"] for name, about in self.manifest["arrays"].items()}
+        """16 hex digits that change with any prepared event: its user, item, time or type. Other fields have hashes of
+        their own."""
+        arrays = {OLD_NAMES.get(name, name): about["sha256"] for name, about in self.manifest["arrays"].items()}
+        hashes = {name: sha for name, sha in arrays.items() if name in (*CORE, *OLD_NAMES.values())}
         return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -185,76 +257,40 @@ class ProcessedDataset:
         return pl.read_parquet(self.path / ITEMS)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a prepared folder of this format version.
-
-    Raises:
-        MissingDatasetError, ForeignFolderError, ProcessedDatasetError: as `ProcessedDataset.open`.
-    """
-    if not path.is_dir():
-        raise MissingDatasetError(f"there is no prepared data set at {path}: prepare one with `recsys-lab prepare`")
-    foreign = f"{path} is not a prepared data set of recsys_lab"
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ForeignFolderError(f"{foreign}: it has no {MANIFEST}") from None
-    except (OSError, ValueError) as error:
-        whose = ". Delete the folder and prepare it again" if (path / "item_ids.npy").is_file() else ""
-        raise ForeignFolderError(f"{foreign}: its {MANIFEST} can't be read ({error}){whose}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ForeignFolderError(f"{foreign}: its {MANIFEST} was written by something else")
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise ProcessedDatasetError(
-            f"{path} has format version {manifest.get('format_version')}, this recsys_lab reads version "
-            f"{FORMAT_VERSION}: prepare it again with `recsys-lab prepare`"
-        )
-    missing = [key for key in REQUIRED if key not in manifest]
-    if missing:
-        raise damaged(path, f"its {MANIFEST} lacks {', '.join(missing)}")
-    wrong = [key for key, is_right in FORMS.items() if not is_right(manifest[key])]
-    if wrong:
-        raise damaged(path, f"{', '.join(wrong)} in its {MANIFEST} is not what `prepare` writes")
-    return manifest
-
-
-def files_of(manifest: dict[str, Any]) -> list[str]:
-    """Names of the files that a manifest vouches for."""
-    return [f"{name}.npy" for name in manifest["arrays"]] + list(manifest["tables"])
-
-
-def damaged(path: Path, what: str) -> ProcessedDatasetError:
-    """The error of a prepared folder that is not as it was prepared."""
-    return ProcessedDatasetError(f"{path} is damaged: {what}. Delete the folder and prepare it again")
-
-
 def _map_array(path: Path, name: str, about: dict[str, Any]) -> np.ndarray:
     try:
         array = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        dtype, shape = array_form(name, about)
+    except (OSError, ValueError, TypeError, EOFError) as error:
         raise damaged(path, f"{name}.npy can't be read ({error})") from error
     # the dtype itself, not its name: int32 in another byte order has the same name
-    if array.shape != (about["length"],) or name not in ARRAY_TYPES or array.dtype != np.dtype(ARRAY_TYPES[name]):
+    if array.shape != shape or array.dtype != dtype:
         raise damaged(
             path,
-            f"{name}.npy holds {array.dtype.name} of shape {array.shape}, "
-            f"its manifest says {ARRAY_TYPES.get(name)} of shape ({about['length']},)",
+            f"{name}.npy holds {array.dtype.name} of shape {array.shape}, its manifest says {dtype} of shape {shape}",
         )
     return array
 
 
 def _check_shapes(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """What the sizes alone can tell; reads two numbers."""
-    missing = [name for name in ("item_ids", "timestamps", "offsets") if name not in arrays]
-    missing += [name for name in (USERS, ITEMS) if name not in manifest["tables"] or not (path / name).is_file()]
+    lengths = array_lengths(manifest)
+    missing = [f"{name}.npy" for name in lengths if name not in arrays and OLD_NAMES.get(name) not in arrays]
+    missing += [name for name in table_rows(manifest) if name not in manifest["tables"] or not (path / name).is_file()]
     if missing:
         raise damaged(path, f"{', '.join(missing)} is missing")
-    offsets = arrays["offsets"]
-    num_events = manifest["num_events"]
+    unknown = {*arrays, *manifest["tables"]} - {*lengths, *table_rows(manifest), *(OLD_NAMES.get(n) for n in lengths)}
+    if unknown:
+        raise damaged(path, f"its {MANIFEST} has {', '.join(sorted(unknown))} and no field of it")
+    offsets, num_events = arrays["offsets"], manifest["num_events"]
     if len(offsets) != manifest["num_users"] + 1 or offsets[0] != 0 or offsets[-1] != num_events:
         raise damaged(path, f"offsets.npy doesn't cover {manifest['num_users']} users and {num_events} events")
-    for name, array in arrays.items():
-        if name != "offsets" and len(array) != num_events:
-            raise damaged(path, f"{name}.npy holds {len(array)} events, the manifest says {num_events}")
+    for name, length in lengths.items():
+        found = arrays[name if name in arrays else OLD_NAMES[name]]
+        if length is not None and len(found) != length:
+            raise damaged(path, f"{name}.npy holds {len(found)} values, the manifest says {length}")
+        if name.endswith(".offsets") and (found[0] != 0 or found[-1] != len(arrays[name.removesuffix(".offsets")])):
+            raise damaged(path, f"{name}.npy doesn't cover the values of {name.removesuffix('.offsets')}.npy")
     for name, about in manifest["tables"].items():
         size = (path / name).stat().st_size
         if size != about["bytes"]:

@@ -133,33 +133,42 @@ class FolderWriter:
             f"{_megabytes(free)} are free. Free some space or choose another data folder; nothing was changed"
         )
 
-    def array(self, name: str, dtype: str, parts: Iterable[np.ndarray], length: int) -> None:
-        """Writes (length,) values, given in parts, as `<name>.npy`, and records length, dtype and sha256.
+    def array(self, name: str, dtype: str, parts: Iterable[np.ndarray], length: int, width: int | None = None) -> None:
+        """Writes (length,) or (length, width) values, given in parts, as `<name>.npy`, and records shape, dtype and
+        sha256. A name may have a folder in front.
 
         Not np.save: it reports a full disk as an OSError without a number.
         """
         digest, written = hashlib.sha256(), 0
-        with open(self.temporary / f"{name}.npy", "wb") as file:
-            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (length,)}
+        with open(self._file(f"{name}.npy"), "wb") as file:
+            shape = (length,) if width is None else (length, width)
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             for part in parts:
-                data = np.ascontiguousarray(part, dtype).view(np.uint8).data
+                data = np.ascontiguousarray(part, dtype).reshape(-1).view(np.uint8).data
                 file.write(data)
                 digest.update(data)
                 written += len(part)
             assert written == length, f"{name}: {written} values instead of {length}"
             _sync(file.fileno(), file)
         self.arrays[name] = {"length": length, "dtype": dtype, "sha256": digest.hexdigest()}
+        if width is not None:
+            self.arrays[name]["width"] = width
 
     def table(self, name: str, frame: pl.DataFrame) -> None:
         """Writes a frame as a Parquet file and records size and sha256."""
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
         content = buffer.getvalue()
-        with open(self.temporary / name, "wb") as file:
+        with open(self._file(name), "wb") as file:
             file.write(content)
             _sync(file.fileno(), file)
         self.tables[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    def _file(self, name: str) -> Path:
+        path = self.temporary / name
+        path.parent.mkdir(exist_ok=True)
+        return path
 
     def json(self, name: str, content: dict[str, Any]) -> None:
         with open(self.temporary / name, "w", encoding="utf-8") as file:
