@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,19 @@ def test_a_finished_run_is_tested_again_or_goes_on(small_folder: Path, tmp_path:
     assert manifest["epochs"] == 4 and manifest["retrain_epochs"] == manifest["best_epoch"] + 1
     first = torch.load(folder / "checkpoints" / "first_fit.ckpt", weights_only=True)
     assert first["epoch"] == manifest["best_epoch"]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [["--trainer.max_epochs", "1"], ["--model.embedding_dim", "16"], ["--trainer.limit_train_batches", "99999"]],
+)
+def test_a_fit_that_is_refused_leaves_the_run_as_it_was(finished: Path, tmp_path: Path, refused: list[str]) -> None:
+    """Also where Lightning is the one that refuses, as it does when the loaders are there already."""
+    folder = shutil.copytree(finished, tmp_path / "run")
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main(["fit", str(folder), *refused]) == 2
+    after = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {path for path in before if after.get(path) != before[path]} == set()
 
 
 def test_a_counted_model_counts_the_validation_part_too(small_folder: Path, tmp_path: Path) -> None:

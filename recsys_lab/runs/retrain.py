@@ -47,8 +47,7 @@ def fit_twice(line: Any, **kwargs: Any) -> str:
     config = line.config[line.subcommand]
     files = RetrainFiles(line.folder, Path(config.checkpoint.dirpath) / f"{config.checkpoint.filename}.ckpt")
     if kwargs.get("ckpt_path") is None or not files.first_fit_is_done(line.trainer.max_epochs):
-        if line.trainer.is_global_zero:
-            files.back_to_first_fit()
+        line.trainer.callbacks.append(BackToFirstFit(files))
         line.trainer_call("fit", **kwargs)
     epochs = files.epochs()
     again = line.config.clone()
@@ -122,6 +121,18 @@ class RetrainFiles:
         manifest = self.manifest()
         manifest |= facts | {"wall_seconds": round(manifest.get("wall_seconds", 0.0) + seconds, 2)}
         write_manifest(self.folder, manifest)
+
+
+class BackToFirstFit(Callback):
+    """The files go back when the first fit really trains: one that is refused before leaves the run as it was."""
+
+    def __init__(self, files: RetrainFiles) -> None:
+        self._files = files
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._files.back_to_first_fit()
+        trainer.strategy.barrier()
 
 
 class RetrainedFolder(RunFolder):
