@@ -6,7 +6,7 @@ import datetime as dt
 from html import escape
 from typing import Any
 
-from recsys_lab.audit.audit_text import audit_tables, check_rows, headline, percent
+from recsys_lab.audit.audit_text import audit_tables, checks_table, headline, percent
 from recsys_lab.report.svg_bars import bars, short
 
 STYLE = """
@@ -69,13 +69,13 @@ def _card(title: str, body: str, note: str = "", kind: str = "") -> str:
 
 def _checks(audit: dict[str, Any]) -> str:
     rows = []
-    for name, value, meaning in check_rows(audit):
-        share = audit["checks"][name]["value"]
+    for name, value, meaning in checks_table(audit).cells:
+        share = audit["checks"][name.text]["value"]
         fill = f'<div class="fill" style="width:{100 * share:.2f}%"></div>' if share else ""
         track = "<span></span>" if share is None else f'<div class="track">{fill}</div>'
         rows.append(
-            f'<div class="check"><code>{name}</code><span class="value">{escape(value)}</span>{track}'
-            f'<span class="meaning">{escape(meaning)}</span></div>'
+            f'<div class="check"><code>{name.text}</code><span class="value">{escape(value.text)}</span>{track}'
+            f'<span class="meaning">{escape(meaning.text)}</span></div>'
         )
     return _card("Checks: shares that should be small", "".join(rows), kind="wide")
 
@@ -83,7 +83,9 @@ def _checks(audit: dict[str, Any]) -> str:
 def _tables(audit: dict[str, Any]) -> list[str]:
     found = []
     for table in audit_tables(audit):
-        rows = "".join(f"<tr><td>{escape(what)}</td><td>{escape(value)}</td></tr>" for what, value in table.rows)
+        rows = "".join(
+            f"<tr><td>{escape(what.text)}</td><td>{escape(value.text)}</td></tr>" for what, value in table.cells
+        )
         found.append(_card(table.title, f"<table>{rows}</table>", table.note))
     return found
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from textwrap import indent
 from typing import Any
 
-from recsys_lab.report.layout import plain, prose
+from recsys_lab.report.escapes import plain, prose
+from recsys_lab.report.table import Cell, Column, Table, markdown, text
 
 UNKNOWN = "not known"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of (what, value), and a note in plain words."""
-
-    title: str
-    rows: list[tuple[str, str]]
-    note: str = ""
 
 
 def audit_tables(audit: dict[str, Any]) -> list[Table]:
@@ -24,13 +16,15 @@ def audit_tables(audit: dict[str, Any]) -> list[Table]:
     return [_sizes(audit), _distributions(audit), *_time(audit), _order(audit), _parts(audit), _rules(audit)]
 
 
-def check_rows(audit: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, value, meaning) of each check; checks that can't be known say so."""
-    return [
-        (name, percent(check["value"]), check["meaning"])
+def checks_table(audit: dict[str, Any]) -> Table:
+    """Each check; those that can't be known say so."""
+    columns = [Column("check"), Column("share", ">", "shares that should be small"), Column("of")]
+    rows = [
+        {"check": Cell(name, style="code"), "share": percent(check["value"]).rjust(9), "of": check["meaning"]}
         for name, check in audit["checks"].items()
         if check["value"] is not None or name != "future_items"
     ]
+    return Table(columns, rows, "Checks: shares that should be small")
 
 
 def headline(audit: dict[str, Any]) -> str:
@@ -49,33 +43,28 @@ def headline(audit: dict[str, Any]) -> str:
 
 def as_text(audit: dict[str, Any]) -> str:
     """For the terminal."""
-    lines = [f"{audit['dataset']['name']}, split {audit['split']['name']}", headline(audit)]
-    for table in audit_tables(audit):
-        width = max(len(what) for what, _ in table.rows)
-        lines += ["", table.title, *(f"  {what.ljust(width)}  {value}" for what, value in table.rows)]
-    rows = check_rows(audit)
-    width = max(len(name) for name, _, _ in rows)
-    lines += ["", "Checks (names for --fail-on)"]
-    lines += [f"  {name.ljust(width)}  {value.rjust(9)}  {meaning}" for name, value, meaning in rows]
-    return "\n".join(lines)
+    parts = [f"{audit['dataset']['name']}, split {audit['split']['name']}\n{headline(audit)}"]
+    named = [(table.title, table) for table in audit_tables(audit)]
+    for title, table in [*named, ("Checks (names for --fail-on)", checks_table(audit))]:
+        parts.append(f"{title}\n{indent(text(table, head=False), '  ')}")
+    return "\n\n".join(parts)
 
 
 def as_markdown(audit: dict[str, Any]) -> str:
     about = audit["dataset"]
-    lines = [
+    parts = [
         f"# Audit of {plain(about['name'])}",
-        "",
         prose(f"Split: {audit['split']['name']}. {headline(audit)}"),
-        "",
         f"Data {about['data_hash']}, items {about['vocabulary_hash']}, split {audit['split']['split_hash']}.",
     ]
     for table in audit_tables(audit):
-        lines += ["", f"## {table.title}", "", "| what | value |", "|---|---:|"]
-        lines += [f"| {plain(what)} | {plain(value)} |" for what, value in table.rows]
-        lines += ["", prose(table.note)] if table.note else []
-    lines += ["", "## Checks", "", "| check | share | of |", "|---|---:|---|"]
-    lines += [f"| `{name}` | {value} | {meaning} |" for name, value, meaning in check_rows(audit)]
-    return "\n".join(lines) + "\n"
+        parts += [f"## {table.title}", markdown(table), *([prose(table.note)] if table.note else [])]
+    return "\n\n".join([*parts, "## Checks", markdown(checks_table(audit))]) + "\n"
+
+
+def _facts(title: str, rows: list[tuple[str, str]], note: str = "") -> Table:
+    columns = [Column("what"), Column("value")]
+    return Table(columns, [{"what": what, "value": value} for what, value in rows], title, note)
 
 
 def percent(value: float | None) -> str:
@@ -102,7 +91,7 @@ def _sizes(audit: dict[str, Any]) -> Table:
     rows = [(name, f"{card[name]:,}") for name in ("users", "items", "events")]
     rows.append(("density (share of user-item pairs that occur)", percent(card["density"])))
     rows += [(f"events of type {name}", f"{count:,}") for name, count in card["event_types"].items()]
-    return Table("Sizes", rows, f"Licence: {audit['dataset']['licence']}." if audit["dataset"]["licence"] else "")
+    return _facts("Sizes", rows, f"Licence: {audit['dataset']['licence']}." if audit["dataset"]["licence"] else "")
 
 
 def _distributions(audit: dict[str, Any]) -> Table:
@@ -119,15 +108,15 @@ def _distributions(audit: dict[str, Any]) -> Table:
         ("events on the most popular 10 % of items", percent(popularity["decile_shares"][0])),
         ("Gini coefficient of popularity", f"{popularity['gini']:.3f}"),
     ]
-    return Table("Histories and popularity", rows)
+    return _facts("Histories and popularity", rows)
 
 
 def _time(audit: dict[str, Any]) -> list[Table]:
     time = audit["card"]["time"]
     if time is None:
-        return [Table("Time", [("timestamps", "none, only an order")])]
+        return [_facts("Time", [("timestamps", "none, only an order")])]
     return [
-        Table(
+        _facts(
             "Time",
             [
                 ("first event", _moment(time["first"])),
@@ -156,7 +145,7 @@ def _order(audit: dict[str, Any]) -> Table:
         "duplicate_users_of_5_events": "the same with at least 5 events",
     }
     rows = [(text, UNKNOWN if order[name] is None else f"{order[name]:,}") for name, text in names.items()]
-    return Table("Ties, repeats and duplicates", rows)
+    return _facts("Ties, repeats and duplicates", rows)
 
 
 def _parts(audit: dict[str, Any]) -> Table:
@@ -173,7 +162,7 @@ def _parts(audit: dict[str, Any]) -> Table:
         about = audit["recommendations"]
         rows.append(("recommendations audited", f"{about['rows']:,} for {about['users']:,} users"))
         rows.append(("time of a recommendation", about["time"]))
-    return Table(f"Split: {audit['split']['name']}", rows)
+    return _facts(f"Split: {audit['split']['name']}", rows)
 
 
 def _rules(audit: dict[str, Any]) -> Table:
@@ -188,4 +177,4 @@ def _rules(audit: dict[str, Any]) -> Table:
         f"{first['confidence_above']:.0%} of the occurrences of all but its last item. Shuffled: each user's events in "
         "random order. Near -100 %, order carries the rules; near 0 %, it plays no part (Klenitskiy et al. 2024)."
     )
-    return Table("Is it sequential?", rows, note)
+    return _facts("Is it sequential?", rows, note)

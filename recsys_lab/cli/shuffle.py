@@ -29,7 +29,7 @@ from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
 from recsys_lab.ops.ranks import target_ranks
 from recsys_lab.ops.top_items import top_items
-from recsys_lab.runs.comparison_table import as_json
+from recsys_lab.report.escapes import as_json
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.runs.saved import SavedRun, open_saved_run, write_results
 from recsys_lab.words import RecsysLabError

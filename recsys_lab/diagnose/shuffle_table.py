@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from recsys_lab.report.layout import Cells, markdown, prose, text
+from recsys_lab.report.escapes import prose
+from recsys_lab.report.table import Column, Table, markdown, show, text
 
 READING = (
     "change: shuffled / original - 1. Near 0 %, the model does as well without the order of events: it learnt none, or "
@@ -19,17 +20,13 @@ READING = (
 
 def as_text(found: dict[str, Any]) -> str:
     """For the terminal. `found` is what shuffle.json holds."""
-    return "\n".join([_title(found), "", text(_rows(found), ("shuffled",)), "", *_sentences(found), "", *_notes(found)])
+    return "\n".join([_title(found), "", text(_table(found)), "", *_sentences(found), "", *_notes(found)])
 
 
 def as_markdown(found: dict[str, Any]) -> str:
     sentences, notes = _sentences(found), [*READING, *_notes(found)]
-    lines = [f"# {prose(_title(found))}", "", markdown(_rows(found)), "", *(f"* {prose(line)}" for line in sentences)]
+    lines = [f"# {prose(_title(found))}", "", markdown(_table(found)), "", *(f"* {prose(line)}" for line in sentences)]
     return "\n".join([*lines, "", "How to read it:", "", *(f"* {prose(line)}" for line in notes)]) + "\n"
-
-
-def percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:+.1f} %"
 
 
 def _title(found: dict[str, Any]) -> str:
@@ -39,24 +36,21 @@ def _title(found: dict[str, Any]) -> str:
     )
 
 
-def _rows(found: dict[str, Any]) -> list[Cells]:
-    name = f"{found['metric']}@{found['cutoff']}"
-    return [
+def _table(found: dict[str, Any]) -> Table:
+    original, overlap = f"{found['metric']}@{found['cutoff']} original", f"Jaccard@{found['cutoff']}"
+    columns = [Column("shuffled"), Column(original, ".4f"), Column("after", ".4f"), Column("change", "+.1%")]
+    rows = [
         {
             "shuffled": kind,
-            f"{name} original": f"{of['original']:.4f}",
-            "after": f"{of['shuffled']:.4f}"
-            + ("" if math.isnan(of["seed_deviation"]) else f" (sd {of['seed_deviation']:.4f})"),
-            "change": percent(of["change"]) + _interval(of["change_interval"], percent),
-            f"Jaccard@{found['cutoff']}": f"{of['jaccard']:.3f}" + _interval(of["jaccard_interval"], "{:.3f}".format),
-            "seeds": str(len(of["per_seed"])),
+            original: of["original"],
+            "after": (of["shuffled"], None, None, of["seed_deviation"]),
+            "change": (of["change"], *of["change_interval"]),
+            overlap: (of["jaccard"], *of["jaccard_interval"]),
+            "seeds": len(of["per_seed"]),
         }
         for kind, of in found["kinds"].items()
     ]
-
-
-def _interval(bounds: tuple[float, float], show: Any) -> str:
-    return "" if math.isnan(bounds[0]) else f" [{show(bounds[0])}, {show(bounds[1])}]"
+    return Table([*columns, Column(overlap, ".3f"), Column("seeds", "d")], rows)
 
 
 def _sentences(found: dict[str, Any]) -> list[str]:
@@ -64,7 +58,7 @@ def _sentences(found: dict[str, Any]) -> list[str]:
     lines = []
     for rule in found["order_rules"]:
         left = sum(rule["rules_shuffled"]) / len(rule["rules_shuffled"])
-        change = "" if rule["change"] is None else f" ({percent(rule['change'])})"
+        change = "" if rule["change"] is None else f" ({show(rule['change'], '+.1%')})"
         lines.append(f"{rule['n']}-gram rules in the data: {rule['rules']:,}; shuffled {left:,.1f}{change}")
     whole, last = found["kinds"].get("all"), found["kinds"].get("all_but_last")
     if whole and last and whole["change_interval"][1] < 0:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
 from recsys_lab.diagnose.slice_values import FEW_USERS, Slice, Sliced
-from recsys_lab.report.layout import Cells, latex, markdown, prose, text
-from recsys_lab.runs.comparison_table import (
-    FORMATS,
-    INTERVALS,
-    as_csv,
-    as_json,
-    difference_text,
-    evaluation_line,
-    mean_cell,
-    p_text,
-    untested_text,
-)
+from recsys_lab.report.escapes import as_csv, as_json
+from recsys_lab.report.table import Cell, Column, Table, document
+from recsys_lab.runs.comparison_table import FORMATS, INTERVALS, evaluation_line, untested_text
 
 __all__ = ["FORMATS", "render_slices"]
-
-LEFT = ("by", "slice")
 
 
 def render_slices(sliced: Sliced, format: str = "text") -> str:
@@ -40,12 +28,7 @@ def render_slices(sliced: Sliced, format: str = "text") -> str:
         )
     if format == "csv":
         return as_csv([record for one in (sliced.overall, *sliced.slices) for record in _records(one, sliced)])
-    cells = [_cells(one, sliced) for one in (sliced.overall, *sliced.slices)]
-    if format == "latex":
-        return "\n".join([*(f"% {line}" for line in _legend(sliced)), latex(cells, LEFT)])
-    if format == "markdown":
-        return "\n".join([markdown(cells), "", *(prose(line) for line in _legend(sliced))])
-    return "\n".join([text(cells, LEFT), "", *_legend(sliced)])
+    return document([_table(sliced)], _legend(sliced), format)
 
 
 def _plain(one: Slice) -> dict[str, Any]:
@@ -75,27 +58,27 @@ def _records(one: Slice, sliced: Sliced) -> list[dict[str, Any]]:
     return records
 
 
-def _cells(one: Slice, sliced: Sliced) -> Cells:
-    cells = {
-        "by": one.dimension,
-        "slice": one.name,
-        "targets": f"{one.targets:,}" + ("*" if one.is_small else ""),
-        "share": f"{100 * one.share_of_targets:.1f} %",
-    }
-    variants = sliced.variants
-    for number, part in enumerate(one.parts, start=1):
-        twice = variants.count(part.variant) > 1  # the same variant of two studies, or with two losses
-        title = f"{part.variant} ({number})" if twice else part.variant
-        if len(variants) == 1:
-            title = f"{sliced.metric}@{sliced.cutoff}"
-        cells[title] = mean_cell(part.mean, part.low, part.high, None)
-        share = "-" if math.isnan(part.share_of_metric) else f"{100 * part.share_of_metric:.1f} %"
-        cells["of it" if len(variants) == 1 else f"of {title}"] = share
-    if one.pair is not None:
-        cells["difference"] = difference_text(one.pair)
-        # the overall difference is no slice: it is not among what is corrected for
-        cells["p"] = p_text(one.pair.p_corrected, one.pair.untested)
-    return cells
+def _table(sliced: Sliced) -> Table:
+    variants, metric = sliced.variants, f"{sliced.metric}@{sliced.cutoff}"
+    titles = {metric: "of it"} if len(variants) == 1 else {}
+    for number, variant in enumerate(variants, start=1):
+        if len(variants) > 1:  # the same variant may be there twice: of two studies, or with two losses
+            title = f"{variant} ({number})" if variants.count(variant) > 1 else variant
+            titles[title] = f"of {title}"
+    columns = [Column("by"), Column("slice"), Column("targets", ","), Column("share", ".1%")]
+    columns += [column for title, of in titles.items() for column in (Column(title, ".4f"), Column(of, ".1%"))]
+    columns += [Column("difference", "+.4f"), Column("p", "p")] * (sliced.overall.pair is not None)
+    return Table(columns, [_values(one, titles) for one in (sliced.overall, *sliced.slices)])
+
+
+def _values(one: Slice, titles: dict[str, str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"by": one.dimension, "slice": one.name, "share": one.share_of_targets}
+    row["targets"] = Cell(f"{one.targets:,}*") if one.is_small else one.targets
+    for (title, of), part in zip(titles.items(), one.parts, strict=True):
+        row |= {title: (part.mean, part.low, part.high), of: part.share_of_metric}
+    if one.pair is not None:  # the overall difference is no slice: it is not among what is corrected for
+        row |= {"difference": one.pair.spread, "p": one.pair.p_or_reason}
+    return row
 
 
 def _legend(sliced: Sliced) -> list[str]:

@@ -1,3 +1,3 @@
-"""Cells, numbers and charts -> text, Markdown, LaTeX, SVG and PNG; colours and bars that all pages share. Nothing of
-ours.
+"""One form of table -> text, Markdown, LaTeX and HTML; charts -> SVG and PNG; colours and bars that all pages share.
+Nothing of ours.
 """

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from recsys_lab.report.layout import Cells, csv_text, latex, markdown, prose, text
+from recsys_lab.report.escapes import as_csv, as_json
+from recsys_lab.report.table import UNKNOWN, Column, Table, document, show
 from recsys_lab.runs.comparison import Comparison, Row
 from recsys_lab.statistics.pairs import ONE_SEED, Difference, Pair
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 INTERVALS = {"t": "t", "bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
-LEFT = ("variant", "model", "loss", "trained on", "stopped by", "better", "other", "metric")
 DETECTABLE = "MDE (80 % power)"
+COSTS = {"parameters": "parameters", "seconds": "train_seconds", "tokens/s": "tokens_per_second"}
 NOT_IN_LATEX = ("seconds", "tokens/s")
 
 
@@ -41,49 +39,16 @@ def render(comparison: Comparison, format: str = "text", pairs: bool = False) ->
             if pairs
             else [record(row, comparison) for row in comparison.rows]
         )
-    tables = [[_cells(row, comparison, format) for row in comparison.rows]]
+    tables = [rows_table(comparison)]
     legend = _legend(comparison)
     if pairs and comparison.pairs:
-        tables.append([_pair_cells(pair, comparison) for pair in comparison.pairs])
+        tables.append(_pairs_table(comparison))
         legend.insert(
             len(legend) - len(comparison.notes),
             f"p: corrected, of {comparison.deciding} alone; other metrics have uncorrected intervals and decide "
             "nothing. better: in the deciding metric",
         )
-    return layout(tables, legend, format)
-
-
-def layout(tables: list[list[Cells]], legend: list[str], format: str) -> str:
-    """Tables of cells and the lines below them, as text, Markdown or LaTeX."""
-    if format == "latex":
-        shown = [latex([{k: v for k, v in c.items() if k not in NOT_IN_LATEX} for c in t], LEFT) for t in tables]
-        return "\n".join([*(f"% {line}" for line in legend), "\n\n".join(shown)])
-    if format == "markdown":
-        return "\n".join(["\n\n".join(markdown(table) for table in tables), "", *(prose(line) for line in legend)])
-    return "\n".join(["\n\n".join(text(table, LEFT) for table in tables), "", *legend])
-
-
-def as_json(found: Any) -> str:
-    """JSON without NaN, which JSON does not have."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [plain(v) for v in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(plain(found), indent=2, default=str)
-
-
-def as_csv(records: list[dict[str, Any]]) -> str:
-    if not records:
-        return ""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: csv_text(value) for name, value in row.items()} for row in records)
-    return out.getvalue().rstrip("\n")
+    return document([table.without(NOT_IN_LATEX * (format == "latex")) for table in tables], legend, format)
 
 
 def record(row: Row, comparison: Comparison) -> dict[str, Any]:
@@ -130,64 +95,79 @@ def pair_record(pair: Pair, comparison: Comparison) -> dict[str, Any]:
     } | {name: value for name, value in asdict(pair).items() if name not in ("a", "b", "metric")}
 
 
-def mean_cell(mean: float, low: float, high: float, deviation: float | None) -> str:
-    shown = f"{mean:.4f}" if math.isnan(low) else f"{mean:.4f} [{low:.4f}, {high:.4f}]"
-    return shown if deviation is None else f"{shown} (sd {deviation:.4f})"
+def rows_table(comparison: Comparison) -> Table:
+    """All rows, best first."""
+    deciding = f"{comparison.deciding}@{comparison.cutoff}"
+    versus = "vs baseline" if comparison.has_baseline else "behind best"
+    rows = [row_values(row, comparison, versus) for row in comparison.rows]
+    for place, row in enumerate(rows):
+        if comparison.is_significantly_best(place):
+            row[deciding] = replace(show(row[deciding], ".4f"), style="bold")
+    columns = [Column("variant"), Column("model"), Column("loss")]
+    columns += [Column("trained on")] * any(row.trained_on for row in comparison.rows)
+    columns += [*metric_columns(comparison), Column(versus, "+.4f"), *test_columns()]
+    columns += [*(Column(title, ",.0f") for title in COSTS), Column("stopped by")]
+    return Table(columns, rows)
 
 
-def p_text(value: float, untested: str = "") -> str:
-    """Of a p value; of one that there is not, why."""
-    return (untested or "-") if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def number(value: float | None, format: str = ".4f") -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:{format}}"
-
-
-def difference_text(tested: Difference) -> str:
-    """With its interval, where it was tested."""
-    shown = f"{tested.difference:+.4f}"
-    return shown if math.isnan(tested.low) else f"{shown} [{tested.low:+.4f}, {tested.high:+.4f}]"
-
-
-def _cells(row: Row, comparison: Comparison, format: str) -> Cells:
-    cells = {"variant": row.variant, "model": row.texts_of("model"), "loss": row.texts_of("loss")}
-    if len(row.runs) > 1:
-        cells["loss"] += f" ({len(row.runs)} seeds)"
-    if any(one.trained_on for one in comparison.rows):
-        cells["trained on"] = row.trained_on or "-"
-    place = comparison.rows.index(row)
-    for name in comparison.metrics:
-        shown = mean_cell(row.estimates[name].mean, *row.intervals[name], row.seed_deviation[name])
-        bold = format != "text" and name == comparison.deciding and comparison.is_significantly_best(place)
-        cells[f"{name}@{comparison.cutoff}"] = f"**{shown}**" if bold else shown
+def row_values(row: Row, comparison: Comparison, versus: str) -> dict[str, Any]:
+    """What a table can show of one row, by title; `versus`: of the difference to the reference."""
     pair = row.against.get(comparison.deciding)
-    if comparison.has_baseline:
-        cells["vs baseline"] = difference_text(pair) if pair else "-"
-    else:
-        cells["behind best"] = difference_text(pair.turned()) if pair else "-"
-    cells["p"] = p_text(pair.p_corrected, pair.untested) if pair else "-"
-    cells["d"] = number(pair.effect_size, "+.2f") if pair else "-"
-    cells[DETECTABLE] = number(pair.detectable) if pair else "-"
-    for title, name in (("parameters", "parameters"), ("seconds", "train_seconds"), ("tokens/s", "tokens_per_second")):
-        value = row.mean_of(name)
-        cells[title] = f"{value:,.0f}" if value is not None else "-"
-    cells["stopped by"] = row.texts_of("stopped_by")
-    return cells
-
-
-def _pair_cells(pair: Pair, comparison: Comparison) -> Cells:
-    is_deciding = pair.metric == comparison.deciding
+    seeds = f" ({len(row.runs)} seeds)" if len(row.runs) > 1 else ""
     return {
-        "better": comparison.rows[pair.a].variant,
-        "other": comparison.rows[pair.b].variant,
-        "metric": f"{pair.metric}@{comparison.cutoff}",
-        "better - other": difference_text(pair),
-        "p": p_text(pair.p_corrected, pair.untested) if is_deciding else "-",
-        "p uncorrected": p_text(pair.p_value),
-        "d": number(pair.effect_size, "+.2f"),
-        DETECTABLE: number(pair.detectable),
+        "variant": row.variant,
+        "model": row.texts_of("model"),
+        "loss": row.texts_of("loss") + seeds,
+        "trained on": row.trained_on or UNKNOWN,
+        **{
+            f"{name}@{comparison.cutoff}": (row.estimates[name].mean, *row.intervals[name], row.seed_deviation[name])
+            for name in comparison.metrics
+        },
+        versus: pair and (pair if comparison.has_baseline else pair.turned()).spread,
+        **test_values(pair),
+        **{title: row.mean_of(name) for title, name in COSTS.items()},
+        "stopped by": row.texts_of("stopped_by"),
     }
+
+
+def metric_columns(comparison: Comparison) -> list[Column]:
+    level = f"{100 * (1 - comparison.method.alpha):g} %"
+    means = f"mean, {level} interval over users of these models; sd over seeds"
+    return [Column(f"{name}@{comparison.cutoff}", ".4f", means) for name in comparison.metrics]
+
+
+def test_columns() -> list[Column]:
+    """Of `test_values`."""
+    return [
+        Column("p", "p", "over users and seeds, corrected"),
+        Column("d", "+.2f", "effect size: difference over its standard deviation over users"),
+        Column(DETECTABLE, ".4f", "minimum detectable effect, at the same correction"),
+    ]
+
+
+def test_values(tested: Difference | None) -> dict[str, Any]:
+    """What a test found, by title; `UNKNOWN` without one."""
+    if tested is None:
+        return {"p": None, "d": None, DETECTABLE: None}
+    return {"p": tested.p_or_reason, "d": tested.effect_size, DETECTABLE: tested.detectable}
+
+
+def _pairs_table(comparison: Comparison) -> Table:
+    columns = [Column("better"), Column("other"), Column("metric"), Column("better - other", "+.4f"), Column("p", "p")]
+    columns += [Column("p uncorrected", "p"), Column("d", "+.2f"), Column(DETECTABLE, ".4f")]
+    rows = [
+        test_values(pair)
+        | {
+            "better": comparison.rows[pair.a].variant,
+            "other": comparison.rows[pair.b].variant,
+            "metric": f"{pair.metric}@{comparison.cutoff}",
+            "better - other": pair.spread,
+            "p uncorrected": pair.p_value,
+        }
+        | ({} if pair.metric == comparison.deciding else {"p": None})
+        for pair in comparison.pairs
+    ]
+    return Table(columns, rows)
 
 
 def evaluation_line(e: dict[str, Any]) -> str:

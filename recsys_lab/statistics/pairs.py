@@ -80,6 +80,16 @@ class Difference:
     p_corrected: float = NAN
     detectable: float = NAN
 
+    @property
+    def spread(self) -> tuple[float, float, float]:
+        """The difference with its interval, as tables take it."""
+        return self.difference, self.low, self.high
+
+    @property
+    def p_or_reason(self) -> float | str:
+        """The corrected p value; where there is none, why, if that is known."""
+        return self.untested if self.untested and self.p_corrected != self.p_corrected else self.p_corrected
+
     def is_significant(self, alpha: float) -> bool:
         """Of the deciding metric only: others are not corrected, and so decide nothing."""
         return self.p_corrected < alpha

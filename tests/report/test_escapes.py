@@ -9,15 +9,15 @@ import re
 
 from made_results import NASTY, made_results
 
-from recsys_lab.report.layout import markdown, plain, prose
-from recsys_lab.runs.comparison_table import as_csv
-from recsys_lab.study.pages.text import as_markdown
+from recsys_lab.report.escapes import as_csv, plain, prose
+from recsys_lab.report.table import Column, Table, markdown
+from recsys_lab.study.pages.markdown import as_markdown
 
 BAD = "<img src=x onerror=alert(1)> | <script>alert('&')</script>\n# title"
 
 
 def test_markdown_holds_no_html() -> None:
-    table = markdown([{"variant": BAD, "ndcg": ".1"}])
+    table = markdown(Table([Column("variant"), Column("ndcg", ".1f")], [{"variant": BAD, "ndcg": 0.1}]))
     assert "<" not in table and len(table.splitlines()) == 3
     assert table.splitlines()[2].replace(r"\|", "").count("|") == 3, "it stays in its cell"
     assert plain("a & b < c") == "a &amp; b &lt; c"

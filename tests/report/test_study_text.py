@@ -7,9 +7,10 @@ import re
 import pytest
 from made_results import NASTY, made_results
 
-from recsys_lab.report.layout import plain, prose
-from recsys_lab.study.pages.text import as_latex, as_markdown
-from recsys_lab.study.pages.text.text_tables import MOST_ROWS
+from recsys_lab.report.escapes import plain, prose
+from recsys_lab.study.pages.latex import as_latex
+from recsys_lab.study.pages.markdown import as_markdown
+from recsys_lab.study.pages.tables import MOST_ROWS
 from recsys_lab.study.results import StudyResults
 
 

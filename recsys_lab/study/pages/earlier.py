@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import polars as pl
 
-from recsys_lab.report.layout import Cells, markdown
+from recsys_lab.report.table import Column, Table, markdown
 from recsys_lab.study.plan import Plan
 
 NAME = "results.parquet"
@@ -48,11 +48,11 @@ def earlier_text(rows: pl.DataFrame, metrics: Collection[str]) -> str:
         return ""
     lines = ["## Earlier numbers, not tested", "", WORDS, ""]
     for block in rows["block"].unique(maintain_order=True):
-        lines += [f"### {block}", "", markdown(_cells(rows.filter(block=block), list(metrics))), ""]
+        lines += [f"### {block}", "", markdown(_table(rows.filter(block=block), list(metrics))), ""]
     return "\n".join(lines).rstrip()
 
 
-def _cells(rows: pl.DataFrame, metrics: list[str]) -> list[Cells]:
+def _table(rows: pl.DataFrame, metrics: list[str]) -> Table:
     groups = [of for _, of in rows.group_by("variant", "is_automatic", maintain_order=True)]
     groups.sort(key=lambda of: -_mean(of[f"test/{metrics[0]}"]))
     found = []
@@ -60,14 +60,14 @@ def _cells(rows: pl.DataFrame, metrics: list[str]) -> list[Cells]:
         first, seeds = of.row(0, named=True), len(of)
         is_trained = first["stopped_by"] != "counted"
         commits = ", ".join(sorted({str(commit)[:10] for commit in of["commit"].drop_nulls()})) or "unknown"
-        cells = {"variant": first["variant"], "seeds": str(seeds) if is_trained else "-"}
+        one = "one seed, not tested; " if is_trained and seeds == 1 else ""
+        row: dict[str, Any] = {"variant": first["variant"], "seeds": seeds if is_trained else None}
         for name in metrics:
             values = of[f"test/{name}"]
-            spread = f" (sd {np.std(values.to_numpy(), ddof=1):.4f})" if is_trained and seeds > 1 else ""
-            cells[name] = f"{_mean(values):.4f}{spread}"
-        one = "one seed, not tested; " if is_trained and seeds == 1 else ""
-        found.append(cells | {"": f"{one}commit {commits}, before the rule"})
-    return found
+            row[name] = (_mean(values), None, None, values.std() if is_trained and seeds > 1 else None)
+        found.append(row | {"": f"{one}commit {commits}, before the rule"})
+    columns = [Column("variant"), Column("seeds", "d"), *(Column(name, ".4f") for name in metrics), Column("")]
+    return Table(columns, found)
 
 
 def _mean(values: pl.Series) -> float:

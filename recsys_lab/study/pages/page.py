@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys_lab.report.figure import Figure
+from recsys_lab.report.table import UNKNOWN, Cell
 from recsys_lab.report.theme import MODES, css_variables, vega_config
 from recsys_lab.study.pages.sections import make_sections
 from recsys_lab.study.results import StudyResults
@@ -38,8 +39,9 @@ def study_page(results: StudyResults, tuning: TuningResults | None = None) -> Pa
     sections = make_sections(results, tuning)
     figures = [figure for section in sections for card in section.cards for figure in card.figures]
     loader = jinja2.FileSystemLoader(HERE)
-    template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("page.html")
-    html = template.render(
+    engine = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    engine.filters["typeset"] = _typeset
+    html = engine.get_template("page.html").render(
         results=results,
         findings=[line for line in results.answer.findings if line != results.answer.sentence],
         protocol=_protocol(results),
@@ -55,6 +57,14 @@ def study_page(results: StudyResults, tuning: TuningResults | None = None) -> Pa
         configs=_json({mode: vega_config(mode) for mode in MODES}),
     )
     return Page(html, figures)
+
+
+def _typeset(cell: Cell, part: str = "text") -> str:
+    """A part of a cell, with a dash for what is unknown and the sign of minus in numbers."""
+    text: str = getattr(cell, part)
+    if cell.value is not None:
+        return text.replace("-", "\N{MINUS SIGN}")
+    return "\N{EN DASH}" if text == UNKNOWN else text
 
 
 @cache

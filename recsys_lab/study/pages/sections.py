@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from recsys_lab.audit.audit_text import Table, audit_tables, check_rows, headline
+from recsys_lab.audit.audit_text import audit_tables, checks_table, headline
 from recsys_lab.report.figure import Figure
 from recsys_lab.report.palette import Palette
+from recsys_lab.report.table import Table
 from recsys_lab.runs.comparison_table import evaluation_line
 from recsys_lab.study.pages import tables
 from recsys_lab.study.pages.figures.critical_difference import critical_difference_figure
@@ -19,9 +20,6 @@ from recsys_lab.study.pages.figures.order_change import order_figure
 from recsys_lab.study.pages.figures.ranking import ranking_figure
 from recsys_lab.study.pages.figures.reliability import reliability_figure
 from recsys_lab.study.pages.figures.slice_bars import slice_figures
-from recsys_lab.study.pages.ranking_table import ranking_table
-from recsys_lab.study.pages.tables import SortedTable
-from recsys_lab.study.pages.text.text_tables import PUBLISHED
 from recsys_lab.study.results import Block, StudyResults
 
 if TYPE_CHECKING:
@@ -39,9 +37,9 @@ class Card:
 
     title: str = ""
     text: str = ""
-    tables_first: list[SortedTable] = field(default_factory=list)
+    tables_first: list[Table] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
-    tables: list[SortedTable] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     facts: list[Table] = field(default_factory=list)
     is_closed: bool = False
 
@@ -80,7 +78,7 @@ def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Secti
 
     return [
         of_blocks("ranking", "Ranking", _ranking),
-        Section("published", "Published numbers beside ours", _published(results), PUBLISHED),
+        Section("published", "Published numbers beside ours", _published(results), tables.PUBLISHED),
         of_blocks("effects", "Effect of each axis", _effects),
         Section("critical-differences", "Critical differences", _critical_differences(results)),
         of_blocks("learning", "Learning curves", lambda block: _figures(block, learning_figures(block, palette))),
@@ -109,15 +107,15 @@ def _ranking(block: Block) -> Card:
         note for note in block.notes if not note.startswith(SLICES)
     )
     figure = ranking_figure(block)
-    return Card(block.title, text, [ranking_table(block)], [figure])
+    return Card(block.title, text, [tables.ranking_of_page(block)], [figure])
 
 
 def _published(results: StudyResults) -> list[Card]:
-    return [Card(tables_first=[tables.published_table(results)])] if results.published else []
+    return [Card(tables_first=[tables.published(results)])] if results.published else []
 
 
 def _effects(block: Block) -> Card | None:
-    table, figure = tables.effects_table(block), effects_figure(block)
+    table, figure = tables.effects_of_page(block), effects_figure(block)
     return Card(block.title, figures=[figure] if figure else [], tables=[table]) if table else None
 
 
@@ -140,21 +138,22 @@ def _order(results: StudyResults, palette: Palette) -> list[Card]:
     figure = order_figure(results, palette)
     if figure is None:
         return []
-    agreement = tables.agreement_table(results)
-    cards = [Card(figures=[figure], tables=[tables.ranks_table(results)])]
-    return [*cards, Card("How far the orders agree", tables_first=[agreement])] if agreement else cards
+    cards = [Card(figures=[figure], tables=[tables.ranks(results)])]
+    agreement = Card("How far the orders agree", tables_first=[tables.orders(results)])
+    return [*cards, agreement] if results.orders else cards
 
 
 def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
     if tuning is None:
         return []
     from recsys_lab.study.pages.figures.tuning import tuning_figures
+    from recsys_lab.study.tune.tune_text import searches_table
 
     text = f"The same budget for each search: {tuning.trials} trials, sampler {tuning.sampler}, pruner {tuning.pruner}."
     groups = tuning.comparable()
     if len(groups) == 1:
-        return [Card("", text, [tables.tuning_table(tuning)], tuning_figures(groups[0], tuning.select, palette))]
-    cards = [Card("", text, [tables.tuning_table(tuning)])]
+        return [Card("", text, [searches_table(tuning)], tuning_figures(groups[0], tuning.select, palette))]
+    cards = [Card("", text, [searches_table(tuning)])]
     for place, group in enumerate(groups):
         shared = {a: v for a, v in group[0].values.items() if all(one.values.get(a) == v for one in group)}
         title = ", ".join(shared.values()) or f"{place + 1}. {group[0].label}"
@@ -164,8 +163,10 @@ def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
 
 
 def _calibration(block: Block, palette: Palette) -> Card | None:
-    table, figure = tables.calibration_table(block), reliability_figure(block, palette)
-    return Card(block.title, tables_first=[table], figures=[figure] if figure else []) if table else None
+    if not block.calibration:
+        return None
+    figure = reliability_figure(block, palette)
+    return Card(block.title, tables_first=[tables.calibration(block)], figures=[figure] if figure else [])
 
 
 def _audit(block: Block) -> Card:
@@ -173,21 +174,19 @@ def _audit(block: Block) -> Card:
     text = " ".join(part for part in (facts.note, f"File: {facts.file}" if facts.file else "") if part)
     if facts.content is None:
         return Card(block.title, text or "The runs name no audit: `recsys-lab audit` makes one.")
-    checks = Table("Checks: shares that should be small", [(m, value) for _, value, m in check_rows(facts.content)])
-    return Card(
-        block.title, f"{headline(facts.content)} {text}", facts=[checks, *audit_tables(facts.content)], is_closed=True
-    )
+    found = [checks_table(facts.content).only(["of", "share"]), *audit_tables(facts.content)]
+    return Card(block.title, f"{headline(facts.content)} {text}", facts=found, is_closed=True)
 
 
 def _runs(results: StudyResults) -> list[Card]:
-    missing = tables.missing_table(results)
+    missing = tables.missing(results)
     cards = []
-    if missing:
+    if missing.rows:
         count = len(missing.rows)
         cards.append(
             Card(f"Planned runs without a result: {count}", tables_first=[missing], is_closed=count > MANY_MISSING)
         )
     for block in results.blocks:
-        table = tables.records_table(f"Runs on {block.title}", block.records)
+        table = tables.provenance(block.records, f"Runs on {block.title}")
         cards.append(Card(f"{block.title}: {len(block.records)} runs", tables_first=[table], is_closed=True))
     return cards

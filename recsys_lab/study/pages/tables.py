@@ -1,284 +1,286 @@
-"""The tables of the page as plain cells: what is shown, and what a column is sorted by."""
+"""The tables of a study's report. A table has the columns of its page and of its texts; who shows it takes his."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
-from recsys_lab.runs.comparison_table import DETECTABLE, p_text
+from recsys_lab.report.table import UNKNOWN, Cell, Column, Table, show
+from recsys_lab.runs.comparison_table import COSTS, DETECTABLE, metric_columns, row_values, test_columns, test_values
 from recsys_lab.statistics.pairs import Difference
 from recsys_lab.study.pages.figures.order_change import order_table
-from recsys_lab.study.pages.text.text_tables import significant_text
-from recsys_lab.study.results import Block, Record, StudyResults
+from recsys_lab.study.results import AxisEffect, Block, CriticalDifference, Front, Record, StudyResults
+from recsys_lab.study.results.names import value_name
+from recsys_lab.study.results.published import REACHED
 
-if TYPE_CHECKING:
-    from recsys_lab.study.tune.results import TuningResults
-
-
-@dataclass(frozen=True)
-class Column:
-    """help: what the numbers are, in a few words."""
-
-    title: str
-    is_number: bool = False
-    help: str = ""
+MOST_ROWS = 60
+"""Of a table in a text: beyond it the page, or results.parquet, is to be looked at."""
+NOT_IN_TEXT = ("axis", "tokens/s", "best epoch", "other way", "changes", "started")
+"""Columns that only the page has room for."""
+PUBLISHED = f"reached: at least {1 - REACHED:.0%} of the published number; a rule, not a test."
 
 
-@dataclass(frozen=True)
-class Cell:
-    """text: shown. small: shown smaller behind it. value: what a number column is sorted by; None sorts last."""
-
-    text: str
-    small: str = ""
-    value: float | None = None
-    is_bold: bool = False
-    is_code: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    cells: list[Cell]
-    is_baseline: bool = False
-
-
-@dataclass(frozen=True)
-class SortedTable:
-    """sorted_by: place of the column that the rows are sorted by as they come; None for none."""
-
-    caption: str
-    columns: list[Column]
-    rows: list[Row]
-    sorted_by: int | None = None
-    descends: bool = True
-    notes: list[str] = field(default_factory=list)
-
-
-def number(value: float | None, format: str = ".4f", small: str = "", is_bold: bool = False) -> Cell:
-    if value is None or not math.isfinite(value):
-        return Cell("\N{EN DASH}")
-    return Cell(f"{value:{format}}".replace("-", "\N{MINUS SIGN}"), small, float(value), is_bold)
-
-
-def p_value(tested: Difference | None) -> Cell:
-    """Corrected; where there is none, why."""
-    if tested is None or math.isnan(tested.p_corrected):
-        return Cell(tested.untested if tested and tested.untested else "\N{EN DASH}")
-    return Cell(p_text(tested.p_corrected), value=tested.p_corrected)
-
-
-def difference(tested: Difference) -> Cell:
-    """With its interval, where it was tested."""
-    interval = "" if math.isnan(tested.low) else f"[{tested.low:+.4f}, {tested.high:+.4f}]"
-    return number(tested.difference, "+.4f", interval)
-
-
-def effects_table(block: Block) -> SortedTable | None:
-    """Every pair of values of every axis, in every metric."""
-    if not block.effects:
-        return None
+def ranking(block: Block) -> Table:
+    """Every row of the comparison, best first."""
     comparison = block.comparison
-    cutoff, alpha = comparison.cutoff, comparison.method.alpha
+    rows = []
+    for place, (line, row) in enumerate(zip(block.lines, comparison.rows, strict=True)):
+        style = "bold" if comparison.is_significantly_best(place) else "soft" if row.is_counted else ""
+        of = "" if line.epochs is None else f"of {show(line.epochs, '.0f')}"
+        rows.append(
+            row_values(row, comparison, "behind best")
+            | {
+                "": place + 1,
+                "variant": Cell(line.name, "(untrained)" if row.is_counted else "", style=style),
+                "seeds": None if row.is_counted else len(row.runs),
+                "group": line.letters or UNKNOWN,
+                "epochs": None if row.is_counted else line.epochs,
+                "best epoch": Cell(show(line.best_epoch, ".0f").text, of, line.best_epoch),
+                "stopped by": ", ".join(line.stopped_by),
+            }
+        )
+    deciding = f"{comparison.deciding}@{comparison.cutoff}"
+    best = block.lines[comparison.reference].name if block.lines else ""
+    columns = [Column("", "d"), Column("variant"), Column("seeds", "d")]
+    columns += [Column("trained on")] * any(row.trained_on for row in comparison.rows)
+    columns += metric_columns(comparison)
+    columns.append(Column("group", help="rows that share a letter do not differ significantly"))
+    columns.append(
+        Column("behind best", "+.4f", f"{deciding} of {best} minus this; interval over users and seeds"),
+    )
+    costs = {"seconds": "until the fit ended, validation included; mean over seeds"}
+    columns += [*test_columns(), *(Column(title, ",.0f", costs.get(title, "")) for title in COSTS)]
+    columns.append(Column("epochs", ",.0f"))
+    columns.append(Column("best epoch", ".0f", "from 0, and how many were trained; mean over seeds"))
+    return Table([*columns, Column("stopped by")], rows, f"Ranking on {block.title}", sorted_by=deciding)
+
+
+def ranking_of_page(block: Block) -> Table:
+    """What decides stands first: a narrow window shows no more."""
+    table, comparison = ranking(block), block.comparison
+    metrics = sorted(
+        (column.title for column in metric_columns(comparison)), key=lambda title: title != table.sorted_by
+    )
+    first = ["variant", metrics[0], "behind best", "p", "group", *metrics[1:], "d", DETECTABLE, "seeds", "trained on"]
+    return table.only([*first, *COSTS, "best epoch", "stopped by"])
+
+
+def effects(block: Block, axis: str) -> Table:
+    """Every pair of values of an axis, the largest differences first."""
+    comparison = block.comparison
+    alpha, deciding, cutoff = comparison.method.alpha, comparison.deciding, comparison.cutoff
+    by_pair: dict[tuple[str, str], dict[str, AxisEffect]] = {}
+    for effect in block.effects:
+        if effect.axis == axis:
+            by_pair.setdefault((effect.a, effect.b), {})[effect.metric] = effect
+    rows = []
+    for (a, b), of in sorted(by_pair.items(), key=lambda one: -abs(one[1][deciding].difference)):
+        main = of[deciding]
+        rows.append(
+            {
+                "axis": axis,
+                "difference": f"{value_name(axis, a)} - {value_name(axis, b)}",
+                **{f"{metric}@{cutoff}": effect.spread for metric, effect in of.items()},
+                **test_values(main),
+                "significant": _significant(main, alpha),
+                "settings": len(main.settings),
+                "sd settings": main.setting_deviation,
+                "other way": ", ".join(main.reversed_settings) or "none",
+            }
+        )
+    p, d, detectable = test_columns()
+    means = "mean over the settings of the other axes, interval over users and seeds"
+    metrics = next(iter(by_pair.values()), {})
     columns = [
         Column("axis"),
-        Column("better \N{MINUS SIGN} other"),
-        Column("metric"),
-        Column("difference", True, "mean over the settings of the other axes, interval over users and seeds"),
-        Column("significant", help=f"over users and seeds, after correction; {comparison.deciding}@{cutoff} decides"),
-        Column("p", True, "corrected"),
-        Column("d", True, "effect size over users"),
-        Column("sd over settings", True),
-        Column("settings", True, "of the other axes, in which the two values were paired"),
-        Column("other way", True, "settings in which the difference is significant with the other sign"),
-        Column(DETECTABLE, True, "minimum detectable effect, at the same correction"),
+        Column("difference"),
+        *(Column(f"{metric}@{cutoff}", "+.4f", means) for metric in metrics),
+        p,
+        Column("significant", ">", f"over users and seeds, after correction; {deciding}@{cutoff} decides"),
+        d,
+        Column("settings", "d", "of the other axes, in which the two values were paired"),
+        Column("sd settings", ".4f"),
+        Column("other way", help="settings in which the difference is significant with the other sign"),
+        detectable,
     ]
-    rows = [
-        Row(
-            [
-                Cell(e.axis),
-                Cell(f"{e.a} \N{MINUS SIGN} {e.b}"),
-                Cell(f"{e.metric}@{cutoff}"),
-                difference(e),
-                Cell(significant_text(e, alpha) if e.metric == comparison.deciding else "\N{EN DASH}"),
-                p_value(e),
-                number(e.effect_size, "+.2f"),
-                number(e.setting_deviation),
-                number(float(len(e.settings)), ".0f"),
-                Cell(", ".join(e.reversed_settings) or "none", value=float(len(e.reversed_settings))),
-                number(e.detectable),
-            ]
-        )
-        for e in block.effects
-    ]
-    return SortedTable(f"Effects of the axes on {block.title}", columns, rows)
+    return Table(columns, rows)
 
 
-def ranks_table(results: StudyResults) -> SortedTable:
-    """Rank of each shared variant in each block."""
-    columns = [Column("variant"), *(Column(block.title, True, "rank, 1 = best") for block in results.blocks)]
-    rows = [
-        Row([Cell(name), *(number(None if rank is None else float(rank), ".0f") for rank in ranks)])
-        for name, ranks in order_table(results).items()
-    ]
-    return SortedTable("Rank of each variant that several blocks hold", columns, rows)
+def effects_of_page(block: Block) -> Table | None:
+    """Those of all axes."""
+    found = [effects(block, axis) for axis in axes_of(block)]
+    rows = [row for table in found for row in table.rows]
+    return Table(found[0].columns, rows, f"Effects of the axes on {block.title}") if found else None
 
 
-def agreement_table(results: StudyResults) -> SortedTable | None:
+def axes_of(block: Block) -> list[str]:
+    """Axes with an effect."""
+    return list(dict.fromkeys(effect.axis for effect in block.effects))
+
+
+def orders(results: StudyResults) -> Table:
     """How far two blocks agree about the order, and which changes of it are significant."""
-    if not results.orders:
-        return None
     titles = {block.key: block.title for block in results.blocks}
-    columns = [
-        Column("first"),
-        Column("second"),
-        Column("tau", True, "Kendall's tau-b between the two orders: 1 the same, \N{MINUS SIGN}1 reversed"),
-        Column("tau of seeds", True, "between the orders of two seeds of the same block: what chance does"),
-        Column("pairs", True, "and those that differ significantly in both blocks"),
-        Column("significant changes", True, "better in the first block, worse in the second, both corrected"),
-    ]
     rows = []
     for one in results.orders:
         flips = [f"{flip.first} > {flip.second}" for flip in one.flips if flip.is_significant]
-        seeds = [f"{tau:.2f}" for tau in (one.seed_tau_a, one.seed_tau_b) if tau is not None]
-        known = [tau for tau in (one.seed_tau_a, one.seed_tau_b) if tau is not None]
         rows.append(
-            Row(
-                [
-                    Cell(titles.get(one.a, one.a)),
-                    Cell(titles.get(one.b, one.b)),
-                    number(one.tau, ".2f"),
-                    Cell(", ".join(seeds) or "\N{EN DASH}", value=min(known) if known else None),
-                    number(float(one.pairs), ".0f", f"{one.significant_pairs} significant in both"),
-                    Cell("; ".join(flips) or "none", value=float(len(flips))),
-                ]
-            )
+            {
+                "blocks": f"{titles[one.a]} / {titles[one.b]}",
+                "tau": one.tau,
+                "tau of seeds": f"{show(one.seed_tau_a, '.2f')} / {show(one.seed_tau_b, '.2f')}",
+                "pairs": one.pairs,
+                "significant in both": one.significant_pairs,
+                "of these in another order": len(flips),
+                "changes": "; ".join(flips) or "none",
+            }
         )
-    return SortedTable("Agreement about the order", columns, rows)
-
-
-def published_table(results: StudyResults) -> SortedTable:
-    """Others' numbers beside ours."""
     columns = [
-        Column("variant"),
-        Column("metric"),
-        Column("published", True),
-        Column("ours", True, "mean over the seeds"),
-        Column("difference", True, "relative, in %"),
-        Column("reached"),
-        Column("source"),
+        Column("blocks"),
+        Column("tau", ".2f", "Kendall's tau-b between the two orders: 1 the same, \N{MINUS SIGN}1 reversed"),
+        Column("tau of seeds", ">", "between the orders of two seeds of the same block: what chance does"),
+        Column("pairs", "d"),
+        Column("significant in both", "d", "pairs that differ significantly in both blocks"),
+        Column("of these in another order", "d", "better in the first block, worse in the second, both corrected"),
+        Column("changes"),
     ]
+    return Table(columns, rows, "Agreement about the order")
+
+
+def ranks(results: StudyResults) -> Table:
+    """Rank of each shared variant in each block."""
+    titles = [block.title for block in results.blocks]
+    columns = [Column("variant"), *(Column(title, "d", "rank, 1 = best") for title in titles)]
+    rows = [{"variant": name, **dict(zip(titles, of, strict=True))} for name, of in order_table(results).items()]
+    return Table(columns, rows, "Rank of each variant that several blocks hold")
+
+
+def published(results: StudyResults) -> Table:
+    """Others' numbers beside ours. `PUBLISHED` says what `reached` means."""
+    columns = [Column("variant"), Column("metric"), Column("published", ".4f")]
+    columns += [Column("ours", ".4f", "mean over the seeds"), Column("difference", "+.1f %", "relative")]
     rows = [
-        Row(
-            [
-                Cell(one.variant),
-                Cell(one.metric),
-                number(one.number),
-                number(one.ours),
-                number(one.difference, "+.1f"),
-                Cell({None: "\N{EN DASH}", True: "yes", False: "no"}[one.reached]),
-                Cell(one.source),
-            ]
-        )
+        {
+            "variant": one.variant,
+            "metric": one.metric,
+            "published": one.number,
+            "ours": one.ours,
+            "difference": one.difference,
+            "reached": {None: UNKNOWN, True: "yes", False: "no"}[one.reached],
+            "source": one.source,
+        }
         for one in results.published
     ]
-    return SortedTable("Published numbers", columns, rows)
+    return Table([*columns, Column("reached"), Column("source")], rows, "Published numbers")
 
 
-def calibration_table(block: Block) -> SortedTable | None:
-    if not block.calibration:
-        return None
-    names = {
-        "nll": ("log-loss (nats)", "of the next item"),
-        "brier": ("Brier score", ""),
-        "ece": ("ECE", "calibration error of the first item, bins of equal width"),
-        "ece_equal_mass": ("ECE, equal mass", ""),
+def mean_ranks(diagram: CriticalDifference) -> Table:
+    groups = {
+        i: "".join(chr(97 + g % 26) for g, of in enumerate(diagram.groups) if i in of)
+        for i in range(len(diagram.names))
     }
-    shown = [name for name in names if any(name in entry.before for entry in block.calibration)]
-    columns = [Column("variant"), Column("seeds", True)]
-    for name in shown:
-        columns += [Column(names[name][0], True, names[name][1] or "as given")]
-    has_after = any(entry.after for entry in block.calibration)
-    if has_after:
-        columns += [Column(f"{names[name][0]}, T fitted", True, "on the validation targets") for name in shown]
-        columns.append(Column("temperature", True))
-    rows = []
-    for entry in block.calibration:
-        cells = [Cell(entry.name), number(float(entry.seeds), ".0f")]
-        cells += [number(entry.before.get(name)) for name in shown]
-        if has_after:
-            cells += [number(entry.after.get(name)) for name in shown]
-            cells.append(number(entry.temperature, ".3f"))
-        rows.append(Row(cells))
-    return SortedTable(f"Calibration on {block.title}", columns, rows)
-
-
-def records_table(caption: str, records: Sequence[Record]) -> SortedTable:
-    """What each finished run was: everything that is needed to run it again, and to know that it is the same."""
-    columns = [Column(title) for title in ("variant", "seed", "commit", "data", "split", "items", "started", "device")]
-    columns += [Column("folder"), Column("command")]
-    rows = []
-    for record in records:
-        found, evaluation = record.manifest, record.evaluation
-        cells = [
-            Cell(record.name, "baseline" if record.is_automatic else ""),
-            Cell(str(record.seed)),
-            Cell(record.commit[:10] or "\N{EN DASH}", "with changes" if record.is_dirty else "", is_code=True),
-            *(Cell(str(evaluation.get(n, "")), is_code=True) for n in ("data_hash", "split_hash", "vocabulary_hash")),
-            Cell(str(found.get("started", ""))[:19].replace("T", " ")),
-            Cell(str(found.get("device", ""))),
-            Cell(str(record.folder), is_code=True),
-            Cell(record.command, is_code=True),
-        ]
-        rows.append(Row(cells, record.is_automatic))
-    return SortedTable(caption, columns, rows)
-
-
-def missing_table(results: StudyResults) -> SortedTable | None:
-    """Planned runs without a result."""
-    missing = [record for record in results.records if record.state != "finished"]
-    if not missing:
-        return None
-    columns = [Column("variant"), Column("seed"), Column("state"), Column("reason"), Column("folder")]
     rows = [
-        Row([Cell(r.name), Cell(str(r.seed)), Cell(r.state), Cell(r.reason), Cell(str(r.folder), is_code=True)])
-        for r in missing
+        {"system": name, "mean rank": place, "group": groups[i] or UNKNOWN}
+        for i, (name, place) in enumerate(zip(diagram.names, diagram.places, strict=True))
     ]
-    return SortedTable("Planned runs without a result", columns, rows)
+    return Table([Column("system"), Column("mean rank", ".2f"), Column("group")], rows)
 
 
-def tuning_table(tuning: TuningResults) -> SortedTable:
-    """What each search found, by validation, and what the found settings came to on the test targets."""
-    columns = [
-        Column("search"),
-        Column("trials", True, "that have ended"),
-        Column(f"best {tuning.select}", True, "on the validation targets: the maximum of noisy values, so too high"),
-        Column("default", True, "the study's own settings"),
-        Column("pruned", True),
-        Column("failed", True),
-        Column("seconds", True),
-        Column("found settings"),
+def front(of: Front, results: StudyResults) -> Table:
+    """The rows on the front, cheapest first."""
+    cost, metric = {"train_seconds": "seconds"}.get(of.cost, of.cost), f"{of.metric}@{results.cutoff}"
+    rows = [
+        {"variant": point.name, cost: point.cost, metric: (point.value, point.low, point.high)}
+        for point in sorted(of.points, key=lambda point: point.cost)
+        if point.is_on_front
     ]
-    rows = []
-    for search in tuning.searches:
-        best, default = search.best, search.default
-        settings = "" if best is None else ", ".join(f"{key} = {_short(v)}" for key, v in best.settings.items())
-        rows.append(
-            Row(
-                [
-                    Cell(search.label),
-                    number(float(len(search.trials)), ".0f"),
-                    number(best.value if best else None, small=f"trial {best.number}" if best else ""),
-                    number(default.value if default else None),
-                    number(float(search.count("pruned")), ".0f"),
-                    number(float(search.count("failed")), ".0f"),
-                    number(search.seconds, ",.0f"),
-                    Cell(settings or ("its own settings" if best else "none yet"), is_code=bool(settings)),
-                ]
-            )
-        )
-    return SortedTable("Searches", columns, rows)
+    return Table([Column("variant"), Column(cost, ",.0f"), Column(metric, ".4f")], rows)
 
 
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def calibration(block: Block) -> Table:
+    names = {
+        "nll": "log-loss of the next item, in nats",
+        "brier": "Brier score",
+        "ece": "calibration error of the first item, bins of equal width",
+        "ece_equal_mass": "calibration error of the first item, bins of equal mass",
+    }
+    columns = [Column("variant"), Column("seeds", "d")]
+    for name, meaning in names.items():
+        columns += [Column(name, ".4f", meaning), Column(f"{name} fitted", ".4f", "with the fitted temperature")]
+    rows = [
+        {
+            "variant": entry.name,
+            "seeds": entry.seeds,
+            **{name: entry.before.get(name) for name in names},
+            **{f"{name} fitted": entry.after.get(name) for name in names},
+            "temperature": entry.temperature,
+        }
+        for entry in block.calibration
+    ]
+    columns.append(Column("temperature", ".3f", "fitted on the validation targets"))
+    return Table(columns, rows, f"Calibration on {block.title}")
+
+
+def provenance(records: Sequence[Record], title: str = "") -> Table:
+    """What each finished run was: everything that is needed to run it again, and to know that it is the same."""
+
+    def code(value: Any, small: str = "") -> Cell:
+        return Cell(str(value), small, style="code") if value else Cell(UNKNOWN)
+
+    names = {"data": "data_hash", "vocabulary": "vocabulary_hash", "split": "split_hash"}
+    rows = [
+        {
+            "run": Cell(f"{record.name}, seed {record.seed}", style="soft" if record.is_automatic else ""),
+            "commit": code(record.commit[:10], "(changed)" if record.is_dirty else ""),
+            **{title: code(record.evaluation.get(name)) for title, name in names.items()},
+            "started": str(record.manifest.get("started", UNKNOWN))[:19].replace("T", " "),
+            "device": str(record.manifest.get("device", UNKNOWN)),
+            "folder": code(record.folder),
+            "command": code(record.command),
+        }
+        for record in records
+    ]
+    titles = ("run", "commit", *names, "started", "device", "folder", "command")
+    return Table([Column(title) for title in titles], rows, title)
+
+
+def missing(results: StudyResults) -> Table:
+    """Planned runs without a result."""
+    rows = [
+        {
+            "variant": record.name,
+            "seed": record.seed,
+            "state": record.state,
+            "reason": record.reason,
+            "folder": Cell(str(record.folder), style="code"),
+        }
+        for record in results.records
+        if record.state != "finished"
+    ]
+    columns = [Column("variant"), Column("seed", "d"), Column("state"), Column("reason"), Column("folder")]
+    return Table(columns, rows, "Planned runs without a result")
+
+
+def _significant(tested: Difference, alpha: float) -> str:
+    """yes, no, or why that can't be said."""
+    return f"not tested ({tested.untested})" if tested.untested else "yes" if tested.is_significant(alpha) else "no"
+
+
+def legend(results: StudyResults) -> list[str]:
+    """How the tables are to be read."""
+    level = f"{100 * (1 - results.method.alpha):g} %"
+    name = f"{results.deciding}@{results.cutoff}"
+    comparisons = [block.comparison for block in results.blocks]
+    has_bold = any(of.is_significantly_best(i) for of in comparisons for i in range(len(of.rows)))
+    bold = "Bold: significantly better than every other row. " if has_bold else ""
+    return [
+        f"[low, high] of a row: {level} interval over users of these trained models; sd: over seeds. group: rows that "
+        f"share a letter do not differ significantly in {name}. behind best: the best row minus this one in {name}, "
+        f"with interval and p over users and seeds, after correction; d: Cohen's d over users; {DETECTABLE}: the "
+        f"minimum detectable effect. {bold}A row with one seed is in no test. seconds: until the fit ended, with "
+        "validation. (untrained): a baseline without training; such baselines take part in every comparison, and the "
+        "best of them is tested with every row.",
+        "Effect of an axis: mean over all settings of the other axes in which both values were run, so that only this "
+        f"axis varies; the better value in {name} comes first. Other metrics than {name} have uncorrected intervals "
+        "and decide nothing.",
+    ]

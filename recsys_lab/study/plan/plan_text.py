@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from recsys_lab.report import layout
+from recsys_lab.report.table import Column, Table, text
 from recsys_lab.study.plan.planned import Plan, PlannedRun
 
 UNDONE = ("missing", "interrupted")
@@ -14,18 +14,19 @@ UNDONE = ("missing", "interrupted")
 
 def plan_table(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     """One line per run: variant, seed, state, epochs, seconds taken (or ~ expected), folder."""
-    cells = [
+    columns = [Column("variant"), Column("seed", "d"), Column("state"), Column("epochs", ".0f"), Column("time", ">")]
+    rows = [
         {
             "variant": run.variant.label,
-            "seed": str(run.seed),
+            "seed": run.seed,
             "state": run.state,
-            "epochs": str(run.manifest.get("epochs", "-")),
+            "epochs": run.manifest.get("epochs"),
             "time": _time(plan, run),
             "folder": str(run.place),
         }
         for run in runs
     ]
-    return layout.text(cells, left=("variant", "state", "folder"))
+    return text(Table([*columns, Column("folder")], rows))
 
 
 def _time(plan: Plan, run: PlannedRun) -> str:

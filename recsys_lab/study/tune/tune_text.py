@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recsys_lab.report.layout import Cells, text
+from recsys_lab.report.table import UNKNOWN, Cell, Column, Table, text
 from recsys_lab.study.plan.study_file import text_of
 from recsys_lab.study.tune.results import SearchResult, TuningResults
 
@@ -17,7 +17,7 @@ def render(results: TuningResults) -> str:
         f"{results.study}: {results.select} on the validation part, {results.trials} trials for each "
         f"of {len(results.searches)} (sampler {results.sampler}, pruner {results.pruner})",
         "",
-        text([_row(search, results.select) for search in results.searches], left=("search",)),
+        text(searches_table(results).without(["found settings"])),
     ]
     curves = [search for search in results.searches if search.curve]
     if curves:
@@ -32,20 +32,36 @@ def settings_text(settings: dict[str, Any]) -> str:
     return ", ".join(f"{key} {_value(value)}" for key, value in settings.items()) or "the study's own settings"
 
 
-def _row(search: SearchResult, select: str) -> Cells:
-    best, default, metric = search.best, search.default, select.replace("val/", "test/", 1)
-    return {
-        "search": search.label,
-        "trials": str(len(search.trials)),
-        "complete": str(search.count("complete")),
-        "pruned": str(search.count("pruned")),
-        "failed": str(search.count("failed")),
-        "seconds": f"{search.seconds:,.0f}",
-        "default": _number(default.value if default else None),
-        "best": _number(best.value if best else None),
-        "by trial": str(best.number) if best else "-",
-        metric: _tests(search, metric),
-    }
+def searches_table(results: TuningResults) -> Table:
+    """What each search found, by validation, and what the found settings came to on the test targets."""
+    metric = results.select.replace("val/", "test/", 1)
+    best = f"{results.select} of the best trial: the maximum of noisy values, so too high"
+    columns = [
+        Column("search"),
+        Column("trials", "d", "that have ended"),
+        *(Column(state, "d") for state in ("complete", "pruned", "failed")),
+        Column("seconds", ",.0f"),
+        Column("default", ".4f", "the study's own settings"),
+        Column("best", ".4f", best),
+        Column("by trial", "d"),
+        Column(metric, ">", "of the found settings, mean over seeds"),
+        Column("found settings"),
+    ]
+    rows = [
+        {
+            "search": search.label,
+            "trials": len(search.trials),
+            **{state: search.count(state) for state in ("complete", "pruned", "failed")},
+            "seconds": search.seconds,
+            "default": search.default and search.default.value,
+            "best": search.best and search.best.value,
+            "by trial": search.best and search.best.number,
+            metric: _tests(search, metric),
+            "found settings": Cell(settings_text(search.best.settings), style="code") if search.best else "none yet",
+        }
+        for search in results.searches
+    ]
+    return Table(columns, rows, "Searches")
 
 
 def _tests(search: SearchResult, metric: str) -> str:
@@ -57,20 +73,15 @@ def _tests(search: SearchResult, metric: str) -> str:
             seeds = f"{len(values)} seed{'s' if len(values) > 1 else ''}"
             name = f"{label} " if len(search.variants) > 1 else ""
             texts.append(f"{name}{sum(values) / len(values):.4f} ({seeds})")
-    return "; ".join(texts) or "-"
+    return "; ".join(texts) or UNKNOWN
 
 
 def _curves(searches: list[SearchResult]) -> str:
-    longest = max(len(search.curve) for search in searches)
+    curves = {search.label: [(point.expected, point.low, point.high) for point in search.curve] for search in searches}
+    longest = max(map(len, curves.values()))
     shown = sorted({n for n in SHOWN_BUDGETS if n <= longest} | {longest})
-    rows = []
-    for n in shown:
-        row = {"n": str(n)}
-        for search in searches:
-            point = search.curve[n - 1] if n <= len(search.curve) else None
-            row[search.label] = f"{point.expected:.4f} [{point.low:.4f}, {point.high:.4f}]" if point else "-"
-        rows.append(row)
-    return text(rows, left=())
+    rows = [{"n": n, **{label: dict(enumerate(curve, 1)).get(n) for label, curve in curves.items()}} for n in shown]
+    return text(Table([Column("n", "d"), *(Column(label, ".4f") for label in curves)], rows))
 
 
 def _found(search: SearchResult) -> str:
@@ -78,10 +89,6 @@ def _found(search: SearchResult) -> str:
     if best is None:
         return f"{search.label}: no complete trial yet"
     return f"{search.label}: {settings_text(best.settings)}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _value(value: Any) -> str:

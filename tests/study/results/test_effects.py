@@ -13,7 +13,8 @@ from small_data import ndcg
 
 from recsys_lab.statistics.pairs import ONE_SEED, Difference, Method
 from recsys_lab.statistics.rule import holm_factors
-from recsys_lab.study.pages.text import as_latex, as_markdown
+from recsys_lab.study.pages.latex import as_latex
+from recsys_lab.study.pages.markdown import as_markdown
 from recsys_lab.study.results import AxisEffect, StudyResults, read_results
 
 AXES = {"encoder": ["gru", "sas"], "length": ["20", "50", "100"]}

@@ -11,9 +11,10 @@ import pytest
 from made_study import MadeStudy, ranks_of
 from small_data import ndcg
 
+from recsys_lab.study.pages.latex import as_latex
+from recsys_lab.study.pages.markdown import as_markdown
 from recsys_lab.study.pages.page import study_page
 from recsys_lab.study.pages.sections import make_sections
-from recsys_lab.study.pages.text import as_latex, as_markdown
 from recsys_lab.study.results import StudyResults, read_results
 from recsys_lab.words import RecsysLabError
 
@@ -40,10 +41,11 @@ def test_the_mean_over_seeds_is_beside_it(tmp_path: Path) -> None:
     assert "reached: at least 95% of the published number" in text
     assert r"A \& B 2023" in as_latex(results)
     section = next(one for one in make_sections(results) if one.key == "published")
-    cells = [[cell.text for cell in row.cells] for row in section.cards[0].tables_first[0].rows]
-    assert cells[0][3:] == [f"{ours:.4f}", "\N{MINUS SIGN}4.0", "yes", "A & B 2023"]
-    assert [row[5] for row in cells] == ["yes", "no", "\N{EN DASH}"]
+    cells = [[cell.text for cell in row] for row in section.cards[0].tables_first[0].cells]
+    assert cells[0][3:] == [f"{ours:.4f}", "-4.0 %", "yes", "A & B 2023"]
+    assert [row[5] for row in cells] == ["yes", "no", "-"]
     page = study_page(results).html
+    assert "\N{MINUS SIGN}4.0 %" in page and "<td>\N{EN DASH}</td>" in page
     assert "Published numbers beside ours" in page and "A &amp; B 2023" in page
 
 

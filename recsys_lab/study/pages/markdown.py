@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recsys_lab.audit.audit_text import check_rows, headline
+from recsys_lab.audit.audit_text import checks_table, headline
 from recsys_lab.diagnose.slices_table import render_slices
-from recsys_lab.report.layout import Cells, markdown, prose
+from recsys_lab.report.escapes import prose
+from recsys_lab.report.table import Table, markdown, show
 from recsys_lab.runs.comparison_table import evaluation_line
-from recsys_lab.study.pages.text import text_tables as tables
+from recsys_lab.study.pages import tables
 from recsys_lab.study.results import Block, StudyResults
 
 COSTS = {"train_seconds": "training seconds", "parameters": "parameters"}
@@ -24,20 +25,19 @@ def as_markdown(results: StudyResults, brief: bool = False) -> str:
     for block in results.blocks:
         lines += _block(block, results, brief)
     if results.published:
-        lines += ["## Published numbers beside ours", "", markdown(tables.published(results)), "", tables.PUBLISHED, ""]
+        lines += ["## Published numbers beside ours", "", *_table(tables.published(results)), tables.PUBLISHED, ""]
     if results.orders:
-        lines += ["## Order of the variants across blocks", "", markdown(tables.orders(results)), ""]
+        lines += ["## Order of the variants across blocks", "", *_table(tables.orders(results))]
         lines += [*_flips(results), ORDER, ""]
     for diagram in results.critical_differences:
         lines += [
             f"## Mean ranks over data sets: {prose(diagram.protocol)}",
             "",
-            markdown(tables.mean_ranks(diagram)),
-            "",
+            *_table(tables.mean_ranks(diagram)),
         ]
         lines += [
             f"{diagram.metric}@{results.cutoff}, {diagram.count} data sets; critical difference "
-            f"{diagram.critical_difference:.2f} (Nemenyi), Friedman p {tables.p_text(diagram.p_value or 0.0)}. "
+            f"{diagram.critical_difference:.2f} (Nemenyi), Friedman p {show(diagram.p_value or 0.0, 'p')}. "
             f"{diagram.note}".strip(),
             "",
         ]
@@ -75,10 +75,10 @@ def _facts(results: StudyResults) -> str:
 
 def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
     yield from [f"## {prose(block.title)}", "", prose(evaluation_line(block.evaluation)), ""]
-    yield from _table(tables.ranking(block, results))
-    for axis in dict.fromkeys(effect.axis for effect in block.effects):
+    yield from _table(tables.ranking(block))
+    for axis in tables.axes_of(block):
         yield from [f"### Effect of {prose(axis)}", ""]
-        yield from _table(tables.effects(block, axis, results))
+        yield from _table(tables.effects(block, axis))
     if brief:
         return
     for one in block.fronts:
@@ -94,22 +94,19 @@ def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
     yield from [f"- {prose(note)}" for note in block.notes] + [""] * bool(block.notes)
 
 
-def _table(cells: list[Cells]) -> Iterator[str]:
-    shown, rest = tables.cut(cells)
-    if shown:
+def _table(table: Table) -> Iterator[str]:
+    shown = table.without(tables.NOT_IN_TEXT).first(tables.MOST_ROWS)
+    if shown.rows:
         yield from [markdown(shown), ""]
-    if rest:
-        yield from [f"({rest})", ""]
+    if shown.note:
+        yield from [f"({shown.note})", ""]
 
 
 def _audit(block: Block) -> Iterator[str]:
     audit = block.audit
     if audit.content is not None:
         yield from ["### Audit of the data", "", prose(headline(audit.content)), ""]
-        rows = [
-            {"check": name, "share": value, "meaning": meaning} for name, value, meaning in check_rows(audit.content)
-        ]
-        yield from _table(rows)
+        yield from _table(checks_table(audit.content))
     if audit.note:
         yield from [f"Audit: {prose(audit.note)}.", ""]
 
@@ -135,5 +132,5 @@ def _provenance(results: StudyResults) -> Iterator[str]:
             yield "- " + ", ".join(f"{name} {version}" for name, version in known.items())
     yield from ["", "<details><summary>commands, commits and hashes</summary>", ""]
     for block in results.blocks:
-        yield from [prose(block.title), "", markdown(tables.provenance(block.records)), ""]
+        yield from [prose(block.title), "", markdown(tables.provenance(block.records).without(tables.NOT_IN_TEXT)), ""]
     yield "</details>"

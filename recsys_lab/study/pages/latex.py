@@ -2,15 +2,14 @@ r"""The results of a study as LaTeX tables for \usepackage{booktabs}."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from recsys_lab.report.layout import Cells, escaped, latex
+from recsys_lab.report.escapes import latex_text
+from recsys_lab.report.table import Table, latex
 from recsys_lab.runs.comparison_table import DETECTABLE
-from recsys_lab.study.pages.text import text_tables as tables
+from recsys_lab.study.pages import tables
 from recsys_lab.study.results import StudyResults
 from recsys_lab.study.results.names import anchor
 
-NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d")
+NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d", *tables.NOT_IN_TEXT)
 """Columns that a paper's width has no room for; they are in the Markdown."""
 
 
@@ -35,11 +34,11 @@ def as_latex(results: StudyResults) -> str:
             f"share a letter do not differ significantly in {name} (tests over users and seeds, Holm-corrected over "
             "the study)."
         )
-        parts.append(_table(tables.ranking(block, results), caption, f"{results.name}-{block.key}"))
-        for axis in dict.fromkeys(effect.axis for effect in block.effects):
+        parts.append(_table(tables.ranking(block), caption, f"{results.name}-{block.key}"))
+        for axis in tables.axes_of(block):
             caption = f"{block.title}: effect of {axis}, mean over the other axes; intervals over users and seeds."
             label = f"{results.name}-{block.key}-{axis}"
-            parts.append(_table(tables.effects(block, axis, results), caption, label))
+            parts.append(_table(tables.effects(block, axis), caption, label))
     if results.published:
         caption = f"Published numbers beside ours; {tables.PUBLISHED}"
         parts.append(_table(tables.published(results), caption, f"{results.name}-published"))
@@ -55,17 +54,17 @@ def as_latex(results: StudyResults) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(cells: list[Cells], caption: str, label: str, hidden: Collection[str] = NOT_SHOWN) -> str:
-    shown, rest = tables.cut([{name: text for name, text in row.items() if name not in hidden} for row in cells])
-    caption = f"{caption} ({rest[0].upper()}{rest[1:]}.)" if rest else caption
+def _table(table: Table, caption: str, label: str) -> str:
+    shown = table.without(NOT_SHOWN).first(tables.MOST_ROWS)
+    caption = f"{caption} ({shown.note[0].upper()}{shown.note[1:]}.)" if shown.note else caption
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escaped(caption)}}}",
+            rf"\caption{{{latex_text(caption)}}}",
             rf"\label{{tab:{anchor(label)}}}",
             r"\resizebox{\linewidth}{!}{%",
-            latex(shown, tables.LEFT),
+            latex(shown),
             "}",
             r"\end{table}",
         ]

@@ -1,0 +1,158 @@
+"""One form of table: columns, and rows of plain values, shown as terminal text, Markdown, LaTeX (booktabs) and HTML.
+Numbers look the same everywhere, in sentences too: `show` makes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recsys_lab.report.escapes import latex_text, plain, prose
+
+UNKNOWN = "-"
+"""Stands where there is no value."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value as it is shown.
+
+    small: shown smaller behind the text, where that is possible.
+    value: what a page sorts a column of numbers by; None comes last.
+    style: `bold`, `code`, `soft` (of a first cell: the whole row steps back) or empty.
+    """
+
+    text: str
+    small: str = ""
+    value: float | None = None
+    style: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"{self.text} {self.small}" if self.small else self.text
+
+    def __str__(self) -> str:
+        return self.line
+
+
+def show(value: Any, format: str = "") -> Cell:
+    """The one way in which values become text.
+
+    Args:
+        value: a text, a number (None and NaN are `UNKNOWN`), or (number, low, high[, standard deviation]), of which the
+            interval and the deviation are left out where they are not known. A `Cell` stays as it is.
+        format: of a number, as Python writes formats (`.4f`, `+.2f`, `,.0f`, `.1%`), with a unit behind it (`.1f s`) or
+            not; `p` for a p value.
+    """
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, tuple):
+        number, low, high, *deviation = (show(part, format) for part in value)
+        small = [] if low.value is None else [f"[{low.text}, {high.text}]"]
+        small += [f"(sd {one.text})" for one in deviation if one.value is not None]
+        return replace(number, small=" ".join(small))
+    if isinstance(value, str):
+        return Cell(value)
+    if value is None or math.isnan(value):
+        return Cell(UNKNOWN)
+    if format == "p":
+        return Cell("<0.001" if value < 0.001 else f"{value:.3f}", value=float(value))
+    form, space, unit = format.partition(" ")
+    text = f"{value:{form}}".replace("%", " %") + space + unit
+    return Cell(text, value=float(value) if math.isfinite(value) else None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """title: its name in the rows, too. format: of `show`; without one the column holds words and is flush left; `>` is
+    for words that are flush right. help: what the values are, in a few words, for a page."""
+
+    title: str
+    format: str = ""
+    help: str = ""
+
+    @property
+    def is_left(self) -> bool:
+        return not self.format
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: a value of each column by its title; other keys are not shown. sorted_by: title of the column by which the
+    rows come in falling order."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+    title: str = ""
+    note: str = ""
+    sorted_by: str = ""
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        return [[show(row[column.title], column.format) for column in self.columns] for row in self.rows]
+
+    def without(self, titles: Collection[str]) -> Table:
+        return replace(self, columns=[column for column in self.columns if column.title not in titles])
+
+    def only(self, titles: Sequence[str]) -> Table:
+        """These columns, in this order; those that are not there are left out."""
+        by_title = {column.title: column for column in self.columns}
+        return replace(self, columns=[by_title[title] for title in titles if title in by_title])
+
+    def first(self, most: int) -> Table:
+        """The first rows of a long table, with a note of it."""
+        if len(self.rows) <= most:
+            return self
+        return replace(self, rows=self.rows[:most], note=f"the first {most} of {len(self.rows)} rows")
+
+
+def text(table: Table, head: bool = True) -> str:
+    """Columns of one width each; without `head` no titles."""
+    lines = [[column.title for column in table.columns]] if head else []
+    lines += [[cell.line for cell in row] for row in table.cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            value.ljust(width) if column.is_left else value.rjust(width)
+            for column, value, width in zip(table.columns, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def markdown(table: Table) -> str:
+    rows = [[plain(column.title) for column in table.columns], ["---"] * len(table.columns)]
+    rows += [[_marked(plain(cell.line), cell.style) for cell in row] for row in table.cells]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def latex(table: Table) -> str:
+    r"""A tabular for \usepackage{booktabs}."""
+    columns = "".join("l" if column.is_left else "r" for column in table.columns)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines += [_latex_row([latex_text(column.title) for column in table.columns]), r"\midrule"]
+    lines += [_latex_row([_in_latex(cell) for cell in row]) for row in table.cells]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def document(tables: Sequence[Table], legend: Sequence[str], format: str) -> str:
+    """Tables and the lines below them as `text`, `markdown` or `latex`, where the lines are comments above them."""
+    if format == "latex":
+        return "\n".join([*(f"% {line}" for line in legend), "\n\n".join(map(latex, tables))])
+    if format == "markdown":
+        return "\n".join(["\n\n".join(map(markdown, tables)), "", *map(prose, legend)])
+    return "\n".join(["\n\n".join(map(text, tables)), "", *legend])
+
+
+def _marked(text: str, style: str) -> str:
+    return f"**{text}**" if style == "bold" else f"`{text}`" if style == "code" else text
+
+
+def _in_latex(cell: Cell) -> str:
+    shown = latex_text(cell.line)
+    return rf"\textbf{{{shown}}}" if cell.style == "bold" else shown
+
+
+def _latex_row(values: Sequence[str]) -> str:
+    return " & ".join(values) + r" \\"
