@@ -15,8 +15,7 @@ import torch
 
 from recsys_lab.arguments import Count, Range, Seed
 from recsys_lab.config import Configurable
-from recsys_lab.contracts import DataSpec, Field
-from recsys_lab.data.batches.field_columns import CategoricalColumn, all_known
+from recsys_lab.contracts import DataSpec
 from recsys_lab.data.batches.gather import (
     EvaluationBatches,
     Events,
@@ -27,6 +26,10 @@ from recsys_lab.data.batches.gather import (
 )
 from recsys_lab.data.batches.samplers import MEGA_BATCHES
 from recsys_lab.data.batches.windows import TrainingMode, Windows, evaluation_windows, training_windows
+from recsys_lab.data.fitting.field_tensors import field_columns, item_tensors
+from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields, with_fields
+from recsys_lab.data.fitting.fitted_fields import FittedFields
+from recsys_lab.data.fitting.vocabulary import Vocabulary
 from recsys_lab.data.locate import RAW, locate, own_folder, prepared_folder
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.prepare.pipeline import prepare as prepare_source
@@ -34,13 +37,11 @@ from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.frames import FrameSource
 from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult, Targets
+from recsys_lab.data.training_part import count_items, mean_gap, training_positions
 from recsys_lab.data.training_settings import sees_targets, training_hash, training_settings
-from recsys_lab.words import EVENT_TYPE, RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
-
-COUNTED_AT_ONCE = 1 << 22
-
 
 Length = Annotated[int, Range(at_least=1, at_most=1_000_000)]
 
@@ -71,6 +72,8 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
             step averages over: see `TrainBatches`.
         bucket_batches: length bucketing sorts within shuffled blocks of so many batches; fewer mix lengths more, and
             where histories are short and uneven (Amazon) leave more padding: 50 leave 8 % of it there, 100 leave 4 %.
+        fields: what a model is fed beside items and times: names as `recsys-lab prepare` lists them (`price`,
+            `item.genre`, `user.age`), or `all`. None = `event_type`, where the data has it.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         retrained: bool = False,
         batch_tokens: Count | None = None,
         bucket_batches: Count = MEGA_BATCHES,
+        fields: FieldChoice = None,
     ) -> None:
         super().__init__()
         if batch_tokens is not None and batch_tokens < max_length:
@@ -106,7 +110,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         self.length_bucketing, self.exclude_seen, self.num_workers = length_bucketing, exclude_seen, num_workers
         self.batch_tokens, self.bucket_batches = batch_tokens, bucket_batches
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.retrained = retrained
+        self.retrained, self.fields = retrained, fields
 
     @classmethod
     def from_frames(
@@ -163,19 +167,39 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     def processed(self) -> ProcessedDataset:
         return locate(self.dataset, self.data_dir, self.prepare_settings)
 
+    @property
+    def _offsets(self) -> np.ndarray:
+        return np.asarray(self.processed.offsets)
+
+    @cached_property
+    def fitted_fields(self) -> FittedFields:
+        """What a model is fed beside items and times, as the training part knows it."""
+        data = with_fields(self.processed)
+        stop, counts = self.split_result.train_stop, lambda: self.item_counts.numpy()
+        return fit_fields(data, choose_fields(data.fields, self.fields), stop, counts)
+
     @cached_property
     def events(self) -> Events:
-        data = self.processed
-        fields = {}
-        if data.event_types is not None:
-            fields[EVENT_TYPE] = CategoricalColumn(data.event_types, all_known(data.num_event_types))
-        return Events(data.item_ids, data.timestamps, data.offsets, fields)
+        data, fitted = with_fields(self.processed), self.fitted_fields
+        of_event = fitted.of("event")
+        return Events(
+            data.item_ids,
+            data.timestamps,
+            data.offsets,
+            field_columns(data, of_event),
+            [field.name for field in of_event if field.known_at == "query"],
+            field_columns(data, fitted.of("user")),
+        )
 
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        """What a model is fed beside items and times."""
-        types = self.processed.num_event_types
-        return (Field(EVENT_TYPE, "event", "categorical", types + 2),) if types else ()
+    @cached_property
+    def item_fields(self) -> dict[str, torch.Tensor]:
+        """(V, ...) of each field of the items, by name, as `contracts.Field` says; row 0 is padding."""
+        return item_tensors(with_fields(self.processed), self.fitted_fields)
+
+    def vocabulary(self) -> dict[str, Any]:
+        """The raw item ids and the fitted fields as plain data and tensors, for a checkpoint: `read_vocabulary` reads
+        them. No user is in it."""
+        return Vocabulary(self.processed.item_ids_raw, self.fitted_fields).as_dict()
 
     @cached_property
     def split_result(self) -> SplitResult:
@@ -206,26 +230,17 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     @cached_property
     def train_positions(self) -> np.ndarray:
         """(E_train,) flat positions of the training events, users back to back."""
-        begin, stop = self.events.offsets[:-1], self.split_result.train_stop
-        is_train = np.zeros(self.events.offsets[-1] + 1, dtype=np.int8)
-        np.add.at(is_train, begin, 1)
-        np.add.at(is_train, stop, -1)
-        return np.flatnonzero(np.cumsum(is_train[:-1]))
+        return training_positions(self._offsets, self.split_result.train_stop)
 
     @cached_property
     def item_counts(self) -> torch.Tensor:
         """(V,) int64: training events of each item; 0 for padding and for cold items, which are never scored."""
-        items, stop, end = self.events.item_ids, self.split_result.train_stop, self.events.offsets[1:]
-        counts = np.zeros(self.processed.num_items + 1, dtype=np.int64)
-        for first in range(0, len(items), COUNTED_AT_ONCE):  # all, less those held out: the positions of the training
-            counts += np.bincount(items[first : first + COUNTED_AT_ONCE], minlength=len(counts))  # part are gigabytes
-        held = end - stop
-        position = np.arange(held.sum()) + np.repeat(stop - (np.cumsum(held) - held), held)
-        return torch.from_numpy(counts - np.bincount(items[position], minlength=len(counts)))
+        data, stop = self.processed, self.split_result.train_stop
+        return torch.from_numpy(count_items(np.asarray(data.item_ids), self._offsets, stop, data.num_items))
 
     @cached_property
     def spec(self) -> DataSpec:
-        data = self.processed
+        data, stop = self.processed, self.split_result.train_stop
         training = training_settings(self, self._split_with_validation)
         return DataSpec(
             dataset=data.name,
@@ -233,11 +248,11 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
             num_users=data.num_users,
             max_length=self.max_length,
             has_timestamps=data.has_timestamps,
-            mean_gap_seconds=self._mean_gap() if data.has_timestamps else 1.0,
+            mean_gap_seconds=mean_gap(np.asarray(data.timestamps), self._offsets, stop) if data.has_timestamps else 1.0,
             data_hash=data.data_hash,
             vocabulary_hash=data.vocabulary_hash,
             split=self.split.describe(),
-            fields=self.fields,
+            fields=self.fitted_fields.fields,
             training_hash=training_hash(training),
             training=training,
         )
@@ -265,16 +280,6 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
             "cold_test_targets": int((self.item_counts[self.events.item_ids[result.test.position]] == 0).sum()),
             "not_evaluated": result.dropped,
         }
-
-    def _mean_gap(self) -> float:
-        """Mean seconds between neighbouring training events of a user, at least 1."""
-        begin, stop, times = self.events.offsets[:-1], self.split_result.train_stop, self.events.timestamps
-        users = np.flatnonzero(stop - begin > 1)
-        if not len(users):
-            return 1.0
-        begin, last = begin[users], stop[users] - 1
-        # the gaps of a user add up to the time from the first event to the last
-        return max(1.0, int((times[last] - times[begin]).sum()) / int((last - begin).sum()))
 
     # -- loaders -------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,8 @@ def training_settings(data: SequenceDataModule, retrained_from: SplitResult) -> 
         retrained_from: the split before the validation part joined the training part: its targets chose the epoch.
     """
     stop = data.split_result.train_stop
-    fields = {"fields": [asdict(field) for field in data.fields]} if data.fields else {}
+    fitted = data.fitted_fields
+    fields = {"fields": [asdict(field) for field in fitted.fields], "fields_hash": fitted.hash} if len(fitted) else {}
     return fields | {
         "data_hash": data.processed.data_hash,
         "split": data.split.describe(),

@@ -25,6 +25,7 @@ EXPLAINED_BY = {
     "stride": ("max_length", "training_mode"),
     "num_event_types": ("data_hash",),
     "has_timestamps": ("data_hash",),
+    "fields_hash": ("data_hash", "train_hash", "fields"),
 }
 """Settings of `DataSpec.training` that follow from others, and are named only where those agree."""
 OPTION = {

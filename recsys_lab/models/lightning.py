@@ -51,6 +51,8 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
     window in one pass. False where positions are counted from the window's end, for example."""
     uses_query_time: bool = False
     """Reads `batch.query_time`, the time of the event to predict. Tables say so: such numbers are another task."""
+    uses_target_fields: tuple[str, ...] = ()
+    """Names of the fields that it reads of `batch.target`, which are known of the event to predict: another task."""
     scorer: Scorer
     allow_other_training: bool = False
     trained_on: dict[str, Any] | None = None
@@ -104,7 +106,7 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
     @property
     def shares_prefixes(self) -> bool:
         """One row's states answer for its prefixes too."""
-        return self.causal and self.encodes_prefixes and not self.uses_query_time
+        return self.causal and self.encodes_prefixes and not (self.uses_query_time or self.uses_target_fields)
 
     def _float32_query(self, batch: Batch) -> Tensor:
         with torch.autocast(self.device.type, enabled=False):  # mixed precision is for training only

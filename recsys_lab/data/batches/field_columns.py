@@ -39,6 +39,57 @@ class CategoricalColumn:
         return torch.from_numpy(self.table_row[self.codes[index]] * is_real)
 
 
-def all_known(num_values: int) -> np.ndarray:
-    """`CategoricalColumn.table_row` where the training part has every value: missing -> 1, value v -> v + 1."""
-    return np.arange(1, num_values + 2)
+class MultiColumn:
+    """Several codes -> as many rows of an embedding table, first those that the training part has, then 0.
+
+    Args:
+        codes: (N,) integers, those of a row of the data back to back: values from 1.
+        offsets: (R + 1,) int64: row r has those from `offsets[r]` to `offsets[r + 1]`; without any it is missing.
+        table_row: as for `CategoricalColumn`.
+        width: the most codes of a row.
+    """
+
+    def __init__(self, codes: np.ndarray, offsets: np.ndarray, table_row: np.ndarray, width: int) -> None:
+        self.codes, self.offsets, self.table_row, self.width = np.asarray(codes), np.asarray(offsets), table_row, width
+        self._some_unknown = not table_row[1:].all()
+
+    def take(self, index: np.ndarray, is_real: np.ndarray) -> torch.Tensor:
+        start, stop = self.offsets[index], self.offsets[np.asarray(index) + 1]
+        place = start[..., None] + np.arange(self.width)  # (..., width)
+        held = (place < stop[..., None]) & is_real[..., None]
+        last = max(len(self.codes) - 1, 0)
+        codes = self.codes[np.minimum(place, last)] if len(self.codes) else np.zeros(place.shape, dtype=np.int64)
+        rows = self.table_row[codes] * held
+        if self._some_unknown:
+            rows = np.take_along_axis(rows, np.argsort(rows == 0, axis=-1, kind="stable"), axis=-1)
+        rows[..., 0] += (stop == start) & is_real  # row 1: missing
+        return torch.from_numpy(rows)
+
+
+class NumericColumn:
+    """Numbers -> the standardised number, and 1.0 where there is none.
+
+    Args:
+        values: (R,) float32, NaN = missing.
+        mean, std: of the training part.
+    """
+
+    def __init__(self, values: np.ndarray, mean: float, std: float) -> None:
+        self.values, self.mean, self.std = np.asarray(values), np.float32(mean), np.float32(std)
+
+    def take(self, index: np.ndarray, is_real: np.ndarray) -> torch.Tensor:
+        value = (self.values[index] - self.mean) / self.std  # (...)
+        missing = np.isnan(value)
+        pair = np.stack([np.where(missing, np.float32(0), value), missing], axis=-1).astype(np.float32, copy=False)
+        return torch.from_numpy(pair * is_real[..., None])
+
+
+class VectorColumn:
+    """Vectors as they are; a missing one, all NaN, becomes zeros. vectors: (R, D) float."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = np.asarray(vectors)
+
+    def take(self, index: np.ndarray, is_real: np.ndarray) -> torch.Tensor:
+        vector = self.vectors[index].astype(np.float32, copy=False)
+        return torch.from_numpy(np.where(np.isnan(vector) | ~is_real[..., None], np.float32(0), vector))

@@ -7,7 +7,7 @@ Python.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -31,6 +31,8 @@ class Events:
     Args:
         item_ids: (E,) int32. timestamps: (E,) int64. offsets: (U + 1,) int64.
         fields: name -> what the batches hold of each event field.
+        query_fields: names of those that are known of the event to predict.
+        user_fields: name -> the same of each field of the users.
     """
 
     def __init__(
@@ -39,10 +41,17 @@ class Events:
         timestamps: np.ndarray,
         offsets: np.ndarray,
         fields: Mapping[str, FieldColumn] | None = None,
+        query_fields: Sequence[str] = (),
+        user_fields: Mapping[str, FieldColumn] | None = None,
     ) -> None:
         # np.asarray of a memory map is a view of the same pages; indexing an np.memmap costs microseconds each time
         self.item_ids, self.timestamps = np.asarray(item_ids), np.asarray(timestamps)
         self.offsets, self.fields = np.asarray(offsets), dict(fields or {})
+        self.query_fields, self.user_fields = tuple(query_fields), dict(user_fields or {})
+
+    def of_targets(self, position: np.ndarray, is_target: np.ndarray) -> dict[str, torch.Tensor]:
+        """Fields of events to predict that are known when the question is asked."""
+        return {name: self.fields[name].take(position, is_target) for name in self.query_fields}
 
     @cached_property
     def first_occurrence(self) -> np.ndarray:
@@ -72,8 +81,8 @@ class WindowDataset(Dataset[Batch]):
         events: the flat arrays.
         windows: W windows over them.
         mode: `train`, with the time of the window's last target as `query_time`; `evaluate` gives batches with (B,)
-            targets, `query_time` and the seen items; `predict` the same with `PAD_ID` as target and the time of the
-            last event as `query_time`: the future is not known.
+            targets, `query_time` and the seen items; `predict` the same with `PAD_ID` as target, no `Batch.target`
+            and the time of the last event as `query_time`: the future is not known.
         exclude_seen: not for `train`: what ranking leaves out: all of the `history`, those in the `window`, `none`.
         find_prefixes: for `evaluate`: set `prefix_of` where windows of one user begin with the same event.
     """
@@ -111,17 +120,21 @@ class WindowDataset(Dataset[Batch]):
             "timestamps": _long(events.timestamps[position] * valid),
             "event": {name: column.take(position, valid) for name, column in events.fields.items()},
             "lengths": _long(lengths),
-            "user_index": _long(self.windows.user_index[rows]),
+            "user_index": _long(user := self.windows.user_index[rows]),
+            "user": {name: column.take(user, valid[:, 0]) for name, column in events.user_fields.items()},
         }
         if self.mode == "train":
             counted = valid & (position + 1 >= self.windows.first_target[rows][:, None])
-            batch["target_ids"] = _long(events.item_ids[np.where(counted, position + 1, 0)] * counted)
+            target = np.where(counted, position + 1, 0)  # (B, L)
+            batch["target_ids"] = _long(events.item_ids[target] * counted)
+            batch["target"] = events.of_targets(target, counted)
             batch["target_positions"] = torch.from_numpy(np.flatnonzero(counted))
             return Batch(**batch, query_time=_long(events.timestamps[stop]))
         seen_ids, seen_offsets = self._seen(rows)
         known = self.mode == "evaluate"
         return Batch(
             target_ids=_long(events.item_ids[stop] if known else np.zeros_like(stop)),
+            target=events.of_targets(stop, np.ones(len(stop), dtype=bool)) if known else {},
             query_time=_long(events.timestamps[stop if known else stop - 1]),
             seen_ids=_long(seen_ids),
             seen_offsets=_long(seen_offsets),

@@ -1,0 +1,46 @@
+"""Vocabulary: the raw ids of the items and the fitted fields, which a checkpoint holds, so that a predictor needs
+nothing else. No user is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from recsys_lab.data.fitting.fitted_fields import FittedFields
+from recsys_lab.data.fitting.packed_values import pack, unpack
+from recsys_lab.words import RecsysLabError
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """What tables of a model's rows mean."""
+
+    item_ids: pl.Series
+    """(num_items,) raw ids, int64 or strings: entry i - 1 belongs to item i."""
+    fields: FittedFields
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data and tensors, which `torch.load(..., weights_only=True)` reads."""
+        return {"version": VERSION, "item_ids": pack(self.item_ids), "fields": self.fields.as_dict()}
+
+
+def read_vocabulary(held: dict[str, Any]) -> Vocabulary:
+    """The inverse of `Vocabulary.as_dict`.
+
+    Raises:
+        RecsysLabError: when it was written by a newer version, or is not what was written.
+    """
+    if held.get("version", 0) > VERSION:
+        raise RecsysLabError(
+            f"this checkpoint's vocabulary has format {held['version']}, this recsys_lab reads up to {VERSION}"
+        )
+    try:
+        return Vocabulary(unpack(held["item_ids"]), FittedFields.from_dict(held["fields"]))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RecsysLabError(
+            f"the vocabulary of this checkpoint is damaged ({type(error).__name__}: {error})"
+        ) from error

@@ -1,0 +1,82 @@
+"""A small prepared data set with fields of every kind and scope."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+COLOURS, TAGS, AGES = ["red", "green", "blue", "never trained"], [10, 20, 30, 40], 60
+
+
+@dataclass(frozen=True)
+class Stored:
+    name: str
+    scope: str
+    kind: str
+    known_at: str = "before"
+    num_values: int = 0
+    width: int = 1
+
+
+class WithFields:
+    """A prepared data set with fields beside it, held in memory.
+
+    raw: key -> (rows,) raw values. The last colour stands at the last event of each user that leave-one-out
+    evaluates, and nowhere else: it is never trained.
+    """
+
+    def __init__(self, data: Any, seed: int = 0) -> None:
+        self.data, rng = data, np.random.default_rng(seed)
+        events, items, users = data.num_events, data.num_items, data.num_users
+        colour = [None if draw == 3 else COLOURS[draw] for draw in rng.integers(4, size=events)]
+        for begin, end in itertools.pairwise(np.asarray(data.offsets).tolist()):
+            if end - begin >= 3:
+                colour[end - 1] = COLOURS[3]
+        price = np.where(rng.random(events) < 0.2, np.nan, rng.normal(50, 9, events)).astype(np.float32)
+        tags = [sorted(rng.choice(TAGS, rng.integers(4), replace=False).tolist()) for _ in range(items)]
+        vector = rng.normal(size=(items, 5)).astype(np.float32)
+        self.raw: dict[str, pl.Series] = {
+            "colour": pl.Series(colour),
+            "price": pl.Series(price).fill_nan(None),
+            "item.tags": pl.Series(tags, dtype=pl.List(pl.Int64)),
+            "item.image": pl.Series(vector.tolist()),
+            "item.price": pl.Series(rng.random(items), dtype=pl.Float32),
+            "user.age": pl.Series([None, *rng.integers(18, AGES, users - 1).tolist()], dtype=pl.Float32),
+            "note": pl.Series(["so so"] * events),
+        }
+        self._values = {"colour": pl.Series(COLOURS), "item.tags": pl.Series(TAGS)}
+        lengths = self.raw["item.tags"].list.len().cast(pl.Int64).to_numpy()
+        self._arrays = {
+            "colour": np.array([0 if c is None else COLOURS.index(c) + 1 for c in colour], dtype=np.uint8),
+            "price": price,
+            "item.tags": np.array([TAGS.index(t) + 1 for own in tags for t in own], dtype=np.int32),
+            "item.image": vector,
+            "item.price": self.raw["item.price"].to_numpy(),
+            "user.age": self.raw["user.age"].fill_null(float("nan")).to_numpy(),
+        }
+        self._offsets = np.append(0, lengths.cumsum()).astype(np.int64)
+        self.fields = {
+            "colour": Stored("colour", "event", "categorical", "before", 4),
+            "price": Stored("price", "event", "numeric", "query"),
+            "item.tags": Stored("tags", "item", "multi", "before", 4, int(lengths.max())),
+            "item.image": Stored("image", "item", "vector"),
+            "item.price": Stored("price", "item", "numeric"),
+            "user.age": Stored("age", "user", "numeric"),
+            "note": Stored("note", "event", "text"),
+        }
+
+    def field_array(self, key: str) -> np.ndarray:
+        return self._arrays[key]
+
+    def field_offsets(self, key: str) -> np.ndarray:
+        return self._offsets
+
+    def field_values(self, key: str) -> pl.Series:
+        return self._values[key]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["data"], name)
