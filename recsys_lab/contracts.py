@@ -6,8 +6,9 @@ Shape letters are in `words.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -146,27 +147,51 @@ class DataSpec:
 # contracts between model, loss and sampler: each side knows only these
 
 
+class ItemBlock(NamedTuple):
+    """Some rows of an item table: `scores(hidden, items) == hidden @ weight.T + bias`."""
+
+    items: slice  # of ids, start and stop written out
+    weight: Tensor  # (n, D) float
+    bias: Tensor | None  # (n,) float
+
+
 class Scorer(nn.Module, ABC):
-    """hidden states -> scores of items. A linear scorer also shows its table, for losses that fuse the product."""
+    """What a model knows of a row, its state, -> scores of items.
+
+    A linear scorer also shows its table block by block: fused losses and fast ranks use it, and everything else works
+    without. A prior, a rule or a mask is a scorer around a scorer.
+    """
+
+    @property
+    @abstractmethod
+    def num_rows(self) -> int:
+        """V: ids go from 0, which is padding, to V - 1."""
 
     @abstractmethod
-    def item_weight(self) -> Tensor | None:
-        """(V, D) float, row 0 is padding, such that `all_items(h) == h @ item_weight().T + item_bias()`.
+    def scores(self, state: Tensor, items: Tensor | slice) -> Tensor:
+        """Scores of chosen items.
 
-        None where the scores are not of that form: losses then call `all_items` and `candidates` only.
+        Args:
+            state: (N, D), for most models the hidden state.
+            items: ids (C,) that all rows share, ids (N, C) of each row's own, or a slice of the ids.
+
+        Returns:
+            (N, C). What stands at `PAD_ID` means nothing.
         """
 
-    @abstractmethod
-    def item_bias(self) -> Tensor | None:
-        """(V,) float or None."""
+    def all_scores(self, state: Tensor) -> Tensor:
+        """(N, D) -> (N, V)."""
+        return self.scores(state, slice(0, self.num_rows))
 
-    @abstractmethod
-    def all_items(self, hidden: Tensor) -> Tensor:
-        """(N, D) -> (N, V) scores; column 0 (padding) is present and means nothing."""
+    def linear_blocks(self) -> Iterator[ItemBlock] | None:
+        """The table, where scores are the product of state and table: blocks that lie side by side and cover the ids
+        0..V-1 in ascending order, made one at a time. None where scores are not of that form."""
+        return None
 
-    @abstractmethod
-    def candidates(self, hidden: Tensor, item_ids: Tensor) -> Tensor:
-        """Scores of chosen items: (N, D) and (C,) shared ids, or (N, C) ids of their own -> (N, C)."""
+    def one_block(self) -> ItemBlock | None:
+        """The whole table, where `linear_blocks` gives it as one block; else None."""
+        first = next(self.linear_blocks() or iter(()), None)
+        return first if first is not None and first.items == slice(0, self.num_rows) else None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.config import Configurable
-from recsys_lab.contracts import Batch
+from recsys_lab.contracts import Batch, Scorer
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.evaluation.processes import gather_rows
 from recsys_lab.evaluation.row_blocks import row_blocks
@@ -78,7 +78,6 @@ class RankingEvaluation(Configurable, L.Callback):
         self._running: list[Measure] = []  # those of the evaluation that is under way
         self._rows: list[Tensor] = []
         self._is_candidate: Tensor | None = None
-        self._product: tuple[Tensor, Tensor | None] | None = None
         self.last_ranks: np.ndarray | None = None
         """(N, 6) int64 of the last evaluation, in the order of `COLUMNS`, sorted by position: by user and time."""
         self.last_metrics: dict[str, float] = {}
@@ -108,8 +107,6 @@ class RankingEvaluation(Configurable, L.Callback):
         self._rows = []
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._is_candidate = (datamodule.item_counts > 0).to(pl_module.device)
-        linear = getattr(pl_module, "linear_scores", None) if pl_module.device.type == "cpu" else None
-        self._product = linear() if linear else None
         self._running = self.measures if trainer.state.fn in ("validate", "test") else []
         for measure in self._running:
             measure.start(EvaluationSetting(datamodule, stage, self.cutoffs, self.ties, self._is_candidate))
@@ -117,16 +114,16 @@ class RankingEvaluation(Configurable, L.Callback):
     def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
         """query (B, ...) as `model.query` gave it -> (B, 6) int64 rows as in `COLUMNS`."""
         assert batch.target_event is not None
-        ranks = self._product_ranks(query, batch) or self._block_ranks(model, query, batch)
+        ranks = self._product_ranks(model.scorer, query, batch) or self._block_ranks(model, query, batch)
         return torch.stack([batch.target_event, *(getattr(ranks, name).long() for name in COLUMNS[1:])], dim=1)
 
-    def _product_ranks(self, query: Tensor, batch: Batch) -> Ranks | None:
+    def _product_ranks(self, scorer: Scorer, query: Tensor, batch: Batch) -> Ranks | None:
         """Without the scores, where nobody else needs them and they are a matrix product; None where that can't be."""
-        if self._product is None or self._running:
+        if self._running or query.device.type != "cpu":
             return None
         assert self._is_candidate is not None and batch.seen_ids is not None and batch.seen_offsets is not None
         seen = (batch.seen_ids, batch.seen_offsets)
-        return linear_target_ranks(query, *self._product, batch.target_ids, self._is_candidate, *seen, self.ties)
+        return linear_target_ranks(query, scorer, batch.target_ids, self._is_candidate, *seen, self.ties)
 
     def _block_ranks(self, model: Any, query: Tensor, batch: Batch) -> Ranks:
         assert self._is_candidate is not None and batch.target_event is not None

@@ -36,10 +36,11 @@ def require_negatives(loss: Loss, negatives: Negatives | None) -> Negatives:
 
 def score_candidates(hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives) -> CandidateScores:
     """hidden (N, D), target_ids (N,), negatives shared (C,) or own (N, C) -> scores of both."""
-    target = _wide(scorer.candidates(hidden, target_ids.unsqueeze(1)))  # (N, 1)
-    negative = _wide(scorer.candidates(hidden, negatives.item_ids))  # (N, C)
+    target = wide(scorer.scores(hidden, target_ids.unsqueeze(1)))  # (N, 1)
+    negative = wide(scorer.scores(hidden, negatives.item_ids))  # (N, C)
     return CandidateScores(target, negative, negatives.item_ids == target_ids.unsqueeze(1))
 
 
-def _wide(scores: Tensor) -> Tensor:
+def wide(scores: Tensor) -> Tensor:
+    """In float32, or float64 where they are."""
     return scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -84,14 +84,8 @@ class GBCE(Loss):
     def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
         negatives = require_negatives(self, negatives)
-        num_candidates = self._num_candidates or _num_items(hidden, scorer)
+        num_candidates = self._num_candidates or scorer.num_rows - 1
         alpha = min(negatives.item_ids.shape[-1] / max(num_candidates - 1, 1), 1.0)
         # The paper's alpha (t (1 - 1 / alpha) + 1 / alpha), multiplied out.
         beta = 1.0 - self.t * (1.0 - alpha)
         return _binary_cross_entropy(hidden, target_ids, scorer, negatives, beta, self.prior_offset)
-
-
-def _num_items(hidden: Tensor, scorer: Scorer) -> int:
-    weight = scorer.item_weight()
-    num_rows = scorer.all_items(hidden[:1].detach()).shape[1] if weight is None else weight.shape[0]
-    return num_rows - 1

@@ -53,6 +53,8 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
     """Reads `batch.query_time`, the time of the event to predict. Tables say so: such numbers are another task."""
     uses_target_fields: tuple[str, ...] = ()
     """Names of the fields that it reads of `batch.target`, which are known of the event to predict: another task."""
+    scores_whole_rows: bool = False
+    """Counted models define `score(query)`, and their scorer is made of it."""
     scorer: Scorer
     allow_other_training: bool = False
     trained_on: dict[str, Any] | None = None
@@ -80,6 +82,14 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
         self._train_tokens: Tensor | int = 0
         self._seed: int | None = None  # of the run, while it trains and afterwards
         self._finite = FiniteLoss()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "score" in cls.__dict__ and not cls.scores_whole_rows:
+            raise RecsysLabError(
+                f"{cls.__name__} defines score(query), which losses, ranks and lists would not ask: set self.scorer in "
+                "build(spec) to a Scorer of its own"
+            )
 
     # -- what an encoder gives -----------------------------------------------------------------------------------------
 
@@ -113,17 +123,13 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
             return self.query(batch)
 
     def score(self, query: Tensor) -> Tensor:
-        """(rows, D) -> (rows, V) scores of all items in float32; column 0 is padding and means nothing."""
-        with torch.autocast(query.device.type, enabled=False):  # ranking is always float32
-            return self.scorer.all_items(query.float())
+        """(rows, D) -> (rows, V) scores of all items in float32; column 0 is padding and means nothing.
 
-    def linear_scores(self) -> tuple[Tensor, Tensor | None] | None:
-        """Table (V, D) and bias (V,) or None, such that `score(query) == query @ table.T + bias`: what needs no whole
-        rows of scores can then take them block by block. None where scores are not of that form."""
-        if getattr(self.score, "__func__", None) is not NextItemModule.score:
-            return None
-        table, bias = self.scorer.item_weight(), self.scorer.item_bias()
-        return None if table is None else (table.float(), None if bias is None else bias.float())
+        For whoever wants to look. A model that scores in another way has another `scorer`, which losses, ranks and
+        lists ask as well.
+        """
+        with torch.autocast(query.device.type, enabled=False):  # ranking is always float32
+            return self.scorer.all_scores(query.float() if query.is_floating_point() else query)
 
     # -- Lightning -----------------------------------------------------------------------------------------------------
 

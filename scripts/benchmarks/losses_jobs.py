@@ -52,8 +52,8 @@ def losses(job: dict[str, Any], hidden: Any, target_ids: Any, scorer: Any) -> di
     class Gathered(TiedScorer):
         """Own negatives by a gather of all their rows, as a batched product wants them."""
 
-        def candidates(self, hidden: Any, item_ids: Any) -> Any:
-            return torch.bmm(F.embedding(item_ids, self.items.weight), hidden.unsqueeze(2)).squeeze(2)
+        def scores(self, state: Any, items: Any) -> Any:
+            return torch.bmm(F.embedding(items, self.items.weight), state.unsqueeze(2)).squeeze(2)
 
     def sampled(loss: Any, own: bool, scorer: Any = scorer) -> Callable[[], Any]:
         sampler = UniformNegatives(NEGATIVES["own" if own else "shared"], per_position=own)
@@ -61,7 +61,7 @@ def losses(job: dict[str, Any], hidden: Any, target_ids: Any, scorer: Any) -> di
         negatives = sampler.sample(target_ids, torch.Generator().manual_seed(0))
         return lambda: loss(hidden, target_ids, scorer, negatives)
 
-    weight = scorer.item_weight()
+    weight = scorer.items.weight
     ways: dict[str, Callable[[], Any]] = {"chunked": lambda: CrossEntropy()(hidden, target_ids, scorer)}
     blocked = min(job["positions"], 512)
     ways["chunked, in blocks"] = lambda: linear_cross_entropy(
@@ -80,7 +80,7 @@ def measure_speed(job: dict[str, Any]) -> dict[str, Any]:
 
     hidden, target_ids, scorer = inputs(job)
     ways = losses(job, hidden, target_ids, scorer)
-    weight = scorer.item_weight()
+    weight = scorer.items.weight
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     references: dict[str, list[Any]] = {}
     errors: dict[str, float] = {}
@@ -119,7 +119,7 @@ def measure_memory(job: dict[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     way().backward()
     seconds = time.perf_counter() - started
-    gradients = sum(t.grad.numel() * t.grad.element_size() for t in (hidden, scorer.item_weight()))
+    gradients = sum(t.grad.numel() * t.grad.element_size() for t in (hidden, scorer.items.weight))
     return {"extra_mb": (peak() - before - gradients) / MB, "gradients_mb": gradients / MB, "seconds": seconds}
 
 

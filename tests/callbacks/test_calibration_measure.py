@@ -19,6 +19,7 @@ from recsys_lab.evaluation.calibration import Calibration
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.evaluation.temperature import fit_temperature
 from recsys_lab.models import NextItemModule, Popularity
+from recsys_lab.models.blocks.scoring import WholeRows
 from recsys_lab.words import RecsysLabError
 
 NUM_ITEMS, NUM_USERS = 8, 25_000
@@ -44,11 +45,12 @@ class Knows(NextItemModule):
         table = torch.zeros(NUM_ITEMS + 1, NUM_ITEMS + 1)
         table[1:, 1:] = torch.from_numpy(np.log(transitions()))
         self.register_buffer("table", table)
+        self.scorer = WholeRows(self.log_probabilities, spec.num_rows)
 
     def query(self, batch: Batch) -> Tensor:
         return batch.item_ids[torch.arange(len(batch)), batch.lengths - 1]
 
-    def score(self, query: Tensor) -> Tensor:
+    def log_probabilities(self, query: Tensor) -> Tensor:
         return self.table[query] * self.confidence
 
 

@@ -62,6 +62,7 @@ def test_without_whole_rows_of_scores_the_ranks_are_the_same(tmp_path: Path) -> 
     blockwise = evaluated(tmp_path, data, model)
     score = model.score
     model.score = lambda part: asked.append(len(part)) or score(part)  # type: ignore[method-assign,func-returns-value]
+    model.scorer.linear_blocks = lambda: None  # type: ignore[method-assign,assignment,return-value]
     rows = evaluated(tmp_path, data, model)
     assert sum(asked) == 70 and blockwise.last_metrics == rows.last_metrics
     assert blockwise.last_ranks is not None and np.array_equal(blockwise.last_ranks, rows.last_ranks)  # type: ignore[arg-type]
@@ -71,10 +72,9 @@ def test_without_whole_rows_of_scores_the_ranks_are_the_same(tmp_path: Path) -> 
 
 def taken(evaluation: RankingEvaluation, data: SequenceDataModule, model: GRU4Rec) -> list[Any]:
     """What the block by block way gives for each batch."""
-    del model.score
-    evaluation._product = model.linear_scores()
+    del model.score, model.scorer.linear_blocks
     with torch.no_grad():
-        return [evaluation._product_ranks(model.query(batch), batch) for batch in data.test_dataloader()]
+        return [evaluation._product_ranks(model.scorer, model.query(batch), batch) for batch in data.test_dataloader()]
 
 
 def test_a_tiny_bound_gives_the_same_metrics(small_folder: Path, tmp_path: Path) -> None:

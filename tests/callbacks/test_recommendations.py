@@ -175,8 +175,8 @@ recommendations.on_predict_start(trainer, model)
 scores, one = torch.rand(rows, k + 21), torch.ones(rows, 1, dtype=torch.int64)
 for start in range(0, users, rows):
     user = torch.arange(rows) * (users // rows) + start // rows  # far from sorted
-    batch = Batch(one, one[:, 0], one > 0, one, one, one[:, 0], user, torch.tensor([], dtype=torch.int64),
-                  torch.zeros(rows + 1, dtype=torch.int64), user)
+    batch = Batch(one, one[:, 0], one > 0, one, one[:, 0], user, seen_ids=torch.tensor([], dtype=torch.int64),
+                  seen_offsets=torch.zeros(rows + 1, dtype=torch.int64), query_time=user)
     recommendations.on_predict_batch_end(trainer, model, scores, batch)
 recommendations.on_predict_end(trainer, model)
 print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))

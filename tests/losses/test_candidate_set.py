@@ -35,7 +35,7 @@ def test_the_candidates_by_hand() -> None:
 
 def oracle(hidden: Any, scorer: TableScorer, smoothing: float, temperature: float) -> Any:
     """Softmax over the candidates' columns, in double."""
-    logits = scorer.all_items(hidden)[:, TRAINED] / temperature
+    logits = scorer.all_scores(hidden)[:, TRAINED] / temperature
     return F.cross_entropy(logits, torch.tensor([TRAINED.index(t) for t in TARGETS]), label_smoothing=smoothing)
 
 
@@ -138,9 +138,9 @@ def test_training_leaves_the_rows_of_cold_items_alone(loss: type[Loss], tmp_path
     model = SASRec(embedding_dim=8, num_layers=1, loss=loss(), dropout=0.0)
     model.build(data.spec)
     model.spec = data.spec
-    before = model.scorer.item_weight().detach().clone()  # type: ignore[union-attr]
+    before = model.scorer.one_block().weight.detach().clone()  # type: ignore[union-attr]
     quiet_trainer(tmp_path, max_epochs=3, limit_val_batches=0).fit(model, data)
-    moved = (model.scorer.item_weight().detach() != before).any(dim=1).numpy()  # type: ignore[union-attr]
+    moved = (model.scorer.one_block().weight.detach() != before).any(dim=1).numpy()  # type: ignore[union-attr]
     is_candidate = data.item_counts.numpy() > 0
     assert not is_candidate[1:].all(), "some items come after the training part"
     assert not moved[~is_candidate].any() and moved[is_candidate].mean() > 0.8, np.flatnonzero(moved)

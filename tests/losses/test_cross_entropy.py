@@ -27,7 +27,7 @@ def relative_error(value: Tensor, reference: Tensor) -> float:
 
 
 def plain(hidden: Tensor, targets: Tensor, scorer: TableScorer, smoothing: float, temperature: float) -> Tensor:
-    logits = scorer.all_items(hidden)[:, 1:] / temperature
+    logits = scorer.all_scores(hidden)[:, 1:] / temperature
     return F.cross_entropy(logits, targets - 1, label_smoothing=smoothing)
 
 

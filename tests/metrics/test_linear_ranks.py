@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import whole_rows
+from loss_scorers import TableScorer
 
 from recsys_lab.ops import linear_ranks
 from recsys_lab.ops.linear_ranks import linear_target_ranks
@@ -47,7 +48,7 @@ class Case:
 
     def blockwise(self, ties: Any = "expected") -> Ranks | None:
         facts = (self.target_ids, self.is_candidate, self.seen_ids, self.seen_offsets)
-        return linear_target_ranks(self.query, self.table, self.bias, *facts, ties)
+        return linear_target_ranks(self.query, TableScorer(self.table, self.bias), *facts, ties)
 
     def reference(self, ties: Any = "expected") -> Ranks:
         scores = F.linear(self.query, self.table, self.bias)

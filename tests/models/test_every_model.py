@@ -132,8 +132,8 @@ def test_shapes(name: str) -> None:
     assert scores.shape == (4, 41) and torch.isfinite(scores).all()
     torch.testing.assert_close(query, last_position(hidden, batch.lengths), rtol=1e-5, atol=1e-6)
     shared, own = torch.tensor([1, 7, 40]), torch.tensor([[1, 7], [2, 3], [40, 4], [5, 5]])
-    assert torch.allclose(model.scorer.candidates(query, shared), scores[:, shared], atol=1e-6)
-    assert torch.allclose(model.scorer.candidates(query, own), scores.gather(1, own), atol=1e-6)
+    assert torch.allclose(model.scorer.scores(query, shared), scores[:, shared], atol=1e-6)
+    assert torch.allclose(model.scorer.scores(query, own), scores.gather(1, own), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CAUSAL)

@@ -75,6 +75,6 @@ def test_own_items_score_as_shared_and_as_all_items(bias: bool) -> None:
     if scorer.bias is not None:
         nn.init.normal_(scorer.bias)
     hidden, _, item_ids = inputs(6, 4)
-    every = scorer.all_items(hidden)
-    torch.testing.assert_close(scorer.candidates(hidden, item_ids), every.gather(1, item_ids))
-    torch.testing.assert_close(scorer.candidates(hidden, item_ids[0]), every[:, item_ids[0]])
+    every = scorer.all_scores(hidden)
+    torch.testing.assert_close(scorer.scores(hidden, item_ids), every.gather(1, item_ids))
+    torch.testing.assert_close(scorer.scores(hidden, item_ids[0]), every[:, item_ids[0]])

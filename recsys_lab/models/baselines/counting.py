@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec, Scorer
+from recsys_lab.models.blocks.scoring import WholeRows
 from recsys_lab.models.lightning import NextItemModule
 
 log = logging.getLogger("recsys_lab")
@@ -37,6 +38,7 @@ class CountingModel(GrowingBuffers, NextItemModule):
     Each process counts the whole training part by itself, to the same numbers.
     """
 
+    scores_whole_rows = True
     is_counted: Tensor
 
     def __init__(self) -> None:
@@ -47,6 +49,15 @@ class CountingModel(GrowingBuffers, NextItemModule):
     @abstractmethod
     def count(self, datamodule: Any) -> None:
         """Fills the buffers from the training part of a `SequenceDataModule`."""
+
+    @property
+    def scorer(self) -> Scorer:  # type: ignore[override]
+        assert self.spec is not None
+        return WholeRows(self.score, self.spec.num_rows)
+
+    @abstractmethod
+    def score(self, query: Tensor) -> Tensor:
+        """(rows, ...) of `query` -> (rows, V) float32."""
 
     def encode(self, batch: Batch) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} counts; it has no hidden states")
