@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ class Stored:
     known_at: str = "before"
     num_values: int = 0
     width: int = 1
+    from_events: bool = False
 
 
 class WithFields:
@@ -58,19 +60,50 @@ class WithFields:
             "item.price": self.raw["item.price"].to_numpy(),
             "user.age": self.raw["user.age"].fill_null(float("nan")).to_numpy(),
         }
+        # columns of the events that were declared to be of items or users
+        self.event_arrays = {
+            "item.brand": rng.integers(0, 5, events).astype(np.uint8),
+            "user.mood": np.where(rng.random(events) < 0.3, np.nan, rng.random(events)).astype(np.float32),
+            "item.labels": rng.integers(1, 5, int((counts := rng.integers(0, 3, events)).sum())).astype(np.uint8),
+        }
+        self._event_offsets = np.append(0, counts.cumsum()).astype(np.int64)
+        self._values |= {"item.brand": pl.Series(["a", "b", "c", "d"]), "item.labels": pl.Series(TAGS)}
+        # two impressions of three items for each user: at the time of the first event, and long after the last
+        first = np.asarray(data.timestamps)[np.asarray(data.offsets)[:-1]]
+        self.arrays = {
+            "shown/users": np.repeat(np.arange(users), 2),
+            "shown/timestamps": np.stack([first, first + 10**6], axis=1).flatten(),
+            "shown/offsets": np.arange(0, 6 * users + 1, 3),
+            "shown/item_ids": rng.integers(1, items + 1, 6 * users).astype(np.int32),
+            "shown/labels": np.tile([1, 0, 0], 2 * users).astype(np.uint8),
+        }
+        self._arrays["shown.place"] = np.tile([1, 2, 3, 700, 800, 900], users).astype(np.float32)
         self._offsets = np.append(0, lengths.cumsum()).astype(np.int64)
         self.fields = {
             "colour": Stored("colour", "event", "categorical", "before", 4),
             "price": Stored("price", "event", "numeric", "query"),
             "item.tags": Stored("tags", "item", "multi", "before", 4, int(lengths.max())),
-            "item.image": Stored("image", "item", "vector"),
+            "item.image": Stored("image", "item", "vector", width=5),
             "item.price": Stored("price", "item", "numeric"),
             "user.age": Stored("age", "user", "numeric"),
+            "item.brand": Stored("brand", "item", "categorical", "before", 4, from_events=True),
+            "item.labels": Stored("labels", "item", "multi", "before", 4, 2, from_events=True),
+            "user.mood": Stored("mood", "user", "numeric", from_events=True),
+            "shown.place": Stored("place", "shown", "numeric"),
             "note": Stored("note", "event", "text"),
         }
 
     def field_array(self, key: str) -> np.ndarray:
         return self._arrays[key]
+
+    def field_hash(self, key: str) -> str:
+        return hashlib.sha256(self._arrays.get(key, self.event_arrays.get(key)).tobytes()).hexdigest()
+
+    def event_array(self, key: str) -> np.ndarray:
+        return self.event_arrays[key]
+
+    def event_offsets(self, key: str) -> np.ndarray:
+        return self._event_offsets
 
     def field_offsets(self, key: str) -> np.ndarray:
         return self._offsets

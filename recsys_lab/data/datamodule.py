@@ -27,7 +27,7 @@ from recsys_lab.data.batches.gather import (
 from recsys_lab.data.batches.samplers import MEGA_BATCHES
 from recsys_lab.data.batches.windows import TrainingMode, Windows, evaluation_windows, training_windows
 from recsys_lab.data.fitting.field_tensors import field_columns, item_tensors
-from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields, with_fields
+from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.vocabulary import Vocabulary
 from recsys_lab.data.locate import RAW, locate, own_folder, prepared_folder
@@ -174,27 +174,26 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     @cached_property
     def fitted_fields(self) -> FittedFields:
         """What a model is fed beside items and times, as the training part knows it."""
-        data = with_fields(self.processed)
-        stop, counts = self.split_result.train_stop, lambda: self.item_counts.numpy()
-        return fit_fields(data, choose_fields(data.fields, self.fields), stop, counts)
+        keys = choose_fields(self.processed.fields, self.fields)
+        return fit_fields(self.processed, keys, self.split_result, lambda: self.item_counts.numpy())
 
     @cached_property
     def events(self) -> Events:
-        data, fitted = with_fields(self.processed), self.fitted_fields
+        data, fitted, stop = self.processed, self.fitted_fields, self.split_result.train_stop
         of_event = fitted.of("event")
         return Events(
             data.item_ids,
             data.timestamps,
             data.offsets,
-            field_columns(data, of_event),
+            field_columns(data, of_event, stop),
             [field.name for field in of_event if field.known_at == "query"],
-            field_columns(data, fitted.of("user")),
+            field_columns(data, fitted.of("user"), stop),
         )
 
     @cached_property
     def item_fields(self) -> dict[str, torch.Tensor]:
         """(V, ...) of each field of the items, by name, as `contracts.Field` says; row 0 is padding."""
-        return item_tensors(with_fields(self.processed), self.fitted_fields)
+        return item_tensors(self.processed, self.fitted_fields, self.split_result.train_stop)
 
     def vocabulary(self) -> dict[str, Any]:
         """The raw item ids and the fitted fields as plain data and tensors, for a checkpoint: `read_vocabulary` reads

@@ -16,28 +16,32 @@ from recsys_lab.data.batches.field_columns import (
     VectorColumn,
 )
 from recsys_lab.data.fitting.fitted_fields import FittedField, FittedFields
+from recsys_lab.data.fitting.stored_values import FieldValues, values_of
 
 
-def item_tensors(data: Any, fitted: FittedFields) -> dict[str, torch.Tensor]:
+def item_tensors(data: Any, fitted: FittedFields, train_stop: np.ndarray) -> dict[str, torch.Tensor]:
     """(V, ...) of each field of the items, by name, as `contracts.Field` says; row 0 is padding."""
     row = np.arange(data.num_items + 1)
-    columns = field_columns(data, fitted.of("item"))
+    columns = field_columns(data, fitted.of("item"), train_stop)
     return {name: column.take(np.maximum(row - 1, 0), row > 0) for name, column in columns.items()}
 
 
-def field_columns(data: Any, fitted: Iterable[FittedField]) -> dict[str, FieldColumn]:
-    """What batches gather from, by name; the arrays stay mapped."""
-    return {one.name: _column(data, one) for one in fitted}
+def field_columns(data: Any, fitted: Iterable[FittedField], train_stop: np.ndarray) -> dict[str, FieldColumn]:
+    """What batches gather from, by name; the arrays stay mapped.
+
+    Args:
+        data: `ProcessedDataset`.
+        train_stop: (U,) int64 of the split.
+    """
+    return {one.name: _column(data, one, values_of(data, one.key, train_stop)) for one in fitted}
 
 
-def _column(data: Any, fitted: FittedField) -> FieldColumn:
-    key = fitted.key
-    array = data.field_array(key)
+def _column(data: Any, fitted: FittedField, values: FieldValues) -> FieldColumn:
     if fitted.kind == "numeric":
-        return NumericColumn(array, fitted.mean, fitted.std)
+        return NumericColumn(values.array, fitted.mean, fitted.std)
     if fitted.kind == "vector":
-        return VectorColumn(array)
-    table_row = fitted.table_row(data.field_values(key))
-    if fitted.kind == "multi":
-        return MultiColumn(array, data.field_offsets(key), table_row, data.fields[key].width)
-    return CategoricalColumn(array, table_row)
+        return VectorColumn(values.array)
+    table_row = fitted.table_row(data.field_values(fitted.key))
+    if values.offsets is not None:
+        return MultiColumn(values.array, values.offsets, table_row, data.fields[fitted.key].width)
+    return CategoricalColumn(values.array, table_row)

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 
-from recsys_lab.contracts import Kind, KnownAt, Scope
+from recsys_lab.contracts import Scope
 from recsys_lab.data.fitting.fitted_fields import FittedField, FittedFields
+from recsys_lab.data.fitting.stored_values import Rows, training_events, training_impressions, values_of
+from recsys_lab.data.split.split_rule import SplitResult
 from recsys_lab.words import EVENT_TYPE, RecsysLabError
 
 FieldChoice = list[str] | Literal["all"] | None
-AT_ONCE = 1 << 22
-"""Rows that are looked at in one piece."""
 DIGITS = 7
 """Of mean and deviation: the sums of two machines may differ in the last bits, their hashes must not."""
-
-Rows = Iterable[tuple[slice, np.ndarray]]
-"""Pieces of the rows of a scope, and (rows,) bool in each: those of the training part."""
 
 
 def choose_fields(known: Mapping[str, Any], choice: FieldChoice) -> list[str]:
@@ -55,61 +50,46 @@ def choose_fields(known: Mapping[str, Any], choice: FieldChoice) -> list[str]:
     return list(choice)
 
 
-def training_events(offsets: np.ndarray, train_stop: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Pieces of the events, and which of each train: those of user u from `offsets[u]` to `train_stop[u]`."""
-    total = int(offsets[-1])
-    for start in range(0, total, AT_ONCE):
-        stop = min(start + AT_ONCE, total)
-        first, last = np.searchsorted(offsets, [start, stop - 1], side="right") - 1
-        bounds = np.clip(offsets[first : last + 2], start, stop)
-        until = np.repeat(train_stop[first : last + 1], np.diff(bounds))
-        yield slice(start, stop), np.arange(start, stop) < until
-
-
 def fit_fields(
-    data: Any, keys: Iterable[str], train_stop: np.ndarray, item_counts: Callable[[], np.ndarray]
+    data: Any, keys: Iterable[str], split: SplitResult, item_counts: Callable[[], np.ndarray]
 ) -> FittedFields:
-    """What the training part knows of these fields: training events, and the items and users that have one.
+    """What the training part knows of these fields: training events, the items and users that have one, and what was
+    shown before anything is held out.
 
     Args:
         data: `ProcessedDataset`.
         keys: of its fields.
-        train_stop: (U,) int64 of the split. item_counts: -> (V,) training events of each item.
+        item_counts: -> (V,) training events of each item.
     """
-    offsets = np.asarray(data.offsets)
+    offsets, stop = np.asarray(data.offsets), split.train_stop
 
     def rows_of(scope: Scope) -> Rows:
         if scope == "event":
-            return training_events(offsets, train_stop)
-        trains = item_counts()[1:] > 0 if scope == "item" else train_stop > offsets[:-1]
+            return training_events(offsets, stop)
+        if scope == "shown":
+            count = np.diff(data.arrays["shown/offsets"])
+            trains = np.repeat(training_impressions(data, offsets, stop, split.cut_time), count)
+        else:
+            trains = item_counts()[1:] > 0 if scope == "item" else stop > offsets[:-1]
         return [(slice(0, len(trains)), trains)]
 
-    return FittedFields(tuple(_fit(data, key, rows_of) for key in keys))
+    return FittedFields(tuple(_fit(data, key, rows_of, stop) for key in keys))
 
 
-def _fit(data: Any, key: str, rows_of: Callable[[Scope], Rows]) -> FittedField:
-    stored, array = data.fields[key], np.asarray(data.field_array(key))
-    about: dict[str, Any] = {
-        "name": stored.name,
-        "scope": stored.scope,
-        "kind": stored.kind,
-        "known_at": stored.known_at,
-    }
-    if stored.kind == "numeric":
-        mean, std = _mean_and_std(array[piece][trains] for piece, trains in rows_of(stored.scope))
-        return FittedField(**about, mean=mean, std=std)
+def _fit(data: Any, key: str, rows_of: Callable[[Scope], Rows], train_stop: np.ndarray) -> FittedField:
+    stored, rows = data.fields[key], rows_of(data.fields[key].scope)
+    about = {name: getattr(stored, name) for name in ("name", "scope", "kind", "known_at")}
     if stored.kind == "vector":
-        return FittedField(**about, dimension=array.shape[1])
+        return FittedField(**about, dimension=stored.width)
+    values = values_of(data, key, train_stop)
+    pieces = (values.in_rows(piece, trains) for piece, trains in rows)
+    if stored.kind == "numeric":
+        mean, std = _mean_and_std(pieces)
+        return FittedField(**about, mean=mean, std=std)
     has = np.zeros(stored.num_values + 1, dtype=bool)
-    offsets = np.asarray(data.field_offsets(key)) if stored.kind == "multi" else None
-    for piece, trains in rows_of(stored.scope):
-        if offsets is None:
-            has[array[piece][trains]] = True
-        else:
-            start, stop = int(offsets[piece.start]), int(offsets[piece.stop])
-            has[array[start:stop][np.repeat(trains, np.diff(offsets[piece.start : piece.stop + 1]))]] = True
-    values = data.field_values(key).filter(has[1:])
-    return FittedField(**about, values=values, width=stored.width if offsets is not None else 1)
+    for codes in pieces:
+        has[codes] = True
+    return FittedField(**about, values=data.field_values(key).filter(has[1:]), width=stored.width)
 
 
 def _mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
@@ -126,34 +106,3 @@ def _mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
     std = float(np.sqrt(squares / count)) if count else 1.0
     mean, std = (float(f"{value:.{DIGITS}g}") for value in (mean, std))
     return mean, std if std > 1e-9 * abs(mean) else 1.0
-
-
-@dataclass(frozen=True)
-class _EventType:
-    name: str
-    scope: Scope
-    kind: Kind
-    known_at: KnownAt
-    num_values: int
-
-
-class _WithEventTypes:
-    """A data set that was prepared before there were other fields than event types."""
-
-    def __init__(self, data: Any) -> None:
-        self.data = data
-        types = data.num_event_types
-        self.fields = {EVENT_TYPE: _EventType(EVENT_TYPE, "event", "categorical", "before", types)} if types else {}
-
-    def field_array(self, key: str) -> np.ndarray:
-        return np.asarray(self.data.event_types)
-
-    def field_values(self, key: str) -> pl.Series:
-        return pl.Series(self.data.event_type_names, dtype=pl.String)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.data, name)
-
-
-def with_fields(data: Any) -> Any:
-    return data if hasattr(data, "fields") else _WithEventTypes(data)
