@@ -59,8 +59,16 @@ class Range:
     __repr__ = __str__  # it stands in --help
 
 
+class Repeated:
+    """In `Annotated[Sequence[str], Repeated]`: on the command line the option is given once for each entry."""
+
+
 Count = Annotated[int, Range(at_least=1, at_most=10**9)]
 """A number of things, at least one."""
+Natural = Annotated[int, Range(at_least=0, at_most=10**12)]
+"""A number of things, or none."""
+Level = Annotated[float, Range(above=0, below=1)]
+"""Of a test or an interval."""
 Size = Annotated[int, Range(at_least=1, at_most=2**16)]
 """A width of layers. The bound keeps a slip of the keyboard from taking the machine's memory."""
 Depth = Annotated[int, Range(at_least=1, at_most=1000)]

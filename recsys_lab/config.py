@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 OURS = "recsys_lab"
 CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+ALLOW_CLASSES = (
+    "--allow_classes NAMES: classes or packages of others (my_package.MyEncoder,other) that a run folder or a "
+    "checkpoint may name, since you trust them; without it nothing of them is imported."
+)
+"""The end of the help of every command that reads run folders."""
 _allowed: ContextVar[tuple[str, ...]] = ContextVar("allowed", default=())
 
 

@@ -17,7 +17,7 @@ from test_cli_runs import TINY, fit
 from wandb_files import offline_runs, stored
 
 from recsys_lab.cli import main
-from recsys_lab.cli.loggers import ROWS_PER_PART, _go_on_counting, make_logger
+from recsys_lab.runs.fit.loggers import ROWS_PER_PART, _go_on_counting, make_logger
 from recsys_lab.runs.run_settings import RunSettings
 
 
@@ -199,7 +199,7 @@ def test_tensorboard_of_a_replaced_run(small_folder: Path, tmp_path: Path) -> No
 
 
 def test_loggers_are_imported_only_when_chosen() -> None:
-    code = "import sys, recsys_lab.cli.trainer_commands; print({'wandb', 'tensorboard'} & set(sys.modules))"
+    code = "import sys, recsys_lab.runs.fit.command_line; print({'wandb', 'tensorboard'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

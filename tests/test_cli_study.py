@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from recsys_lab.cli import main
-from recsys_lab.cli.study.resolver import Resolver
-from recsys_lab.cli.study.study_settings import compose
 from recsys_lab.runs.run_files import write_manifest
 from recsys_lab.study.launch.job import read_job, state_of
+from recsys_lab.study.plan.resolver import Resolver
+from recsys_lab.study.plan.study_settings import compose
 
 BASE = """
 name: tiny

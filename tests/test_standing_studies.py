@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from recsys_lab.cli import main
-from recsys_lab.cli.study.resolver import Resolver
 from recsys_lab.study.plan import make_plan, read_study
+from recsys_lab.study.plan.resolver import Resolver
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STUDIES = sorted(path.parent for path in EXPERIMENTS.glob("*/study.yaml"))

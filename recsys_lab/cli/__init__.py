@@ -11,28 +11,62 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from recsys_lab import __version__
 from recsys_lab.cli.failures import in_words
 from recsys_lab.config import allowing
 from recsys_lab.words import RecsysLabError
 
+RUN = "recsys_lab.runs.fit.command_line:run"
 COMMANDS = {
-    "fit": ("recsys_lab.cli.trainer_commands", "train a model, then test its best checkpoint"),
-    "validate": ("recsys_lab.cli.trainer_commands", "evaluate a checkpoint on the validation targets"),
-    "test": ("recsys_lab.cli.trainer_commands", "evaluate a checkpoint on the test targets"),
-    "predict": ("recsys_lab.cli.trainer_commands", "write each user's top items"),
-    "prepare": ("recsys_lab.cli.prepare", "turn a public data set, or your own log, into a prepared data set"),
-    "audit": ("recsys_lab.cli.audit", "what a data set is, and what a split of it leaks"),
-    "sources": ("recsys_lab.cli.sources", "list the public data sets that are known by name"),
-    "compare": ("recsys_lab.cli.compare", "one table from several run folders, tested over users and seeds"),
-    "study": ("recsys_lab.cli.study.dispatch", "ablations: plan, run, status, retry, tune, report"),
-    "diagnose": ("recsys_lab.cli.diagnose", "questions to a finished run: does it need the order of events, ..."),
-    "slices": ("recsys_lab.cli.slices", "where a metric comes from: history length, popularity, gap, repeat, cold"),
-    "verify": ("recsys_lab.cli.verify", "prove a finished run from its checkpoint and its data"),
+    "fit": (RUN, "train a model, then test its best checkpoint"),
+    "validate": (RUN, "evaluate a checkpoint on the validation targets"),
+    "test": (RUN, "evaluate a checkpoint on the test targets"),
+    "predict": (RUN, "write each user's top items"),
+    "prepare": ("recsys_lab.cli.prepare:run", "turn a public data set, or your own log, into a prepared data set"),
+    "audit": ("recsys_lab.cli.audit:run", "what a data set is, and what a split of it leaks"),
+    "sources": ("recsys_lab.cli.sources:sources", "list the public data sets that are known by name"),
+    "compare": ("recsys_lab.cli.compare:compare", "one table from several run folders, tested over users and seeds"),
+    "study": ("", "ablations: plan, run, status, retry, tune, report"),
+    "diagnose": ("", "questions to a finished run: does it need the order of events, ..."),
+    "slices": ("recsys_lab.cli.compare:slices", "where a metric comes from: history length, popularity, repeat, cold"),
+    "verify": ("recsys_lab.cli.verify:verify", "prove a finished run from its checkpoint and its data"),
+}
+"""Name -> module and function, and a line of help. The parameters of a function are its options (`cli/typed.py`); one
+whose only parameter is `words` is given them all."""
+GROUPS = {
+    "study": {
+        "plan": ("recsys_lab.cli.study:plan", "every run with its state, and what the missing ones will cost"),
+        "run": ("recsys_lab.cli.study:run", "run what is missing, here or on a cluster"),
+        "status": ("recsys_lab.cli.study:status", "how far it is: states, failures, the time that is left"),
+        "retry": ("recsys_lab.cli.study:retry", "run failed runs again"),
+        "report": ("recsys_lab.cli.study:report", "one HTML page, Markdown, LaTeX and figures of the finished runs"),
+        "tune": ("recsys_lab.cli.study:tune", "the same search budget for each value of an axis"),
+    },
+    "diagnose": {
+        "shuffle": ("recsys_lab.cli.diagnose:shuffle", "does the model, or the data, need the order of events?"),
+        "calibration": (
+            "recsys_lab.cli.diagnose:calibration",
+            "are the model's probabilities as large as what then happens?",
+        ),
+    },
+}
+
+USAGE = {
+    "study": (
+        "SUBCOMMAND FILE [options]\n\nFILE is a study.yaml, or a folder that holds one.",
+        """Examples:
+  recsys-lab study plan experiments/losses
+  recsys-lab study run experiments/losses --workers 2
+  recsys-lab study report experiments/losses
+
+The manual is docs/studies.md.""",
+    ),
+    "diagnose": ("QUESTION RUN_FOLDER [options]", "docs/sequential.md and docs/metrics.md explain the answers."),
 }
 
 HELP = f"""usage: recsys-lab COMMAND [options]
@@ -69,13 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name = arguments[0]
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        return _fail(f"unknown command {name!r}.{hint} Known: {', '.join(COMMANDS)}")
+        return _fail(f"unknown command {name!r}.{_meant(name, COMMANDS)}")
     try:
         arguments, allowed = allowed_classes(arguments)
+        if name in GROUPS and arguments[1:2] in ([], ["-h"], ["--help"]):
+            return _of_group(name, bool(arguments[1:]))
         with allowing(allowed):
-            importlib.import_module(COMMANDS[name][0]).run(arguments)
+            _call(arguments)
     except KeyboardInterrupt:
         print("recsys-lab: interrupted", file=sys.stderr)
         return 130
@@ -89,6 +123,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(text, getattr(error, "exit_code", 2))
     return 0
+
+
+def _call(arguments: list[str]) -> None:
+    """Runs what `COMMANDS` or `GROUPS` has under the first words."""
+    name, rest, place = arguments[0], arguments[1:], COMMANDS[arguments[0]][0]
+    if name in GROUPS:
+        below, rest = rest[0], rest[1:]
+        if below not in GROUPS[name]:
+            raise RecsysLabError(f"unknown subcommand {below!r} of {name}.{_meant(below, GROUPS[name])}")
+        name, place = f"{name} {below}", GROUPS[name][below][0]
+    module, _, function = place.partition(":")
+    command = getattr(importlib.import_module(module), function)
+    if list(inspect.signature(command).parameters) == ["words"]:
+        command(arguments)
+    else:
+        from recsys_lab.cli.typed import call
+
+        call(command, f"recsys-lab {name}", rest)
+
+
+def _of_group(name: str, is_asked: bool) -> int:
+    """The help of `study` and `diagnose`; without it, what is missing."""
+    if is_asked:
+        lines = "\n".join(f"  {below:12s}{text}" for below, (_, text) in GROUPS[name].items())
+        print(f"usage: recsys-lab {name} {USAGE[name][0]}\n\n{lines}\n\n{USAGE[name][1]}\nEach has its own --help.")
+        return 0
+    known = ", ".join(GROUPS[name])
+    return _fail(f"{name} needs a subcommand: {known}. `recsys-lab {name} --help` explains them")
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return (f" Did you mean {close[0]!r}?" if close else "") + f" Known: {', '.join(known)}"
 
 
 def allowed_classes(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -53,9 +53,9 @@ def make_parser() -> Parser:
     return parser
 
 
-def run(arguments: list[str]) -> None:
+def run(words: list[str]) -> None:
     """Runs `recsys-lab audit ...`; options may be written with - or _."""
-    chosen = make_parser().parse_args(underscores(arguments[1:]))
+    chosen = make_parser().parse_args(underscores(words[1:]))
     show_messages()
     thresholds = parse_thresholds(chosen.fail_on)
     # not jsonargparse's own instantiation: it would bury the split's error text in one of its own

@@ -1,61 +1,117 @@
-"""`recsys-lab compare RUNS...`: one table from several run folders."""
+"""`recsys-lab compare` and `recsys-lab slices`: tables of finished runs."""
 
 from __future__ import annotations
 
 import sys
-from typing import get_args
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from recsys_lab.cli.options import COUNT, SEED, SHARE, PlainParser
-from recsys_lab.runs.baselines import automatic_baselines
-from recsys_lab.runs.comparison import METRICS, compare
-from recsys_lab.runs.comparison_table import FORMATS, render
-from recsys_lab.runs.finished import Run, find_runs
-from recsys_lab.runs.messages import show_messages
-from recsys_lab.statistics.pairs import Method
-from recsys_lab.statistics.resampling import Interval
+from recsys_lab.arguments import Count, Level, Seed
+from recsys_lab.cli.typed import OneOf
+
+Metric = Annotated[str, OneOf("recsys_lab.ops.rank_metrics:RANKING_METRICS")]
+Dimension = Annotated[str, OneOf("recsys_lab.diagnose.slice_values:DIMENSIONS")]
+Format = Annotated[str, OneOf("recsys_lab.runs.comparison_table:FORMATS")]
+Interval = Literal["bca", "percentile", "t"]
 
 
-def run(arguments: list[str]) -> None:
-    parser = PlainParser(
-        prog="recsys-lab compare",
-        allow_abbrev=False,
-        description="Compares runs that were tested on the same data, split and evaluation settings; runs that are "
-        "equal in everything but the seed are averaged. Every pair of variants is tested, or each with the --baseline: "
-        "over users and seeds, Holm-corrected over all pairs in the deciding metric (ndcg, or else the first of "
-        "--metrics). A variant with one seed is not tested. Untrained baselines (popularity, Markov, nearest "
-        "neighbours, EASE, ...) take part without being asked for: they are counted once and kept beside the study's "
-        "runs.",
-    )
-    parser.add_argument("runs", nargs="+", help="run folders, or folders that hold some")
-    parser.add_argument("--baseline", help="variant, or a run folder of it, that all others are tested with")
-    parser.add_argument("--format", choices=FORMATS, default="text")
-    parser.add_argument("--pairs", action="store_true", help="also the table of all pairs and metrics (csv: only that)")
-    parser.add_argument("--cutoff", type=COUNT, default=10, help="K of the metrics (default 10)")
-    parser.add_argument(
-        "--metrics", nargs="+", choices=METRICS, default=list(METRICS), help="which are shown (default all)"
-    )
-    parser.add_argument(
-        "--interval", choices=get_args(Interval), default="bca", help="of a row, over users (default bca)"
-    )
-    parser.add_argument(
-        "--resamples", type=COUNT, default=2_000, help="of the bootstrap of a row's interval (default 2000)"
-    )
-    parser.add_argument("--alpha", type=SHARE, default=0.05, help="of tests and intervals (default 0.05)")
-    parser.add_argument("--seed", type=SEED, default=0, help="of the resamples (default 0)")
-    parser.add_argument(
-        "--no-baselines", action="store_true", help="without the untrained baselines that take part otherwise"
-    )
-    parser.add_argument("--data_dir", "--data-dir", help="where the data lies (default: what the runs were given)")
-    parser.add_argument("--force", action="store_true", help="compare even what is not comparable; says in what")
-    chosen = parser.parse_args(arguments[1:])
-    found, problems = find_runs(chosen.runs)
+def compare(
+    runs: Sequence[str],
+    *,
+    baseline: str | None = None,
+    format: Format = "text",
+    pairs: bool = False,
+    cutoff: Count = 10,
+    metrics: Sequence[Metric] = (),
+    interval: Interval = "bca",
+    resamples: Count = 2_000,
+    alpha: Level = 0.05,
+    seed: Seed = 0,
+    no_baselines: bool = False,
+    data_dir: str | None = None,
+    force: bool = False,
+) -> None:
+    """Compares runs that were tested on the same data, split and evaluation settings; runs that are equal in everything
+    but the seed are averaged. Every pair of variants is tested, or each with the --baseline: over users and seeds,
+    Holm-corrected over all pairs in the deciding metric (ndcg, or else the first of --metrics). A variant with one seed
+    is not tested. Untrained baselines (popularity, Markov, nearest neighbours, EASE, ...) take part without being asked
+    for: they are counted once and kept beside the study's runs.
+
+    Args:
+        runs: run folders, or folders that hold some.
+        baseline: variant, or a run folder of it, that all others are tested with.
+        format: of the table.
+        pairs: also the table of all pairs and metrics (csv: only that).
+        cutoff: K of the metrics.
+        metrics: which are shown (default all).
+        interval: of a row, over users.
+        resamples: of the bootstrap of a row's interval.
+        alpha: of tests and intervals.
+        seed: of the resamples.
+        no_baselines: without the untrained baselines that take part otherwise.
+        data_dir: where the data lies (default: what the runs were given).
+        force: compare even what is not comparable; says in what.
+    """
+    from recsys_lab.runs.baselines import automatic_baselines
+    from recsys_lab.runs.comparison import METRICS
+    from recsys_lab.runs.comparison import compare as compared
+    from recsys_lab.runs.comparison_table import render
+    from recsys_lab.runs.finished import Run, find_runs
+    from recsys_lab.runs.messages import show_messages
+    from recsys_lab.statistics.pairs import Method
+
+    found, problems = find_runs(runs)
     automatic: list[Run] = []
-    if not chosen.no_baselines:
+    if not no_baselines:
         show_messages()
-        automatic, more = automatic_baselines(found, chosen.data_dir)
+        automatic, more = automatic_baselines(found, data_dir)
         problems += more
+    _left_out(problems)
+    method = Method(interval, resamples, alpha, seed)
+    print(render(compared(found, cutoff, force, baseline, metrics or METRICS, method, automatic), format, pairs))
+
+
+def slices(
+    runs: Sequence[str],
+    *,
+    by: Sequence[Dimension] = (),
+    metric: Metric = "ndcg",
+    cutoff: Count = 10,
+    bins: Sequence[Count] = (),
+    interval: Interval = "bca",
+    resamples: Count = 2_000,
+    alpha: Level = 0.05,
+    seed: Seed = 0,
+    format: Format = "text",
+) -> None:
+    """Cuts the test targets of finished runs into slices and shows the metric of each. Runs that are equal in
+    everything but the seed are averaged; the difference of exactly two variants is tested in every slice, over users
+    and seeds, Holm-corrected over all slices shown.
+
+    Args:
+        runs: run folders, or folders that hold some; of the same test targets.
+        by: which slices (default all).
+        metric: of the slices.
+        cutoff: K of the metric.
+        bins: smallest history length of each slice (default: 1 5 10 20 50 100 200).
+        interval: of a variant, over users.
+        resamples: of the bootstrap.
+        alpha: intervals have the level 1 - alpha.
+        seed: of the resamples.
+        format: of the table.
+    """
+    from recsys_lab.diagnose.slice_values import DIMENSIONS, HISTORY_BINS
+    from recsys_lab.diagnose.slice_values import slices as sliced
+    from recsys_lab.diagnose.slices_table import render_slices
+    from recsys_lab.runs.finished import find_runs
+    from recsys_lab.statistics.pairs import Method
+
+    found, problems = find_runs(runs)
+    _left_out(problems)
+    method = Method(interval, resamples, alpha, seed)
+    print(render_slices(sliced(found, by or list(DIMENSIONS), metric, cutoff, method, bins or HISTORY_BINS), format))
+
+
+def _left_out(problems: Sequence[str]) -> None:
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    method = Method(chosen.interval, chosen.resamples, chosen.alpha, chosen.seed)
-    comparison = compare(found, chosen.cutoff, chosen.force, chosen.baseline, chosen.metrics, method, automatic)
-    print(render(comparison, chosen.format, chosen.pairs))

@@ -1,43 +1,97 @@
-"""`recsys-lab diagnose QUESTION RUN_FOLDER ...`: questions to a finished run."""
+"""`recsys-lab diagnose ...`: questions to a finished run."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.util
+import json
+from pathlib import Path
+from typing import Any, Literal
 
-from recsys_lab.words import RecsysLabError
-
-QUESTIONS = {
-    "shuffle": ("recsys_lab.cli.shuffle", "does the model, or the data, need the order of events?"),
-    "calibration": ("recsys_lab.cli.calibration", "are the model's probabilities as large as what then happens?"),
-}
+from recsys_lab.arguments import Count
+from recsys_lab.cli.compare import Metric
+from recsys_lab.runs.messages import show_messages
+from recsys_lab.runs.run_files import write_results
 
 
-def questions() -> dict[str, tuple[str, str]]:
-    """Those of `QUESTIONS` that are part of this installation."""
-    return {name: entry for name, entry in QUESTIONS.items() if importlib.util.find_spec(entry[0]) is not None}
+def shuffle(
+    run_folder: str | None = None,
+    *,
+    checkpoint: str | None = None,
+    seeds: Count = 5,
+    keep_last: Literal["both", "yes", "no"] = "both",
+    stage: Literal["test", "val"] = "test",
+    metric: Metric = "ndcg",
+    cutoff: Count = 10,
+    scope: Literal["history", "window"] = "history",
+    data_dir: str | None = None,
+    output: str | None = None,
+) -> None:
+    """Does the model, or the data, need the order of events? The trained model is evaluated again on the same targets,
+    with each history shuffled before the window is cut: all of it (`all`), and all but the most recent event
+    (`all_but_last`). Nothing is trained. Writes shuffle/shuffle.json and shuffle/shuffle.md into the run folder; Ctrl-C
+    writes the shuffles so far.
 
+    How to read the numbers: a change near 0 % says that the model does as well without the order of events, near -100 %
+    that nothing of its score is left without it. Jaccard near 1 says that its lists stay the same. A small change of
+    `all_but_last` beside a large one of `all` says that it reads the last event and little else of the order.
 
-def run(arguments: list[str]) -> None:
-    """Runs `recsys-lab diagnose QUESTION ...`; `arguments` begin with `diagnose`.
+    The data's own 2- and 3-gram rules are counted in the original and in shuffled order, without any model. Published
+    (Klenitskiy et al., RecSys 2024), ndcg@10 of GRU4Rec, all shuffled: 30Music -96 %, MovieLens-20M -67 %, Amazon
+    Beauty -26 %, Steam -9 %, Gowalla -2 %. More, and what we measured: docs/sequential.md.
 
-    Raises:
-        RecsysLabError: when the question is missing or unknown.
+    Args:
+        run_folder: a finished run; its best checkpoint is taken.
+        checkpoint: another checkpoint; alone, one that lies in a run folder.
+        seeds: shuffles of each kind.
+        keep_last: yes: only all_but_last; no: only all.
+        stage: whose targets.
+        metric: of the targets.
+        cutoff: K of the metric and of Jaccard.
+        scope: shuffle the whole history, or only the events in the model's window.
+        data_dir: folder of raw files and prepared sets (default: as the run says).
+        output: where to write (default: shuffle/ in the run folder).
     """
-    known, rest = questions(), arguments[1:]
-    if rest and rest[0] in ("-h", "--help"):
-        print(_help(known))
-        return
-    if not rest:
-        raise RecsysLabError(f"say what to diagnose: {', '.join(known)}. Each has its own --help")
-    if rest[0] not in known:
-        close = difflib.get_close_matches(rest[0], known, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise RecsysLabError(f"can't diagnose {rest[0]!r}.{hint} Known: {', '.join(known)}")
-    importlib.import_module(known[rest[0]][0]).run(rest)
+    from recsys_lab.diagnose.shuffle import Question, folder_of
+    from recsys_lab.diagnose.shuffle import shuffle as shuffled
+    from recsys_lab.diagnose.shuffle_table import as_markdown, as_text
+    from recsys_lab.report.escapes import as_json
+
+    show_messages()
+    folder = Path(run_folder) if run_folder else folder_of(checkpoint)
+    kinds: tuple[Any, ...] = {"yes": ("all_but_last",), "no": ("all",)}.get(keep_last, ("all", "all_but_last"))
+    found = shuffled(folder, checkpoint, data_dir, Question(stage, metric, cutoff, seeds, kinds, scope))
+    to = Path(output) if output else folder / "shuffle"
+    write_results(to, {"shuffle.json": as_json(found) + "\n", "shuffle.md": as_markdown(found)})
+    print(f"{as_text(found)}\n\nwritten: shuffle.json and shuffle.md in {to}")
+    if found["interrupted"]:
+        raise KeyboardInterrupt
 
 
-def _help(known: dict[str, tuple[str, str]]) -> str:
-    lines = "\n".join(f"  {name:12s} {text}" for name, (_, text) in known.items())
-    return f"usage: recsys-lab diagnose QUESTION RUN_FOLDER [options]\n\n{lines}\n\nEach question has its own --help."
+def calibration(
+    run_folder: str,
+    *,
+    checkpoint: str | None = None,
+    num_bins: Count = 15,
+    data_dir: str | None = None,
+    output: str | None = None,
+) -> None:
+    """Are the model's next-item probabilities (softmax of its scores over the candidates) as large as what then
+    happens? Fits one temperature on the validation targets, evaluates the test targets with and without it, and writes
+    calibration/calibration.json and calibration/reliability.html into the run folder. Nothing is trained.
+    docs/metrics.md defines each number.
+
+    Args:
+        run_folder: a finished run; its best checkpoint is taken.
+        checkpoint: another checkpoint.
+        num_bins: of the calibration error.
+        data_dir: folder of raw files and prepared sets (default: as the run says).
+        output: where to write (default: calibration/ in the run folder).
+    """
+    from recsys_lab.diagnose.calibrate import calibrate
+    from recsys_lab.diagnose.reliability_page import calibration_text, reliability_page
+
+    show_messages()
+    found = calibrate(run_folder, checkpoint, data_dir, num_bins)
+    to = Path(output) if output else Path(run_folder) / "calibration"
+    files = {"calibration.json": json.dumps(found, indent=2) + "\n", "reliability.html": reliability_page(found)}
+    write_results(to, files)
+    print(f"{calibration_text(found)}\n\nwritten: calibration.json and reliability.html in {to}")

@@ -9,10 +9,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
 
-from recsys_lab.words import ArgumentError, RecsysLabError
+from recsys_lab.words import RecsysLabError
 
 WAYS_OUT = {
     errno.ENOSPC: "free some space there, or choose another place with {place}",
@@ -67,30 +65,6 @@ def in_words(error: BaseException, command: str = "") -> str | None:
         smaller = "--model.embedding_dim, --data.max_length, --data.batch_size or --data.eval_batch_size"
         return f"not enough memory ({first}): use a smaller {smaller}"
     return None
-
-
-def option_of(error: ArgumentError, config: Mapping[str, Any]) -> str:
-    """The text of `error` with the option in front as the user types it: `--model.num_layers must be ...`.
-
-    Args:
-        config: nested settings: the place where the argument has the bad value.
-    """
-    places = list(_places(config, error.argument))
-    path = next((path for path, value, owner in places if value == error.value and owner in (error.owner, None)), None)
-    path = path or next((path for path, value, _ in places if value == error.value), None)
-    return f"--{path} {error.problem}" if path else str(error)
-
-
-def _places(config: Any, name: str, path: str = "", owner: str | None = None) -> Iterator[tuple[str, Any, str | None]]:
-    """Everything called `name` in nested settings: its dotted option, its value, and the class whose argument it is."""
-    for key, value in dict(config).items():
-        here = path if key in ("init_args", "class_path") else f"{path}.{key}".lstrip(".")
-        if key == name:
-            yield here, value, owner
-        if key == "init_args" and isinstance(value, Mapping):
-            yield from _places(value, name, path, str(config.get("class_path", "")).rpartition(".")[2])
-        elif isinstance(value, Mapping):
-            yield from _places(value, name, here)
 
 
 def _system_error(error: BaseException) -> tuple[int | None, str]:

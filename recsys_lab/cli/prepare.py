@@ -80,9 +80,9 @@ def make_parser() -> Parser:
     return parser
 
 
-def run(arguments: list[str]) -> None:
+def run(words: list[str]) -> None:
     """Runs `recsys-lab prepare ...`; options may be written with - or _."""
-    chosen = make_parser().parse_args(comma_lists(underscores(arguments[1:])))
+    chosen = make_parser().parse_args(comma_lists(underscores(words[1:])))
     show_messages()
     where = Where(**{f.name: chosen[f.name] for f in dataclasses.fields(Where)})
     columns = Columns(**{name: chosen[f"{name}_column"] for name in COLUMN_OPTIONS})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from recsys_lab.data.sources import get_source, source_names
-from recsys_lab.words import RecsysLabError
 
+def sources() -> None:
+    """Lists the public data sets that `recsys-lab prepare NAME` knows, each with its licence, its page and how its
+    files are checked."""
+    from recsys_lab.data.sources import get_source, source_names
 
-def run(arguments: list[str]) -> None:
-    """Prints each source with its licence, its page and how its files are checked."""
-    if arguments[1:] and arguments[1] not in ("-h", "--help"):
-        raise RecsysLabError(f"sources takes no arguments, got {arguments[1]!r}")
     print("Prepare one with: recsys-lab prepare NAME\n")
     for name in source_names():
         source = get_source(name)

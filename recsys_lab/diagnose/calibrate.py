@@ -1,67 +1,37 @@
-"""`recsys-lab diagnose calibration RUN_FOLDER`: are next-item probabilities as large as what then happens?"""
+"""Are next-item probabilities as large as what then happens? One temperature is fitted on the validation targets, and
+the test targets are evaluated with and without it."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.cli.options import COUNT, PlainParser, underscores
-from recsys_lab.diagnose.reliability_page import calibration_text, reliability_page
 from recsys_lab.evaluation.calibration import Calibration
 from recsys_lab.evaluation.calibration_metrics import ReliabilityBins
 from recsys_lab.evaluation.temperature import fit_temperature
 from recsys_lab.models.checkpoint import check_same_training
 from recsys_lab.runs.folder import is_trained
-from recsys_lab.runs.messages import show_messages
-from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run, write_results
+from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
 from recsys_lab.words import RecsysLabError
 
-DESCRIPTION = """\
-Are the model's next-item probabilities (softmax of its scores over the candidates) as large as what then happens?
-Fits one temperature on the validation targets, evaluates the test targets with and without it, and writes
-calibration/calibration.json and calibration/reliability.html into the run folder. Nothing is trained. docs/metrics.md
-defines each number."""
 
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = PlainParser(
-        prog="recsys-lab diagnose calibration",
-        allow_abbrev=False,
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", metavar="RUN_FOLDER", help="a finished run; its best checkpoint is taken")
-    parser.add_argument("--checkpoint", metavar="FILE", help="another checkpoint")
-    parser.add_argument("--num_bins", type=COUNT, default=15, help="of the calibration error (default 15)")
-    parser.add_argument("--data_dir", help="folder of raw files and prepared sets (default: as the run says)")
-    parser.add_argument("--output", metavar="FOLDER", help="where to write (default: calibration/ in the run folder)")
-    return parser
-
-
-def run(arguments: list[str]) -> None:
-    """Runs `recsys-lab diagnose calibration ...`; options may be written with - or _."""
-    chosen = make_parser().parse_args(underscores(arguments[1:]))
-    show_messages()
-    Calibration(num_bins=chosen.num_bins)  # says what is wrong before the data is opened
-    saved = open_saved_run(chosen.run, chosen.checkpoint, chosen.data_dir)
-    check_same_training(saved.model.spec, saved.data.spec)  # type: ignore[arg-type]
-    found = calibrate(saved, chosen.num_bins)
-    output = Path(chosen.output) if chosen.output else saved.folder / "calibration"
-    page = reliability_page(found)
-    write_results(output, {"calibration.json": json.dumps(found, indent=2) + "\n", "reliability.html": page})
-    print(calibration_text(found))
-    print(f"\nwritten: calibration.json and reliability.html in {output}")
-
-
-def calibrate(saved: SavedRun, num_bins: int = 15) -> dict[str, Any]:
+def calibrate(
+    folder: str | Path, checkpoint: str | Path | None = None, data_dir: str | None = None, num_bins: int = 15
+) -> dict[str, Any]:
     """What calibration.json holds.
+
+    Args:
+        folder: a finished run. checkpoint: another one than its best.
+        data_dir: of raw files and prepared sets; None = as the run says.
+        num_bins: of the calibration error.
 
     Raises:
         RecsysLabError: when there is no validation or test target with a probability, or no best temperature.
     """
+    Calibration(num_bins=num_bins)  # says what is wrong before the data is opened
+    saved = open_saved_run(folder, checkpoint, data_dir)
+    check_same_training(saved.model.spec, saved.data.spec)  # type: ignore[arg-type]
     for stage in ("val", "test"):
         if not len(getattr(saved.data.split_result, stage)):
             raise RecsysLabError(f"the split of {saved.folder} has no {stage} targets: the temperature needs both")

@@ -1,72 +1,50 @@
-"""`recsys-lab diagnose shuffle RUN_FOLDER`: the same model on shuffled histories."""
+"""Does the model, or the data, need the order of events? The trained model is evaluated again on the same targets, with
+each history shuffled before the window is cut: all of it (`all`), and all but the most recent event (`all_but_last`).
+Nothing is trained."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from recsys_lab.arguments import Count, check_fields
 from recsys_lab.audit.log import Log
 from recsys_lab.audit.rules import order_rules
-from recsys_lab.cli.options import COUNT, PlainParser, underscores
 from recsys_lab.data.batches.gather import WindowDataset
 from recsys_lab.data.batches.windows import evaluation_windows
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.diagnose.shuffle_effect import list_overlap, shuffle_effect
-from recsys_lab.diagnose.shuffle_table import READING, as_markdown, as_text
 from recsys_lab.diagnose.shuffled_data import Kind, Scope, ShuffledWindows
 from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.row_blocks import scored_rows
 from recsys_lab.models.checkpoint import check_same_training
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
-from recsys_lab.ops.ranks import target_ranks
 from recsys_lab.ops.top_items import top_items
-from recsys_lab.report.escapes import as_json
-from recsys_lab.runs.messages import show_messages
-from recsys_lab.runs.saved import SavedRun, open_saved_run, write_results
+from recsys_lab.runs.saved import SavedRun, open_saved_run
 from recsys_lab.words import RecsysLabError
-
-KINDS: dict[str, tuple[Kind, ...]] = {"both": get_args(Kind), "yes": ("all_but_last",), "no": ("all",)}
-"""What --keep_last asks for."""
-
-DESCRIPTION = """\
-Does the model, or the data, need the order of events? The trained model is evaluated again on the same targets, with
-each history shuffled before the window is cut: all of it (`all`), and all but the most recent event (`all_but_last`).
-Nothing is trained. Writes shuffle/shuffle.json and shuffle/shuffle.md into the run folder."""
-EPILOG = "\n".join(
-    textwrap.fill(line, 118, initial_indent="  ", subsequent_indent="    ")
-    for line in (
-        *READING,
-        "The data's own 2- and 3-gram rules are counted in the original and in shuffled order, without any model.",
-        "Published (Klenitskiy et al., RecSys 2024), ndcg@10 of GRU4Rec, all shuffled: 30Music -96 %, MovieLens-20M "
-        "-67 %, Amazon Beauty -26 %, Steam -9 %, Gowalla -2 %. More, and what we measured: docs/sequential.md.",
-    )
-)
 
 
 @dataclass(frozen=True)
 class Question:
     """What to measure. `seeds`: shuffles of each kind, numbered from 0."""
 
-    stage: str = "test"
+    stage: Literal["test", "val"] = "test"
     metric: str = "ndcg"
-    cutoff: int = 10
-    seeds: int = 5
-    kinds: tuple[Kind, ...] = KINDS["both"]
+    cutoff: Count = 10
+    seeds: Count = 5
+    kinds: tuple[Kind, ...] = get_args(Kind)
     scope: Scope = "history"
 
     def __post_init__(self) -> None:
-        for name in ("cutoff", "seeds"):
-            if getattr(self, name) < 1:
-                raise RecsysLabError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        check_fields(self)
 
 
 @dataclass
@@ -79,52 +57,25 @@ class Passes:
     interrupted: bool = False
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = PlainParser(
-        prog="recsys-lab diagnose shuffle",
-        allow_abbrev=False,
-        description=DESCRIPTION,
-        epilog="how to read the numbers:\n" + EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", nargs="?", metavar="RUN_FOLDER", help="a finished run; its best checkpoint is taken")
-    parser.add_argument("--checkpoint", metavar="FILE", help="another checkpoint; alone, one that lies in a run folder")
-    parser.add_argument("--seeds", type=COUNT, default=5, help="shuffles of each kind (default 5)")
-    parser.add_argument(
-        "--keep_last", choices=list(KINDS), default="both", help="yes: only all_but_last; no: only all (default both)"
-    )
-    parser.add_argument("--stage", choices=("test", "val"), default="test", help="whose targets (default test)")
-    parser.add_argument("--metric", choices=list(RANKING_METRICS), default="ndcg", help="(default ndcg)")
-    parser.add_argument("--cutoff", type=COUNT, default=10, help="K of the metric and of Jaccard (default 10)")
-    parser.add_argument(
-        "--scope",
-        choices=get_args(Scope),
-        default="history",
-        help="shuffle the whole history, or only the events in the model's window (default history)",
-    )
-    parser.add_argument("--data_dir", help="folder of raw files and prepared sets (default: as the run says)")
-    parser.add_argument("--output", metavar="FOLDER", help="where to write (default: shuffle/ in the run folder)")
-    return parser
+def shuffle(
+    folder: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    data_dir: str | None = None,
+    question: Question | None = None,
+) -> dict[str, Any]:
+    """What shuffle.json holds. Ctrl-C ends it with the passes that are done, and `interrupted` says so.
 
-
-def run(arguments: list[str]) -> None:
-    """Runs `recsys-lab diagnose shuffle ...`; options may be written with - or _. Ctrl-C writes the seeds so far."""
-    chosen = make_parser().parse_args(underscores(arguments[1:]))
-    show_messages()
-    question = Question(chosen.stage, chosen.metric, chosen.cutoff, chosen.seeds, KINDS[chosen.keep_last], chosen.scope)
-    folder = Path(chosen.run) if chosen.run else _folder_of(chosen.checkpoint)
-    saved = open_saved_run(folder, chosen.checkpoint, chosen.data_dir)
+    Args:
+        folder: a finished run. checkpoint: another one than its best; alone, one that lies in a run folder.
+        data_dir: of raw files and prepared sets; None = as the run says.
+    """
+    question = question or Question()
+    saved = open_saved_run(folder or folder_of(checkpoint), checkpoint, data_dir)
     check_same_training(saved.model.spec, saved.data.spec)  # type: ignore[arg-type]
     passes = evaluate(saved.model, saved.data, saved.evaluation, question)
     if not any(passes.shuffled.values()):
         raise KeyboardInterrupt
-    found = summary(saved, question, passes)
-    output = Path(chosen.output) if chosen.output else folder / "shuffle"
-    write_results(output, {"shuffle.json": as_json(found) + "\n", "shuffle.md": as_markdown(found)})
-    print(as_text(found))
-    print(f"\nwritten: shuffle.json and shuffle.md in {output}")
-    if passes.interrupted:
-        raise KeyboardInterrupt
+    return summary(saved, question, passes)
 
 
 def evaluate(
@@ -183,27 +134,21 @@ def rank_and_list(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval()
     is_candidate = (data.item_counts > 0).to(device)
-    block = max(1, evaluation.max_score_bytes // (len(is_candidate) * 8))
     greater, ties = np.empty((2, len(samples)), dtype=np.int64)
     items = np.zeros((len(samples), cutoff), dtype=np.int32)
     order = np.argsort(-samples.windows.lengths, kind="stable")  # little padding
     with torch.inference_mode():
         for first in range(0, len(order), data.eval_batch_size):
-            rows = order[first : first + data.eval_batch_size]
-            batch = samples.__getitems__(rows).to(device)
+            left = order[first : first + data.eval_batch_size]
+            batch = samples.__getitems__(left).to(device)
             query = model.query(batch)
-            assert batch.seen_ids is not None and batch.seen_offsets is not None
-            for start in range(0, len(rows), block):
-                part = slice(start, min(start + block, len(rows)))
-                offsets = batch.seen_offsets[start : part.stop + 1]
-                seen, offsets = batch.seen_ids[offsets[0] : offsets[-1]], offsets - offsets[0]
-                scores = model.score(query[part])
-                ranks = target_ranks(scores, batch.target_ids[part], is_candidate, seen, offsets, evaluation.ties)
-                best, _ = top_items(scores, is_candidate, seen, offsets, cutoff)
-                greater[rows[part]] = ranks.num_greater.cpu().numpy()
-                ties[rows[part]] = ranks.num_ties.cpu().numpy()
-                items[rows[part], : best.shape[1]] = best.cpu().numpy()
-                advance(part.stop - start)
+            for rows in scored_rows(model, query, batch, is_candidate, evaluation.max_score_bytes, evaluation.ties):
+                best, _ = top_items(rows.scores, is_candidate, rows.seen_ids, rows.seen_offsets, cutoff)
+                done, left = left[: len(best)], left[len(best) :]
+                greater[done] = rows.ranks.num_greater.cpu().numpy()
+                ties[done] = rows.ranks.num_ties.cpu().numpy()
+                items[done, : best.shape[1]] = best.cpu().numpy()
+                advance(len(done))
     return greater, ties, items
 
 
@@ -240,7 +185,7 @@ def summary(saved: SavedRun, question: Question, passes: Passes) -> dict[str, An
     }
 
 
-def _folder_of(checkpoint: str | None) -> Path:
+def folder_of(checkpoint: str | Path | None) -> Path:
     """The run folder that a checkpoint lies in."""
     if checkpoint is None:
         raise RecsysLabError("name a run folder, or --checkpoint FILE inside one")

@@ -22,11 +22,11 @@ from recsys_lab.config import Configurable
 from recsys_lab.contracts import Batch, Scorer
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.evaluation.processes import gather_rows
-from recsys_lab.evaluation.row_blocks import row_blocks
+from recsys_lab.evaluation.row_blocks import scored_rows
 from recsys_lab.evaluation.target_facts import target_facts
 from recsys_lab.ops.linear_ranks import linear_target_ranks
 from recsys_lab.ops.rank_metrics import mean_place, ranking_metrics
-from recsys_lab.ops.ranks import Ranks, Ties, target_ranks
+from recsys_lab.ops.ranks import Ranks, Ties
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -126,15 +126,12 @@ class RankingEvaluation(Configurable, L.Callback):
         return linear_target_ranks(query, scorer, batch.target_ids, self._is_candidate, *seen, self.ties)
 
     def _block_ranks(self, model: Any, query: Tensor, batch: Batch) -> Ranks:
-        assert self._is_candidate is not None and batch.target_event is not None
+        assert self._is_candidate is not None
         blocks = []
-        for rows, seen, offsets in row_blocks(batch, len(self._is_candidate), self.max_score_bytes):
-            scores, target_ids = model.score(query[rows]), batch.target_ids[rows]
-            ranks = target_ranks(scores, target_ids, self._is_candidate, seen, offsets, self.ties)
+        for rows in scored_rows(model, query, batch, self._is_candidate, self.max_score_bytes, self.ties):
             if self._running:
-                where, scores = batch.target_event[rows], scores.detach()
-                self._measure(ScoredRows(scores, where, target_ids, seen, offsets, ranks, self._is_candidate))
-            blocks.append(ranks)
+                self._measure(rows)
+            blocks.append(rows.ranks)
         return Ranks.cat(blocks)
 
     def _measure(self, rows: ScoredRows) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor
 
 from recsys_lab.contracts import Batch
+from recsys_lab.evaluation.measure import ScoredRows
+from recsys_lab.ops.ranks import Ties, target_ranks
 
 BYTES_PER_SCORE = 8  # the score, and what a comparison or a masked copy of it takes
 
@@ -34,3 +37,18 @@ def row_blocks(batch: Batch, num_columns: int, max_bytes: int) -> Iterator[tuple
         rows = slice(start, min(start + size, len(batch)))
         offsets = batch.seen_offsets[start : rows.stop + 1]
         yield rows, batch.seen_ids[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def scored_rows(
+    model: Any, query: Tensor, batch: Batch, is_candidate: Tensor, max_bytes: int, ties: Ties
+) -> Iterator[ScoredRows]:
+    """An evaluation batch scored and ranked in blocks of rows, in their order.
+
+    Args:
+        query: (B, ...) of `model.query(batch)`. is_candidate: (V,) bool. max_bytes: bound on the scores of a block.
+    """
+    assert batch.target_event is not None
+    for rows, seen, offsets in row_blocks(batch, len(is_candidate), max_bytes):
+        scores, target_ids = model.score(query[rows]).detach(), batch.target_ids[rows]
+        ranks = target_ranks(scores, target_ids, is_candidate, seen, offsets, ties)
+        yield ScoredRows(scores, batch.target_event[rows], target_ids, seen, offsets, ranks, is_candidate)

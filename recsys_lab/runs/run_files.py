@@ -39,6 +39,19 @@ def write_texts(folder: Path, files: Mapping[str, str]) -> None:
             stack.enter_context(written(folder / name)).write_text(text, encoding="utf-8")
 
 
+def write_results(folder: Path, files: dict[str, str]) -> None:
+    """Writes `files` (name -> text) into `folder`, which is made when needed.
+
+    Raises:
+        RecsysLabError: when that can't be, naming the folder.
+    """
+    try:
+        write_texts(folder, files)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise RecsysLabError(f"can't write to {folder}: {why}; choose another folder with --output") from error
+
+
 @contextmanager
 def written(path: Path, unique: bool = False) -> Iterator[Path]:
     """A file that appears whole or not at all: the block writes to the path that it is given, which becomes `path`.

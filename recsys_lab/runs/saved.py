@@ -25,7 +25,7 @@ from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.models.system import differing, model_settings
 from recsys_lab.runs.interrupts import restored_interrupt
 from recsys_lab.runs.messages import hush_lightning
-from recsys_lab.runs.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest, write_texts
+from recsys_lab.runs.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
 from recsys_lab.runs.trust import check_saved_config, find_own_modules
 from recsys_lab.words import RecsysLabError
 
@@ -184,19 +184,6 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
         if trainer.state.status == TrainerStatus.INTERRUPTED:
             raise KeyboardInterrupt from None
         raise
-
-
-def write_results(folder: Path, files: dict[str, str]) -> None:
-    """Writes `files` (name -> text) into `folder`, which is made when needed.
-
-    Raises:
-        RecsysLabError: when that can't be, naming the folder.
-    """
-    try:
-        write_texts(folder, files)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise RecsysLabError(f"can't write to {folder}: {why}; choose another folder with --output") from error
 
 
 def _read(folder: Path, name: str, parse: Any) -> dict[str, Any]:

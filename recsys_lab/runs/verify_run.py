@@ -1,4 +1,5 @@
-"""`recsys-lab verify RUN`: proves a finished run from its checkpoint and its data."""
+"""Proves a finished run: its prepared data against the hashes they were made with, its settings and target counts, its
+checkpoint, its metrics against its ranks, and metrics and ranks against a new test of the checkpoint."""
 
 from __future__ import annotations
 
@@ -14,8 +15,7 @@ import polars as pl
 import torch
 import yaml
 
-from recsys_lab.cli.options import NOT_BELOW_0, TOLERANCE, PlainParser, underscores
-from recsys_lab.cli.verify_data import data_folder, verify_data
+from recsys_lab.arguments import Natural, NotNegative
 from recsys_lab.config import to_config
 from recsys_lab.data.locate import prepared_folder
 from recsys_lab.data.prepare.pipeline import PrepareSettings
@@ -40,11 +40,6 @@ from recsys_lab.runs.verification import (
 )
 from recsys_lab.words import RecsysLabError
 
-DESCRIPTION = """Proves a finished run: its prepared data against the hashes they were made with, its settings and
-target counts, its checkpoint, its metrics against its ranks, and metrics and ranks against a new test of the
-checkpoint. Nothing is changed. Exit code 1 when a check fails, 2 for a folder that is no finished run, or whose own
-classes were not imported."""
-
 
 class VerificationFailed(RecsysLabError):
     """A check failed."""
@@ -54,23 +49,28 @@ class VerificationFailed(RecsysLabError):
 
 @dataclass
 class Report:
-    """Prints each check as it comes, and remembers those that failed."""
+    """Shows each check as it comes, and remembers them."""
 
-    failed: list[Check] = field(default_factory=list)
+    show: Callable[[object], object]
+    checks: list[Check] = field(default_factory=list)
     foreign: RecsysLabError | None = None  # a class of the user's own stood in the way of the new test
+
+    @property
+    def failed(self) -> list[Check]:
+        return [check for check in self.checks if not check.ok]
 
     def add(self, checks: Iterable[Check]) -> bool:
         """True if all of them hold."""
         before = len(self.failed)
         for check in checks:
-            print(check, flush=True)
-            self.failed += [] if check.ok else [check]
+            self.show(check)
+            self.checks.append(check)
         return len(self.failed) == before
 
     def unchecked(self, what: str, why: str) -> None:
         """A part that can't be checked is not proven, so it has failed, unless a failure is the reason."""
         if self.failed:
-            print(f"skipped {what}: {why}", flush=True)
+            self.show(f"skipped {what}: {why}")
         else:
             self.add([Check(what, False, f"can't be checked: {why}")])
 
@@ -78,39 +78,33 @@ class Report:
         return any(check.field.startswith(file) for check in self.failed)
 
 
-def run(arguments: list[str]) -> None:
-    """Runs `recsys-lab verify ...`; options may be written with - or _."""
-    parser = PlainParser(prog="recsys-lab verify", allow_abbrev=False, description=DESCRIPTION)
-    parser.add_argument("run", help="a run folder, the `test` folder inside one, or a prepared data set")
-    parser.add_argument("--data_dir", help="folder of raw files and prepared sets (default: as the run says)")
-    parser.add_argument(
-        "--tolerance", type=TOLERANCE, default=1e-6, help="largest difference of a metric (default 1e-6)"
-    )
-    parser.add_argument(
-        "--differing_ranks",
-        type=NOT_BELOW_0,
-        default=0,
-        metavar="N",
-        help="ranks that may differ (default 0): near-ties fall otherwise on another kind of machine",
-    )
-    chosen = parser.parse_args(underscores(arguments[1:]))
-    folder = Path(chosen.run)
-    prepared = None if (folder / "config.yaml").is_file() else data_folder(chosen.run, chosen.data_dir or "data")
-    if prepared is not None:
-        return verify_data(prepared)
+def verify(
+    folder: str | Path,
+    data_dir: str | None = None,
+    tolerance: NotNegative = 1e-6,
+    differing_ranks: Natural = 0,
+    show: Callable[[object], object] = print,
+) -> list[Check]:
+    """All checks of a finished run, in order. Nothing is changed; what can't be made since an earlier check failed is
+    left out and said so.
+
+    Args:
+        folder: the run folder, or the `test` folder inside one.
+        data_dir: of raw files and prepared sets; None = as the run says.
+        tolerance: largest difference of a metric.
+        differing_ranks: ranks that may differ: near-ties fall otherwise on another kind of machine.
+        show: is given each check as it comes, and the line of what is skipped.
+
+    Raises:
+        RecsysLabError: when the folder is no finished run, or nothing was found false but a class of the user's own
+            was not imported.
+        VerificationFailed: naming the checks that failed.
+    """
+    folder = Path(folder)
     for name in ("manifest.json", "config.yaml", "metrics.json", "ranks.parquet"):
         if not (folder / name).is_file():
             raise RecsysLabError(f"{folder} is not a finished run: it holds no {name}")
-    report = Report()
-    verify(folder, chosen.data_dir, chosen.tolerance, chosen.differing_ranks, report)
-    if report.failed:
-        lines = "\n".join(f"  {check.field}: {check.text}" for check in report.failed)
-        raise VerificationFailed(f"{folder} is not what it says, {len(report.failed)} checks failed\n{lines}")
-    print(f"{folder} is what it says")
-
-
-def verify(folder: Path, data_dir: str | None, tolerance: float, differing_ranks: int, report: Report) -> None:
-    """All checks of a run folder; one that can't be made because of an earlier one is skipped and said so."""
+    report = Report(show)
     manifest = _mapping(report, folder / "manifest.json", json.loads)
     _check_contents(folder, manifest, data_dir, tolerance, differing_ranks, report)
     # last: what a hash says, a check of the content may have said more plainly
@@ -119,6 +113,10 @@ def verify(folder: Path, data_dir: str | None, tolerance: float, differing_ranks
         report.unchecked("re-scoring", str(report.foreign))
     elif report.foreign is not None:  # nothing was found false
         raise RecsysLabError(f"{folder} is not proven: {report.foreign}")
+    if report.failed:
+        lines = "\n".join(f"  {check.field}: {check.text}" for check in report.failed)
+        raise VerificationFailed(f"{folder} is not what it says, {len(report.failed)} checks failed\n{lines}")
+    return report.checks
 
 
 def _check_contents(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recsys_lab.cli.trainer_commands import CommandLine
+from recsys_lab.runs.fit.command_line import CommandLine
 
 PARTS = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
 

@@ -18,7 +18,7 @@ from shared_parser import shared_parser
 from small_data import made_events, prepared
 
 from recsys_lab.cli import main
-from recsys_lab.cli.trainer_commands import CommandLine
+from recsys_lab.runs.fit.command_line import CommandLine
 
 HUGE = ("1000000000", "1000000000000")
 VALUES = ("-1", "0", "nan", "inf", *HUGE, "'no such word'")

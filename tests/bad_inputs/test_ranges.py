@@ -12,8 +12,7 @@ import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
 from recsys_lab.arguments import Range, arguments_of, check_arguments
-from recsys_lab.cli.trainer_commands import import_all
-from recsys_lab.config import Configurable
+from recsys_lab.config import Configurable, import_all
 from recsys_lab.words import ArgumentError
 
 import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)

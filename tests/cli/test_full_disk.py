@@ -22,7 +22,7 @@ from case import Case, Outcome, try_case
 from fit_cases import TINY
 
 from recsys_lab.cli import main
-from recsys_lab.cli.study.opened import open_study, study_parser
+from recsys_lab.study.plan.opened import StudyAsked, open_study
 
 LOG = "user_id,item_id,timestamp\n" + "".join(f"{u},{i},{1_600_000_000 + i}\n" for u in range(40) for i in range(9))
 STUDY = """name: s
@@ -110,7 +110,7 @@ def reported(places: dict[str, str]) -> None:
         return
     study = root.parent / "s.yaml"
     study.write_text(STUDY.replace("$DATA", places["DATA"]))
-    plan, _ = open_study(study_parser("plan", "").parse_args([str(study), "--root", str(root)]))
+    plan, _ = open_study(StudyAsked(str(study), str(root)))
     for run in plan.runs:
         config = root.parent / f"{run.variant.label}.yaml"
         config.write_text(yaml.safe_dump(run.config))

@@ -77,7 +77,7 @@ TRIES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "a module beside the user": lambda p: {"class_path": "evil.Loss", "init_args": {}},
     "a package beside the user": lambda p: {"class_path": "evil_package.Loss"},
     "a function of it": lambda p: {"class_path": "evil.call"},
-    "through recsys_lab": lambda p: shell(p) | {"class_path": "recsys_lab.cli.trainer_commands.os.system"},
+    "through recsys_lab": lambda p: shell(p) | {"class_path": "recsys_lab.runs.fit.trainer_checks.os.system"},
     "importlib through recsys_lab": lambda p: {
         "class_path": "recsys_lab.config.importlib.import_module",
         "init_args": {"name": "evil"},

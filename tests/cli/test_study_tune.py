@@ -55,7 +55,7 @@ def test_a_search_its_end_and_the_final_runs(
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        (["--trials", "0"], "tune.trials: must be a whole number from 1 on, got 0"),
+        (["--trials", "0"], "--trials: must be at least 1, not 0"),
         (["--axis", "encoder"], "tune.axis: unknown 'encoder'"),
         (["--seconds", "9"], "unrecognized arguments: --seconds"),
         (["--show"], "was not tuned yet"),

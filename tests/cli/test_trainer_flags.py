@@ -155,7 +155,7 @@ def test_an_average_of_the_weights(small_folder: Path, tmp_path: Path) -> None:
 
 
 def test_more_processes_than_cores_are_said_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recsys_lab.cli import trainer_checks
+    from recsys_lab.runs.fit import trainer_checks
     from recsys_lab.words import RecsysLabError
 
     monkeypatch.setattr(trainer_checks.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)

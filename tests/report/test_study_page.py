@@ -147,8 +147,8 @@ def test_a_study_without_a_finished_run_has_no_report(tmp_path: Path, capsys: py
 
 
 def test_the_command_writes_every_file_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from recsys_lab.cli.study.resolver import Resolver
     from recsys_lab.study.plan import make_plan, read_study
+    from recsys_lab.study.plan.resolver import Resolver
 
     file, root = study_file(tmp_path), tmp_path / "runs"
     overrides = {"data.data_dir": str(tmp_path / "data")}

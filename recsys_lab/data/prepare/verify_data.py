@@ -1,4 +1,4 @@
-"""`recsys-lab verify DATA`: whether a prepared data set is what its manifest says."""
+"""Whether a prepared data set is what its manifest says."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def data_folder(name: str, data_dir: str | Path = "data") -> Path | None:
     return None
 
 
-def verify_data(folder: Path) -> None:
-    """Reads every file of a prepared folder, prints what was checked.
+def verify_data(folder: Path) -> list[str]:
+    """Reads every file of a prepared folder; a line for each thing that was checked.
 
     Raises:
         DataVerificationFailed: naming the files that are not what was prepared.
@@ -35,9 +35,10 @@ def verify_data(folder: Path) -> None:
     except ProcessedDatasetError as error:
         raise DataVerificationFailed(str(error)) from error
     manifest = read_manifest(data.path)
-    for name, is_same in hash_checks(data.path, manifest, data.arrays).items():
-        assert is_same
-        print(f"ok  {name}: sha256 as prepared")
-    assert not value_faults(data.path, manifest, data.arrays)
-    print(f"ok  {MANIFEST}: {data.num_users:,} users, {data.num_items:,} items, {data.num_events:,} events")
-    print(f"{data.path} is what it says (data {data.data_hash}, items {data.vocabulary_hash})")
+    checks = hash_checks(data.path, manifest, data.arrays)
+    assert all(checks.values()) and not value_faults(data.path, manifest, data.arrays)
+    return [
+        *(f"ok  {name}: sha256 as prepared" for name in checks),
+        f"ok  {MANIFEST}: {data.num_users:,} users, {data.num_items:,} items, {data.num_events:,} events",
+        f"{data.path} is what it says (data {data.data_hash}, items {data.vocabulary_hash})",
+    ]

@@ -1,4 +1,4 @@
-"""`recsys-lab fit | validate | test | predict`: LightningCLI over SequenceDataModule, any model, and a run folder."""
+"""A fit, a test or a prediction from words: LightningCLI over SequenceDataModule, any model, and a run folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -18,28 +18,27 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.cli.errors import refused
-from recsys_lab.cli.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
-from recsys_lab.cli.options import ALLOW_CLASSES
-from recsys_lab.cli.outcome import NoValueError, is_result, last_lines
-from recsys_lab.cli.ranges import check_ranges
-from recsys_lab.cli.run_arguments import Parser, expand_run_folder, file_that_is_no_text, names_run_folder, other_way
-from recsys_lab.cli.trainer_checks import (
-    WATCHED,
-    check_callbacks,
-    check_trainer,
-    in_one_line,
-    is_zero,
-    numbers_as_typed,
-)
-from recsys_lab.config import import_all
+from recsys_lab.config import ALLOW_CLASSES, import_all
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.evaluation.callback import RankingEvaluation, shown_cutoff
+from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
 from recsys_lab.runs.each_epoch import EachEpoch
+from recsys_lab.runs.fit.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
+from recsys_lab.runs.fit.outcome import NoValueError, is_result, last_lines
+from recsys_lab.runs.fit.parse_errors import refused
+from recsys_lab.runs.fit.run_arguments import (
+    Parser,
+    expand_run_folder,
+    file_that_is_no_text,
+    names_run_folder,
+    other_way,
+)
+from recsys_lab.runs.fit.run_parser import TRAINER_DEFAULTS, add_run_arguments
+from recsys_lab.runs.fit.trainer_checks import check_callbacks, check_trainer, in_one_line, is_zero
+from recsys_lab.runs.fit.trainer_ranges import check_ranges
 from recsys_lab.runs.folder import RunFolder, find
 from recsys_lab.runs.folder_life import Place, settings_hash, take_place
 from recsys_lab.runs.interrupts import restored_interrupt
@@ -54,18 +53,6 @@ from recsys_lab.runs.whole_checkpoints import with_whole_checkpoints
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
-
-TRAINER_DEFAULTS: dict[str, Any] = {"max_epochs": 200}
-CALLBACK_DEFAULTS: dict[str, Any] = {
-    "early_stopping.monitor": WATCHED,
-    "early_stopping.mode": "max",
-    "early_stopping.patience": 10,
-    "checkpoint.monitor": WATCHED,
-    "checkpoint.mode": "max",
-    "checkpoint.filename": "best",
-    "checkpoint.enable_version_counter": False,
-    "evaluation.measures": [{"class_path": "recsys_lab.evaluation.beyond_accuracy.BeyondAccuracy"}],
-}
 
 
 class Quiet(Callback):
@@ -100,13 +87,7 @@ class CommandLine(LightningCLI):
     # -- parsing -------------------------------------------------------------------------------------------------------
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_lightning_class_args(RankingEvaluation, "evaluation")
-        parser.add_lightning_class_args(Recommendations, "recommendations")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_class_arguments(RunSettings, "run")
-        parser.set_defaults(CALLBACK_DEFAULTS)
-        numbers_as_typed(parser)
+        add_run_arguments(parser)
         if "fit" not in self.subcommands():
             parser.add_argument("--allow_other_training", type=bool, default=False, help=OTHER_TRAINING)
 
@@ -327,13 +308,14 @@ class CommandLine(LightningCLI):
             raise in_one_line(error) from error
 
 
-def run(arguments: list[str]) -> None:
-    """Runs `recsys-lab fit ...` and its like; `arguments` begin with the command."""
+def run(words: list[str]) -> None:
+    """What `recsys-lab fit ...` and its like do; `words` begin with the command. Also in a notebook:
+    `run(["fit", "--config", "configs/ml-100k/sasrec.yaml"])`."""
     show_messages()
     hush_lightning()
     import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
     with ExitStack() as held, restored_interrupt():
-        if not names_run_folder(arguments) or names_own_modules(arguments):
+        if not names_run_folder(words) or names_own_modules(words):
             find_own_modules()  # first: the run folder's classes are looked up in them
-        expanded = expand_run_folder(arguments)
+        expanded = expand_run_folder(words)
         CommandLine(expanded, held)

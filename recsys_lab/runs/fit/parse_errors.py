@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from recsys_lab.cli.failures import option_of
 from recsys_lab.config import import_class
 from recsys_lab.words import ArgumentError, RecsysLabError
 
@@ -176,6 +175,30 @@ def mendable(error: BaseException) -> RecsysLabError | None:
     while under is not None and not isinstance(under, RecsysLabError):
         under = under.__cause__ or under.__context__
     return under
+
+
+def option_of(error: ArgumentError, config: Mapping[str, Any]) -> str:
+    """The text of `error` with the option in front as the user types it: `--model.num_layers must be ...`.
+
+    Args:
+        config: nested settings: the place where the argument has the bad value.
+    """
+    places = list(_places(config, error.argument))
+    path = next((path for path, value, owner in places if value == error.value and owner in (error.owner, None)), None)
+    path = path or next((path for path, value, _ in places if value == error.value), None)
+    return f"--{path} {error.problem}" if path else str(error)
+
+
+def _places(config: Any, name: str, path: str = "", owner: str | None = None) -> Iterator[tuple[str, Any, str | None]]:
+    """Everything called `name` in nested settings: its dotted option, its value, and the class whose argument it is."""
+    for key, value in dict(config).items():
+        here = path if key in ("init_args", "class_path") else f"{path}.{key}".lstrip(".")
+        if key == name:
+            yield here, value, owner
+        if key == "init_args" and isinstance(value, Mapping):
+            yield from _places(value, name, path, str(config.get("class_path", "")).rpartition(".")[2])
+        elif isinstance(value, Mapping):
+            yield from _places(value, name, here)
 
 
 def refused(error: Exception, config: Mapping[str, Any]) -> RecsysLabError:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from recsys_lab.cli.errors import explain
+from recsys_lab.runs.fit.parse_errors import explain
 from recsys_lab.runs.folder_life import holds_run
 from recsys_lab.runs.saved import check_run_folder
 from recsys_lab.runs.trust import check_saved_config

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
-from lightning.pytorch.cli import LightningArgumentParser
 
 from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
@@ -27,14 +26,6 @@ SHARES = ("val/cold_target_share", "val/hidden_target_share")
 PROCESSES_PER_CORE = 4
 """More are a typing error; so many are slow, and said to be."""
 _RANKING_METRIC = re.compile(r"val/(\w+)@(\d+)")
-
-
-def numbers_as_typed(parser: LightningArgumentParser) -> None:
-    """`limit_*_batches 1` is one batch, `1.0` all of them. `typing.Union[int, float]` may come out of Python's cache
-    as `Union[float, int]`, whose first type takes every 1 for 1.0."""
-    for action in parser._actions:
-        if action.dest.removeprefix("trainer.") in BATCHES:
-            vars(action)["_typehint"] = int | float | None
 
 
 def check_trainer(command: str, config: Any, typed: Sequence[str]) -> None:

@@ -1,24 +1,22 @@
-"""`recsys-lab study run FILE`: runs what is missing, each run as its own process."""
+"""Runs of a study executed, here or on SLURM, and told as they end."""
 
 from __future__ import annotations
 
-import argparse
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from recsys_lab.cli.options import COUNT, NOT_BELOW_0
-from recsys_lab.cli.study.opened import add_selection, open_study, refuse_other_data, select, study_parser
+from recsys_lab.arguments import Count, Natural
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.job import Job, Outcome
 from recsys_lab.study.launch.local import launch_local, make_places
 from recsys_lab.study.launch.slurm import (
-    DEFAULTS,
-    OURS,
     queued,
     sbatch_scripts,
     slurm_settings,
@@ -28,6 +26,7 @@ from recsys_lab.study.launch.slurm import (
 )
 from recsys_lab.study.plan import Plan, PlannedRun, Study
 from recsys_lab.study.plan.keep import keep_values, keeps_values
+from recsys_lab.study.plan.opened import StudyAsked, refuse_other_data
 from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, duration
 from recsys_lab.words import RecsysLabError
 
@@ -38,96 +37,74 @@ class FailedRunsError(RecsysLabError):
     exit_code = 1
 
 
-def run(arguments: list[str]) -> None:
-    parser = study_parser(
-        "run",
-        "Runs what is missing of a study, each run as its own process with its output in its folder's log.txt. A "
-        "finished run is never run again, one that was interrupted goes on from its last checkpoint, and a failed one "
-        "stops no other (`study retry` runs it again). Ctrl-C leaves a study that the same command continues. Where a "
-        "folder `values` lies beside the study file, what statistics need of each run is kept there as it ends; a run "
-        "that is kept there counts as finished on every machine.",
-    )
-    add_selection(parser)
-    add_launch_options(parser)
-    chosen = parse_launch(parser, arguments[1:])
-    plan, resolver = open_study(chosen)
-    execute(plan, undone(select(plan, chosen), chosen), resolver, chosen)
+@dataclass(frozen=True)
+class Launch:
+    """Where and how runs are executed.
+
+    Args:
+        launcher: this machine, or jobs of a SLURM cluster, which go on when this command has ended.
+        workers: runs at a time (default: one per GPU, or per 4 cores).
+        threads: of each run (default: the cores shared out).
+        gpus_per_run: of each run, for trainer.devices above 1.
+        limit: at most so many runs, then stop.
+        dry_run: print what would be run (SLURM: the sbatch script), and run nothing.
+        slurm: what each SLURM job is asked for: any option of sbatch (--slurm.partition gpu --slurm.time 1-00), also as
+            a section `slurm:` of the study file. Of ours: array_parallelism, runs_per_job, side_by_side, requeues,
+            signal_delay, setup; docs/studies.md has their defaults.
+    """
+
+    launcher: Literal["local", "slurm"] = "local"
+    workers: Count | None = None
+    threads: Count | None = None
+    gpus_per_run: Natural = 1
+    limit: Count | None = None
+    dry_run: bool = False
+    slurm: dict[str, list[str]] = field(default_factory=dict)
 
 
-def undone(runs: Sequence[PlannedRun], chosen: argparse.Namespace) -> list[PlannedRun]:
-    """What is to be executed. A run that `--run` names may have failed, or be claimed by a node that is lost; a task
-    that SLURM starts again leaves alone what failed before."""
+def undone(runs: Sequence[PlannedRun], named: bool) -> list[PlannedRun]:
+    """What is to be executed. A run that is named may have failed, or be claimed by a node that is lost; a task that
+    SLURM starts again leaves alone what failed before.
+
+    Args:
+        named: the user named the runs.
+    """
     restarted = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
-    states = (*UNDONE, *(("running",) if restarted else ("running", "failed"))) if chosen.run else UNDONE
+    states = (*UNDONE, *(("running",) if restarted else ("running", "failed"))) if named else UNDONE
     runs = [run for run in runs if run.state in states]
-    if chosen.run and restarted:
+    if named and restarted:
         wait_for_old_claims([run.folder for run in runs])
     return runs
 
 
-def add_launch_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--launcher",
-        choices=("local", "slurm"),
-        default="local",
-        help="this machine, or jobs of a SLURM cluster, which go on when this command has ended (default local)",
-    )
-    parser.add_argument("--workers", type=COUNT, help="runs at a time (default: one per GPU, or per 4 cores)")
-    parser.add_argument("--threads", type=COUNT, help="of each run (default: the cores shared out)")
-    parser.add_argument(
-        "--gpus-per-run", type=NOT_BELOW_0, default=1, help="of each run, for trainer.devices above 1 (default 1)"
-    )
-    parser.add_argument("--limit", type=COUNT, help="at most so many runs, then stop")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print what would be run (SLURM: the sbatch script), and run nothing"
-    )
-    parser.add_argument(
-        "--slurm.NAME",
-        metavar="VALUE",
-        help="what each SLURM job is asked for: any option of sbatch (--slurm.partition gpu --slurm.time 1-00), also "
-        "as a section `slurm:` of the study file. Of ours, with defaults: "
-        + ", ".join(f"{name} {DEFAULTS[name]}" for name in OURS),
-    )
-
-
-def parse_launch(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """The options, with those of `--slurm.NAME` as a mapping under `slurm`; `setup` may be repeated."""
-    rest: list[str] = []
-    slurm: dict[str, Any] = {}
-    given = iter(arguments)
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not name.startswith("--slurm."):
-            rest.append(text)
-            continue
-        name, value = name.removeprefix("--slurm."), value if equals else next(given, "")
-        if not value:
-            parser.error(f"argument --slurm.{name}: expected one argument")
-        slurm[name] = [*slurm.get("setup", []), value] if name == "setup" else value
-    chosen = parser.parse_args(rest)
-    chosen.slurm = slurm
-    return chosen
-
-
-def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argparse.Namespace) -> None:
+def execute(
+    plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launch, asked: StudyAsked, resume: bool = True
+) -> None:
     """Runs `runs` on this machine and reports each as it ends; or submits them to SLURM.
+
+    Args:
+        resolver: of `open_study`; it prepares the data.
+        asked: the study, which a task of SLURM opens again.
+        resume: runs go on from their last checkpoints, which are removed otherwise.
 
     Raises:
         RecsysLabError: when the results folder belongs to other data; when some runs failed (exit code 1).
     """
     refuse_other_data(plan)
     runs = list(runs)[: chosen.limit]
+    for one in [] if resume or chosen.dry_run else runs:
+        shutil.rmtree(one.folder / "checkpoints", ignore_errors=True)
     print(f"{plan.study.name}: {counts_line(plan, plan.runs)}", file=sys.stderr)
     if not runs:
         failed = len(plan.in_state("failed"))
         print("nothing to run" + (f"; {failed} failed: `recsys-lab study retry`" if failed else ""))
     elif chosen.launcher == "slurm":
-        _submit(plan, runs, resolver, chosen)
+        _submit(plan, runs, resolver, chosen, asked)
     else:
         _run_here(plan, runs, resolver, chosen)
 
 
-def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argparse.Namespace) -> None:
+def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launch) -> None:
     places = make_places(chosen.workers, chosen.threads, chosen.gpus_per_run)
     workers = len(places.environments)
     print(f"{cost_line(plan, runs, workers)}; {places.describe()}", flush=True)
@@ -150,11 +127,11 @@ def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: arg
         )
 
 
-def _submit(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argparse.Namespace) -> None:
+def _submit(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launch, asked: StudyAsked) -> None:
     folder, settings = plan.study.folder, slurm_settings(plan.study.slurm, chosen.slurm)
     waiting = {} if chosen.dry_run else queued(folder)
     jobs = [Job(one.folder, one.config) for one in runs if one.folder not in waiting]
-    scripts = sbatch_scripts(jobs, settings, folder, _command(chosen))
+    scripts = sbatch_scripts(jobs, settings, folder, _command(asked))
     if chosen.dry_run:
         print("\n".join(scripts), end="")
         return
@@ -169,13 +146,13 @@ def _submit(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: argpa
     )
 
 
-def _command(chosen: argparse.Namespace) -> list[str]:
+def _command(chosen: StudyAsked) -> list[str]:
     """What a task calls, up to the names of its runs; submitted in this folder, it runs in this folder."""
     command = [sys.executable, "-m", "recsys_lab.cli", "study", "run", str(chosen.file), "--root", chosen.root]
-    for pair in chosen.set:
+    for pair in chosen.set or ():
         command += ["--set", pair]
     if chosen.data_dir is not None:
-        command += ["--data-dir", chosen.data_dir]
+        command += ["--data_dir", chosen.data_dir]
     return [*command, *(["--fast"] if chosen.fast else [])]
 
 

@@ -76,10 +76,14 @@ class Shape:
 def slurm_settings(section: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The `slurm:` section of a study file with what the command line sets on top; every name but ours is sbatch's.
 
+    Args:
+        given: on top; of a list of values the last one counts, of `setup` all.
+
     Raises:
         RecsysLabError: for a value that can't be meant; names it.
     """
-    names = {str(name).replace("-", "_"): value for name, value in [*section.items(), *given.items()]}
+    typed = {k: v[-1] if isinstance(v, list) and k != "setup" else v for k, v in given.items()}
+    names = {str(name).replace("-", "_"): value for name, value in [*section.items(), *typed.items()]}
     found = DEFAULTS | {name: value for name, value in names.items() if value is not None}
     if "nodes" in found or "ntasks_per_node" in found:
         raise RecsysLabError(

@@ -1,73 +1,81 @@
-"""What the study commands share: their options, and the plan of the study that they name."""
+"""Which study, and which of its runs: what every command of a study is given, and the plan of it."""
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 
-from recsys_lab.cli.options import SEED, PlainParser
+from recsys_lab.arguments import Repeated, Seed
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
 from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
-    from recsys_lab.cli.study.resolver import Resolver
+    from recsys_lab.study.plan.resolver import Resolver
 
 
-def study_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the options of every study command."""
-    parser = PlainParser(prog=f"recsys-lab study {name}", allow_abbrev=False, description=description)
-    parser.add_argument("file", help="study.yaml, or the folder that holds it")
-    parser.add_argument("--root", default="runs", help="folder of all runs; results go to ROOT/<study> (default runs)")
-    parser.add_argument("--data-dir", "--data_dir", help="where raw files and prepared sets lie (default: the study's)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a setting on top of every variant, such as --set trainer.max_epochs=5; other settings are other runs",
-    )
-    parser.add_argument(
-        "--fast", action="store_true", help="smoke test: made data, one short epoch, one seed, ROOT/<study>-fast"
-    )
-    return parser
+@dataclass(frozen=True)
+class StudyAsked:
+    """A study file and what is set on top of it.
+
+    Args:
+        file: study.yaml, or the folder that holds it.
+        root: folder of all runs; results go to ROOT/<study>.
+        data_dir: where raw files and prepared sets lie (default: the study's).
+        set: KEY=VALUE, a setting on top of every variant, such as --set trainer.max_epochs=5; repeatable. Other
+            settings are other runs.
+        fast: smoke test: made data, one short epoch, one seed, ROOT/<study>-fast.
+    """
+
+    file: str
+    root: str = "runs"
+    data_dir: str | None = None
+    set: Annotated[Sequence[str], Repeated] = ()
+    fast: bool = False
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
-    """Options that pick some of a study's runs."""
-    parser.add_argument(
-        "--only", action="append", metavar="PATTERN", help="variants whose name matches, e.g. 'sasrec*'; repeatable"
-    )
-    parser.add_argument("--seeds", type=SEED, nargs="+", help="only these seeds of the study")
-    parser.add_argument("--run", nargs="+", metavar="FOLDER", help="only these, as ROOT/<study> has them: v-1a2b/seed0")
+@dataclass(frozen=True)
+class Selection:
+    """Some of a study's runs.
+
+    Args:
+        only: variants whose name matches, e.g. 'sasrec*'; repeatable.
+        seeds: only these seeds of the study.
+        run: only these, as ROOT/<study> has them: v-1a2b/seed0.
+    """
+
+    only: Annotated[Sequence[str], Repeated] = ()
+    seeds: Sequence[Seed] = ()
+    run: Sequence[str] = ()
 
 
-def open_study(chosen: argparse.Namespace) -> tuple[Plan, Resolver]:
-    """The plan of the study that the options name.
+def open_study(asked: StudyAsked) -> tuple[Plan, Resolver]:
+    """The plan of a study.
 
     Raises:
         RecsysLabError: for a study that can't be planned.
     """
-    from recsys_lab.cli.study.resolver import Resolver  # imports torch: not for --help
+    from recsys_lab.study.plan.resolver import Resolver  # imports torch: not for --help
 
     hush_lightning()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # `class_path: my_package.MyEncoder` may lie beside the user
-    overrides = dict(_pair(text) for text in chosen.set)
-    if chosen.data_dir is not None:
-        overrides["data.data_dir"] = chosen.data_dir
-    study = read_study(chosen.file, chosen.root, chosen.fast, overrides)
+    overrides = dict(_pair(text) for text in asked.set or ())
+    if asked.data_dir is not None:
+        overrides["data.data_dir"] = asked.data_dir
+    study = read_study(asked.file, asked.root, asked.fast, overrides)
     resolver = Resolver()
     return make_plan(study, resolver), resolver
 
 
-def select(plan: Plan, chosen: argparse.Namespace) -> list[PlannedRun]:
-    """Those runs of a plan that `--only` and `--seeds` pick.
+def select(plan: Plan, chosen: Selection) -> list[PlannedRun]:
+    """Those runs of a plan that are asked for.
 
     Raises:
         RecsysLabError: when that is none.

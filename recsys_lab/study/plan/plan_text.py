@@ -12,6 +12,19 @@ UNDONE = ("missing", "interrupted")
 """States that `study run` executes."""
 
 
+def plan_text(plan: Plan, runs: Sequence[PlannedRun]) -> str:
+    """Every run with its state, what the missing ones will cost, and what stands in the way."""
+    lines = [plan_table(plan, runs), f"\n{plan.study.name}: {counts_line(plan, runs)}", cost_line(plan, runs)]
+    return "\n".join([*lines, *what_stands_in_the_way(plan, runs)])
+
+
+def what_stands_in_the_way(plan: Plan, runs: Sequence[PlannedRun]) -> list[str]:
+    """Failures, results on other data, and values that are no run of the study; a text each."""
+    failed = failures(runs)
+    refused = [f"refused: {line}" for line in plan.refusals]
+    return [*([failed] if failed else []), *refused, *not_counted(plan)]
+
+
 def plan_table(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     """One line per run: variant, seed, state, epochs, seconds taken (or ~ expected), folder."""
     columns = [Column("variant"), Column("seed", "d"), Column("state"), Column("epochs", ".0f"), Column("time", ">")]

@@ -10,7 +10,6 @@ import copy
 import hashlib
 import json
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -21,10 +20,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.cli import trainer_commands as commands
-from recsys_lab.cli.errors import class_options, explain, mendable
-from recsys_lab.cli.ranges import check_ranges
-from recsys_lab.cli.study.study_settings import compose, short
 from recsys_lab.config import import_all, import_class
 from recsys_lab.contracts import DataSpec, Field, Loss, NegativeSampler
 from recsys_lab.data.datamodule import SequenceDataModule
@@ -32,7 +27,11 @@ from recsys_lab.data.locate import find_prepared
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.split.split_rule import Split
 from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.runs.fit.parse_errors import class_options, explain, mendable
+from recsys_lab.runs.fit.run_parser import TRAINER_DEFAULTS, add_run_arguments
+from recsys_lab.runs.fit.trainer_ranges import check_ranges
 from recsys_lab.study.plan.study_file import Settings
+from recsys_lab.study.plan.study_settings import compose, short
 from recsys_lab.study.plan.variants import Checked
 from recsys_lab.words import RecsysLabError
 
@@ -189,9 +188,8 @@ def _parser(section: str) -> ArgumentParser:
         parser.add_lightning_class_args(SequenceDataModule, "data")
     else:
         parser.add_lightning_class_args(Trainer, "trainer")
-        fit: Any = SimpleNamespace(subcommands=lambda: ("fit",))  # whose arguments are those of a fit
-        commands.CommandLine.add_arguments_to_parser(fit, parser)
-        parser.set_defaults({f"trainer.{name}": value for name, value in commands.TRAINER_DEFAULTS.items()})
+        add_run_arguments(parser)
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
     return parser
 
 

@@ -1,16 +1,18 @@
-"""`recsys-lab study tune FILE`: the same search budget for everything that a study compares."""
+"""The same search budget for everything that a study compares, told as trials end."""
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
-from recsys_lab.cli.study.opened import open_study, refuse_other_data, study_parser
-from recsys_lab.cli.study.run import run as run_study
-from recsys_lab.cli.study.run import terminated_as_interrupt
 from recsys_lab.runs.messages import show_messages
-from recsys_lab.study.launch.local import make_places
+from recsys_lab.study.launch.execute import terminated_as_interrupt
+from recsys_lab.study.launch.local import Places, make_places
+from recsys_lab.study.plan import Plan
+from recsys_lab.study.plan.opened import refuse_other_data
 from recsys_lab.study.plan.plan_text import duration
+from recsys_lab.study.plan.resolver import Resolver
 from recsys_lab.study.tune.best import write_best, write_tuning
 from recsys_lab.study.tune.journal import Journal, Taken
 from recsys_lab.study.tune.results import read_tuning
@@ -28,71 +30,60 @@ class BrokenSearchError(RecsysLabError):
     exit_code = 1
 
 
-def run(arguments: list[str]) -> None:
-    parser = study_parser(
-        "tune",
-        "Searches good settings for each value of the compared axis (or each variant) with the same number of trials. "
-        "Trial 0 is the study's own settings; trials are compared by the validation metric and never "
-        "tested. The same command goes on with what was interrupted, or with a larger budget, and may be started more "
-        "than once, also on other machines that see the folder: all share the trials. What was found is written to "
-        "ROOT/<study>/tune/best.yaml, a study file that every study command takes.",
-    )
-    parser.add_argument("--axis", action="append", help="compared at an equal budget (default: the file's); repeatable")
-    parser.add_argument("--trials", type=int, help="of each search, instead of the file's budget")
-    parser.add_argument("--workers", type=int, help="trials at a time (default: one per GPU, or per 4 cores)")
-    parser.add_argument("--threads", type=int, help="of each trial (default: the cores shared out)")
-    parser.add_argument(
-        "--gpus-per-run", type=int, default=1, help="of each trial, for trainer.devices above 1 (default 1)"
-    )
-    parser.add_argument(
-        "--final", action="store_true", help="then run what was found over the study's seeds, with the test"
-    )
-    parser.add_argument("--show", action="store_true", help="only print what the trials so far have found")
-    chosen = parser.parse_args(arguments[1:])
-    plan, resolver = open_study(chosen)
-    settings = read_settings(plan.study, chosen.trials, chosen.axis)
+def tune(
+    plan: Plan,
+    resolver: Resolver,
+    trials: int | None = None,
+    axes: Sequence[str] | None = None,
+    places: Places | None = None,
+) -> Path | None:
+    """Searches with the same number of trials for each value of the compared axis, told as trials end.
+
+    Args:
+        resolver: of `open_study`.
+        trials: of each search; None = the file's budget.
+        axes: compared at an equal budget; None = the file's.
+        places: where trials run; None = one per GPU, or per 4 cores.
+
+    Returns:
+        the study file of what was found; None where no search has found anything yet.
+
+    Raises:
+        BrokenSearchError: when the study's own settings fail; the other searches are done.
+    """
+    settings = read_settings(plan.study, trials, list(axes) if axes else None)
     searches = make_searches(plan.study, plan.variants, settings, resolver)
-    if not chosen.show:
-        refuse_other_data(plan)
-        journal = Journal(plan.study.folder, settings)
-        places = make_places(chosen.workers, chosen.threads, chosen.gpus_per_run)
-        write_tuning(plan.study, settings, searches)
-        print(
-            f"{plan.study.name}: {len(searches)} searches, {settings.trials} trials each; {places.describe()}",
-            flush=True,
-        )
-        show_messages()
-        resolver.prepare([search.start.settings for search in searches])
-        progress = Progress(searches, settings, journal)
-        worker = Worker(
-            plan.study, searches, journal, settings.trials, places, resolver, progress.started, progress.ended
-        )
-        with terminated_as_interrupt():
-            broken = worker.run()
-        file = write_best(plan.study, settings, searches, resolver)
-    show(plan.study.folder)
-    if chosen.show:
-        return
+    refuse_other_data(plan)
+    journal, places = Journal(plan.study.folder, settings), places or make_places()
+    write_tuning(plan.study, settings, searches)
+    print(
+        f"{plan.study.name}: {len(searches)} searches, {settings.trials} trials each; {places.describe()}", flush=True
+    )
+    show_messages()
+    resolver.prepare([search.start.settings for search in searches])
+    progress = Progress(searches, settings, journal)
+    worker = Worker(plan.study, searches, journal, settings.trials, places, resolver, progress.started, progress.ended)
+    with terminated_as_interrupt():
+        broken = worker.run()
+    file = write_best(plan.study, settings, searches, resolver)
+    print(tuned_text(plan), flush=True)
     if file is not None:
-        root = "" if chosen.root == "runs" else f" --root {chosen.root}"
+        root = "" if str(plan.study.folder.parent) == "runs" else f" --root {plan.study.folder.parent}"
         print(f"\nthe found settings are the study {file}: recsys-lab study run {file}{root}", flush=True)
     if broken:
         texts = [f"{label}: {text}" for label, text in broken.items()]
         raise BrokenSearchError(
             "trial 0, the study's own settings, failed; the same command tries it again:\n" + "\n".join(texts)
         )
-    if chosen.final and file is not None:
-        options = {"--root": chosen.root, "--workers": chosen.workers, "--threads": chosen.threads}
-        options["--gpus-per-run"] = chosen.gpus_per_run
-        run_study(["run", str(file), *(text for k, v in options.items() if v is not None for text in (k, str(v)))])
-        show(plan.study.folder)
+    return file
 
 
-def show(folder: os.PathLike[str]) -> None:
-    results = read_tuning(str(folder))
+def tuned_text(plan: Plan) -> str:
+    """What the trials so far have found."""
+    results = read_tuning(plan.study.folder)
     if results is None:
-        raise RecsysLabError(f"{folder}: was not tuned yet")
-    print(render(results), flush=True)
+        raise RecsysLabError(f"{plan.study.folder}: was not tuned yet")
+    return render(results)
 
 
 class Progress:

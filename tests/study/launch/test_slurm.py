@@ -15,8 +15,8 @@ import yaml
 from fake_slurm import allocation, install
 
 from recsys_lab.cli import main
-from recsys_lab.cli.study.opened import study_parser
-from recsys_lab.cli.study.run import parse_launch
+from recsys_lab.cli.study import run as study_run
+from recsys_lab.cli.typed import parser_of
 from recsys_lab.runs import claim
 from recsys_lab.study.launch.job import Job, read_job, state_of
 from recsys_lab.study.launch.slurm import DEFAULTS, queued, sbatch_scripts, shape_of, slurm_settings, starter, submit
@@ -46,7 +46,7 @@ def job(name: str, folder: Path = STUDY, **trainer: Any) -> Job:
 def test_the_command_line_wins_over_the_study_file() -> None:
     section = {"partition": "cpu", "time": "1-00", "setup": "module load a", "mail-type": "END"}
     given = ["FILE", "--slurm.partition", "gpu", "--slurm.cpus_per_task=8", "--slurm.reservation", "r"]
-    found = slurm_settings(section, parse_launch(study_parser("run", ""), given).slurm)
+    found = slurm_settings(section, parser_of(study_run, "recsys-lab study run").parse(given)["slurm"])
     assert found == DEFAULTS | {
         "partition": "gpu",
         "time": "1-00",
@@ -56,7 +56,7 @@ def test_the_command_line_wins_over_the_study_file() -> None:
         "mail_type": "END",
     }
     given = ["FILE", "--slurm.setup", "module load a", "--slurm.setup", "module load b"]
-    twice = slurm_settings({}, parse_launch(study_parser("run", ""), given).slurm)
+    twice = slurm_settings({}, parser_of(study_run, "recsys-lab study run").parse(given)["slurm"])
     assert twice["setup"] == ["module load a", "module load b"]
     assert slurm_settings({}, {}) == DEFAULTS
 
@@ -304,7 +304,7 @@ def test_a_task_that_slurm_started_again_outlives_its_own_old_claim(
     """The claim is of another node: a living worker's, or one of a node that was lost almost long enough ago."""
     file = write_study(tmp_path, small_folder, base={"trainer.max_epochs": 1})
     root = ["--root", str(tmp_path / "runs")]
-    from recsys_lab.cli.study import run as command
+    from recsys_lab.study.launch import execute as command
 
     launched: list[Path] = []
     monkeypatch.setattr(

@@ -1,0 +1,131 @@
+"""`recsys-lab study ...`: ablations planned, run, tuned and reported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+from recsys_lab.arguments import Count, Level, Natural, Repeated
+from recsys_lab.runs.messages import show_messages
+from recsys_lab.study.launch.execute import Launch
+from recsys_lab.study.plan.opened import Selection, StudyAsked, open_study, select
+
+
+def plan(study: StudyAsked, selection: Selection) -> None:
+    """Reads a study, checks every variant (unknown keys, wrong types, two variants alike, a model that can't be built)
+    and prints each run with its state and an estimate of its time, from finished runs or from the cap trainer.max_time.
+    Changes nothing.
+    """
+    from recsys_lab.study.plan.plan_text import plan_text
+
+    found, _ = open_study(study)
+    print(plan_text(found, select(found, selection)))
+
+
+def status(study: StudyAsked, selection: Selection) -> None:
+    """Says how far a study is: how many runs are in which state, what runs now, and what failed why. Changes
+    nothing."""
+    from recsys_lab.study.plan.status import status_text
+
+    found, _ = open_study(study)
+    print(status_text(found, select(found, selection)))
+
+
+def run(study: StudyAsked, selection: Selection, launch: Launch) -> None:
+    """Runs what is missing of a study, each run as its own process with its output in its folder's log.txt. A finished
+    run is never run again, one that was interrupted goes on from its last checkpoint, and a failed one stops no other
+    (`study retry` runs it again). Ctrl-C leaves a study that the same command continues. Where a folder `values` lies
+    beside the study file, what statistics need of each run is kept there as it ends; a run that is kept there counts as
+    finished on every machine."""
+    from recsys_lab.study.launch.execute import execute, undone
+
+    found, resolver = open_study(study)
+    execute(found, undone(select(found, selection), bool(selection.run)), resolver, launch, study)
+
+
+def retry(study: StudyAsked, selection: Selection, launch: Launch, *, resume: bool = False) -> None:
+    """Runs the failed runs of a study again, from the beginning; what they left is removed, their log is kept. With
+    --resume they go on from their last checkpoint, where the failure was none of theirs (a full disk, memory).
+
+    Args:
+        resume: go on from the last checkpoint where there is one.
+    """
+    from recsys_lab.study.launch.execute import execute
+
+    found, resolver = open_study(study)
+    failed = [one for one in select(found, selection) if one.state == "failed"]
+    execute(found, failed, resolver, launch, study, resume)
+
+
+def tune(
+    study: StudyAsked,
+    *,
+    axis: Annotated[Sequence[str], Repeated] = (),
+    trials: Count | None = None,
+    workers: Count | None = None,
+    threads: Count | None = None,
+    gpus_per_run: Natural = 1,
+    final: bool = False,
+    show: bool = False,
+) -> None:
+    """Searches good settings for each value of the compared axis (or each variant) with the same number of trials.
+    Trial 0 is the study's own settings; trials are compared by the validation metric and never tested. The same command
+    goes on with what was interrupted, or with a larger budget, and may be started more than once, also on other
+    machines that see the folder: all share the trials. What was found is written to ROOT/<study>/tune/best.yaml, a
+    study file that every study command takes.
+
+    Args:
+        axis: compared at an equal budget (default: the file's); repeatable.
+        trials: of each search, instead of the file's budget.
+        workers: trials at a time (default: one per GPU, or per 4 cores).
+        threads: of each trial (default: the cores shared out).
+        gpus_per_run: of each trial, for trainer.devices above 1.
+        final: then run what was found over the study's seeds, with the test.
+        show: only print what the trials so far have found.
+    """
+    from recsys_lab.study.launch.local import make_places
+    from recsys_lab.study.tune.tuning import tune as tuned
+    from recsys_lab.study.tune.tuning import tuned_text
+
+    found, resolver = open_study(study)
+    if show:
+        print(tuned_text(found))
+        return
+    file = tuned(found, resolver, trials, axis, make_places(workers, threads, gpus_per_run))
+    if final and file is not None:
+        launch = Launch(workers=workers, threads=threads, gpus_per_run=gpus_per_run)
+        run(StudyAsked(str(file), study.root), Selection(), launch)
+        print(tuned_text(found))
+
+
+def report(
+    study: StudyAsked,
+    *,
+    output: str | None = None,
+    cutoff: Count | None = None,
+    alpha: Level = 0.05,
+    no_baselines: bool = False,
+    no_figures: bool = False,
+    readme: bool = False,
+) -> None:
+    """Writes one HTML page that needs nothing else (report.html), report.md, report.tex, results.parquet and each
+    figure as SVG and PNG, from the runs that are finished, and prints where. Counted baselines take part without being
+    asked for: they are counted once and kept beside the study's runs. Starts no run.
+
+    Args:
+        output: folder to write to (default ROOT/<study>/report).
+        cutoff: K of the metrics (default: that of the study's `select`).
+        alpha: of tests and intervals.
+        no_baselines: without the counted baselines of each data set.
+        no_figures: figures on the page only, not as files.
+        readme: also beside the study file, to be committed: the brief report in README.md, below what people wrote
+            there, with its figure, results.parquet and the values of each run (values/).
+    """
+    from recsys_lab.study.pages.report_files import report as written
+
+    found, _ = open_study(study)
+    show_messages()
+    answer, files = written(found, output, cutoff, alpha, not no_baselines, not no_figures, readme, study.data_dir)
+    print(answer, end="\n" if answer else "", file=sys.stderr)
+    print("\n".join(files))

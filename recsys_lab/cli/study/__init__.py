@@ -1,1 +1,0 @@
-"""`recsys-lab study`: one file per subcommand."""

@@ -1,0 +1,265 @@
+"""A typed function as a command: its parameters are the options, its docstring is their help.
+
+    def compare(runs: list[str], *, cutoff: Count = 10, pairs: bool = False) -> None:
+        \"\"\"Compares runs ...
+
+        Args:
+            runs: run folders, or folders that hold some.
+            cutoff: K of the metrics.
+            pairs: also the table of all pairs.
+        \"\"\"
+
+`recsys-lab compare RUNS... [--cutoff CUTOFF] [--pairs]`. A parameter before the star stands by its place. Ranges stand
+in the annotations (`arguments.py`), `Literal` lists choices, a list takes several values (`Repeated`: one each time
+that the option is given), a flag is a bool that is False, `dict[str, list[str]]` takes `--name.KEY VALUE`. The fields
+of a dataclass are options as well: commands share some so.
+
+This is argparse and not jsonargparse, which takes a list as `[a,b]` only and not as `compare runs/a runs/b`, writes its
+usage above every error, and needs 0.1 s to be imported (`import argparse`: 2 ms).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, Literal, NoReturn
+
+from recsys_lab.arguments import Range, Repeated
+from recsys_lab.config import ALLOW_CLASSES
+
+
+class TypedParser(argparse.ArgumentParser):
+    """Options may be written with - or _, and an error is a line that names the option as it was typed."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **settings)
+        self._typed: dict[str, str] = {}
+
+    def known(self) -> list[str]:
+        return [name for name in self._option_string_actions if name.startswith("--")]
+
+    def parse(self, words: Sequence[str]) -> dict[str, Any]:
+        """The values of all parameters; `--slurm.KEY VALUE` is collected under `slurm`."""
+        rest, free, given = [], {name: {} for name in self._free()}, iter(words)  # type: ignore[var-annotated]
+        for word in given:
+            name, equals, value = word.partition("=")
+            group, dot, key = name.removeprefix("--").partition(".")
+            if name.startswith("--") and dot and group in free:
+                value = value if equals else next(given, "")
+                if not value:
+                    self.error(f"argument {name}: expected one argument")
+                free[group].setdefault(key, []).append(value)
+                continue
+            spelt = "--" + name[2:].replace("-", "_")
+            if name.startswith("--") and spelt in self.known():
+                self._typed[spelt] = name
+                word = spelt + equals + value
+            rest.append(word)
+        found, unknown = self.parse_known_args(rest)
+        if unknown and not unknown[0].startswith("-") and all(action.option_strings for action in self._actions):
+            self.error(f"it takes no arguments, got {unknown[0]!r}")
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown[0])}")
+        return vars(found) | free
+
+    def error(self, message: str) -> NoReturn:
+        for spelt, typed in self._typed.items():
+            message = re.sub(rf"(?<!\S){spelt}(?!\w)", typed, message)
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        print(f"All options: {self.prog} --help", file=sys.stderr)
+        self.exit(2)
+
+    def _free(self) -> list[str]:
+        actions = (action for action in self._actions if action.dest.endswith(".KEY"))
+        return [action.dest.removesuffix(".KEY") for action in actions]
+
+    def _meant(self, word: str) -> str:
+        close = difflib.get_close_matches(word.partition("=")[0], self.known(), 1)
+        return f". Did you mean {close[0]}?" if close else ""
+
+
+class _Help(argparse.HelpFormatter):
+    """Each paragraph of a docstring is filled to the width; lines that are indented stay as they are. Choices are
+    looked up here, and not whenever a parser is made."""
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Any:
+        find = getattr(action, "find_choices", None)
+        if find is not None:
+            action.metavar = "{" + ",".join(find()) + "}"
+        return super()._metavar_formatter(action, default_metavar)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = re.split(r"\n\s*\n", text)
+        fill = super()._fill_text
+        return "\n\n".join(p if "\n " in p or p[:1] == " " else fill(p, width, indent) for p in paragraphs)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """In `Annotated[str, OneOf("recsys_lab.ops.rank_metrics:RANKING_METRICS")]`: what the library has under that name,
+    looked up when a value is given or help is asked for."""
+
+    place: str
+
+    @property
+    def names(self) -> list[str]:
+        module, _, name = self.place.partition(":")
+        return list(getattr(importlib.import_module(module), name))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One parameter of a command, or one field of a dataclass that a command takes."""
+
+    name: str
+    hint: Any
+    default: Any
+    text: str
+    by_place: bool
+
+
+def call(function: Callable[..., None], prog: str, words: Sequence[str]) -> None:
+    """Runs `function` with what the words say.
+
+    Args:
+        prog: the command as it is typed: `recsys-lab study plan`.
+        words: what follows it.
+    """
+    given = parser_of(function, prog).parse(words)
+    arguments = {}
+    for name, hint in _parameters(function):
+        if _is_group(hint):
+            arguments[name] = hint(**{field.name: given[field.name] for field in fields(hint)})
+        else:
+            arguments[name] = given[name]
+    function(**arguments)
+
+
+def parser_of(function: Callable[..., None], prog: str) -> TypedParser:
+    """The parser of the words of a command."""
+    about, _ = read_docstring(function)
+    parser = TypedParser(prog=prog, description=about, epilog=ALLOW_CLASSES)
+    for option in options_of(function):
+        _add(parser, option)
+    return parser
+
+
+def options_of(function: Callable[..., None]) -> Iterator[Option]:
+    """Every option of a command, those inside its dataclasses in their place."""
+    _, texts = read_docstring(function)
+    signature = inspect.signature(function).parameters
+    for name, hint in _parameters(function):
+        parameter = signature[name]
+        if not _is_group(hint):
+            by_place = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            yield Option(name, hint, parameter.default, texts.get(name, ""), by_place)
+            continue
+        _, texts_inside = read_docstring(hint)
+        hints = typing.get_type_hints(hint, include_extras=True)
+        for inside in inspect.signature(hint).parameters.values():
+            text, empty = texts_inside.get(inside.name, ""), inside.default is inspect.Parameter.empty
+            yield Option(inside.name, hints[inside.name], inside.default, text, empty)
+
+
+def read_docstring(documented: Any) -> tuple[str, dict[str, str]]:
+    """What a docstring says before its `Args:`, and the text of each entry of that section."""
+    about, _, arguments = inspect.cleandoc(documented.__doc__ or "").partition("\nArgs:\n")
+    about = re.split(r"\n(?:Raises|Returns):\n", about)[0]
+    arguments = re.split(r"\n(?=\S)", arguments)[0]
+    entries = re.split(r"(?:^|\n)    (?=\w+: )", arguments)[1:]
+    return about.strip(), {name: " ".join(text.split()) for name, _, text in (e.partition(": ") for e in entries)}
+
+
+def _is_group(hint: Any) -> bool:
+    return is_dataclass(hint)
+
+
+def _parameters(function: Callable[..., None]) -> list[tuple[str, Any]]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    return [(name, hints[name]) for name in inspect.signature(function).parameters]
+
+
+def _add(parser: TypedParser, option: Option) -> None:
+    empty = option.default is inspect.Parameter.empty
+    default = None if empty else option.default
+    shown = not (default is None or default is False or default == () or "default" in option.text)
+    words = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    text = f"{option.text} (default {words})" if shown else option.text
+    settings: dict[str, Any] = {"help": text.replace("%", "%%"), "default": default}
+    hint, marks = _inner(option.hint)
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if hint is bool:
+        parser.add_argument(f"--{option.name}", action="store_true", **settings)
+        return
+    if origin is dict:
+        # shown in the help; `TypedParser.parse` collects what is given
+        parser.add_argument(f"--{option.name}.KEY", metavar="VALUE", help=settings["help"], dest=f"{option.name}.KEY")
+        return
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        hint, more = _inner(inside[0])
+        settings |= {"action": "append", "default": []} if Repeated in marks else {"nargs": "+"}
+        marks += more
+    settings["type"] = _converter(hint, marks)
+    if option.by_place:
+        if not empty and "nargs" not in settings:
+            settings["nargs"] = "?"
+        action = parser.add_argument(option.name, **{"metavar": option.name.upper()} | settings)
+    else:
+        action = parser.add_argument(f"--{option.name}", **settings)
+    vars(action)["find_choices"] = _choices(hint, marks)
+
+
+def _inner(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A hint without `Annotated` and `| None`, and what `Annotated` says of it."""
+    marks: tuple[Any, ...] = ()
+    while True:
+        if typing.get_origin(hint) is Annotated:
+            hint, *more = typing.get_args(hint)
+            marks += tuple(more)
+        elif typing.get_origin(hint) in (typing.Union, types.UnionType):
+            (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
+        else:
+            return hint, marks
+
+
+def _choices(hint: Any, marks: tuple[Any, ...]) -> Callable[[], list[str]] | None:
+    """What finds the values that an option may have; None for any value."""
+    if typing.get_origin(hint) is Literal:
+        return lambda: list(typing.get_args(hint))
+    found = [mark for mark in marks if isinstance(mark, OneOf)]
+    return (lambda: found[0].names) if found else None
+
+
+def _converter(hint: Any, marks: tuple[Any, ...]) -> Callable[[str], Any]:
+    """Text -> value; what can't be meant is refused in the words of `arguments.py`."""
+    allowed = [mark for mark in marks if isinstance(mark, Range)]
+    find = _choices(hint, marks)
+
+    def converted(text: str) -> Any:
+        if find is not None:
+            if text not in (choices := find()):
+                close = difflib.get_close_matches(text, choices, 1)
+                meant = f". Did you mean {close[0]!r}?" if close else ""
+                raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}, not {text!r}{meant}")
+            return text
+        if hint not in (int, float):
+            return hint(text)
+        try:
+            value = hint(text)
+        except ValueError:
+            what = "a whole number" if hint is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}") from None
+        for one in allowed:
+            if not one.holds(value):
+                raise argparse.ArgumentTypeError(f"must be {one.text(value)}, not {text}")
+        return value
+
+    return converted
