@@ -46,7 +46,7 @@ def test_all_mandatory_baselines_are_rows_and_are_counted_once(runs: Path, capsy
     found, err = table(capsys, runs)
     assert len(NAMES) == 9 and rows(found) == NAMES | {"sasrec"}
     assert "counting the baselines" in err and "left out" not in err
-    before, _, bar = err.partition("--no-baselines leaves them out")
+    before, _, bar = err.partition("--no_baselines leaves them out")
     assert all(name in before and f"{name}, " in bar for name in NAMES) and " items" in bar
     files = sorted(runs.rglob("baselines/*/*/seed0/ranks.parquet"))
     before = [file.stat().st_mtime_ns for file in files]

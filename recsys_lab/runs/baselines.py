@@ -49,7 +49,7 @@ def automatic_baselines(runs: Sequence[Run], data_dir: str | None = None) -> tup
     if missing:
         log.info(
             "counting the baselines of this comparison, once; they are kept in %s. They are %s: on a large data set "
-            "this takes minutes, and --no-baselines leaves them out",
+            "this takes minutes, and --no_baselines leaves them out",
             kept,
             ", ".join(name for name, _, _ in missing),
         )

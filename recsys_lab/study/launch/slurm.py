@@ -180,7 +180,7 @@ def _script(
     threads = max(1, settings["cpus_per_task"] // settings["side_by_side"])
     launch = ["--workers", str(settings["side_by_side"]), "--threads", str(threads)]
     if shape.nodes * shape.processes > 1 and shape.gpus:
-        launch += ["--gpus-per-run", str(shape.processes)]
+        launch += ["--gpus_per_run", str(shape.processes)]
     return SCRIPT.format(
         options="\n".join(lines),
         runs="\n".join(f"  {shlex.quote(task)}" for task in tasks),
@@ -198,7 +198,7 @@ def submit(scripts: Sequence[str], study_folder: Path) -> list[str]:
     """
     if shutil.which("sbatch") is None:
         raise RecsysLabError(
-            "sbatch is not installed here: submit from a machine of the cluster, such as its login node. --dry-run "
+            "sbatch is not installed here: submit from a machine of the cluster, such as its login node. --dry_run "
             "shows the sbatch script without it, and --launcher local runs on this machine"
         )
     place = study_folder / "slurm"

@@ -24,7 +24,7 @@ module load cuda
 out_of_time=
 trap 'out_of_time=yes; kill -TERM $!' USR2 # stops the runs as Ctrl-C does: they keep their finished epochs
 code=0
-python -m recsys_lab.cli study run 'my study.yaml' --root runs --workers 1 --threads 8 --gpus-per-run 8 --run ${runs[$SLURM_ARRAY_TASK_ID]} &
+python -m recsys_lab.cli study run 'my study.yaml' --root runs --workers 1 --threads 8 --gpus_per_run 8 --run ${runs[$SLURM_ARRAY_TASK_ID]} &
 wait $! || code=$?
 if [ "$out_of_time" ]; then # the signal ended the wait, not the runs
   code=0
@@ -59,7 +59,7 @@ module load cuda
 out_of_time=
 trap 'out_of_time=yes; kill -TERM $!' USR2 # stops the runs as Ctrl-C does: they keep their finished epochs
 code=0
-python -m recsys_lab.cli study run 'my study.yaml' --root runs --workers 1 --threads 8 --gpus-per-run 8 --run ${runs[$SLURM_ARRAY_TASK_ID]} &
+python -m recsys_lab.cli study run 'my study.yaml' --root runs --workers 1 --threads 8 --gpus_per_run 8 --run ${runs[$SLURM_ARRAY_TASK_ID]} &
 wait $! || code=$?
 if [ "$out_of_time" ]; then # the signal ended the wait, not the runs
   code=0

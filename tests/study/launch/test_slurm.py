@@ -161,7 +161,7 @@ def scripts(study: Path, *names: str, **settings: Any) -> list[str]:
 
 def test_no_sbatch_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RecsysLabError, match="sbatch is not installed here.*--dry-run.*--launcher local"):
+    with pytest.raises(RecsysLabError, match="sbatch is not installed here.*--dry_run.*--launcher local"):
         submit(scripts(tmp_path, "a"), tmp_path)
 
 

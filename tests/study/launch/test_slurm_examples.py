@@ -141,7 +141,7 @@ def test_the_studies_ask_for_what_they_say(
     name: str, lines: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the command of their heads and of the guide."""
-    command = f"recsys-lab study run scripts/cluster/{name} --launcher slurm --slurm.partition gpu --dry-run"
+    command = f"recsys-lab study run scripts/cluster/{name} --launcher slurm --slurm.partition gpu --dry_run"
     assert command in (CLUSTER / name).read_text() and name in (CLUSTER / "README.md").read_text()
     _, *arguments = shlex.split(command.replace("scripts/cluster", str(CLUSTER)))
     assert main([*arguments, "--root", str(tmp_path)]) == 0, capsys.readouterr().err
