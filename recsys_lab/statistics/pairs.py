@@ -121,9 +121,10 @@ class Sample:
     each system are made once, and those of a difference are their difference.
 
     Args:
-        values: (R, M, N) per target, mean over seeds.
+        values: (R, M, N) of units (targets, queries, impressions), mean over seeds.
         user: (N,) any integer code.
         seeds: of each system; None = none has any.
+        weight: (N,) of the units in a mean; None = 1 each.
     """
 
     def __init__(
@@ -133,11 +134,12 @@ class Sample:
         metrics: Sequence[str],
         method: Method,
         seeds: Sequence[Seeds] | None = None,
+        weight: np.ndarray | None = None,
     ) -> None:
         self.metrics, self.method = list(metrics), method
         self.shape = values.shape[:2]
         self.seeds = list(seeds) if seeds is not None else [Seeds(0, np.zeros(len(self.metrics)))] * len(values)
-        sums, self.counts = user_sums(values.reshape(-1, values.shape[2]).T, user)  # (U, R M), (U,)
+        sums, self.counts = user_sums(values.reshape(-1, values.shape[2]).T, user, weight)  # (U, R M), (U,)
         self.means = (sums.sum(axis=0) / self.counts.sum()).reshape(self.shape)
         wants_bootstrap = method.interval != "t" and len(self.counts) > 1
         self.drawn = self._draw(bootstrap_means, sums) if wants_bootstrap else None

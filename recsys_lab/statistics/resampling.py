@@ -17,11 +17,14 @@ BLOCK_VALUES = 1 << 22
 """Weights drawn at once: bounds the memory at 32 MB."""
 
 
-def user_sums(values: np.ndarray, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """values (N, C) per target, user (N,) any integer code -> sums (U, C) and counts (U,) of targets."""
+def user_sums(values: np.ndarray, user: np.ndarray, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """values (N, C) of units, user (N,) any integer code, weight (N,) of the units in a mean, None = 1 each -> sums
+    (U, C) of weighted values and (U,) of weights."""
     _, code = np.unique(user, return_inverse=True)
-    counts = np.bincount(code)
-    if len(counts) == len(values):  # one target each
+    counts = np.bincount(code, weights=weight)
+    if weight is not None:
+        values = values * weight[:, None]
+    if len(counts) == len(values):  # one unit each
         sums = np.empty_like(values)
         sums[code] = values
     else:

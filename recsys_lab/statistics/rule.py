@@ -42,18 +42,21 @@ class Estimate:
         return float(special.stdtrit(self.users - 1, 0.5 + level / 2)) * self.standard_error
 
 
-def estimate(values: np.ndarray, user: np.ndarray) -> Estimate:
-    """values (N,) per target, user (N,) any integer code -> mean over targets and its standard error over users."""
+def estimate(values: np.ndarray, user: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
+    """values (N,) of units, user (N,) any integer code, weight (N,) of the units, None = 1 each -> mean over units and
+    its standard error over users."""
     _, code = np.unique(user, return_inverse=True)
-    sums, counts = np.bincount(code, weights=values), np.bincount(code)
-    mean = float(values.mean())
-    variance = users_variance((sums - mean * counts)[None], len(values))
+    total = len(values) if weight is None else float(weight.sum())
+    mean = float(values.mean()) if weight is None else float((values * weight).sum()) / total
+    sums = np.bincount(code, weights=values if weight is None else values * weight)
+    counts = np.bincount(code, weights=weight)
+    variance = users_variance((sums - mean * counts)[None], total)
     return Estimate(mean, float(np.sqrt(variance[0])), len(counts))
 
 
 def users_variance(residuals: np.ndarray, targets: float) -> np.ndarray:
     """residuals (..., U): of each user, its sum less what the mean would give it -> (...) variance of the mean over
-    `targets` targets; nan for a single user."""
+    units of the total weight `targets`; nan for a single user."""
     users = residuals.shape[-1]
     if users < 2:
         return np.full(residuals.shape[:-1], np.nan)

@@ -159,3 +159,19 @@ def test_holm_by_hand() -> None:
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
     corrected = holm([0.01, float("nan"), 0.04])
     assert corrected[0] == pytest.approx(0.02) and np.isnan(corrected[1]) and corrected[2] == pytest.approx(0.04)
+
+
+def test_a_whole_weight_is_so_many_equal_units() -> None:
+    rng = np.random.default_rng(8)
+    user, weight = rng.integers(0, 25, 90), rng.integers(1, 4, 90)
+    values = rng.random((2, 1, 90))
+    repeated, of_user = np.repeat(values, weight, axis=2), np.repeat(user, weight)
+    for method in (Method(interval="t"), Method("bca", 400)):
+        once = Sample(values, user, ["x"], method, weight=weight.astype(float))
+        many = Sample(repeated, of_user, ["x"], method)
+        assert once.interval(1) == pytest.approx(many.interval(1))
+        (mine,), (theirs,) = once.pairs(0, 1), many.pairs(0, 1)
+        assert (mine.difference, mine.p_value) == (pytest.approx(theirs.difference), pytest.approx(theirs.p_value))
+    light, heavy = estimate(values[0, 0], user, weight.astype(float)), estimate(repeated[0, 0], of_user)
+    assert (light.mean, light.users) == (pytest.approx(heavy.mean), heavy.users)
+    assert light.standard_error == pytest.approx(heavy.standard_error)
