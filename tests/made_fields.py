@@ -93,6 +93,11 @@ class WithFields:
             "note": Stored("note", "event", "text"),
         }
 
+    def add(self, name: str, kind: str, codes: np.ndarray, values: pl.Series) -> None:
+        """One more field of the events."""
+        self._arrays[name], self._values[name] = codes, values
+        self.fields[name] = Stored(name, "event", kind, num_values=len(values))
+
     def field_array(self, key: str) -> np.ndarray:
         return self._arrays[key]
 

@@ -35,7 +35,7 @@ def audit(data: ProcessedDataset, split: Split, recommendations: Path | None = N
         RecsysLabError: when the split can't be applied to this data, or the recommendations don't belong to it.
     """
     log = Log.of(data)
-    parts = split.apply(log.offsets, log.timestamps)
+    parts = split.of(data)
     source = data.manifest["source"]
     found: dict[str, Any] = {
         "format": FORMAT,

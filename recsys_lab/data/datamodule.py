@@ -174,7 +174,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     @cached_property
     def fitted_fields(self) -> FittedFields:
         """What a model is fed beside items and times, as the training part knows it."""
-        keys = choose_fields(self.processed.fields, self.fields)
+        keys = choose_fields(self.processed.fields, self.fields, getattr(self.split, "column", None))
         return fit_fields(self.processed, keys, self.split_result, lambda: self.item_counts.numpy())
 
     @cached_property
@@ -212,8 +212,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
 
     @cached_property
     def _split_with_validation(self) -> SplitResult:
-        data = self.processed
-        return self.split.apply(np.asarray(data.offsets), data.timestamps if data.has_timestamps else None)
+        return self.split.of(self.processed)
 
     @cached_property
     def train_windows(self) -> Windows:

@@ -77,7 +77,7 @@ def sees_targets(trained: dict[str, Any], data: SequenceDataModule, stage: str) 
         return True
     try:
         split = from_config(trained["split_config"])
-        whole = split.apply(np.asarray(data.processed.offsets), times if data.processed.has_timestamps else None)
+        whole = split.of(data.processed)
         used = whole.final if trained["retrained"] else whole
     except (RecsysLabError, KeyError, TypeError):
         return True  # a split that can't be applied again

@@ -19,12 +19,13 @@ DIGITS = 7
 """Of mean and deviation: the sums of two machines may differ in the last bits, their hashes must not."""
 
 
-def choose_fields(known: Mapping[str, Any], choice: FieldChoice) -> list[str]:
+def choose_fields(known: Mapping[str, Any], choice: FieldChoice, split_column: str | None = None) -> list[str]:
     """The keys of the fields that a model is fed.
 
     Args:
         known: the fields of the data set, by key.
         choice: keys; `all` but texts; None = the event type, where there is one.
+        split_column: that says which events train: fed to no model.
 
     Raises:
         RecsysLabError: for a field that is not there, is named twice, or is a text.
@@ -32,7 +33,7 @@ def choose_fields(known: Mapping[str, Any], choice: FieldChoice) -> list[str]:
     if choice is None:
         return [key for key in known if key == EVENT_TYPE and known[key].kind == "categorical"]
     if choice == "all":
-        return [key for key, stored in known.items() if stored.kind != "text"]
+        return [key for key, stored in known.items() if stored.kind != "text" and key != split_column]
     for place, key in enumerate(choice):
         if key not in known:
             near = [k for k in known if k.endswith(f".{key}")] or difflib.get_close_matches(key, known, 1)
@@ -42,6 +43,8 @@ def choose_fields(known: Mapping[str, Any], choice: FieldChoice) -> list[str]:
             )
         if key in choice[:place]:
             raise RecsysLabError(f"data.fields names {key!r} twice")
+        if key == split_column:
+            raise RecsysLabError(f"data.fields: {key!r} says which events train (data.split.column): leave it out")
         if known[key].kind == "text":
             raise RecsysLabError(
                 f"data.fields: {key!r} is text, which is kept for people and fed to no model; declare another kind "

@@ -1,14 +1,16 @@
-"""The splits: leave-one-out here, the split by time in `temporal.py`, what they have in common in `split_rule.py`."""
+"""The splits: leave-one-out here, by time in `temporal.py`, as a column says in `by_column.py`; what they have in
+common in `split_rule.py`."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from recsys_lab.data.split.by_column import ByColumn
 from recsys_lab.data.split.split_rule import NO_TARGETS, Split, SplitResult, Targets
 from recsys_lab.data.split.temporal import GlobalTemporal
 from recsys_lab.words import RecsysLabError
 
-__all__ = ["NO_TARGETS", "GlobalTemporal", "LeaveOneOut", "Split", "SplitResult", "Targets"]
+__all__ = ["ByColumn", "NO_TARGETS", "GlobalTemporal", "LeaveOneOut", "Split", "SplitResult", "Targets"]
 
 
 class LeaveOneOut(Split):

@@ -1,7 +1,8 @@
-"""What a split is: which events train, and which single events are to be predicted.
+"""What a split is: which events train, and which events are to be predicted.
 
 A split never moves events: it gives, per user, where training stops, and for validation and test a list of target
-positions in the flat event array. The history of a target is every earlier event of the same user.
+positions in the flat event array. The history of a target is every earlier event of the same user; of several targets
+that are one query, every event before the first of them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +22,21 @@ class Targets:
     """Events to predict: `position[n]` in the flat event array belongs to user `user_index[n]`."""
 
     user_index: np.ndarray  # (N,) int64, sorted
-    position: np.ndarray  # (N,) int64
+    position: np.ndarray  # (N,) int64, ascending
+    query: np.ndarray | None = None
+    """(N,) int64: where the history ends that a target is predicted from. Targets that share it are one query, asked
+    once. None: each target is a query of its own, and its history ends at itself."""
 
     def __len__(self) -> int:
         return len(self.position)
 
     def digest(self) -> str:
-        return hashlib.sha256(self.position.tobytes()).hexdigest()[:16]
+        query = b"" if self.query is None else self.query.tobytes()
+        return hashlib.sha256(self.position.tobytes() + query).hexdigest()[:16]
+
+    def select(self, keep: np.ndarray) -> Targets:
+        """Those that `keep` names."""
+        return Targets(self.user_index[keep], self.position[keep], None if self.query is None else self.query[keep])
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,17 @@ class Split(Configurable, ABC):
     leaky: bool
     warning: str | None = None
     """What a reader of its numbers has to know; logged, and kept in the manifest."""
+
+    def of(self, data: Any) -> SplitResult:
+        """The parts of a prepared data set; by its users and times alone, unless a split looks at more.
+
+        Args:
+            data: `ProcessedDataset`.
+
+        Raises:
+            RecsysLabError: when nothing is left to train on or to evaluate.
+        """
+        return self.apply(np.asarray(data.offsets), data.timestamps if data.has_timestamps else None)
 
     @abstractmethod
     def apply(self, offsets: np.ndarray, timestamps: np.ndarray | None) -> SplitResult:
