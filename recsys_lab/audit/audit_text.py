@@ -18,9 +18,13 @@ def audit_tables(audit: dict[str, Any]) -> list[Table]:
 
 def checks_table(audit: dict[str, Any]) -> Table:
     """Each check; those that can't be known say so."""
-    columns = [Column("check"), Column("share", ">", "shares that should be small"), Column("of")]
+    columns = [Column("check"), Column("share", "bar"), Column("of")]
     rows = [
-        {"check": Cell(name, style="code"), "share": percent(check["value"]).rjust(9), "of": check["meaning"]}
+        {
+            "check": Cell(name, style="code"),
+            "share": Cell(percent(check["value"]).rjust(9), value=check["value"]),
+            "of": check["meaning"],
+        }
         for name, check in audit["checks"].items()
         if check["value"] is not None or name != "future_items"
     ]

@@ -73,7 +73,12 @@ def _write(found: dict[str, Any], output: Path, is_chosen: bool) -> None:
     """The files of the audit. Beside data that can't be written only a warning: the report is printed already."""
     content = json.dumps(found, indent=2, allow_nan=False) + "\n"
     of_split = f"audit-{found['split']['split_hash']}.json"  # by it a run finds the audit of its own split
-    files = {"audit.json": content, of_split: content, "audit.md": as_markdown(found), "audit.html": audit_page(found)}
+    files = {
+        "audit.json": content,
+        of_split: content,
+        "audit.md": as_markdown(found),
+        "audit.html": audit_page(found).html,
+    }
     try:
         write_texts(output, files)
     except OSError as error:

@@ -92,6 +92,7 @@ def calibration(
     show_messages()
     found = calibrate(run_folder, checkpoint, data_dir, num_bins)
     to = Path(output) if output else Path(run_folder) / "calibration"
-    files = {"calibration.json": json.dumps(found, indent=2) + "\n", "reliability.html": reliability_page(found)}
+    page = reliability_page(found).html
+    files = {"calibration.json": json.dumps(found, indent=2) + "\n", "reliability.html": page}
     write_results(to, files)
     print(f"{calibration_text(found)}\n\nwritten: calibration.json and reliability.html in {to}")

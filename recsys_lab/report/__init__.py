@@ -1,3 +1,1 @@
-"""One form of table -> text, Markdown, LaTeX and HTML; charts -> SVG and PNG; colours and bars that all pages share.
-Nothing of ours.
-"""
+"""One form of table -> text, Markdown, LaTeX and HTML; charts -> SVG and PNG; one form of page. Nothing of ours."""

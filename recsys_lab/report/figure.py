@@ -14,6 +14,8 @@ from recsys_lab.report.theme import DASHES, FILE_FONT, SHAPES, vega_config
 
 WIDTH = 560
 """Of the files for papers, in pixels of the SVG (PNGs have twice as many)."""
+STILL_WIDTH = 380
+"""Of figures that are part of a page: as wide as a phone, and shown a little larger where there is room."""
 _MARGIN = re.compile(r'<g fill="none" stroke-miterlimit="10" transform="translate\((\d+)')
 """How far a finished SVG moves its plot to the right: the room that labels took."""
 
@@ -46,11 +48,18 @@ class Figure:
         """Writes the SVG and PNG files, in light colours on white."""
         import vl_convert
 
-        svg = _as_svg(self.spec(WIDTH))
+        svg = _as_svg(self.spec(WIDTH), {**vega_config("light"), "background": "white"})
         paths = [folder / f"{self.name}.svg", folder / f"{self.name}.png"]
         paths[0].write_text(svg)
         paths[1].write_bytes(vl_convert.svg_to_png(svg, scale=2))
         return paths
+
+    def still(self) -> str:
+        """The figure as part of a page without a script: an SVG that has the page's colours, light or dark, and tells
+        the numbers of a mark where the pointer rests on it."""
+        svg = _as_svg(self.spec(STILL_WIDTH), vega_config("still"), STILL_WIDTH)
+        svg = re.sub(r' (?:xmlns(?::xlink)?|version)="[^"]*"', "", svg)
+        return re.sub(r'(<path aria-label="([^"]*)"(?![^>]*line mark)[^>]*)/>', r"\1><title>\2</title></path>", svg)
 
 
 def data_of(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -87,13 +96,13 @@ def left_out(shown: int, of: int, what: str) -> str:
     return "" if shown >= of else f" Drawn: the {shown} best of {of} {what}; the table has all."
 
 
-def _as_svg(spec: dict[str, Any]) -> str:
+def _as_svg(spec: dict[str, Any], config: dict[str, Any], width: int = WIDTH) -> str:
     """An SVG whose texts find room in another font too: it is shown with the fonts of whoever opens it, and DejaVu Sans
     is about a sixth wider than the Arial-like one by which the room is measured here."""
     import vl_convert
 
-    config = {**vega_config("light"), "background": "white", "font": FILE_FONT}
-    columns = max(1, WIDTH // (7 * spec["usermeta"]["longest"] + 40))  # as page.js does
+    config = {**config, "font": FILE_FONT}
+    columns = max(1, width // (7 * spec["usermeta"]["longest"] + 40))  # as page.js does
     config["legend"] = {**config["legend"], "columns": columns, "columnPadding": 30}
     svg: str = vl_convert.vegalite_to_svg(spec, config=config)
     left = _MARGIN.search(svg)

@@ -65,8 +65,11 @@ def show(value: Any, format: str = "") -> Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """title: its name in the rows, too. format: of `show`; without one the column holds words and is flush left; `>` is
-    for words that are flush right. help: what the values are, in a few words, for a page."""
+    """title: its name in the rows, too. help: what the values are, in a few words, for a page.
+
+    format: of `show`; without one the column holds words and is flush left; `>` is for words that are flush right,
+        `bar` for shares that a page shows with a bar.
+    """
 
     title: str
     format: str = ""

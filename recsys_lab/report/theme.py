@@ -40,6 +40,8 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [5, 5], [3, 1], [12, 4]]
 
 MODES: dict[str, tuple[dict[str, str], list[str]]] = {"light": (LIGHT, SERIES_LIGHT), "dark": (DARK, SERIES_DARK)}
+STILL = ({name: f"var(--{name})" for name in LIGHT}, [f"var(--s{i})" for i in range(SERIES)])
+"""Colours of a picture that is part of a page, and so follows its mode without being drawn again."""
 
 
 def css_variables(mode: str) -> str:
@@ -50,9 +52,9 @@ def css_variables(mode: str) -> str:
 
 
 def vega_config(mode: str) -> dict[str, Any]:
-    """The Vega-Lite configuration of all figures. Marks name a style (`ink`, `soft`, `line`, `accent`, `halo`), never a
-    colour, so that one specification serves both modes."""
-    colours, series = MODES[mode]
+    """The Vega-Lite configuration of all figures, for a name of `MODES` or `still`. Marks name a style (`ink`, `soft`,
+    `line`, `accent`, `halo`), never a colour, so that one specification serves all modes."""
+    colours, series = STILL if mode == "still" else MODES[mode]
     text = {"labelColor": colours["ink"], "titleColor": colours["soft"], "labelFontSize": 12, "titleFontSize": 12}
     return {
         "background": None,

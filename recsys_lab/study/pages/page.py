@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from recsys_lab.report.figure import Figure
-from recsys_lab.report.table import UNKNOWN, Cell
-from recsys_lab.report.theme import MODES, css_variables, vega_config
+from recsys_lab.report.page import Page
 from recsys_lab.study.pages.sections import make_sections
 from recsys_lab.study.results import StudyResults
 
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults
-
-HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Page:
-    """html: the whole file. figures: those in it, in its order."""
-
-    html: str
-    figures: list[Figure] = field(default_factory=list)
 
 
 def study_page(results: StudyResults, tuning: TuningResults | None = None) -> Page:
@@ -34,51 +18,22 @@ def study_page(results: StudyResults, tuning: TuningResults | None = None) -> Pa
     Args:
         tuning: what `study tune` found, where it was run.
     """
-    import jinja2
-
-    sections = make_sections(results, tuning)
-    figures = [figure for section in sections for card in section.cards for figure in card.figures]
-    loader = jinja2.FileSystemLoader(HERE)
-    engine = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
-    engine.filters["typeset"] = _typeset
-    html = engine.get_template("page.html").render(
-        results=results,
-        findings=[line for line in results.answer.findings if line != results.answer.sentence],
+    answer = results.answer
+    code = f", code {', '.join(commit[:10] for commit in results.commits)}" if results.commits else ""
+    return Page(
+        "Study",
+        results.name,
+        results.question or results.name,
+        answer.sentence,
+        make_sections(results, tuning),
+        f"Made {results.generated} from run folders of {results.file}{code}. Every number can be computed again from "
+        "results.parquet and the runs' ranks.parquet.",
+        findings=[line for line in answer.findings if line != answer.sentence],
         protocol=_protocol(results),
-        warnings=_cautions(results, "warning"),
-        hints=_cautions(results, "note"),
-        sections=sections,
-        light=css_variables("light"),
-        dark=css_variables("dark"),
-        style=(HERE / "page.css").read_text(),
-        script=(HERE / "page.js").read_text(),
-        library=_library().replace("</script", r"<\/script"),
-        specs=_json({figure.name: figure.spec() for figure in figures}),
-        configs=_json({mode: vega_config(mode) for mode in MODES}),
+        method=results.multiplicity,
+        cautions=_cautions(results),
+        is_live=True,
     )
-    return Page(html, figures)
-
-
-def _typeset(cell: Cell, part: str = "text") -> str:
-    """A part of a cell, with a dash for what is unknown and the sign of minus in numbers."""
-    text: str = getattr(cell, part)
-    if cell.value is not None:
-        return text.replace("-", "\N{MINUS SIGN}")
-    return "\N{EN DASH}" if text == UNKNOWN else text
-
-
-@cache
-def _library() -> str:
-    """Vega-Embed with all that it needs, as one script."""
-    import vl_convert
-
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", r"<\/script")
-
-
-def _json(plain: Any) -> str:
-    """Safe inside a script element, whatever names hold."""
-    text = json.dumps(plain, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
 def _protocol(results: StudyResults) -> str:
@@ -98,12 +53,11 @@ def _protocol(results: StudyResults) -> str:
     return " · ".join(parts)
 
 
-def _cautions(results: StudyResults, severity: str) -> list[dict[str, str]]:
-    """where: the block, in a study of several whose texts do not name it themselves."""
+def _cautions(results: StudyResults) -> list[tuple[str, str, str]]:
+    """With the block, in a study of several whose texts do not name it themselves."""
     titles = {block.key: block.title for block in results.blocks} if len(results.blocks) > 1 else {}
-    found = []
+    found: list[tuple[str, str, str]] = []
     for one in results.cautions:
         title = titles.get(one.block, "")
-        if one.severity == severity:
-            found.append({"where": "" if one.text.startswith(title) else title, "text": one.text})
+        found.append((one.severity, "" if one.text.startswith(title) else title, one.text))
     return found

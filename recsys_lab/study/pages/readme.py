@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recsys_lab.report.page import Page
 from recsys_lab.study.pages.earlier import earlier_rows, earlier_text
 from recsys_lab.study.pages.markdown import as_markdown
-from recsys_lab.study.pages.page import Page
 from recsys_lab.study.plan import Plan
 from recsys_lab.study.results import StudyResults, write_table
 from recsys_lab.study.small_files import write_text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from recsys_lab.runs.finished import Run
 from recsys_lab.study.plan import Plan
 from recsys_lab.study.plan.opened import refuse_other_data
 from recsys_lab.words import RecsysLabError
-
-NEEDED = {"altair": "altair", "jinja2": "jinja2", "vl_convert": "vl-convert-python"}
 
 
 class NothingToReportError(RecsysLabError):
@@ -47,8 +44,6 @@ def report(
     Raises:
         RecsysLabError: when the results are of other data, or nothing is finished.
     """
-    if missing := [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]:
-        raise RecsysLabError(f"reports need {', '.join(missing)}: pip install 'recsys-lab[report]'")
     from recsys_lab.runs.baselines import automatic_baselines
     from recsys_lab.statistics.pairs import Method
     from recsys_lab.study.pages.page import study_page

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from recsys_lab.audit.audit_text import audit_tables, checks_table, headline
+from recsys_lab.diagnose.reliability_figure import reliability_figure
 from recsys_lab.report.figure import Figure
+from recsys_lab.report.page import Card, Section
 from recsys_lab.report.palette import Palette
-from recsys_lab.report.table import Table
+from recsys_lab.report.theme import SERIES
 from recsys_lab.runs.comparison_table import evaluation_line
 from recsys_lab.study.pages import tables
 from recsys_lab.study.pages.figures.critical_difference import critical_difference_figure
@@ -18,7 +19,6 @@ from recsys_lab.study.pages.figures.fronts import front_figures
 from recsys_lab.study.pages.figures.learning import learning_figures
 from recsys_lab.study.pages.figures.order_change import order_figure
 from recsys_lab.study.pages.figures.ranking import ranking_figure
-from recsys_lab.study.pages.figures.reliability import reliability_figure
 from recsys_lab.study.pages.figures.slice_bars import slice_figures
 from recsys_lab.study.results import Block, StudyResults
 
@@ -29,32 +29,6 @@ SLICES = "slices: "
 """How notes of a block begin that are about its slices."""
 MANY_MISSING = 8
 """Planned runs without a result, above which their table is closed."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """title: of the block, mostly. tables_first: shown open above the figures; tables: closed, below them."""
-
-    title: str = ""
-    text: str = ""
-    tables_first: list[Table] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    facts: list[Table] = field(default_factory=list)
-    is_closed: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    key: str
-    title: str
-    cards: list[Card]
-    lead: str = ""
-
-    @property
-    def is_paired(self) -> bool:
-        """Two cards stand side by side where there is room."""
-        return len(self.cards) > 1 and all(len(card.figures) == 1 and not card.tables_first for card in self.cards)
 
 
 def make_sections(results: StudyResults, tuning: TuningResults | None = None) -> list[Section]:
@@ -165,8 +139,13 @@ def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
 def _calibration(block: Block, palette: Palette) -> Card | None:
     if not block.calibration:
         return None
-    figure = reliability_figure(block, palette)
-    return Card(block.title, tables_first=[tables.calibration(block)], figures=[figure] if figure else [])
+    shown = [entry for entry in block.calibration if entry.bins][:SERIES]
+    runs = {entry.name: entry.bins for entry in shown}
+    keys = {entry.name: block.lines[entry.row].match for entry in shown}
+    note = "Bins of equal mass, first seed. Below the dashed diagonal a model is over-confident."
+    name = f"calibration-{block.key}"
+    figures = [reliability_figure(name, "Reliability", runs, "equal_mass", palette, note, keys)] if runs else []
+    return Card(block.title, tables_first=[tables.calibration(block)], figures=figures)
 
 
 def _audit(block: Block) -> Card:

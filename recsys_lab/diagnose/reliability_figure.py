@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from recsys_lab.report.figure import Figure, by_series, data_of, points
 from recsys_lab.report.palette import Palette
-from recsys_lab.report.theme import SERIES
-from recsys_lab.study.results import Block
 
 WHEN = {"before": "as given", "after": "temperature fitted"}
 
 
-def reliability_figure(block: Block, palette: Palette) -> Figure | None:
-    """Of the variants that `diagnose calibration` was run for; None where there are none."""
+def reliability_figure(
+    name: str, title: str, runs: Mapping[str, Any], kind: str, palette: Palette, note: str, keys: Mapping[str, str]
+) -> Figure:
+    """A dot is a bin of test targets; on the dashed diagonal confidence and accuracy agree.
+
+    Args:
+        runs: name of a run, as the figure shows it -> `test.bins` of its calibration.json; at most `SERIES`.
+        kind: of the bins, `equal_width` or `equal_mass`.
+        keys: name of a run -> what the palette knows it by.
+    """
     import altair as alt
 
-    entries = [entry for entry in block.calibration if entry.bins][:SERIES]
-    if not entries:
-        return None
-    slots = palette.slots([e.name for e in entries], [block.lines[e.row].match for e in entries])
     rows = [
-        {"name": entry.name, "when": WHEN[when], "confidence": confidence, "accuracy": accuracy, "targets": count}
-        for entry in entries
+        {
+            "name": run,
+            "when": WHEN[when],
+            "confidence": confidence,
+            "accuracy": accuracy,
+            "targets": count,
+            "what": f"{count:,} targets: called {confidence:.2%} likely, {accuracy:.2%} came true",
+        }
+        for run, bins in runs.items()
         for when in WHEN
         for confidence, accuracy, count in zip(
-            *(entry.bins[when]["equal_mass"][part] for part in ("confidence", "accuracy", "count")), strict=True
+            *(bins[when][kind][part] for part in ("confidence", "accuracy", "count")), strict=True
         )
     ]
     top = max(max(row["confidence"], row["accuracy"]) for row in rows) * 1.05
@@ -43,17 +55,16 @@ def reliability_figure(block: Block, palette: Palette) -> Figure | None:
         alt.Tooltip("targets:Q", format=","),
     ]
     base = alt.Chart().encode(x=x, y=y)
-    series = by_series(slots)
+    series = by_series(palette.slots(list(runs), [keys[run] for run in runs]))
     chart = alt.layer(
         ideal.mark_line(style="faint", strokeDash=[5, 4]).encode(x=x, y=y),
         base.mark_line(strokeWidth=1.8).encode(color=series["color"], strokeDash=when, detail="when:N"),
-        base.mark_point(filled=True, size=55, opacity=1).encode(**points(series), tooltip=tips),
+        base.mark_point(filled=True, opacity=1).encode(
+            **points(series),
+            tooltip=tips,
+            size=alt.Size("targets:Q", legend=None, scale=alt.Scale(range=[30, 90])),
+            description=alt.Description("what:N"),
+        ),
         data=data_of(rows),
     ).properties(height=300)
-    return Figure(
-        f"calibration-{block.key}",
-        "Reliability",
-        chart,
-        f"Reliability of {', '.join(entry.name for entry in entries)} on {block.title}",
-        "Bins of equal mass, first seed. Below the dashed diagonal a model is over-confident.",
-    )
+    return Figure(name, title, chart, f"{title} of {', '.join(runs)}", note)
