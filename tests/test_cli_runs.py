@@ -58,7 +58,7 @@ def finished(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_run_folder_is_complete(finished: Path) -> None:
     names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
     assert names == {
-        *("config.yaml", "manifest.json", "metrics.csv", "metrics.json", "ranks.parquet"),
+        *("config.yaml", "manifest.json", "metrics.csv", "metrics.json", "ranks.parquet", "values.parquet"),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
     }
 

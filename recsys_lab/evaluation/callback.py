@@ -24,8 +24,9 @@ from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.evaluation.processes import gather_rows
 from recsys_lab.evaluation.row_blocks import scored_rows
 from recsys_lab.evaluation.target_facts import target_facts
+from recsys_lab.evaluation.unit_values import unit_values
 from recsys_lab.ops.linear_ranks import linear_target_ranks
-from recsys_lab.ops.rank_metrics import mean_place, ranking_metrics
+from recsys_lab.ops.rank_metrics import mean_place, ranking_metrics, ranking_values
 from recsys_lab.ops.ranks import Ranks, Ties
 from recsys_lab.words import RecsysLabError
 
@@ -162,6 +163,17 @@ class RankingEvaluation(Configurable, L.Callback):
             bar = f"{stage}/ndcg@{shown_cutoff(self.cutoffs)}"
             for name, value in self.last_metrics.items():
                 pl_module.log(name, value, prog_bar=name == bar, rank_zero_only=False)
+
+    def values_frame(self, datamodule: Any) -> pl.DataFrame:
+        """The last evaluation as one table of values: what `values.parquet` holds (see `unit_values`)."""
+        if self.last_ranks is None:
+            raise RecsysLabError("no evaluation has run yet: call trainer.test or trainer.validate first")
+        position, greater, ties, num_candidates, is_cold, _ = self.last_ranks.T
+        user = np.searchsorted(datamodule.events.offsets, position, side="right") - 1
+        keep = is_cold == 0 if self.cold_targets == "drop" else slice(None)
+        of_units = ranking_values(greater[keep], ties[keep], num_candidates[keep], self.cutoffs)
+        whole = {name.removeprefix(f"{self.last_stage}/"): value for name, value in self.last_metrics.items()}
+        return unit_values(user[keep], position[keep], of_units, whole)
 
     def ranks_frame(self, datamodule: Any) -> pl.DataFrame:
         """The last evaluation with the data's own ids: what `ranks.parquet` holds, one row per target. Behind what was

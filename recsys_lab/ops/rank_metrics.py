@@ -58,7 +58,16 @@ def mean_place(greater: np.ndarray, ties: np.ndarray) -> np.ndarray:
 def ranking_metrics(
     greater: np.ndarray, ties: np.ndarray, num_candidates: np.ndarray, cutoffs: Sequence[int]
 ) -> dict[str, float]:
-    """Means over N targets: `hit_rate@k`, `ndcg@k`, `mrr@k` for each cutoff, `auc`, `mean_rank`.
+    """Means over N targets of what `ranking_values` gives; empty without targets."""
+    if not len(greater):
+        return {}
+    return {name: float(v.mean()) for name, v in ranking_values(greater, ties, num_candidates, cutoffs).items()}
+
+
+def ranking_values(
+    greater: np.ndarray, ties: np.ndarray, num_candidates: np.ndarray, cutoffs: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """(N,) each, of the targets: `hit_rate@k`, `ndcg@k`, `mrr@k` for each cutoff, `auc`, `mean_rank`.
 
     Args:
         greater: (N,) candidates above the target; `MISS` for a miss.
@@ -70,13 +79,9 @@ def ranking_metrics(
     below it, (candidates - place) / (candidates - 1); where the target is the only candidate it is 0.5, as for a scorer
     that knows nothing.
     """
-    if not len(greater):
-        return {}
-    metrics = {f"{name}@{k}": float(f(greater, ties, k).mean()) for name, f in RANKING_METRICS.items() for k in cutoffs}
+    values = {f"{name}@{k}": f(greater, ties, k) for name, f in RANKING_METRICS.items() for k in cutoffs}
     is_miss = greater == MISS
     last = np.maximum(num_candidates, 1).astype(np.float64)
     place = np.minimum(mean_place(greater, ties), last)
     auc = np.where(last > 1, (last - place) / np.maximum(last - 1, 1), 0.5)
-    metrics["auc"] = float(np.where(is_miss, 0.0, auc).mean())
-    metrics["mean_rank"] = float(place.mean())
-    return metrics
+    return values | {"auc": np.where(is_miss, 0.0, auc), "mean_rank": place}

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
-from recsys_lab.runs.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
+from recsys_lab.runs.run_files import OF_A_TEST, ChangedRunError, check_checkpoint, check_file, read_manifest
 from recsys_lab.words import RecsysLabError
 
 # What must agree for two numbers to mean the same thing.
@@ -71,9 +71,30 @@ class Run:
         return pl.read_parquet(self.folder / "ranks.parquet") if drops else self.ranks
 
     def values(self, metric: str, cutoff: int) -> np.ndarray:
-        """(N,) the metric of each target, its expectation over the orders of ties. metric: of `RANKING_METRICS`."""
+        """(N,) the metric of each target, its expectation over the orders of ties, in the order of `ranks`.
+
+        They are those of values.parquet; of another cutoff, or of a run of before that file, they follow from the
+        ranks.
+
+        Args:
+            metric: of `RANKING_METRICS`.
+        """
+        file, name = self.folder / "values.parquet", f"{metric}@{cutoff}"
+        if self.has_values and name in self._recorded:
+            is_meant = pl.col("metric").cast(pl.String) == name
+            return pl.scan_parquet(file).filter(is_meant).select("value").collect()["value"].to_numpy()
         greater, ties = (self.ranks[name].to_numpy() for name in ("num_greater", "num_ties"))
         return RANKING_METRICS[metric](greater, ties, cutoff)
+
+    @property
+    def has_values(self) -> bool:
+        return "values_sha256" in self.manifest and (self.folder / "values.parquet").is_file()
+
+    @cached_property
+    def _recorded(self) -> set[str]:
+        """The metrics of single units in values.parquet."""
+        units = pl.scan_parquet(self.folder / "values.parquet").filter(pl.col("unit").is_not_null())
+        return set(units.select(pl.col("metric").cast(pl.String).unique()).collect()["metric"])
 
     @cached_property
     def targets_hash(self) -> str:
@@ -120,7 +141,7 @@ def read_run(folder: Path) -> Run:
             raise UnreadableRunError(
                 f"{folder}: not tested yet (no ranks.parquet): recsys-lab fit {folder} --run.test_after_fit true"
             )
-        for name in ("ranks.parquet", "metrics.json"):
+        for name in (*OF_A_TEST, "metrics.json"):
             check_file(folder, manifest, name)
         check_checkpoint(folder, manifest)
         metrics = json.loads((folder / "metrics.json").read_text())

@@ -5,6 +5,7 @@
 <folder>/metrics.csv      one row per epoch
 <folder>/metrics.json     the best epoch's validation metrics, and the test metrics
 <folder>/ranks.parquet    one row per test target: user, target, rank
+<folder>/values.parquet   user, unit, metric, value, weight: what statistics read
 <folder>/checkpoints/     written by ModelCheckpoint
 """
 
@@ -26,7 +27,15 @@ from recsys_lab.config import to_config
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.runs.audit_entry import audit_of
 from recsys_lab.runs.environment import describe_device, describe_environment
-from recsys_lab.runs.run_files import checkpoint_facts, file_sha256, read_manifest, write_manifest, write_text, written
+from recsys_lab.runs.run_files import (
+    OF_A_TEST,
+    checkpoint_facts,
+    file_sha256,
+    read_manifest,
+    write_manifest,
+    write_text,
+    written,
+)
 from recsys_lab.runs.throughput import Throughput
 
 
@@ -154,12 +163,14 @@ class RunFolder(L.Callback):
         if evaluation is not None:
             self.metrics |= evaluation.last_metrics  # not rounded to float32
         if trainer.is_global_zero and evaluation is not None:
-            ranks = evaluation.ranks_frame(trainer.datamodule)  # type: ignore[attr-defined]
-            with written(self.folder / "ranks.parquet") as partial:
-                ranks.write_parquet(partial)
-                ranks_sha256 = file_sha256(partial)
-            facts = {"ranked_targets": ranks.height, "ranks_sha256": ranks_sha256}
-            self.manifest |= facts | checkpoint_facts(trainer.ckpt_path, self.folder)
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            tables = {"ranks.parquet": evaluation.ranks_frame(data), "values.parquet": evaluation.values_frame(data)}
+            for name, table in tables.items():
+                with written(self.folder / name) as partial:
+                    table.write_parquet(partial)
+                    self.manifest[OF_A_TEST[name]] = file_sha256(partial)
+            self.manifest["ranked_targets"] = tables["ranks.parquet"].height
+            self.manifest |= checkpoint_facts(trainer.ckpt_path, self.folder)
         self._write_metrics(trainer)
         self._write_manifest(trainer, wall_seconds=round(self._seconds(), 2))
 
@@ -277,8 +288,9 @@ def trained_by(ckpt_path: Any) -> dict[str, Any]:
 
 
 def forget_test(folder: Path) -> None:
-    """Removes what a test left in a run folder: ranks.parquet, and the `test/` metrics of metrics.json."""
-    (folder / "ranks.parquet").unlink(missing_ok=True)
+    """Removes what a test left in a run folder: its ranks and values, and the `test/` metrics of metrics.json."""
+    for name in OF_A_TEST:
+        (folder / name).unlink(missing_ok=True)
     try:
         metrics = json.loads((folder / "metrics.json").read_text())
         kept = {name: value for name, value in metrics.items() if not name.startswith("test/")}

@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lab.runs.claim import BEAT_SECONDS, FIT, STALE_SECONDS, claimed, owner
+from recsys_lab.runs.run_files import OF_A_TEST
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
-RESULTS = ("manifest.json", "config.yaml", "metrics.csv", "metrics.json", "ranks.parquet")
+RESULTS = ("manifest.json", "config.yaml", "metrics.csv", "metrics.json", *OF_A_TEST)
 FOLDERS = ("wandb", "tensorboard", "test", "validate", "predict", "shuffle", "calibration")
 """Of the loggers, and of what was computed from a run later: they go with the run that they belong to."""
 UNFINISHED = ("running", "interrupted", "nan", "error")

@@ -25,7 +25,7 @@ from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.models.system import system_hash
 from recsys_lab.runs.each_epoch import EachEpoch
 from recsys_lab.runs.folder import RunFolder
-from recsys_lab.runs.run_files import read_manifest, write_manifest, write_text
+from recsys_lab.runs.run_files import OF_A_TEST, read_manifest, write_manifest, write_text
 from recsys_lab.runs.whole_checkpoints import with_whole_checkpoints
 from recsys_lab.words import RecsysLabError
 
@@ -97,7 +97,8 @@ class RetrainFiles:
         """Before the first fit begins or goes on: its best epoch is best.ckpt again, and what came after is void."""
         if self.first_fit.is_file():
             os.replace(self.first_fit, self.best)
-            (self.folder / "ranks.parquet").unlink(missing_ok=True)
+            for name in OF_A_TEST:
+                (self.folder / name).unlink(missing_ok=True)
         self.unfinished.unlink(missing_ok=True)
 
     def epochs(self) -> int:

@@ -17,7 +17,9 @@ from typing import Any
 from recsys_lab.words import RecsysLabError
 
 HASHED = {"config.yaml": "config_sha256", "metrics.json": "metrics_sha256", "metrics.csv": "epochs_sha256"}
-"""Files that are hashed whenever the manifest is written; ranks and checkpoint when they are made."""
+"""Files that are hashed whenever the manifest is written."""
+OF_A_TEST = {"ranks.parquet": "ranks_sha256", "values.parquet": "values_sha256"}
+"""Files that a test writes, hashed when they are made, as the checkpoint is."""
 SEAL = "manifest_sha256"
 
 
@@ -111,7 +113,7 @@ def read_manifest(folder: Path, needed: Sequence[str] = ("model", "evaluation"))
 def check_file(folder: Path, manifest: Mapping[str, Any], name: str) -> None:
     """Raises ChangedRunError when the file `name` of a run is not the one that its manifest was written with. Nothing
     is known of a file that the manifest holds no hash of: it is older, or the run is not that far."""
-    expected = manifest.get(HASHED.get(name, "ranks_sha256"))
+    expected = manifest.get((HASHED | OF_A_TEST)[name])
     path = folder / name
     if expected is not None and not path.is_file():
         raise ChangedRunError(f"{path} is gone")

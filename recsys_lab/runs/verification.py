@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from recsys_lab.config import named_today
-from recsys_lab.ops.rank_metrics import ranking_metrics
+from recsys_lab.ops.rank_metrics import ranking_values
 from recsys_lab.runs.finished import TARGET_KEY
 
 FROM_RANKS = 1e-12
@@ -107,9 +107,8 @@ def rank_checks(recorded: pl.DataFrame, found: pl.DataFrame, complete: bool, all
 
 def from_ranks(ranks: pl.DataFrame, evaluation: Mapping[str, Any]) -> dict[str, float]:
     """The `test/` metrics that `ranks` alone decide, as the evaluation computes them."""
-    counted = ranks.filter(~pl.col("is_cold")) if evaluation.get("cold_targets") == "drop" else ranks
-    greater, ties, candidates = (counted[name].to_numpy() for name in ("num_greater", "num_ties", "num_candidates"))
-    metrics = ranking_metrics(greater, ties, candidates, evaluation.get("cutoffs") or ())
+    values = _values_of(ranks, evaluation)
+    metrics = {name: float(v.mean()) for name, v in values.items()} if ranks.height else {}
     if ranks.height:
         metrics["cold_target_share"] = float(ranks["is_cold"].to_numpy().mean())
         metrics["hidden_target_share"] = float(ranks["is_hidden"].to_numpy().mean())
@@ -121,6 +120,22 @@ def from_ranks_checks(metrics: Mapping[str, Any], recomputed: Mapping[str, float
     recorded = {name: metrics[name] for name in recomputed if name in metrics}
     tolerance = FROM_RANKS * max([1.0, *map(abs, recomputed.values())])
     return metric_checks("metrics.json from ranks.parquet", recorded, recomputed, tolerance)
+
+
+def values_checks(values: pl.DataFrame, ranks: pl.DataFrame, evaluation: Mapping[str, Any]) -> list[Check]:
+    """values.parquet against what the ranks say of each target."""
+    checks = []
+    for name, expected in _values_of(ranks, evaluation).items():
+        found = values.filter(pl.col("metric").cast(pl.String) == name)["value"].to_numpy()
+        equal = len(found) == len(expected) and np.array_equal(found, expected)
+        checks.append(Check(f"values.parquet {name}", equal, "as the ranks say" if equal else "differs from the ranks"))
+    return checks
+
+
+def _values_of(ranks: pl.DataFrame, evaluation: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    counted = ranks.filter(~pl.col("is_cold")) if evaluation.get("cold_targets") == "drop" else ranks
+    greater, ties, candidates = (counted[name].to_numpy() for name in ("num_greater", "num_ties", "num_candidates"))
+    return ranking_values(greater, ties, candidates, evaluation.get("cutoffs") or ())
 
 
 def epoch_checks(metrics: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[Check]:

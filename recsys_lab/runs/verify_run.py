@@ -24,7 +24,7 @@ from recsys_lab.models.checkpoint import read_checkpoint, settings_in
 from recsys_lab.models.system import differing, system_hash
 from recsys_lab.runs.data_files import data_checks
 from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
-from recsys_lab.runs.run_files import check_file, file_sha256, read_manifest
+from recsys_lab.runs.run_files import OF_A_TEST, check_file, file_sha256, read_manifest
 from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
 from recsys_lab.runs.trust import foreign_class
 from recsys_lab.runs.verification import (
@@ -37,6 +37,7 @@ from recsys_lab.runs.verification import (
     rank_checks,
     same,
     settings_checks,
+    values_checks,
 )
 from recsys_lab.words import RecsysLabError
 
@@ -135,6 +136,9 @@ def _check_contents(
         report.add(_guarded("metrics.json", lambda: from_ranks_checks(metrics, from_ranks(ranks, evaluation))))
     else:
         report.unchecked("metrics.json from ranks.parquet", "metrics, ranks or the manifest's evaluation can't be read")
+    values = folder / "values.parquet"
+    if ranks is not None and evaluation and values.is_file():  # a run of before has none
+        report.add(_guarded("values.parquet", lambda: values_checks(pl.read_parquet(values), ranks, evaluation)))
     if metrics is not None and (folder / "metrics.csv").is_file():
         report.add(_guarded("metrics.csv", lambda: epoch_checks(metrics, read_rows(folder / "metrics.csv"))))
     checkpoint = checkpoint_of(folder, manifest or {})
@@ -177,7 +181,7 @@ def file_checks(folder: Path, manifest: dict[str, Any]) -> list[Check]:
         read_manifest(folder)
     except RecsysLabError as error:
         checks.append(Check("manifest.json", False, str(error)))
-    for name in ("config.yaml", "metrics.json", "metrics.csv", "ranks.parquet"):
+    for name in ("config.yaml", "metrics.json", "metrics.csv", *OF_A_TEST):
         try:
             check_file(folder, manifest, name)
         except RecsysLabError as error:

@@ -49,6 +49,10 @@ class KeptRun(Run):
         kept = pl.read_parquet(self.file).with_columns(pl.col(pl.Int32).cast(pl.Int64))
         return kept.filter(~pl.col("is_cold")) if self.evaluation.get("cold_targets") == "drop" else kept
 
+    @property
+    def has_values(self) -> bool:
+        return False  # they follow from the counts that are kept
+
     @cached_property
     def targets_hash(self) -> str:
         return self.kept_targets

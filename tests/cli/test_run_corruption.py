@@ -103,6 +103,13 @@ ROWS: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "ranks no row": ("ranks.parquet", lambda p: rewrite(p, lambda f: f.clear()), ("verify", "compare")),
     "ranks truncated": ("ranks.parquet", cut, ("verify", "compare")),
+    "values truncated": ("values.parquet", cut, ("verify", "compare")),
+    "values gone": ("values.parquet", lambda p: p.unlink(), ("verify", "compare")),
+    "values moved": (
+        "values.parquet",
+        lambda p: rewrite(p, lambda f: f.with_columns(pl.col("value").shift(1, fill_value=1.0))),
+        ("verify", "compare"),
+    ),
     "config half written": ("config.yaml", cut, OPENS),
     "config empty": ("config.yaml", lambda p: p.write_text(""), OPENS),
 }

@@ -25,7 +25,7 @@ from typing import IO, Any, Literal
 import yaml
 
 from recsys_lab.runs.claim import FIT, claimed, is_alive, owner, process_started
-from recsys_lab.runs.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
+from recsys_lab.runs.run_files import OF_A_TEST, ChangedRunError, check_checkpoint, check_file, read_manifest
 from recsys_lab.study.small_files import read_json, write_json
 
 State = Literal["finished", "failed", "interrupted", "running", "missing"]
@@ -221,7 +221,7 @@ def _agrees(folder: Path) -> bool:
     from its last checkpoint, which tests it again."""
     try:
         manifest = read_manifest(folder, needed=())
-        for name in ("ranks.parquet", "metrics.json"):
+        for name in (*OF_A_TEST, "metrics.json"):
             check_file(folder, manifest, name)
         check_checkpoint(folder, manifest)
     except (OSError, ChangedRunError):
