@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from recsys_lab.data.histories import is_first_occurrence, order_within_users
 from recsys_lab.data.prepare.processed import ProcessedDataset
 
 
@@ -65,7 +66,7 @@ class Log:
     @cached_property
     def pair_order(self) -> np.ndarray:
         """(E,) flat positions, each user's events sorted by item, and by position within an item."""
-        return self.order_within_users(self.item_ids, self.num_items + 1)
+        return order_within_users(self.offsets, self.item_ids, self.num_items + 1)
 
     @cached_property
     def same_pair(self) -> np.ndarray:
@@ -76,9 +77,7 @@ class Log:
     @cached_property
     def is_repeat(self) -> np.ndarray:
         """(E,) bool: the user has had the item before this event."""
-        found = np.zeros(self.num_events, dtype=bool)
-        found[self.pair_order[1:][self.same_pair]] = True
-        return found
+        return ~is_first_occurrence(self.item_ids, self.offsets)
 
     @cached_property
     def is_tied(self) -> np.ndarray | None:
@@ -87,18 +86,3 @@ class Log:
             return None
         same = self.same_user & (self.timestamps[1:] == self.timestamps[:-1])
         return np.append(same, False) | np.insert(same, 0, False)
-
-    def order_within_users(self, key: np.ndarray, num_keys: int) -> np.ndarray:
-        """(E,) flat positions: users stay where they are, each user's events sorted by `key`, stably.
-
-        Args:
-            key: (E,) int, 0..num_keys - 1.
-        """
-        longest = int(self.lengths.max(initial=1))
-        user = np.repeat(np.arange(self.num_users), self.lengths)
-        if self.num_users * num_keys * longest >= 1 << 63:
-            return np.lexsort((key, user))
-        # user, key and position in one number: sorting values is six times as fast as sorting positions
-        packed = (user * num_keys + key) * longest + (np.arange(self.num_events) - self.begin)
-        packed.sort()
-        return self.begin + packed % longest

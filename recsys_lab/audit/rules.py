@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from recsys_lab.audit.log import Log
+from recsys_lab.data.histories import order_within_users
 
 
 def order_rules(
@@ -87,4 +88,4 @@ def _shuffled(log: Log, draw: np.random.Generator) -> np.ndarray:
     """(E,) item ids with the events of each user in random order."""
     longest = int(log.lengths.max(initial=1))
     num_keys = max(1 << 16, min(1 << 32, (1 << 62) // (log.num_users * longest)))
-    return log.item_ids[log.order_within_users(draw.integers(num_keys, size=log.num_events), num_keys)]
+    return log.item_ids[order_within_users(log.offsets, draw.integers(num_keys, size=log.num_events), num_keys)]

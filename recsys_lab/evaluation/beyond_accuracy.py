@@ -10,14 +10,13 @@ from torch import Tensor
 
 from recsys_lab.arguments import NotNegative
 from recsys_lab.evaluation import list_metrics as metrics
-from recsys_lab.evaluation.list_facts import had_before, item_features
+from recsys_lab.evaluation.list_facts import item_features
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.evaluation.popularity_ranks import PopularityRanks
 from recsys_lab.evaluation.processes import gather_rows, sum_over_processes
 from recsys_lab.evaluation.target_facts import target_facts
 from recsys_lab.ops.rank_metrics import hit_rate
 from recsys_lab.ops.top_items import top_items
-from recsys_lab.words import PAD_ID
 
 LISTS_AT_ONCE = 1 << 14
 """Lists whose diversity is computed at once: bounds the memory of their summed features."""
@@ -101,9 +100,9 @@ class BeyondAccuracy(Measure):
         data = self._setting.datamodule
         if not len(lists) or data.exclude_seen == "history":  # then none is recommended
             return np.zeros(lists.shape, dtype=bool)
-        item_ids, offsets = np.asarray(data.events.item_ids), np.asarray(data.events.offsets)
-        user = np.searchsorted(offsets, position, side="right") - 1
-        return had_before(item_ids, offsets, user, position, lists) & (lists != PAD_ID)
+        user = np.searchsorted(data.events.offsets, position, side="right") - 1
+        found: np.ndarray = data.events.had_before(user, position, lists)
+        return found
 
     def _sum(self, values: np.ndarray) -> Any:
         return sum_over_processes(torch.from_numpy(values)).numpy()

@@ -1,4 +1,4 @@
-"""What is known of recommended items: their features, and whether the user had them before."""
+"""What is known of recommended items: their features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.evaluation.target_facts import USERS_AT_ONCE
 from recsys_lab.words import ITEM_ID, RecsysLabError
 
 
@@ -53,30 +52,3 @@ def item_features(table: pl.DataFrame, columns: Sequence[str] | None = None) -> 
 
 def _is_shared(column: pl.Series) -> bool:
     return 0 < 2 * column.drop_nulls().n_unique() <= len(column.drop_nulls())
-
-
-def had_before(
-    item_ids: np.ndarray, offsets: np.ndarray, user: np.ndarray, position: np.ndarray, lists: np.ndarray
-) -> np.ndarray:
-    """(N, K) bool: is the item of a list among the events of `user[n]` before the flat `position[n]`?
-
-    Args:
-        item_ids: (E,), offsets: (U + 1,): events of all users, back to back.
-        user: (N,) in any order. position: (N,). lists: (N, K) item ids.
-    """
-    found = np.zeros(lists.shape, dtype=bool)
-    order = np.argsort(user, kind="stable")
-    user, position = user[order], position[order]
-    width, start = int(max(item_ids.max(initial=0), lists.max(initial=0))) + 1, 0
-    while start < len(user):
-        first = offsets[user[start]]
-        # whole users, at least one, up to the bound
-        last_user = max(int(np.searchsorted(offsets, first + USERS_AT_ONCE, side="right")) - 2, user[start])
-        rows = slice(start, int(np.searchsorted(user, last_user, side="right")))
-        owner = np.repeat(np.arange(user[start], last_user + 1), np.diff(offsets[user[start] : last_user + 2]))
-        pairs, first_at = np.unique(owner * width + item_ids[first : offsets[last_user + 1]], return_index=True)
-        asked = user[rows, None] * width + lists[order[rows]]
-        place = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
-        found[order[rows]] = (pairs[place] == asked) & (first + first_at[place] < position[rows, None])
-        start = rows.stop
-    return found

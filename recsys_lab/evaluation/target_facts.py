@@ -8,9 +8,6 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-USERS_AT_ONCE = 1 << 22
-"""Events of the users whose histories are searched at once: bounds the memory at some hundred megabytes."""
-
 
 def target_facts(datamodule: Any, position: np.ndarray) -> pl.DataFrame:
     """One row per target, named by the position of its event in the data, (N,) ascending:
@@ -36,7 +33,7 @@ def target_facts(datamodule: Any, position: np.ndarray) -> pl.DataFrame:
             "target_count": counts[target],
             "popularity_decile": pl.Series(decile).replace(0, None),
             "gap_seconds": pl.Series(gap, dtype=pl.Int64) if datamodule.processed.has_timestamps else None,
-            "is_repeat": repeats(item_ids, offsets, user, position),
+            "is_repeat": ~events.first_occurrence[position],
         },
         schema_overrides={"gap_seconds": pl.Int64},
     )
@@ -49,22 +46,3 @@ def popularity_deciles(counts: np.ndarray) -> np.ndarray:
     place = stats.rankdata(counts[trained], method="average")
     deciles[trained] = np.ceil(10 * place / max(1, trained.sum())).astype(np.int64)
     return deciles
-
-
-def repeats(item_ids: np.ndarray, offsets: np.ndarray, user: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """(N,) bool: is the event at `position[n]` of `user[n]` (sorted) one of an item that the user had before?"""
-    found = np.zeros(len(user), dtype=bool)
-    start = 0
-    while start < len(user):
-        first = offsets[user[start]]
-        # whole users, at least one, up to the bound
-        last_user = max(int(np.searchsorted(offsets, first + USERS_AT_ONCE, side="right")) - 2, user[start])
-        stop = int(np.searchsorted(user, last_user, side="right"))
-        events = slice(first, offsets[last_user + 1])
-        owner = np.repeat(np.arange(user[start], last_user + 1), np.diff(offsets[user[start] : last_user + 2]))
-        pair = owner * (int(item_ids.max()) + 1) + item_ids[events]
-        _, first_of_pair, code = np.unique(pair, return_index=True, return_inverse=True)
-        here = position[start:stop] - first
-        found[start:stop] = first_of_pair[code[here]] < here
-        start = stop
-    return found

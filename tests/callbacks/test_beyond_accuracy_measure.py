@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from small_data import made_events, prepared, quiet_trainer
 
 from recsys_lab.config import from_config, to_config
+from recsys_lab.data import histories
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.split.leave_one_out import GlobalTemporal
-from recsys_lab.evaluation import list_facts
 from recsys_lab.evaluation.beyond_accuracy import BeyondAccuracy
 from recsys_lab.evaluation.callback import RankingEvaluation
-from recsys_lab.evaluation.list_facts import had_before, item_features
+from recsys_lab.evaluation.list_facts import item_features
 from recsys_lab.models import GRU4Rec, Popularity
 from recsys_lab.models.baselines import Markov
 from recsys_lab.ops.rank_metrics import hit_rate
@@ -120,18 +120,16 @@ def test_measures_are_part_of_the_configuration() -> None:
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_had_before_is_a_look_into_each_history(at_once: int, data: st.DataObject) -> None:
-    histories = data.draw(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=6), min_size=1, max_size=5))
-    offsets, items = np.cumsum([0, *map(len, histories)]), np.concatenate(histories)
-    user = np.array(data.draw(st.lists(st.integers(0, len(histories) - 1), min_size=1, max_size=8)))
-    stop = np.array([data.draw(st.integers(0, len(histories[u]) - 1)) for u in user])
-    lists = np.array([data.draw(st.lists(st.integers(1, 6), min_size=3, max_size=3)) for _ in user])
-    usual, list_facts.USERS_AT_ONCE = list_facts.USERS_AT_ONCE, at_once
-    try:
-        got = had_before(items, offsets, user, offsets[user] + stop, lists)
-    finally:
-        list_facts.USERS_AT_ONCE = usual
-    expected = [[i in histories[u][:s] for i in row] for u, s, row in zip(user, stop, lists.tolist(), strict=True)]
-    assert got.tolist() == expected
+    had = data.draw(st.lists(st.lists(st.integers(1, 5), max_size=6), min_size=1, max_size=5))
+    offsets, items = np.cumsum([0, *map(len, had)]), np.array(sum(had, []), np.int32)
+    user = np.array(data.draw(st.lists(st.integers(0, len(had) - 1), min_size=1, max_size=8)))
+    stop = np.array([data.draw(st.integers(0, len(had[u]))) for u in user])
+    lists = np.array([data.draw(st.lists(st.integers(0, 6), min_size=3, max_size=3)) for _ in user])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(histories, "EVENTS_AT_ONCE", at_once)
+        got = histories.had_before(items, offsets, user, offsets[user] + stop, lists)
+    expected = [[i in had[u][:s] for i in row] for u, s, row in zip(user, stop, lists.tolist(), strict=True)]
+    assert got.tolist() == expected, "PAD_ID, which fills short lists, was never had"
 
 
 def test_features_are_names_that_items_share() -> None:

@@ -12,6 +12,7 @@ from small_data import made_events, prepared, quiet_trainer
 from torch import Tensor
 
 from recsys_lab.contracts import Batch
+from recsys_lab.data import histories
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.split.leave_one_out import GlobalTemporal
 from recsys_lab.evaluation import target_facts
@@ -23,7 +24,7 @@ FACTS = ["history_length", "target_count", "popularity_decile", "gap_seconds", "
 
 @pytest.mark.parametrize("at_once", [1, 9, 1 << 22])
 def test_facts_are_those_of_each_user_alone(at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target_facts, "USERS_AT_ONCE", at_once)
+    monkeypatch.setattr(histories, "EVENTS_AT_ONCE", at_once)
     folder = prepared(tmp_path / "d", made_events(num_items=8, longest=20)).path
     data = SequenceDataModule(str(folder), split=GlobalTemporal(0.6, 0.6, target="all"), exclude_seen="none")
     evaluation = RankingEvaluation()

@@ -17,6 +17,7 @@ from recsys_lab.audit.leakage import future_items, leakage, share_later
 from recsys_lab.audit.log import Log
 from recsys_lab.audit.order import duplicate_events, duplicate_users, order_facts
 from recsys_lab.audit.rules import count_rules, order_rules
+from recsys_lab.data.histories import order_within_users
 from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveOneOut
 from recsys_lab.words import RecsysLabError
 
@@ -189,7 +190,7 @@ def test_rules_vanish_when_shuffled_only_if_order_matters() -> None:
 
 def test_shuffling_keeps_every_users_items() -> None:
     log = log_of(FIVE_USERS, 6)
-    order = log.order_within_users(np.random.default_rng(1).integers(9, size=18), 9)
+    order = order_within_users(log.offsets, np.random.default_rng(1).integers(9, size=18), 9)
     for begin, end in zip(log.offsets[:-1], log.offsets[1:], strict=True):
         assert sorted(order[begin:end]) == list(range(begin, end))
 
@@ -197,7 +198,7 @@ def test_shuffling_keeps_every_users_items() -> None:
 def test_order_of_numbers_too_large_to_pack() -> None:
     log = log_of(FIVE_USERS, 6)
     key = np.random.default_rng(2).integers(3, size=18)
-    assert (log.order_within_users(key, 3) == log.order_within_users(key, 1 << 62)).all()
+    assert (order_within_users(log.offsets, key, 3) == order_within_users(log.offsets, key, 1 << 62)).all()
 
 
 def test_recommendations(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import recsys_lab.data.batches.gather
 import recsys_lab.data.batches.samplers as module
+from recsys_lab.data import histories
 from recsys_lab.data.batches.field_columns import CategoricalColumn
 from recsys_lab.data.batches.gather import EvaluationBatches, Events, TrainBatches, WindowDataset, WindowLoader
 from recsys_lab.data.batches.windows import Windows, evaluation_windows, training_windows
@@ -104,7 +104,7 @@ def test_evaluation_batches_row_by_row(
 @given(events=event_arrays(), block=st.sampled_from([1, 5, 13, 1 << 20]))
 def test_first_occurrences_whatever_the_blocks(events: Events, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recsys_lab.data.batches.gather, "USER_BLOCK", block)
+        patch.setattr(histories, "EVENTS_AT_ONCE", block)
         flags = events.first_occurrence
     for user in range(len(events.offsets) - 1):
         items = events.item_ids[events.offsets[user] : events.offsets[user + 1]].tolist()

@@ -16,13 +16,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from recsys_lab.contracts import Batch
+from recsys_lab.data import histories
 from recsys_lab.data.batches.field_columns import FieldColumn
 from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
 from recsys_lab.data.batches.windows import Windows
 
 ExcludeSeen = Literal["history", "window", "none"]
-USER_BLOCK = 1 << 20
-"""Events per block of users where every event is looked at once."""
 
 
 class Events:
@@ -57,21 +56,13 @@ class Events:
     def first_occurrence(self) -> np.ndarray:
         """(E,) bool: True where an event is the first of its (user, item) pair.
 
-        The distinct items of any history prefix are then those events whose flag is set: no sorting per batch. Made
-        once, in blocks of users: beside the flags themselves the memory is that of a block.
+        The distinct items of any history prefix are then those events whose flag is set: no sorting per batch.
         """
-        first, offsets, user = np.empty(len(self.item_ids), dtype=bool), self.offsets, 0
-        while user < len(offsets) - 1:
-            fits = int(np.searchsorted(offsets, offsets[user] + USER_BLOCK, side="right")) - 1
-            after = max(user + 1, min(fits, user + USER_BLOCK))  # at least one user
-            block = slice(int(offsets[user]), int(offsets[after]))
-            items = self.item_ids[block]
-            owner = np.repeat(np.arange(after - user), np.diff(offsets[user : after + 1]))
-            pair = owner * (int(items.max(initial=0)) + 1) + items  # (block,) int64
-            order = np.argsort(pair, kind="stable")
-            first[block][order] = np.diff(pair[order], prepend=-1) != 0
-            user = after
-        return first
+        return histories.is_first_occurrence(self.item_ids, self.offsets)
+
+    def had_before(self, user: np.ndarray, position: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """(N,), (N,), (N, K) item ids -> (N, K) bool: is it among the events of `user[n]` before `position[n]`?"""
+        return histories.had_before(self.item_ids, self.offsets, user, position, asked)
 
 
 class WindowDataset(Dataset[Batch]):
