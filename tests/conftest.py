@@ -1,14 +1,19 @@
-"""For every test: one thread, so that float sums don't depend on the machine; and a small prepared data set."""
+"""For every test: one thread, so that float sums don't depend on the machine; processes that start warm; and a small
+prepared data set."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from small_data import made_events, prepared
 from tiers import is_asked_for
+from warm import WarmPopen
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
@@ -29,6 +34,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     }
     config.hook.pytest_deselected(items=[item for item in items if not runs[item]])
     items[:] = [item for item in items if runs[item]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_processes() -> Iterator[None]:
+    """`subprocess.Popen` and `subprocess.run` of this Python don't import torch anew each time (`warm.py`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", WarmPopen)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_second_pytest() -> Iterator[None]:
+    """Lightning starts the program of this process again for each further device: not where that is pytest."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a fit of several processes inside pytest: start it as a process of its own")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_SubprocessScriptLauncher, "_call_children_scripts", refuse)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,7 @@ def test_a_replaced_run_is_another_run(small_folder: Path, tmp_path: Path) -> No
     assert len(offline_runs(folder)) == 1, "nobody syncs what was replaced"
 
 
+@pytest.mark.process
 def test_offline_means_no_connection(small_folder: Path, tmp_path: Path) -> None:
     """Every address that the run could try leads to a server on this machine that counts; an online run calls it."""
     requests: list[str] = []
@@ -140,6 +141,7 @@ def test_offline_means_no_connection(small_folder: Path, tmp_path: Path) -> None
         server.shutdown()
 
 
+@pytest.mark.process
 def test_two_processes_make_one_wandb_run(small_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "recsys_lab.cli", "fit", *TINY, "--data.dataset", str(small_folder)]
     command += ["--run.root", str(tmp_path), "--run.logger", "wandb"]
@@ -198,6 +200,7 @@ def test_tensorboard_of_a_replaced_run(small_folder: Path, tmp_path: Path) -> No
     assert len(events.Scalars("val/ndcg@10")) == 2, "no curve of the replaced run"
 
 
+@pytest.mark.process
 def test_loggers_are_imported_only_when_chosen() -> None:
     code = "import sys, recsys_lab.runs.fit.command_line; print({'wandb', 'tensorboard'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

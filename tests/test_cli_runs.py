@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from recsys_lab.cli import main
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.models import NextItemModule
 from recsys_lab.ops.rank_metrics import ndcg
+from recsys_lab.study.launch.job import heeding_interrupts
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.enable_progress_bar", "false"]
 QUIET += ["--trainer.enable_model_summary", "false", "--trainer.num_sanity_val_steps", "0"]
@@ -193,9 +193,9 @@ def test_ctrl_c_keeps_what_there_is(small_folder: Path, tmp_path: Path) -> None:
     command += ["--run.root", str(tmp_path), "--trainer.max_epochs", "100000", "--early_stopping.patience", "100000"]
     folder = tmp_path / "small" / "sasrec" / "seed0"
     # a job in the background of a script is born deaf to Ctrl-C, and its children with it: hear it all the same
-    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, preexec_fn=listens, **piped) as process:  # type: ignore[call-overload]
+    with heeding_interrupts():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with process:
         for _ in range(600):
             if (folder / "checkpoints" / "last.ckpt").is_file() or process.poll() is not None:
                 break

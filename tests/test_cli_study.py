@@ -201,6 +201,7 @@ def test_a_study_with_a_failing_run(lab: Lab, capsys: pytest.CaptureFixture[str]
     assert read_job(runs["bad"])["attempts"] == 2
 
 
+@pytest.mark.process
 def test_ctrl_c_leaves_a_study_that_goes_on(lab: Lab) -> None:
     lab.write("seeds: [0]")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -209,9 +210,9 @@ def test_ctrl_c_leaves_a_study_that_goes_on(lab: Lab) -> None:
         "--workers",
         "1",
         "--set",
-        "trainer.max_epochs=50",
+        "trainer.max_epochs=30",
         "--set",
-        "early_stopping.patience=50",
+        "early_stopping.patience=30",
     ]
     process = subprocess.Popen(many, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.time() + 300
@@ -223,11 +224,11 @@ def test_ctrl_c_leaves_a_study_that_goes_on(lab: Lab) -> None:
     assert process.returncode == 130 and "the same command goes on" in said[1]
     (folder,) = lab.runs().values()
     done = epochs(folder)
-    assert state_of(folder) == "interrupted" and done < 50
+    assert state_of(folder) == "interrupted" and done < 30
 
     kept = (folder / "metrics.csv").read_text().splitlines()[:done]  # the newest may end before its checkpoint is whole
     assert subprocess.run(many, env=environment, timeout=600).returncode == 0
-    assert state_of(folder) == "finished" and epochs(folder) == 50
+    assert state_of(folder) == "finished" and epochs(folder) == 30
     assert (folder / "metrics.csv").read_text().splitlines()[:done] == kept  # seconds and all: they were not run again
     assert read_job(folder)["attempts"] == 2
 

@@ -16,6 +16,8 @@ from recsys_lab.study.plan.resolver import Resolver
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STUDIES = sorted(path.parent for path in EXPERIMENTS.glob("*/study.yaml"))
+ALWAYS = "windows"
+"""The study that is run in the default tier."""
 
 
 def test_they_are_there() -> None:
@@ -41,7 +43,11 @@ def test_it_can_be_planned_and_says_how_it_is_run(folder: Path, tmp_path: Path, 
     assert all(plan.estimates.of(run) is not None for run in plan.runs)
 
 
-@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder",
+    [path if path.name == ALWAYS else pytest.param(path, marks=pytest.mark.slow) for path in STUDIES],
+    ids=lambda folder: folder.name,
+)
 def test_smoke(folder: Path, tmp_path: Path) -> None:
     common = [str(folder), "--fast", "--root", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
     command = [sys.executable, "-m", "recsys_lab.cli", "study"]

@@ -183,6 +183,7 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 """
 
 
+@pytest.mark.process
 def test_memory_does_not_grow_with_the_users(tmp_path: Path) -> None:
     """Four million places take 160 MB as the rows of a float64 tensor, as much again for each copy of them, and half of
     it as a table."""

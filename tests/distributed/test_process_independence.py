@@ -21,6 +21,7 @@ from recsys_lab.data.reading.source import RawTables
 from recsys_lab.models import SASRec
 from recsys_lab.models.optimization import Optimization
 
+pytestmark = pytest.mark.process
 MODELS = ("sasrec", "markov", "popularity")
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from recsys_lab.ops.allocation import keep_freed_memory
 
+pytestmark = pytest.mark.process
+
 # Blocks of 20 MB, freed in between: what the system has to hand over anew are page faults.
 FAULTS = """
 import resource, sys, torch
