@@ -37,20 +37,20 @@ def _title(found: dict[str, Any]) -> str:
 
 
 def _table(found: dict[str, Any]) -> Table:
-    original, overlap = f"{found['metric']}@{found['cutoff']} original", f"Jaccard@{found['cutoff']}"
-    columns = [Column("shuffled"), Column(original, ".4f"), Column("after", ".4f"), Column("change", "+.1%")]
-    rows = [
-        {
-            "shuffled": kind,
-            original: of["original"],
-            "after": (of["shuffled"], None, None, of["seed_deviation"]),
-            "change": (of["change"], *of["change_interval"]),
-            overlap: (of["jaccard"], *of["jaccard_interval"]),
-            "seeds": len(of["per_seed"]),
-        }
-        for kind, of in found["kinds"].items()
+    metric, kinds = f"{found['metric']}@{found['cutoff']}", found["kinds"]
+
+    def overlap(kind: str) -> tuple[float, ...]:
+        return kinds[kind]["jaccard"], *kinds[kind]["jaccard_interval"]
+
+    columns = [
+        Column("shuffled", value=lambda kind: kind),
+        Column(f"{metric} original", ".4f", value=lambda kind: kinds[kind]["original"]),
+        Column("after", ".4f", value=lambda kind: (kinds[kind]["shuffled"], None, None, kinds[kind]["seed_deviation"])),
+        Column("change", "+.1%", value=lambda kind: (kinds[kind]["change"], *kinds[kind]["change_interval"])),
+        Column(f"Jaccard@{found['cutoff']}", ".3f", value=overlap),
+        Column("seeds", "d", value=lambda kind: len(kinds[kind]["per_seed"])),
     ]
-    return Table([*columns, Column(overlap, ".3f"), Column("seeds", "d")], rows)
+    return Table(columns, list(kinds))
 
 
 def _sentences(found: dict[str, Any]) -> list[str]:

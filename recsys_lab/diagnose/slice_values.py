@@ -79,6 +79,11 @@ class Part:
     high: float
     share_of_metric: float  # of the variant's overall metric; nan where that is 0
 
+    @property
+    def spread(self) -> tuple[float, float, float]:
+        """The mean with its interval, as tables take it."""
+        return self.mean, self.low, self.high
+
 
 @dataclass(frozen=True)
 class Slice:

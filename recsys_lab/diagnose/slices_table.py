@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,15 @@ from recsys_lab.report.table import Cell, Column, Table, document
 from recsys_lab.runs.comparison_table import FORMATS, INTERVALS, evaluation_line, untested_text
 
 __all__ = ["FORMATS", "render_slices"]
+
+TESTED = {
+    "minus_other": "difference",
+    "minus_other_low": "low",
+    "minus_other_high": "high",
+    "p_value": "p_value",
+    "p_holm": "p_corrected",
+}
+"""Of a difference: its name in a record of full precision -> the attribute."""
 
 
 def render_slices(sliced: Sliced, format: str = "text") -> str:
@@ -36,49 +46,53 @@ def _plain(one: Slice) -> dict[str, Any]:
 
 
 def _records(one: Slice, sliced: Sliced) -> list[dict[str, Any]]:
-    shared = {
-        "by": one.dimension,
-        "slice": one.name,
-        "targets": one.targets,
-        "users": one.users,
-        "share_of_targets": one.share_of_targets,
-        "is_small": one.is_small,
-    }
-    name = f"{sliced.metric}@{sliced.cutoff}"
-    records = []
+    name, records = f"{sliced.metric}@{sliced.cutoff}", []
     for place, part in enumerate(one.parts):
-        record = shared | {"variant": part.variant, name: part.mean, f"{name}_low": part.low, f"{name}_high": part.high}
-        record["share_of_metric"] = part.share_of_metric
-        if len(one.parts) == 2:
-            pair = one.pair if one.pair is not None and place == one.pair.a else None
-            record["minus_other"] = pair.difference if pair else None
-            record["minus_other_low"], record["minus_other_high"] = (pair.low, pair.high) if pair else (None, None)
-            record["p_value"], record["p_holm"] = (pair.p_value, pair.p_corrected) if pair else (None, None)
-        records.append(record)
+        pair = one.pair if one.pair is not None and place == one.pair.a else None
+        tested = {shown: getattr(pair, of, None) for shown, of in TESTED.items()} if len(one.parts) == 2 else {}
+        records.append(
+            {
+                "by": one.dimension,
+                "slice": one.name,
+                "targets": one.targets,
+                "users": one.users,
+                "share_of_targets": one.share_of_targets,
+                "is_small": one.is_small,
+                "variant": part.variant,
+                name: part.mean,
+                f"{name}_low": part.low,
+                f"{name}_high": part.high,
+                "share_of_metric": part.share_of_metric,
+                **tested,
+            }
+        )
     return records
 
 
 def _table(sliced: Sliced) -> Table:
-    variants, metric = sliced.variants, f"{sliced.metric}@{sliced.cutoff}"
-    titles = {metric: "of it"} if len(variants) == 1 else {}
-    for number, variant in enumerate(variants, start=1):
-        if len(variants) > 1:  # the same variant may be there twice: of two studies, or with two losses
-            title = f"{variant} ({number})" if variants.count(variant) > 1 else variant
-            titles[title] = f"of {title}"
-    columns = [Column("by"), Column("slice"), Column("targets", ","), Column("share", ".1%")]
-    columns += [column for title, of in titles.items() for column in (Column(title, ".4f"), Column(of, ".1%"))]
-    columns += [Column("difference", "+.4f"), Column("p", "p")] * (sliced.overall.pair is not None)
-    return Table(columns, [_values(one, titles) for one in (sliced.overall, *sliced.slices)])
+    def targets(one: Slice) -> Cell | int:
+        return Cell(f"{one.targets:,}*") if one.is_small else one.targets
 
+    def part(name: str, place: int) -> Callable[[Slice], Any]:
+        return lambda one: getattr(one.parts[place], name)
 
-def _values(one: Slice, titles: dict[str, str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"by": one.dimension, "slice": one.name, "share": one.share_of_targets}
-    row["targets"] = Cell(f"{one.targets:,}*") if one.is_small else one.targets
-    for (title, of), part in zip(titles.items(), one.parts, strict=True):
-        row |= {title: (part.mean, part.low, part.high), of: part.share_of_metric}
-    if one.pair is not None:  # the overall difference is no slice: it is not among what is corrected for
-        row |= {"difference": one.pair.spread, "p": one.pair.p_or_reason}
-    return row
+    columns = [
+        Column("by", value=lambda one: one.dimension),
+        Column("slice", value=lambda one: one.name),
+        Column("targets", ",", value=targets),
+        Column("share", ".1%", value=lambda one: one.share_of_targets),
+    ]
+    variants = sliced.variants
+    for place, variant in enumerate(variants):
+        # the same variant may be there twice: of two studies, or with two losses
+        title = f"{variant} ({place + 1})" if variants.count(variant) > 1 else variant
+        title, of = (title, f"of {title}") if len(variants) > 1 else (f"{sliced.metric}@{sliced.cutoff}", "of it")
+        columns.append(Column(title, ".4f", value=part("spread", place)))
+        columns.append(Column(of, ".1%", value=part("share_of_metric", place)))
+    if sliced.overall.pair is not None:  # the overall difference is no slice: it is not among what is corrected for
+        columns.append(Column("difference", "+.4f", value=lambda one: one.pair and one.pair.spread))
+        columns.append(Column("p", "p", value=lambda one: one.pair and one.pair.p_or_reason))
+    return Table(columns, (sliced.overall, *sliced.slices))
 
 
 def _legend(sliced: Sliced) -> list[str]:

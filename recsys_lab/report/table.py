@@ -1,10 +1,10 @@
-"""One form of table: columns, and rows of plain values, shown as terminal text, Markdown, LaTeX (booktabs) and HTML.
+"""One form of table: columns, and rows in which they find values, as terminal text, Markdown, LaTeX and HTML.
 Numbers look the same everywhere, in sentences too: `show` makes them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,35 +65,42 @@ def show(value: Any, format: str = "") -> Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """title: its name in the rows, too. help: what the values are, in a few words, for a page.
+    """help: what the values are, in a few words, for a page.
 
     format: of `show`; without one the column holds words and is flush left; `>` is for words that are flush right,
         `bar` for shares that a page shows with a bar.
+    value: of a row; None = what the row holds under the title, as a key or as an attribute.
     """
 
     title: str
     format: str = ""
     help: str = ""
+    value: Callable[[Any], Any] | None = None
 
     @property
     def is_left(self) -> bool:
         return not self.format
 
+    def cell(self, row: Any) -> Cell:
+        if self.value is not None:
+            return show(self.value(row), self.format)
+        return show(row[self.title] if isinstance(row, Mapping) else getattr(row, self.title), self.format)
+
 
 @dataclass(frozen=True)
 class Table:
-    """rows: a value of each column by its title; other keys are not shown. sorted_by: title of the column by which the
-    rows come in falling order."""
+    """rows: whatever the columns find their values in. sorted_by: title of the column by which the rows come in falling
+    order."""
 
     columns: Sequence[Column]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Any]
     title: str = ""
     note: str = ""
     sorted_by: str = ""
 
     @property
     def cells(self) -> list[list[Cell]]:
-        return [[show(row[column.title], column.format) for column in self.columns] for row in self.rows]
+        return [[column.cell(row) for column in self.columns] for row in self.rows]
 
     def without(self, titles: Collection[str]) -> Table:
         return replace(self, columns=[column for column in self.columns if column.title not in titles])

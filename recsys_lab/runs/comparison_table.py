@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from recsys_lab.report.escapes import as_csv, as_json
-from recsys_lab.report.table import UNKNOWN, Column, Table, document, show
+from recsys_lab.report.table import UNKNOWN, Column, Table, document
 from recsys_lab.runs.comparison import Comparison, Row
 from recsys_lab.statistics.pairs import ONE_SEED, Difference, Pair
 
@@ -16,6 +16,16 @@ FORMATS = ("text", "markdown", "latex", "csv", "json")
 INTERVALS = {"t": "t", "bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
 DETECTABLE = "MDE (80 % power)"
 COSTS = {"parameters": "parameters", "seconds": "train_seconds", "tokens/s": "tokens_per_second"}
+TESTED = {
+    "minus_reference": "difference",
+    "minus_reference_low": "low",
+    "minus_reference_high": "high",
+    "p": "p_value",
+    "p_holm": "p_corrected",
+    "effect_size": "effect_size",
+    "minimum_detectable": "detectable",
+}
+"""Of a difference: its name in a record of full precision -> the attribute."""
 NOT_IN_LATEX = ("seconds", "tokens/s")
 
 
@@ -66,20 +76,12 @@ def record(row: Row, comparison: Comparison) -> dict[str, Any]:
         found[f"{name}@{cutoff}_low"], found[f"{name}@{cutoff}_high"] = row.intervals[name]
         found[f"{name}@{cutoff}_seed_deviation"] = row.seed_deviation[name]
     for name in comparison.metrics:
-        pair = row.against.get(name)
-        found[f"{name}@{cutoff}_minus_reference"] = pair.difference if pair else None
-        found[f"{name}@{cutoff}_minus_reference_low"] = pair.low if pair else None
-        found[f"{name}@{cutoff}_minus_reference_high"] = pair.high if pair else None
-        found[f"{name}@{cutoff}_p"] = pair.p_value if pair else None
-        found[f"{name}@{cutoff}_p_holm"] = pair.p_corrected if pair else None
-        found[f"{name}@{cutoff}_effect_size"] = pair.effect_size if pair else None
-        found[f"{name}@{cutoff}_minimum_detectable"] = pair.detectable if pair else None
+        tested = row.against.get(name)
+        found |= {f"{name}@{cutoff}_{part}": getattr(tested, of, None) for part, of in TESTED.items()}
     return found | {
         "untested": row.untested,
         "trained_on": row.trained_on,
-        "parameters": row.mean_of("parameters"),
-        "train_seconds": row.mean_of("train_seconds"),
-        "tokens_per_second": row.mean_of("tokens_per_second"),
+        **{name: row.mean_of(name) for name in COSTS.values()},
         "stopped_by": row.texts_of("stopped_by"),
         "folders": " ".join(str(run.folder) for run in row.runs),
     }
@@ -97,77 +99,85 @@ def pair_record(pair: Pair, comparison: Comparison) -> dict[str, Any]:
 
 def rows_table(comparison: Comparison) -> Table:
     """All rows, best first."""
-    deciding = f"{comparison.deciding}@{comparison.cutoff}"
-    versus = "vs baseline" if comparison.has_baseline else "behind best"
-    rows = [row_values(row, comparison, versus) for row in comparison.rows]
-    for place, row in enumerate(rows):
-        if comparison.is_significantly_best(place):
-            row[deciding] = replace(show(row[deciding], ".4f"), style="bold")
-    columns = [Column("variant"), Column("model"), Column("loss")]
-    columns += [Column("trained on")] * any(row.trained_on for row in comparison.rows)
-    columns += [*metric_columns(comparison), Column(versus, "+.4f"), *test_columns()]
-    columns += [*(Column(title, ",.0f") for title in COSTS), Column("stopped by")]
+    deciding, rows = f"{comparison.deciding}@{comparison.cutoff}", comparison.rows
+    best = [row for place, row in enumerate(rows) if comparison.is_significantly_best(place)]
+
+    def marked(column: Column) -> Column:
+        if column.title != deciding or not best:
+            return column
+        return replace(column, value=lambda row: replace(column.cell(row), style="bold" if row in best else ""))
+
+    def loss(row: Row) -> str:
+        return row.texts_of("loss") + (f" ({len(row.runs)} seeds)" if len(row.runs) > 1 else "")
+
+    columns = [
+        Column("variant"),
+        Column("model", value=lambda row: row.texts_of("model")),
+        Column("loss", value=loss),
+        *trained_on_column(comparison),
+        *map(marked, number_columns(comparison)),
+        Column("stopped by", value=lambda row: row.texts_of("stopped_by")),
+    ]
     return Table(columns, rows)
 
 
-def row_values(row: Row, comparison: Comparison, versus: str) -> dict[str, Any]:
-    """What a table can show of one row, by title; `versus`: of the difference to the reference."""
-    pair = row.against.get(comparison.deciding)
-    seeds = f" ({len(row.runs)} seeds)" if len(row.runs) > 1 else ""
-    return {
-        "variant": row.variant,
-        "model": row.texts_of("model"),
-        "loss": row.texts_of("loss") + seeds,
-        "trained on": row.trained_on or UNKNOWN,
-        **{
-            f"{name}@{comparison.cutoff}": (row.estimates[name].mean, *row.intervals[name], row.seed_deviation[name])
-            for name in comparison.metrics
-        },
-        versus: pair and (pair if comparison.has_baseline else pair.turned()).spread,
-        **test_values(pair),
-        **{title: row.mean_of(name) for title, name in COSTS.items()},
-        "stopped by": row.texts_of("stopped_by"),
-    }
+def trained_on_column(comparison: Comparison) -> list[Column]:
+    """None where every row was trained on what the split says."""
+    column = Column("trained on", value=lambda row: row.trained_on or UNKNOWN)
+    return [column] * any(row.trained_on for row in comparison.rows)
 
 
-def metric_columns(comparison: Comparison) -> list[Column]:
-    level = f"{100 * (1 - comparison.method.alpha):g} %"
+def number_columns(comparison: Comparison) -> list[Column]:
+    """Of the rows of a comparison: each metric, the difference to the reference with its test, the costs."""
+    level, deciding = f"{100 * (1 - comparison.method.alpha):g} %", comparison.deciding
     means = f"mean, {level} interval over users of these models; sd over seeds"
-    return [Column(f"{name}@{comparison.cutoff}", ".4f", means) for name in comparison.metrics]
+    versus = "vs baseline" if comparison.has_baseline else "behind best"
+    against = "minus the baseline" if comparison.has_baseline else "of the best row minus this"
 
+    def mean(name: str) -> Callable[[Row], Any]:
+        return lambda row: (row.estimates[name].mean, *row.intervals[name], row.seed_deviation[name])
 
-def test_columns() -> list[Column]:
-    """Of `test_values`."""
+    def difference(row: Row) -> Any:
+        pair = row.against.get(deciding)
+        return pair and (pair if comparison.has_baseline else pair.turned()).spread
+
+    def cost(name: str) -> Callable[[Row], Any]:
+        return lambda row: row.mean_of(name)
+
+    helps = {"seconds": "until the fit ended, validation included; mean over seeds"}
     return [
-        Column("p", "p", "over users and seeds, corrected"),
-        Column("d", "+.2f", "effect size: difference over its standard deviation over users"),
-        Column(DETECTABLE, ".4f", "minimum detectable effect, at the same correction"),
+        *(Column(f"{name}@{comparison.cutoff}", ".4f", means, mean(name)) for name in comparison.metrics),
+        Column(versus, "+.4f", f"{deciding}@{comparison.cutoff} {against}; over users and seeds", difference),
+        *test_columns(lambda row: row.against.get(deciding)),
+        *(Column(title, ",.0f", helps.get(title, ""), cost(name)) for title, name in COSTS.items()),
     ]
 
 
-def test_values(tested: Difference | None) -> dict[str, Any]:
-    """What a test found, by title; `UNKNOWN` without one."""
-    if tested is None:
-        return {"p": None, "d": None, DETECTABLE: None}
-    return {"p": tested.p_or_reason, "d": tested.effect_size, DETECTABLE: tested.detectable}
+def test_columns(tested: Callable[[Any], Difference | None]) -> list[Column]:
+    """What a test found; `UNKNOWN` without one."""
+
+    def part(name: str) -> Callable[[Any], Any]:
+        return lambda row: getattr(tested(row), name, None)
+
+    return [
+        Column("p", "p", "over users and seeds, corrected", part("p_or_reason")),
+        Column("d", "+.2f", "effect size: difference over its standard deviation over users", part("effect_size")),
+        Column(DETECTABLE, ".4f", "minimum detectable effect, at the same correction", part("detectable")),
+    ]
 
 
 def _pairs_table(comparison: Comparison) -> Table:
-    columns = [Column("better"), Column("other"), Column("metric"), Column("better - other", "+.4f"), Column("p", "p")]
-    columns += [Column("p uncorrected", "p"), Column("d", "+.2f"), Column(DETECTABLE, ".4f")]
-    rows = [
-        test_values(pair)
-        | {
-            "better": comparison.rows[pair.a].variant,
-            "other": comparison.rows[pair.b].variant,
-            "metric": f"{pair.metric}@{comparison.cutoff}",
-            "better - other": pair.spread,
-            "p uncorrected": pair.p_value,
-        }
-        | ({} if pair.metric == comparison.deciding else {"p": None})
-        for pair in comparison.pairs
+    corrected, size, detectable = test_columns(lambda pair: pair)
+    columns = [
+        Column("better", value=lambda pair: comparison.rows[pair.a].variant),
+        Column("other", value=lambda pair: comparison.rows[pair.b].variant),
+        Column("metric", value=lambda pair: f"{pair.metric}@{comparison.cutoff}"),
+        Column("better - other", "+.4f", value=lambda pair: pair.spread),
+        replace(corrected, value=lambda pair: pair.p_or_reason if pair.metric == comparison.deciding else None),
+        Column("p uncorrected", "p", value=lambda pair: pair.p_value),
+        *(size, detectable),
     ]
-    return Table(columns, rows)
+    return Table(columns, comparison.pairs)
 
 
 def evaluation_line(e: dict[str, Any]) -> str:

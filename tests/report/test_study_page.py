@@ -112,9 +112,14 @@ def test_tuning_shows_what_each_search_found_and_its_curve_over_the_budget() -> 
     notes = {figure.name: figure.note for figure in page.figures}
     assert f"{SERIES} best of 9 searches" in notes["tuning-trials"] and "tuning-seconds" in notes
     table = make_sections(made_results(blocks=1, epochs=4), made_tuning(trials=5))
-    rows = next(section for section in table if section.key == "tuning").cards[0].tables_first[0].rows
-    assert [row["trials"] for row in rows] == [5, 5, 5]
-    assert rows[0]["default"] is None, "the failed default has no value"
+    rows = (
+        next(section for section in table if section.key == "tuning")
+        .cards[0]
+        .tables_first[0]
+        .only(["trials", "default"])
+    )
+    assert [[cell.text for cell in row] for row in rows.cells][0] == ["5", "-"], "the failed default has no value"
+    assert [row[0].value for row in rows.cells] == [5, 5, 5]
     single = study_page(made_results(blocks=1, epochs=4), made_tuning(searches=1, trials=1))
     assert not any(figure.name.startswith("tuning") for figure in single.figures)
 

@@ -56,6 +56,13 @@ TABLE = Table(
 )
 
 
+def test_a_column_finds_its_value_by_key_by_attribute_or_by_a_function() -> None:
+    columns = [Column("real", ".1f"), Column("twice", ".1f", value=lambda row: 2 * row.real)]
+    assert [[cell.text for cell in row] for row in Table(columns, [1.5]).cells] == [["1.5", "3.0"]]
+    with pytest.raises(KeyError, match="gone"):
+        text(Table([Column("gone")], [{"name": "x"}]))
+
+
 def test_text_has_columns_of_one_width() -> None:
     lines = ["name               ndcg  state", "a|b   0.50 [0.40, 0.60]   done", "c_d                   -      x"]
     assert text(TABLE).splitlines() == lines

@@ -38,7 +38,7 @@ def as_latex(results: StudyResults) -> str:
         for axis in tables.axes_of(block):
             caption = f"{block.title}: effect of {axis}, mean over the other axes; intervals over users and seeds."
             label = f"{results.name}-{block.key}-{axis}"
-            parts.append(_table(tables.effects(block, axis), caption, label))
+            parts.append(_table(tables.effects(block, [axis]), caption, label))
     if results.published:
         caption = f"Published numbers beside ours; {tables.PUBLISHED}"
         parts.append(_table(tables.published(results), caption, f"{results.name}-published"))

@@ -78,7 +78,7 @@ def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
     yield from _table(tables.ranking(block))
     for axis in tables.axes_of(block):
         yield from [f"### Effect of {prose(axis)}", ""]
-        yield from _table(tables.effects(block, axis))
+        yield from _table(tables.effects(block, [axis]))
     if brief:
         return
     for one in block.fronts:

@@ -81,7 +81,7 @@ def _ranking(block: Block) -> Card:
         note for note in block.notes if not note.startswith(SLICES)
     )
     figure = ranking_figure(block)
-    return Card(block.title, text, [tables.ranking_of_page(block)], [figure])
+    return Card(block.title, text, [tables.ranking(block, on_page=True)], [figure])
 
 
 def _published(results: StudyResults) -> list[Card]:
@@ -89,8 +89,10 @@ def _published(results: StudyResults) -> list[Card]:
 
 
 def _effects(block: Block) -> Card | None:
-    table, figure = tables.effects_of_page(block), effects_figure(block)
-    return Card(block.title, figures=[figure] if figure else [], tables=[table]) if table else None
+    if not block.effects:
+        return None
+    figure, table = effects_figure(block), tables.effects(block, tables.axes_of(block))
+    return Card(block.title, figures=[figure] if figure else [], tables=[table])
 
 
 def _critical_differences(results: StudyResults) -> list[Card]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from recsys_lab.report.table import UNKNOWN, Cell, Column, Table, show
-from recsys_lab.runs.comparison_table import COSTS, DETECTABLE, metric_columns, row_values, test_columns, test_values
+from recsys_lab.runs.comparison import Row
+from recsys_lab.runs.comparison_table import COSTS, DETECTABLE, number_columns, test_columns, trained_on_column
 from recsys_lab.statistics.pairs import Difference
 from recsys_lab.study.pages.figures.order_change import order_table
-from recsys_lab.study.results import AxisEffect, Block, CriticalDifference, Front, Record, StudyResults
+from recsys_lab.study.results import AxisEffect, Block, CriticalDifference, Front, OrderAgreement, Record, StudyResults
 from recsys_lab.study.results.names import value_name
 from recsys_lab.study.results.published import REACHED
 
@@ -17,100 +19,81 @@ MOST_ROWS = 60
 """Of a table in a text: beyond it the page, or results.parquet, is to be looked at."""
 NOT_IN_TEXT = ("axis", "tokens/s", "best epoch", "other way", "changes", "started")
 """Columns that only the page has room for."""
+HASHES = ("data", "vocabulary", "split")
 PUBLISHED = f"reached: at least {1 - REACHED:.0%} of the published number; a rule, not a test."
 
 
-def ranking(block: Block) -> Table:
-    """Every row of the comparison, best first."""
+def ranking(block: Block, on_page: bool = False) -> Table:
+    """Every row of the comparison, best first. On a page what decides stands first: a narrow window shows no more."""
     comparison = block.comparison
-    rows = []
-    for place, (line, row) in enumerate(zip(block.lines, comparison.rows, strict=True)):
-        style = "bold" if comparison.is_significantly_best(place) else "soft" if row.is_counted else ""
-        of = "" if line.epochs is None else f"of {show(line.epochs, '.0f')}"
-        rows.append(
-            row_values(row, comparison, "behind best")
-            | {
-                "": place + 1,
-                "variant": Cell(line.name, "(untrained)" if row.is_counted else "", style=style),
-                "seeds": None if row.is_counted else len(row.runs),
-                "group": line.letters or UNKNOWN,
-                "epochs": None if row.is_counted else line.epochs,
-                "best epoch": Cell(show(line.best_epoch, ".0f").text, of, line.best_epoch),
-                "stopped by": ", ".join(line.stopped_by),
-            }
-        )
+    lines = dict(zip(comparison.rows, block.lines, strict=True))
+    best = [row for place, row in enumerate(comparison.rows) if comparison.is_significantly_best(place)]
+
+    def name(row: Row) -> Cell:
+        style = "bold" if row in best else "soft" if row.is_counted else ""
+        return Cell(lines[row].name, "(untrained)" if row.is_counted else "", style=style)
+
+    def best_epoch(row: Row) -> Cell:
+        shown, trained = show(lines[row].best_epoch, ".0f"), show(lines[row].epochs, ".0f")
+        return shown if trained.value is None else replace(shown, small=f"of {trained}")
+
+    numbers, same = number_columns(comparison), "rows that share a letter do not differ significantly"
+    columns = [
+        Column("", "d", value=lambda row: comparison.rows.index(row) + 1),
+        Column("variant", value=name),
+        Column("seeds", "d", value=lambda row: None if row.is_counted else len(row.runs)),
+        *trained_on_column(comparison),
+        *numbers,
+        Column("group", "", same, lambda row: lines[row].letters or UNKNOWN),
+        Column("epochs", ",.0f", value=lambda row: None if row.is_counted else lines[row].epochs),
+        Column("best epoch", ".0f", "from 0, and how many were trained; mean over seeds", best_epoch),
+        Column("stopped by", value=lambda row: ", ".join(lines[row].stopped_by)),
+    ]
+    metrics = [column.title for column in numbers[: len(comparison.metrics)]]
     deciding = f"{comparison.deciding}@{comparison.cutoff}"
-    best = block.lines[comparison.reference].name if block.lines else ""
-    columns = [Column("", "d"), Column("variant"), Column("seeds", "d")]
-    columns += [Column("trained on")] * any(row.trained_on for row in comparison.rows)
-    columns += metric_columns(comparison)
-    columns.append(Column("group", help="rows that share a letter do not differ significantly"))
-    columns.append(
-        Column("behind best", "+.4f", f"{deciding} of {best} minus this; interval over users and seeds"),
-    )
-    costs = {"seconds": "until the fit ended, validation included; mean over seeds"}
-    columns += [*test_columns(), *(Column(title, ",.0f", costs.get(title, "")) for title in COSTS)]
-    columns.append(Column("epochs", ",.0f"))
-    columns.append(Column("best epoch", ".0f", "from 0, and how many were trained; mean over seeds"))
-    return Table([*columns, Column("stopped by")], rows, f"Ranking on {block.title}", sorted_by=deciding)
+    if on_page:
+        others = [title for title in metrics if title != deciding]
+        order = ["variant", deciding, "behind best", "p", "group", *others, "d", DETECTABLE, "seeds", "trained on"]
+        order += [*COSTS, "best epoch", "stopped by"]
+    else:
+        order = ["", "variant", "seeds", "trained on", *metrics, "group", "behind best", "p", "d", DETECTABLE]
+        order += ["parameters", "seconds", "epochs", "stopped by"]
+    return Table(columns, comparison.rows, f"Ranking on {block.title}", sorted_by=deciding).only(order)
 
 
-def ranking_of_page(block: Block) -> Table:
-    """What decides stands first: a narrow window shows no more."""
-    table, comparison = ranking(block), block.comparison
-    metrics = sorted(
-        (column.title for column in metric_columns(comparison)), key=lambda title: title != table.sorted_by
-    )
-    first = ["variant", metrics[0], "behind best", "p", "group", *metrics[1:], "d", DETECTABLE, "seeds", "trained on"]
-    return table.only([*first, *COSTS, "best epoch", "stopped by"])
-
-
-def effects(block: Block, axis: str) -> Table:
-    """Every pair of values of an axis, the largest differences first."""
+def effects(block: Block, axes: Sequence[str]) -> Table:
+    """Every pair of values of each axis, the largest differences first."""
     comparison = block.comparison
     alpha, deciding, cutoff = comparison.method.alpha, comparison.deciding, comparison.cutoff
-    by_pair: dict[tuple[str, str], dict[str, AxisEffect]] = {}
+    by_pair: dict[tuple[str, str, str], dict[str, AxisEffect]] = {}  # an axis and two values -> metric -> effect
     for effect in block.effects:
-        if effect.axis == axis:
-            by_pair.setdefault((effect.a, effect.b), {})[effect.metric] = effect
-    rows = []
-    for (a, b), of in sorted(by_pair.items(), key=lambda one: -abs(one[1][deciding].difference)):
-        main = of[deciding]
-        rows.append(
-            {
-                "axis": axis,
-                "difference": f"{value_name(axis, a)} - {value_name(axis, b)}",
-                **{f"{metric}@{cutoff}": effect.spread for metric, effect in of.items()},
-                **test_values(main),
-                "significant": _significant(main, alpha),
-                "settings": len(main.settings),
-                "sd settings": main.setting_deviation,
-                "other way": ", ".join(main.reversed_settings) or "none",
-            }
-        )
-    p, d, detectable = test_columns()
+        if effect.axis in axes:
+            by_pair.setdefault((effect.axis, effect.a, effect.b), {})[effect.metric] = effect
+    rows = sorted(by_pair.values(), key=lambda of: (axes.index(of[deciding].axis), -abs(of[deciding].difference)))
+
+    def column(title: str, format: str, help: str, value: Callable[[AxisEffect], Any]) -> Column:
+        return Column(title, format, help, lambda of: value(of[deciding]))
+
+    def spread(metric: str) -> Callable[[Any], Any]:
+        return lambda of: of[metric].spread
+
     means = "mean over the settings of the other axes, interval over users and seeds"
-    metrics = next(iter(by_pair.values()), {})
+    decides = f"over users and seeds, after correction; {deciding}@{cutoff} decides"
+    paired, other = "of the other axes, in which the two values were paired", "significant with the other sign there"
+    p, d, detectable = test_columns(lambda of: of[deciding])
     columns = [
-        Column("axis"),
-        Column("difference"),
-        *(Column(f"{metric}@{cutoff}", "+.4f", means) for metric in metrics),
+        column("axis", "", "", lambda one: one.axis),
+        column("difference", "", "", lambda one: f"{value_name(one.axis, one.a)} - {value_name(one.axis, one.b)}"),
+        *(Column(f"{m}@{cutoff}", "+.4f", means, spread(m)) for m in (rows[0] if rows else ())),
         p,
-        Column("significant", ">", f"over users and seeds, after correction; {deciding}@{cutoff} decides"),
+        column("significant", ">", decides, lambda one: _significant(one, alpha)),
         d,
-        Column("settings", "d", "of the other axes, in which the two values were paired"),
-        Column("sd settings", ".4f"),
-        Column("other way", help="settings in which the difference is significant with the other sign"),
+        column("settings", "d", paired, lambda one: len(one.settings)),
+        column("sd settings", ".4f", "", lambda one: one.setting_deviation),
+        column("other way", "", other, lambda one: ", ".join(one.reversed_settings) or "none"),
         detectable,
     ]
-    return Table(columns, rows)
-
-
-def effects_of_page(block: Block) -> Table | None:
-    """Those of all axes."""
-    found = [effects(block, axis) for axis in axes_of(block)]
-    rows = [row for table in found for row in table.rows]
-    return Table(found[0].columns, rows, f"Effects of the axes on {block.title}") if found else None
+    return Table(columns, rows, f"Effects of the axes on {block.title}")
 
 
 def axes_of(block: Block) -> list[str]:
@@ -121,30 +104,27 @@ def axes_of(block: Block) -> list[str]:
 def orders(results: StudyResults) -> Table:
     """How far two blocks agree about the order, and which changes of it are significant."""
     titles = {block.key: block.title for block in results.blocks}
-    rows = []
-    for one in results.orders:
-        flips = [f"{flip.first} > {flip.second}" for flip in one.flips if flip.is_significant]
-        rows.append(
-            {
-                "blocks": f"{titles[one.a]} / {titles[one.b]}",
-                "tau": one.tau,
-                "tau of seeds": f"{show(one.seed_tau_a, '.2f')} / {show(one.seed_tau_b, '.2f')}",
-                "pairs": one.pairs,
-                "significant in both": one.significant_pairs,
-                "of these in another order": len(flips),
-                "changes": "; ".join(flips) or "none",
-            }
-        )
+
+    def seeds(one: OrderAgreement) -> str:
+        return f"{show(one.seed_tau_a, '.2f')} / {show(one.seed_tau_b, '.2f')}"
+
+    def changes(one: OrderAgreement) -> list[str]:
+        return [f"{flip.first} > {flip.second}" for flip in one.flips if flip.is_significant]
+
+    tau = "Kendall's tau-b between the two orders: 1 the same, \N{MINUS SIGN}1 reversed"
+    chance = "between the orders of two seeds of the same block: what chance does"
+    both = "pairs that differ significantly in both blocks"
+    other = "better in the first block, worse in the second, both corrected"
     columns = [
-        Column("blocks"),
-        Column("tau", ".2f", "Kendall's tau-b between the two orders: 1 the same, \N{MINUS SIGN}1 reversed"),
-        Column("tau of seeds", ">", "between the orders of two seeds of the same block: what chance does"),
+        Column("blocks", value=lambda one: f"{titles[one.a]} / {titles[one.b]}"),
+        Column("tau", ".2f", tau),
+        Column("tau of seeds", ">", chance, seeds),
         Column("pairs", "d"),
-        Column("significant in both", "d", "pairs that differ significantly in both blocks"),
-        Column("of these in another order", "d", "better in the first block, worse in the second, both corrected"),
-        Column("changes"),
+        Column("significant in both", "d", both, lambda one: one.significant_pairs),
+        Column("of these in another order", "d", other, lambda one: len(changes(one))),
+        Column("changes", value=lambda one: "; ".join(changes(one)) or "none"),
     ]
-    return Table(columns, rows, "Agreement about the order")
+    return Table(columns, results.orders, "Agreement about the order")
 
 
 def ranks(results: StudyResults) -> Table:
@@ -157,21 +137,16 @@ def ranks(results: StudyResults) -> Table:
 
 def published(results: StudyResults) -> Table:
     """Others' numbers beside ours. `PUBLISHED` says what `reached` means."""
-    columns = [Column("variant"), Column("metric"), Column("published", ".4f")]
-    columns += [Column("ours", ".4f", "mean over the seeds"), Column("difference", "+.1f %", "relative")]
-    rows = [
-        {
-            "variant": one.variant,
-            "metric": one.metric,
-            "published": one.number,
-            "ours": one.ours,
-            "difference": one.difference,
-            "reached": {None: UNKNOWN, True: "yes", False: "no"}[one.reached],
-            "source": one.source,
-        }
-        for one in results.published
+    columns = [
+        Column("variant"),
+        Column("metric"),
+        Column("published", ".4f", value=lambda one: one.number),
+        Column("ours", ".4f", "mean over the seeds"),
+        Column("difference", "+.1f %", "relative"),
+        Column("reached", value=lambda one: {None: UNKNOWN, True: "yes", False: "no"}[one.reached]),
+        Column("source"),
     ]
-    return Table([*columns, Column("reached"), Column("source")], rows, "Published numbers")
+    return Table(columns, results.published, "Published numbers")
 
 
 def mean_ranks(diagram: CriticalDifference) -> Table:
@@ -204,61 +179,50 @@ def calibration(block: Block) -> Table:
         "ece": "calibration error of the first item, bins of equal width",
         "ece_equal_mass": "calibration error of the first item, bins of equal mass",
     }
-    columns = [Column("variant"), Column("seeds", "d")]
+    columns = [Column("variant", value=lambda entry: entry.name), Column("seeds", "d")]
+
+    def number(part: str, name: str) -> Callable[[Any], Any]:
+        return lambda entry: getattr(entry, part).get(name)
+
     for name, meaning in names.items():
-        columns += [Column(name, ".4f", meaning), Column(f"{name} fitted", ".4f", "with the fitted temperature")]
-    rows = [
-        {
-            "variant": entry.name,
-            "seeds": entry.seeds,
-            **{name: entry.before.get(name) for name in names},
-            **{f"{name} fitted": entry.after.get(name) for name in names},
-            "temperature": entry.temperature,
-        }
-        for entry in block.calibration
-    ]
+        columns.append(Column(name, ".4f", meaning, number("before", name)))
+        fitted = "with the fitted temperature"
+        columns.append(Column(f"{name} fitted", ".4f", fitted, number("after", name)))
     columns.append(Column("temperature", ".3f", "fitted on the validation targets"))
-    return Table(columns, rows, f"Calibration on {block.title}")
+    return Table(columns, block.calibration, f"Calibration on {block.title}")
 
 
 def provenance(records: Sequence[Record], title: str = "") -> Table:
     """What each finished run was: everything that is needed to run it again, and to know that it is the same."""
 
-    def code(value: Any, small: str = "") -> Cell:
-        return Cell(str(value), small, style="code") if value else Cell(UNKNOWN)
+    def run(record: Record) -> Cell:
+        return Cell(f"{record.name}, seed {record.seed}", style="soft" if record.is_automatic else "")
 
-    names = {"data": "data_hash", "vocabulary": "vocabulary_hash", "split": "split_hash"}
-    rows = [
-        {
-            "run": Cell(f"{record.name}, seed {record.seed}", style="soft" if record.is_automatic else ""),
-            "commit": code(record.commit[:10], "(changed)" if record.is_dirty else ""),
-            **{title: code(record.evaluation.get(name)) for title, name in names.items()},
-            "started": str(record.manifest.get("started", UNKNOWN))[:19].replace("T", " "),
-            "device": str(record.manifest.get("device", UNKNOWN)),
-            "folder": code(record.folder),
-            "command": code(record.command),
-        }
-        for record in records
+    def hash_of(name: str) -> Callable[[Record], Cell]:
+        return lambda record: _code(record.evaluation.get(name))
+
+    columns = [
+        Column("run", value=run),
+        Column("commit", value=lambda one: _code(one.commit[:10], "(changed)" if one.is_dirty else "")),
+        *(Column(name, value=hash_of(f"{name}_hash")) for name in HASHES),
+        Column("started", value=lambda one: str(one.manifest.get("started", UNKNOWN))[:19].replace("T", " ")),
+        Column("device", value=lambda one: str(one.manifest.get("device", UNKNOWN))),
+        Column("folder", value=lambda one: _code(one.folder)),
+        Column("command", value=lambda one: _code(one.command)),
     ]
-    titles = ("run", "commit", *names, "started", "device", "folder", "command")
-    return Table([Column(title) for title in titles], rows, title)
+    return Table(columns, records, title)
 
 
 def missing(results: StudyResults) -> Table:
     """Planned runs without a result."""
-    rows = [
-        {
-            "variant": record.name,
-            "seed": record.seed,
-            "state": record.state,
-            "reason": record.reason,
-            "folder": Cell(str(record.folder), style="code"),
-        }
-        for record in results.records
-        if record.state != "finished"
-    ]
-    columns = [Column("variant"), Column("seed", "d"), Column("state"), Column("reason"), Column("folder")]
+    rows = [record for record in results.records if record.state != "finished"]
+    columns = [Column("variant", value=lambda one: one.name), Column("seed", "d"), Column("state"), Column("reason")]
+    columns.append(Column("folder", value=lambda one: _code(one.folder)))
     return Table(columns, rows, "Planned runs without a result")
+
+
+def _code(value: object, small: str = "") -> Cell:
+    return Cell(str(value), small, style="code") if value else Cell(UNKNOWN)
 
 
 def _significant(tested: Difference, alpha: float) -> str:

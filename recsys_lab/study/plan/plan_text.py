@@ -27,19 +27,15 @@ def what_stands_in_the_way(plan: Plan, runs: Sequence[PlannedRun]) -> list[str]:
 
 def plan_table(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     """One line per run: variant, seed, state, epochs, seconds taken (or ~ expected), folder."""
-    columns = [Column("variant"), Column("seed", "d"), Column("state"), Column("epochs", ".0f"), Column("time", ">")]
-    rows = [
-        {
-            "variant": run.variant.label,
-            "seed": run.seed,
-            "state": run.state,
-            "epochs": run.manifest.get("epochs"),
-            "time": _time(plan, run),
-            "folder": str(run.place),
-        }
-        for run in runs
+    columns = [
+        Column("variant", value=lambda run: run.variant.label),
+        Column("seed", "d"),
+        Column("state"),
+        Column("epochs", ".0f", value=lambda run: run.manifest.get("epochs")),
+        Column("time", ">", value=lambda run: _time(plan, run)),
+        Column("folder", value=lambda run: str(run.place)),
     ]
-    return text(Table([*columns, Column("folder")], rows))
+    return text(Table(columns, runs))
 
 
 def _time(plan: Plan, run: PlannedRun) -> str:

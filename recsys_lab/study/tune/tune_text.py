@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from recsys_lab.report.table import UNKNOWN, Cell, Column, Table, text
 from recsys_lab.study.plan.study_file import text_of
 from recsys_lab.study.tune.results import SearchResult, TuningResults
 
+STATES = ("complete", "pruned", "failed")
 SHOWN_BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -36,32 +38,25 @@ def searches_table(results: TuningResults) -> Table:
     """What each search found, by validation, and what the found settings came to on the test targets."""
     metric = results.select.replace("val/", "test/", 1)
     best = f"{results.select} of the best trial: the maximum of noisy values, so too high"
+
+    def found(search: SearchResult) -> Cell:
+        return Cell(settings_text(search.best.settings), style="code") if search.best else Cell("none yet")
+
+    def count(state: str) -> Callable[[SearchResult], int]:
+        return lambda one: one.count(state)
+
     columns = [
-        Column("search"),
-        Column("trials", "d", "that have ended"),
-        *(Column(state, "d") for state in ("complete", "pruned", "failed")),
+        Column("search", value=lambda one: one.label),
+        Column("trials", "d", "that have ended", lambda one: len(one.trials)),
+        *(Column(state, "d", value=count(state)) for state in STATES),
         Column("seconds", ",.0f"),
-        Column("default", ".4f", "the study's own settings"),
-        Column("best", ".4f", best),
-        Column("by trial", "d"),
-        Column(metric, ">", "of the found settings, mean over seeds"),
-        Column("found settings"),
+        Column("default", ".4f", "the study's own settings", lambda one: one.default and one.default.value),
+        Column("best", ".4f", best, lambda one: one.best and one.best.value),
+        Column("by trial", "d", value=lambda one: one.best and one.best.number),
+        Column(metric, ">", "of the found settings, mean over seeds", lambda one: _tests(one, metric)),
+        Column("found settings", value=found),
     ]
-    rows = [
-        {
-            "search": search.label,
-            "trials": len(search.trials),
-            **{state: search.count(state) for state in ("complete", "pruned", "failed")},
-            "seconds": search.seconds,
-            "default": search.default and search.default.value,
-            "best": search.best and search.best.value,
-            "by trial": search.best and search.best.number,
-            metric: _tests(search, metric),
-            "found settings": Cell(settings_text(search.best.settings), style="code") if search.best else "none yet",
-        }
-        for search in results.searches
-    ]
-    return Table(columns, rows, "Searches")
+    return Table(columns, results.searches, "Searches")
 
 
 def _tests(search: SearchResult, metric: str) -> str:
