@@ -3,8 +3,11 @@ prepared data set."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from tiers import is_asked_for
 from warm import WarmPopen
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["RECSYS_LAB_CACHE"] = os.path.join(tempfile.gettempdir(), f"recsys_lab-cache-of-tests-{os.getpid()}")
+atexit.register(shutil.rmtree, os.environ["RECSYS_LAB_CACHE"], ignore_errors=True)  # no test reads or writes the user's
 torch.set_num_threads(1)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_process import told_without
 from test_cli_runs import QUIET, TINY
 
 from recsys_lab.cli import main
-from recsys_lab.models.baselines import MANDATORY
-from recsys_lab.runs.baselines import baseline_name, study_folder
+from recsys_lab.runs import baselines
+from recsys_lab.runs.baselines import MANDATORY, baseline_name, study_folder
 from recsys_lab.runs.finished import find_runs
 from recsys_lab.runs.run_files import write_manifest
 from recsys_lab.statistics.pairs import which_pairs
@@ -68,6 +70,37 @@ def test_the_best_of_them_is_tested_and_the_rest_are_not(runs: Path, capsys: pyt
 def test_they_can_be_left_out(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = table(capsys, runs, "--no-baselines")
     assert rows(found) == {"sasrec"} and not (runs / "baselines").exists()
+
+
+def test_what_takes_long_is_counted_where_it_is_asked_for(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(baselines, "OFFERED_UP_TO", {"ease": 5})
+    found, err = table(capsys, runs, "--baselines", "popularity", "repeat_last")
+    assert rows(found) == {"sasrec", "popularity", "repeat_last"} and "left out" not in err
+    found, err = table(capsys, runs)
+    assert rows(found) == NAMES - {"ease"} | {"sasrec"}
+    assert re.search(r"left out: baseline ease: it takes about 0 s on \d+ items; --baselines all", err)
+    found, err = table(capsys, runs, "--baselines", "all")
+    assert rows(found) == NAMES | {"sasrec"} and re.search(r"\d+ items in about \d+ s of one core \(ease \d+\)", err)
+    found, err = table(capsys, runs)
+    assert rows(found) == NAMES | {"sasrec"} and "left out" not in err, "once it is there it takes part"
+    assert main(["compare", str(runs), "--baselines", "eas"]) == 2
+    assert "unknown baseline 'eas'" in capsys.readouterr().err
+
+
+@pytest.mark.process
+def test_what_is_counted_is_compared_without_torch(runs: Path) -> None:
+    two = ["compare", str(runs), "--baselines", "popularity", "repeat_last"]
+    assert main(two) == 0
+    again = told_without("torch", *two)
+    assert "sasrec" in again and "repeat_last" in again
+
+
+def test_the_estimated_time_grows_as_the_work_does() -> None:
+    assert baselines.estimated_seconds("popularity", 12_000, 22_000) < 10
+    small, large = (baselines.estimated_seconds("ease", items) for items in (10_000, 20_000))
+    assert 20 < small < 60 and 7 < large / small < 8.1
 
 
 @pytest.mark.parametrize(

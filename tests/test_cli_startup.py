@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+from own_process import heavy_after, in_own_process
 
 from recsys_lab.cli import main
-
-HEAVY = ["torch", "lightning", "polars", "numpy", "scipy", "jsonargparse", "wandb"]
-
-
-def in_own_process(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-
-
-def heavy_after(code: str) -> set[str]:
-    """Those of the heavy packages that the code imports."""
-    done = in_own_process(f"import sys\n{code}\nprint()\nprint(*(set({HEAVY}) & sys.modules.keys()))")
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize(

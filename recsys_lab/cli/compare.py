@@ -27,6 +27,7 @@ def compare(
     resamples: Count = 2_000,
     alpha: Level = 0.05,
     seed: Seed = 0,
+    baselines: Sequence[str] = (),
     no_baselines: bool = False,
     data_dir: str | None = None,
     force: bool = False,
@@ -34,8 +35,8 @@ def compare(
     """Compares runs that were tested on the same data, split and evaluation settings; runs that are equal in everything
     but the seed are averaged. Every pair of variants is tested, or each with the --baseline: over users and seeds,
     Holm-corrected over all pairs in the deciding metric (ndcg, or else the first of --metrics). A variant with one seed
-    is not tested. Untrained baselines (popularity, Markov, nearest neighbours, EASE, ...) take part without being asked
-    for: they are counted once and kept beside the study's runs.
+    is not tested. Untrained baselines (popularity, Markov, nearest neighbours, EASE on up to 10,000 items, ...) take
+    part without being asked for: they are counted once and kept beside the study's runs.
 
     Args:
         runs: run folders, or folders that hold some.
@@ -48,6 +49,8 @@ def compare(
         resamples: of the bootstrap of a row's interval.
         alpha: of tests and intervals.
         seed: of the resamples.
+        baselines: only these untrained baselines, as their rows are called, or all of them: all (default: all but EASE
+            above 10,000 items).
         no_baselines: without the untrained baselines that take part otherwise.
         data_dir: where the data lies (default: what the runs were given).
         force: compare even what is not comparable; says in what.
@@ -64,7 +67,7 @@ def compare(
     automatic: list[Run] = []
     if not no_baselines:
         show_messages()
-        automatic, more = automatic_baselines(found, data_dir)
+        automatic, more = automatic_baselines(found, data_dir, baselines)
         problems += more
     _left_out(problems)
     method = Method(interval, resamples, alpha, seed)

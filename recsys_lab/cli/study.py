@@ -105,6 +105,7 @@ def report(
     output: str | None = None,
     cutoff: Count | None = None,
     alpha: Level = 0.05,
+    baselines: Sequence[str] = (),
     no_baselines: bool = False,
     no_figures: bool = False,
     readme: bool = False,
@@ -117,6 +118,8 @@ def report(
         output: folder to write to (default ROOT/<study>/report).
         cutoff: K of the metrics (default: that of the study's `select`).
         alpha: of tests and intervals.
+        baselines: only these counted baselines, as their rows are called, or all of them: all (default: all but EASE
+            above 10,000 items).
         no_baselines: without the counted baselines of each data set.
         no_figures: figures on the page only, not as files.
         readme: also beside the study file, to be committed: the brief report in README.md, below what people wrote
@@ -126,6 +129,7 @@ def report(
 
     found, _ = open_study(study)
     show_messages()
-    answer, files = written(found, output, cutoff, alpha, not no_baselines, not no_figures, readme, study.data_dir)
+    names = None if no_baselines else baselines
+    answer, files = written(found, output, cutoff, alpha, names, not no_figures, readme, study.data_dir)
     print(answer, end="\n" if answer else "", file=sys.stderr)
     print("\n".join(files))

@@ -30,7 +30,7 @@ from recsys_lab.data.fitting.field_tensors import field_columns, item_tensors
 from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.vocabulary import Vocabulary
-from recsys_lab.data.locate import RAW, locate, own_folder, prepared_folder
+from recsys_lab.data.locate import DATA_DIR, DATASET, RAW, locate, own_folder, prepared_folder
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.prepare.pipeline import prepare as prepare_source
 from recsys_lab.data.prepare.processed import ProcessedDataset
@@ -78,8 +78,8 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
 
     def __init__(
         self,
-        dataset: str = "ml-100k",
-        data_dir: str = "data",
+        dataset: str = DATASET,
+        data_dir: str = DATA_DIR,
         prepare: PrepareSettings | None = None,
         split: Split | None = None,
         max_length: Length = 50,

@@ -14,6 +14,8 @@ from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.sources import get_source, source_names
 from recsys_lab.words import RecsysLabError
 
+DATASET, DATA_DIR = "ml-100k", "data"
+"""Of a run that names none."""
 MAX_NAME = 120
 """Bytes of a data set's name: file systems allow 255, and the names of temporary folders are longer."""
 RAW = "raw"

@@ -16,13 +16,37 @@ from tqdm import tqdm
 
 from recsys_lab.config import import_class
 from recsys_lab.runs.finished import BASELINES, COMPARED, Run, UnreadableRunError, differences, read_run
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, resolve_names
 
 log = logging.getLogger("recsys_lab")
 
 
-def automatic_baselines(runs: Sequence[Run], data_dir: str | None = None) -> tuple[list[Run], list[str]]:
-    """The mandatory baselines (`models.baselines.MANDATORY`) on what `runs` were tested on.
+MANDATORY: list[dict[str, Any]] = [
+    {"class_path": f"recsys_lab.models.baselines.{name}", "init_args": init_args}
+    for name, init_args in (
+        ("Popularity", {}),
+        ("RecentPopularity", {}),
+        ("RepeatLast", {}),
+        ("Markov", {"backoff": 0.0}),
+        ("Markov", {"backoff": 1.0}),
+        ("ItemKNN", {"history": "last"}),
+        ("ItemKNN", {"history": "whole"}),
+        ("SessionKNN", {}),
+        ("EASE", {}),
+    )
+]
+"""The rows of every comparison, for `config.from_config`; by name, since a comparison that finds them counted needs no
+torch."""
+OFFERED_UP_TO = {"ease": 10_000}
+"""Candidates of a target beyond which a baseline is counted only where it is asked for: EASE inverts a matrix of items
+x items, half a minute on one core at 10,000."""
+ALL = "all"
+
+
+def automatic_baselines(
+    runs: Sequence[Run], data_dir: str | None = None, names: Sequence[str] = ()
+) -> tuple[list[Run], list[str]]:
+    """The mandatory baselines (`MANDATORY`) on what `runs` were tested on.
 
     They train on what the first run trained on: on the validation part too where that was retrained. Those that are
     not among `runs` are read from `<study>/baselines/<key>/<name>/`, or counted and tested there now; the key is made
@@ -31,31 +55,44 @@ def automatic_baselines(runs: Sequence[Run], data_dir: str | None = None) -> tup
     Args:
         runs: finished runs; the first that can be opened again gives the data, the split and the evaluation.
         data_dir: where the data lies; None = what the run was given.
+        names: those that take part, as their rows are called, or `all`; none = all but those that take long on so large
+            a catalogue (`OFFERED_UP_TO`).
 
     Returns:
         the baselines' runs, and a line for each that could not be had.
+
+    Raises:
+        RecsysLabError: for a name that no baseline has.
     """
+    resolve_names(names, [*(baseline_name(config) for config in MANDATORY), ALL], "baseline")
     if not runs or differences(list(runs)):
         return [], []
     kept = kept_in(runs[0])
-    found, missing = [], []
+    candidates = int(runs[0].ranks["num_candidates"].max() or 0)  # type: ignore[arg-type]
+    found, missing, problems = [], [], list[str]()
     for name, config in wanted(runs).items():
+        if names and name not in names and ALL not in names:
+            continue
         folder = kept / name / "seed0"
         try:
             found.append(read_run(folder))
         except UnreadableRunError:
-            missing.append((name, config, folder))
-    problems: list[str] = []
+            if names or candidates <= OFFERED_UP_TO.get(name, candidates):
+                missing.append((name, config, folder))
+            else:
+                seconds = f"{estimated_seconds(name, candidates):.0f} s on {candidates:,} items"
+                problems.append(f"baseline {name}: it takes about {seconds}; --baselines all counts it, too")
     if missing:
-        log.info(
-            "counting the baselines of this comparison, once; they are kept in %s. They are %s: on a large data set "
-            "this takes minutes, and --no_baselines leaves them out",
-            kept,
-            ", ".join(name for name, _, _ in missing),
-        )
-        made, problems = _make(runs, missing, data_dir)
-        found += made
+        made, more = _make(runs, missing, data_dir)
+        found, problems = found + made, problems + more
     return found, problems
+
+
+def estimated_seconds(name: str, num_items: int, num_users: int = 0) -> float:
+    """A guess, on one core, of counting, validation and test: every user is scored twice. docs/baselines.md has what it
+    was measured with."""
+    more = {"ease": num_items**3 / 3e10, "session_knn": 4e-4 * num_users}
+    return 0.2 + 1e-8 * num_users * num_items + more.get(name, 0.0)
 
 
 def kept_in(run: Run) -> Path:
@@ -75,8 +112,6 @@ def counted_already(run: Run) -> list[Run]:
 
 def wanted(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     """Name -> configuration of the mandatory baselines that are not among `runs`."""
-    from recsys_lab.models.baselines import MANDATORY  # imports torch, which `compare` needs for nothing else
-
     there = [run.manifest.get("model_config") for run in runs]
     return {
         baseline_name(config): config
@@ -136,11 +171,20 @@ def _make(
     if opened is None:
         return [], [f"counted baselines: the runs' data can't be opened ({reasons[0]})"]
 
-    made, problems = [], []
+    made, problems, spec = [], [], opened.data.spec
+    seconds = {name: estimated_seconds(name, spec.num_items, spec.num_users) for name, *_ in missing}
+    log.info(
+        "counting the baselines of this comparison, once, on %s items in about %.0f s of one core (%s); they are kept "
+        "in %s, and --no_baselines leaves them out",
+        f"{spec.num_items:,}",
+        sum(seconds.values()),
+        ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()),
+        kept_in(runs[0]),
+    )
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # the same lines per baseline
     bar = tqdm(missing, desc="baselines", unit="model", leave=False)
     for name, config, folder in bar:
-        bar.set_postfix_str(f"{name}, {opened.data.spec.num_items:,} items")  # shown at once
+        bar.set_postfix_str(f"{name}, {spec.num_items:,} items, about {seconds[name]:.0f} s")  # shown at once
         try:
             model = from_config(config, NextItemModule)
             facts = {"study": runs[0].manifest.get("study"), "variant": name, "seed": 0}

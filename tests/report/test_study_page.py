@@ -153,11 +153,11 @@ def test_a_study_without_a_finished_run_has_no_report(tmp_path: Path, capsys: py
 
 def test_the_command_writes_every_file_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from recsys_lab.study.plan import make_plan, read_study
-    from recsys_lab.study.plan.resolver import Resolver
+    from recsys_lab.study.plan.remembered import RememberingResolver
 
     file, root = study_file(tmp_path), tmp_path / "runs"
     overrides = {"data.data_dir": str(tmp_path / "data")}
-    for run in make_plan(read_study(file, root, overrides=overrides), Resolver()).runs:
+    for run in make_plan(read_study(file, root, overrides=overrides), RememberingResolver()).runs:
         config = tmp_path / f"{run.variant.label}.yaml"
         config.write_text(yaml.safe_dump(run.config))
         assert main(["fit", "--config", str(config)]) == 0

@@ -22,7 +22,7 @@ def report(
     output: str | Path | None = None,
     cutoff: int | None = None,
     alpha: float = 0.05,
-    baselines: bool = True,
+    baselines: Sequence[str] | None = (),
     figures: bool = True,
     readme: bool = False,
     data_dir: str | None = None,
@@ -33,7 +33,7 @@ def report(
         output: folder; None = `report` in the study's folder of runs.
         cutoff: K of the metrics; None = that of the study's `select`.
         alpha: of tests and intervals.
-        baselines: with the counted baselines of each data set.
+        baselines: names of the counted baselines that take part, see `automatic_baselines`; None = none.
         figures: also as files.
         readme: also beside the study file, to be committed.
         data_dir: where the data lies; None = what the runs were given.
@@ -66,12 +66,12 @@ def report(
 
     def counted(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
         kept = find_kept_baselines(plan.study.file, runs)
-        made, problems = automatic_baselines([*runs, *kept], data_dir)
+        made, problems = automatic_baselines([*runs, *kept], data_dir, baselines or ())
         for baseline in made if readme else []:
             write_values(baseline, baseline_file(plan.study.file, baseline), plan.study.select)
         return [*kept, *made], problems
 
-    results = read_results(plan, counted if baselines else None, Method(alpha=alpha), cutoff=cutoff)
+    results = read_results(plan, None if baselines is None else counted, Method(alpha=alpha), cutoff=cutoff)
     folder = Path(output) if output else plan.study.folder / "report"
     page = study_page(results, read_tuning(plan.study.folder))
     written = write_report(results, page, folder, figures)

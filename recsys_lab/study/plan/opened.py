@@ -7,17 +7,15 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import yaml
 
 from recsys_lab.arguments import Repeated, Seed
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
+from recsys_lab.study.plan.remembered import RememberingResolver
 from recsys_lab.words import RecsysLabError
-
-if TYPE_CHECKING:
-    from recsys_lab.study.plan.resolver import Resolver
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,12 @@ class Selection:
     run: Sequence[str] = ()
 
 
-def open_study(asked: StudyAsked) -> tuple[Plan, Resolver]:
+def open_study(asked: StudyAsked) -> tuple[Plan, RememberingResolver]:
     """The plan of a study.
 
     Raises:
         RecsysLabError: for a study that can't be planned.
     """
-    from recsys_lab.study.plan.resolver import Resolver  # imports torch: not for --help
-
     hush_lightning()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # `class_path: my_package.MyEncoder` may lie beside the user
@@ -70,7 +66,7 @@ def open_study(asked: StudyAsked) -> tuple[Plan, Resolver]:
     if asked.data_dir is not None:
         overrides["data.data_dir"] = asked.data_dir
     study = read_study(asked.file, asked.root, asked.fast, overrides)
-    resolver = Resolver()
+    resolver = RememberingResolver()
     return make_plan(study, resolver), resolver
 
 

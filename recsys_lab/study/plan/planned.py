@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recsys_lab.data.locate import DATASET
 from recsys_lab.runs.finished import Run, read_run
 from recsys_lab.runs.seeds import current_numbers, numbers_version
 from recsys_lab.study.launch.job import State, read_job, state_of
@@ -205,4 +206,4 @@ def _other_data(runs: list[PlannedRun], resolver: Resolver) -> list[str]:
 
 
 def _dataset(run: PlannedRun) -> str:
-    return str((run.variant.settings.get("data") or {}).get("dataset", "ml-100k"))
+    return str((run.variant.settings.get("data") or {}).get("dataset", DATASET))

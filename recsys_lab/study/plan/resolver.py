@@ -23,15 +23,12 @@ import recsys_lab.models
 from recsys_lab.config import import_all, import_class
 from recsys_lab.contracts import DataSpec, Field, Loss, NegativeSampler
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.locate import find_prepared
-from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.split.split_rule import Split
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.runs.fit.parse_errors import class_options, explain, mendable
 from recsys_lab.runs.fit.run_parser import TRAINER_DEFAULTS, add_run_arguments
 from recsys_lab.runs.fit.trainer_ranges import check_ranges
-from recsys_lab.study.plan.study_file import Settings
-from recsys_lab.study.plan.study_settings import compose, short
+from recsys_lab.study.plan.study_settings import short
 from recsys_lab.study.plan.variants import Checked
 from recsys_lab.words import RecsysLabError
 
@@ -64,18 +61,14 @@ SMALL_SPEC = DataSpec(
 """Of no data set: a model that can't be built for it can't be built."""
 
 
-class Resolver:
-    """`study.plan.variants.Resolver` over LightningCLI's parser."""
+class ParsingResolver:
+    """What the parser of `fit` says of configurations; `remembered.py` asks it what it has not said before."""
 
     def __init__(self) -> None:
         import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
         self._parsers = {name: _parser(name) for name in (*SECTIONS, REST)}
         self._checked: dict[str, Checked] = {}
         self._defaults: dict[str, Flat] = {}
-        self._hashes: dict[str, str | None] = {}
-
-    def compose(self, settings: list[Settings], start: dict[str, Any] | None = None) -> dict[str, Any]:
-        return compose(settings, _options, start)
 
     def check(self, configs: list[dict[str, Any]]) -> list[Checked]:
         found = []
@@ -85,16 +78,6 @@ class Resolver:
             whole = hashlib.sha256("\n".join(part.identity for part in parts).encode()).hexdigest()
             found.append(Checked("" if errors else whole, "; ".join(errors)))
         return found
-
-    def data_hash(self, config: dict[str, Any]) -> str | None:
-        data = config.get("data") or {}
-        key = json.dumps([data.get(name) for name in ("dataset", "data_dir", "prepare")], default=str)
-        if key not in self._hashes:
-            prepare = PrepareSettings.from_dict(data["prepare"]) if data.get("prepare") else None
-            default = SequenceDataModule()
-            there = find_prepared(data.get("dataset", default.dataset), data.get("data_dir", default.data_dir), prepare)
-            self._hashes[key] = None if there is None else there.data_hash
-        return self._hashes[key]
 
     def prepare(self, configs: list[dict[str, Any]]) -> None:
         """Downloads and prepares every data set of the configurations that is not there yet, once and before the runs.
@@ -110,7 +93,10 @@ class Resolver:
             if key not in done:
                 data.prepare_data()
                 done.add(key)
-        self._hashes.clear()
+
+    def options(self, class_path: str) -> set[str] | None:
+        """What a class takes; None where there is no such class (validation will say so)."""
+        return _options(class_path)
 
     # -- one section ---------------------------------------------------------------------------------------------------
 
@@ -217,7 +203,6 @@ def _plain(parsed: Any) -> Any:
 
 @cache
 def _options(class_path: str) -> set[str] | None:
-    """What a class takes; None where there is no such class (validation will say so)."""
     if "." in class_path:
         try:
             cls: type | None = import_class(class_path)

@@ -24,7 +24,7 @@ class Checked:
 
 
 class Resolver(Protocol):
-    """What a plan must know of run configurations; the command line has it, `study` knows no parser and no model."""
+    """What a plan must know of run configurations."""
 
     def compose(self, settings: list[Settings], start: dict[str, Any] | None = None) -> dict[str, Any]:
         """Settings one over the other, on top of the nested configuration `start`, as a nested run configuration.
@@ -38,6 +38,9 @@ class Resolver(Protocol):
 
     def data_hash(self, config: dict[str, Any]) -> str | None:
         """Of the prepared data set that a run with this configuration would open now; None when not prepared yet."""
+
+    def prepare(self, configs: list[dict[str, Any]]) -> None:
+        """Downloads and prepares the data sets of configurations that are not there yet."""
 
 
 @dataclass(frozen=True)

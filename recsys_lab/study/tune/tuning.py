@@ -12,7 +12,7 @@ from recsys_lab.study.launch.local import Places, make_places
 from recsys_lab.study.plan import Plan
 from recsys_lab.study.plan.opened import refuse_other_data
 from recsys_lab.study.plan.plan_text import duration
-from recsys_lab.study.plan.resolver import Resolver
+from recsys_lab.study.plan.variants import Resolver
 from recsys_lab.study.tune.best import write_best, write_tuning
 from recsys_lab.study.tune.journal import Journal, Taken
 from recsys_lab.study.tune.results import read_tuning

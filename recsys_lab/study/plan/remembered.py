@@ -1,0 +1,153 @@
+"""What the parser of `fit` said of a study's configurations, remembered from one command to the next.
+
+That parser needs torch and Lightning, which take seconds to be imported, and `study status` asks it the same of the
+same files again and again. So the identities of configurations that were found right are kept in the user's cache
+(`~/.cache/recsys_lab/studies.json`; RECSYS_LAB_CACHE names another folder), with a stamp of the code: another version
+of anything forgets them all. Errors are never kept, nor is anything of a study that names a class of the user's own,
+whose file may change. The file may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import recsys_lab
+from recsys_lab.config import CLASS_PATH
+from recsys_lab.data.locate import DATA_DIR, DATASET, find_prepared
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.study.plan.study_file import Settings
+from recsys_lab.study.plan.study_settings import compose
+from recsys_lab.study.plan.variants import Checked
+from recsys_lab.study.small_files import write_text
+
+if TYPE_CHECKING:
+    from recsys_lab.study.plan.resolver import ParsingResolver
+
+KNOWN_PACKAGES = re.compile(r"(recsys_lab|lightning|pytorch_lightning|torch)\.")
+PARSED_BY = ("torch", "lightning", "jsonargparse")
+
+
+class RememberingResolver:
+    """`study.plan.variants.Resolver`: asks the parser only what it has not said before.
+
+    Args:
+        file: of what is remembered; None = in the user's cache.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file or cache_folder() / "studies.json"
+        self._hashes: dict[str, str | None] = {}
+        self._is_foreign = False
+
+    @cached_property
+    def _parser(self) -> ParsingResolver:
+        from recsys_lab.study.plan.resolver import ParsingResolver  # imports torch and Lightning
+
+        return ParsingResolver()
+
+    @cached_property
+    def _known(self) -> dict[str, dict[str, Any]]:
+        """`identities` of configurations, and the `options` of classes."""
+        empty: dict[str, Any] = {"stamp": _stamp(), "identities": {}, "options": {}}
+        try:
+            found = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return empty
+        is_ours = isinstance(found, dict) and found.keys() == empty.keys() and found["stamp"] == empty["stamp"]
+        return found if is_ours else empty
+
+    def compose(self, settings: list[Settings], start: dict[str, Any] | None = None) -> dict[str, Any]:
+        return compose(settings, self._options, start)
+
+    def check(self, configs: list[dict[str, Any]]) -> list[Checked]:
+        self._is_foreign = self._is_foreign or any(_is_foreign(text) for text in _texts(configs))
+        keys = [_hash_of(config) for config in configs]
+        known = self._known["identities"]
+        if not self._is_foreign and all(key in known for key in keys):
+            return [Checked(known[key]) for key in keys]
+        found = self._parser.check(configs)
+        known |= {key: one.identity for key, one in zip(keys, found, strict=True) if not one.error}
+        self._keep()
+        return found
+
+    def data_hash(self, config: dict[str, Any]) -> str | None:
+        data = config.get("data") or {}
+        key = json.dumps([data.get(name) for name in ("dataset", "data_dir", "prepare")], default=str)
+        if key not in self._hashes:
+            prepare = PrepareSettings.from_dict(data["prepare"]) if data.get("prepare") else None
+            there = find_prepared(data.get("dataset", DATASET), data.get("data_dir", DATA_DIR), prepare)
+            self._hashes[key] = None if there is None else there.data_hash
+        return self._hashes[key]
+
+    def prepare(self, configs: list[dict[str, Any]]) -> None:
+        """Downloads and prepares every data set of the configurations that is not there yet, once and before the runs.
+
+        Raises:
+            RecsysLabError: when one can't be had.
+        """
+        self._parser.prepare(configs)
+        self._hashes.clear()
+
+    def _options(self, class_path: str) -> set[str] | None:
+        known = self._known["options"]
+        if _is_foreign(class_path):
+            self._is_foreign = True
+            return self._parser.options(class_path)
+        if class_path not in known:
+            found = self._parser.options(class_path)
+            known[class_path] = None if found is None else sorted(found)
+        return None if known[class_path] is None else set(known[class_path])
+
+    def _keep(self) -> None:
+        if self._is_foreign:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._file, json.dumps(self._known))
+        except OSError:  # a home that can't be written to: the next command asks again
+            return
+
+
+def cache_folder() -> Path:
+    """Of this user: for what can be made again."""
+    own = os.environ.get("RECSYS_LAB_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsys_lab"
+
+
+def _stamp() -> str:
+    """Of the code that checks configurations: every file of the package, and the versions of what parses."""
+    package = Path(recsys_lab.__file__).parent
+    files = sorted((str(path), path.stat()) for path in package.rglob("*.py"))
+    facts = [(name, of.st_size, of.st_mtime_ns) for name, of in files]
+    versions = [importlib.metadata.version(name) for name in PARSED_BY]
+    return hashlib.sha256(json.dumps([facts, versions, sys.version]).encode()).hexdigest()
+
+
+def _hash_of(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether a text may name a class of the user's own."""
+    return bool(CLASS_PATH.fullmatch(text)) and not KNOWN_PACKAGES.match(text)
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        node = node.values()
+    elif isinstance(node, str):
+        yield node
+        return
+    elif not isinstance(node, list | tuple):
+        return
+    for value in node:
+        yield from _texts(value)

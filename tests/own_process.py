@@ -1,0 +1,27 @@
+"""A command in a process of its own, and which heavy packages it has imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ["torch", "lightning", "polars", "numpy", "scipy", "jsonargparse", "wandb"]
+
+
+def in_own_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+
+
+def heavy_after(code: str, *arguments: str) -> set[str]:
+    """Those of the heavy packages that the code imports."""
+    done = in_own_process(f"import sys\n{code}\nprint()\nprint(*(set({HEAVY}) & sys.modules.keys()))", *arguments)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def told_without(package: str, *arguments: str) -> str:
+    """What a command prints, which must not import the package."""
+    code = "import sys; from recsys_lab.cli import main; sys.exit(main(sys.argv[2:]) or sys.argv[1] in sys.modules)"
+    done = in_own_process(code, package, *arguments)
+    assert done.returncode == 0, f"{' '.join(arguments)} failed, or imported {package}\n{done.stderr}"
+    return done.stdout
