@@ -147,6 +147,14 @@ class DataSpec:
 # contracts between model, loss and sampler: each side knows only these
 
 
+class State(NamedTuple):
+    """What a model knows of B rows."""
+
+    query: Tensor | None  # (B, D), in evaluation: what the scores depend on; counted models have shapes of their own
+    history: Tensor | None = None  # (B, L, D), in training: the hidden state at each position
+    memory: Any = None  # what a model that takes one event at a time goes on from
+
+
 class ItemBlock(NamedTuple):
     """Some rows of an item table: `scores(hidden, items) == hidden @ weight.T + bias`."""
 

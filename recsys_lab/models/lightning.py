@@ -1,25 +1,22 @@
-"""NextItemModule: the LightningModule that every encoder shares. One training step, one optimiser, no metric names.
-
-training_step:  batch -> encode -> hidden (B, L, D) -> hidden at counted targets (N, D) -> loss -> scalar
-evaluation:     batch -> query (B, ...) ; the ranking callback then asks for score(query rows) -> (rows, V)
-"""
+"""NextItemModule: the LightningModule that every encoder shares. One training step, one optimiser, no metric names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from recsys_lab.config import Configurable, from_config, to_config
-from recsys_lab.contracts import Batch, DataSpec, Loss, Negatives, NegativeSampler, Scorer
+from recsys_lab.config import from_config
+from recsys_lab.contracts import Batch, DataSpec, Loss, Negatives, NegativeSampler
 from recsys_lab.models import randomness, resume
-from recsys_lab.models.checkpoint import accept, check_trained, read_checkpoint
+from recsys_lab.models.checkpoint import check_trained
 from recsys_lab.models.finite_loss import FiniteLoss, over_processes
+from recsys_lab.models.module import SequenceModel
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
-from recsys_lab.models.system import identity_of, system_of
+from recsys_lab.models.stored import StoredModel
+from recsys_lab.models.system import identity_of
 from recsys_lab.ops import allocation, compilation, row_sparse
 from recsys_lab.words import PAD_ID, RecsysLabError
 
@@ -29,12 +26,11 @@ DEFAULT_SAMPLER = "recsys_lab.losses.negatives.UniformNegatives"
 DEFAULT_EVALUATION = "recsys_lab.evaluation.callback.RankingEvaluation"
 
 
-class NextItemModule(Configurable, LearningRate, L.LightningModule):
-    """Base of every model. A subclass gives `build(spec)` and `encode(batch)`; see `models/encoders/gru4rec.py` for the
-    shortest.
+class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule):
+    """Base of every model. A subclass gives `build(spec)` and `encode(batch)`: see `models/module.py`.
 
     The sizes of the tables come from the datamodule's `DataSpec`: from the Trainer in `configure_model()`, or from the
-    checkpoint. `build` is called once when they are known.
+    checkpoint.
 
     Args:
         loss: None = full cross-entropy.
@@ -44,21 +40,6 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
             at the start; meant for GPUs: docs/batches.md has what it brings on a CPU).
     """
 
-    causal: bool = True
-    """hidden[:, t] depends on events 0..t only. A model that is not causal trains on `last_position` windows."""
-    encodes_prefixes: bool = True
-    """hidden[:, t] does not depend either on how many events follow: a causal model then answers for each prefix of a
-    window in one pass. False where positions are counted from the window's end, for example."""
-    uses_query_time: bool = False
-    """Reads `batch.query_time`, the time of the event to predict. Tables say so: such numbers are another task."""
-    uses_target_fields: tuple[str, ...] = ()
-    """Names of the fields that it reads of `batch.target`, which are known of the event to predict: another task."""
-    scores_whole_rows: bool = False
-    """Counted models define `score(query)`, and their scorer is made of it."""
-    scorer: Scorer
-    allow_other_training: bool = False
-    trained_on: dict[str, Any] | None = None
-    """What it was trained on, where a test asks for something else and may: see `models.checkpoint.check_trained`."""
     describe_system = identity_of  # entries of a run's manifest
 
     def __init__(
@@ -82,54 +63,6 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
         self._train_tokens: Tensor | int = 0
         self._seed: int | None = None  # of the run, while it trains and afterwards
         self._finite = FiniteLoss()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "score" in cls.__dict__ and not cls.scores_whole_rows:
-            raise RecsysLabError(
-                f"{cls.__name__} defines score(query), which losses, ranks and lists would not ask: set self.scorer in "
-                "build(spec) to a Scorer of its own"
-            )
-
-    # -- what an encoder gives -----------------------------------------------------------------------------------------
-
-    def build(self, spec: DataSpec) -> None:
-        """Creates the modules whose sizes depend on the data; must set `self.scorer`."""
-        raise NotImplementedError(f"{type(self).__name__} must define build(spec)")
-
-    def encode(self, batch: Batch) -> Tensor:
-        """-> hidden (B, L, D); what stands at padding is ignored."""
-        raise NotImplementedError(f"{type(self).__name__} must define encode(batch)")
-
-    # -- what evaluation asks for; baselines override these ------------------------------------------------------------
-
-    def query(self, batch: Batch) -> Tensor:
-        """What the scores of each row depend on, (B, D): the hidden state at the last real event.
-
-        Rows that are prefixes of another row are read off that row's states, where the model allows it.
-        """
-        if batch.prefix_of is None or not self.shares_prefixes:
-            return last_position(self.encode(batch), batch.lengths)
-        rows, row = batch.prefix_of.unique(return_inverse=True)
-        return self.encode(batch.windows(rows))[row, batch.lengths - 1]  # (R, L, D) -> (B, D)
-
-    @property
-    def shares_prefixes(self) -> bool:
-        """One row's states answer for its prefixes too."""
-        return self.causal and self.encodes_prefixes and not (self.uses_query_time or self.uses_target_fields)
-
-    def _float32_query(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):  # mixed precision is for training only
-            return self.query(batch)
-
-    def score(self, query: Tensor) -> Tensor:
-        """(rows, D) -> (rows, V) scores of all items in float32; column 0 is padding and means nothing.
-
-        For whoever wants to look. A model that scores in another way has another `scorer`, which losses, ranks and
-        lists ask as well.
-        """
-        with torch.autocast(query.device.type, enabled=False):  # ranking is always float32
-            return self.scorer.all_scores(query.float() if query.is_floating_point() else query)
 
     # -- Lightning -----------------------------------------------------------------------------------------------------
 
@@ -216,6 +149,10 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
         """What torch's compiler took of this process's training."""
         return compilation.clock.seconds
 
+    def _float32_query(self, batch: Batch) -> Tensor:
+        with torch.autocast(self.device.type, enabled=False):  # mixed precision is for training only
+            return self.query(batch)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._float32_query(batch)
 
@@ -235,25 +172,6 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
             row_sparse.clip_gradients(self.parameters(), gradient_clip_val, gradient_clip_algorithm or "norm")
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    # -- checkpoints: plain data only, so they load with weights_only=True and without the data ------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        assert self.spec is not None
-        checkpoint["data_spec"] = self.spec.as_dict()
-        checkpoint["model_config"] = to_config(self)
-        self._finite.look()
-        checkpoint["seed"] = self.run_seed
-        if self._trainer is not None:
-            checkpoint["system"] = system_of(self)
-            resume.save(self._trainer, checkpoint)
-        checkpoint["train_tokens"] = self.train_tokens
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        accept(checkpoint, self)
-        self._train_tokens = checkpoint.get("train_tokens", 0)
-        if self._trainer is not None and self._trainer.state.fn == "fit":  # not where a test loads its weights
-            self._resumed: dict[str, Any] = {"seed": checkpoint.get("seed"), "loaders": resume.read(checkpoint)}
 
     def on_train_start(self) -> None:
         resumed = self.__dict__.pop("_resumed", {})
@@ -281,39 +199,6 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
     def on_train_end(self) -> None:
         randomness.restore(self.__dict__.pop("_states_outside", []), self.device)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As torch's. Weights that come before the sizes are known wait for `build`: so they come back to a notebook
-        from processes that it spawned, where only the copies in those processes were built."""
-        if self.spec is None:
-            self._waiting_weights = dict(state_dict)
-            return torch.nn.modules.module._IncompatibleKeys([], [])
-        return super().load_state_dict(state_dict, *args, **kwargs)
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: Any, map_location: Any = "cpu", allow_classes: Sequence[str] = (), **overrides: Any
-    ) -> Any:
-        """The model of a checkpoint, ready to score, without the data and without pickle.
-
-        Args:
-            checkpoint_path: file written by a Trainer.
-            map_location: device.
-            allow_classes: classes or packages of others that it may name: you trust them. Imported ones need no leave.
-            overrides: constructor arguments to change, e.g. `loss=`.
-
-        Raises:
-            RecsysLabError: when it is not a recsys_lab checkpoint, names a class that is not `cls` or below it, or one
-                that is not allowed. Nothing that it names was called then.
-        """
-        checkpoint = read_checkpoint(checkpoint_path, map_location)
-        config = checkpoint["model_config"]
-        if overrides and isinstance(config, dict):
-            config = {**config, "init_args": {**config.get("init_args", {}), **overrides}}
-        model = from_config(config, cls, allow_classes, where=str(checkpoint_path))
-        model.on_load_checkpoint(checkpoint)
-        model.load_state_dict(checkpoint["state_dict"])
-        return model.eval()
-
     # -- details -------------------------------------------------------------------------------------------------------
 
     def _build(self, spec: DataSpec) -> None:
@@ -326,8 +211,3 @@ class NextItemModule(Configurable, LearningRate, L.LightningModule):
         waiting = self.__dict__.pop("_waiting_weights", None)
         if waiting is not None:
             self.load_state_dict(waiting)
-
-
-def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:
-    """(B, L, D), (B,) -> (B, D): each row at its last real event."""
-    return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]

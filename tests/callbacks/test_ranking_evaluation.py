@@ -183,7 +183,7 @@ def test_a_model_with_nan_scores_is_stopped(small_folder: Path, tmp_path: Path) 
     data = SequenceDataModule(str(small_folder), max_length=8)
     model = fresh_model(data)
     with torch.no_grad():
-        model.encoder.embedding.items.weight[5] = math.nan
+        model.embedding.items.weight[5] = math.nan
     with pytest.raises(RecsysLabError, match="NaN or infinite"):
         evaluated(tmp_path, data, model)
 

@@ -265,7 +265,7 @@ class Poison(L.Callback):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         if trainer.global_step == self.at:
             with torch.no_grad():
-                pl_module.encoder.gru.weight_ih_l0[0, 0] = math.nan
+                pl_module.gru.weight_ih_l0[0, 0] = math.nan
 
 
 def test_a_nan_loss_stops_names_the_step_and_keeps_the_last_good_checkpoint(small_folder: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Other(GRU4Rec):
 
     def build(self, spec: DataSpec) -> None:
         super().build(spec)
-        items = self.encoder.embedding.items
+        items = self.embedding.items
         self.scorer = self.kind(items.weight.detach())
         items.weight = self.scorer.weight
 

@@ -26,9 +26,9 @@ from small_data import quiet_trainer
 import recsys_lab.models
 import recsys_lab.models.baselines
 from recsys_lab.config import from_config, to_config
-from recsys_lab.contracts import Loss
-from recsys_lab.models import NextItemModule, Optimization
-from recsys_lab.models.lightning import last_position
+from recsys_lab.contracts import Batch, Loss, State
+from recsys_lab.models import GRU4Rec, NextItemModule, Optimization, SASRec
+from recsys_lab.models.module import last_position
 from recsys_lab.words import RecsysLabError
 
 STEPS = 30
@@ -210,3 +210,57 @@ def test_mixed_precision_is_a_flag(cls: type[NextItemModule], small_folder: Path
     assert 0 < float(trainer.callback_metrics["train/loss_epoch"]) < 10
     assert 0 < float(trainer.callback_metrics["val/auc"]) < 1
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@each_variant
+def test_one_event_at_a_time_is_the_whole_window(name: str) -> None:
+    """Models that can go on from a state: after each event the query is that of the window so far."""
+    cls, settings = VARIANTS[name]
+    model, batch = built(cls, **settings), random_batch([7, 7, 7])
+    with torch.no_grad():
+        state = model.start(3)
+        if state is None:
+            assert not name.startswith("GRU4Rec")
+            with pytest.raises(NotImplementedError, match=f"{cls.__name__} can't go on from a state"):
+                model.step(State(None), batch)
+            return
+        for t in range(7):
+            state = model.step(state, part_of(batch, slice(t, t + 1)))
+            so_far = part_of(batch, slice(0, t + 1))
+            torch.testing.assert_close(state.query, model.encode_last(so_far), rtol=1e-5, atol=1e-6)
+
+
+def part_of(batch: Batch, columns: slice) -> Batch:
+    """Some columns of a batch without padding."""
+    cut = {name: getattr(batch, name)[:, columns] for name in ("item_ids", "valid_mask", "timestamps")}
+    event = {name: values[:, columns] for name, values in batch.event.items()}
+    return dataclasses.replace(batch, **cut, event=event, lengths=torch.full((len(batch),), cut["item_ids"].shape[1]))
+
+
+def test_the_shortcuts_of_a_base_class_are_those_of_its_own_encode() -> None:
+    class Doubled(GRU4Rec):
+        def encode(self, batch: Batch) -> torch.Tensor:
+            return 2 * super().encode(batch)
+
+    class Halved(SASRec):
+        def encode(self, batch: Batch) -> torch.Tensor:
+            return super().encode(batch) / 2
+
+        def encode_last(self, batch: Batch) -> torch.Tensor:
+            return super().encode_last(batch) / 2
+
+    batch = random_batch([3, 9, 1, 6])
+    for cls in (Doubled, Halved):
+        model = built(cls)
+        with torch.no_grad():
+            expected = last_position(model.encode(batch), batch.lengths)
+            torch.testing.assert_close(model.query(batch), expected, rtol=1e-5, atol=1e-6)
+        assert model.start(4) is None
+
+
+def test_weights_under_the_names_of_before(tmp_path: Path) -> None:
+    model, other = built(SASRec), built(SASRec, seed=1)
+    before = {f"encoder.{n}" if not n.startswith("scorer") else n: v for n, v in model.state_dict().items()}
+    other.load_state_dict(before)
+    for name, value in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)

@@ -32,9 +32,9 @@ def test_explain_gives_the_weights_that_the_prediction_uses(settings: dict[str, 
         assert (weights >= 0).all()
         torch.testing.assert_close(weights.sum(1), torch.ones(3))
     with torch.no_grad():
-        states = model.encoder.states(batch)
+        states = model.states(batch)
         context = (weights.unsqueeze(1) @ states).squeeze(1)  # c_t of the last state
-        used = model.encoder.attention(states)[torch.arange(3), batch.lengths - 1]
+        used = model.attention(states)[torch.arange(3), batch.lengths - 1]
     torch.testing.assert_close(context, used, rtol=1e-4, atol=1e-6)
 
 

@@ -19,8 +19,8 @@ LENGTHS = [4, 9, 1, 7]
 def events(weights: dict[str, Tensor], batch: Batch, row: int) -> Tensor:
     """(length, D): item + event type of each real event."""
     length = int(batch.lengths[row])
-    items = weights["encoder.embedding.items.weight"][batch.item_ids[row, :length]]
-    return items + weights["encoder.embedding.fields.event_type.weight"][batch.event["event_type"][row, :length]]
+    items = weights["embedding.items.weight"][batch.item_ids[row, :length]]
+    return items + weights["embedding.fields.event_type.weight"][batch.event["event_type"][row, :length]]
 
 
 def softmax(row: Tensor) -> Tensor:
@@ -55,10 +55,10 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def sasrec(weights: dict[str, Tensor], batch: Batch, row: int, heads: int, layers: int, from_end: bool) -> Tensor:
     x = events(weights, batch, row)
     length, dim = x.shape
-    positions = weights["encoder.positions.weight"][:length]
+    positions = weights["positions.weight"][:length]
     x = x * math.sqrt(dim) + (positions.flip(0) if from_end else positions)
     for layer in range(layers):
-        block = f"encoder.blocks.{layer}"
+        block = f"blocks.{layer}"
         query, key, value = linear(
             layer_norm(x, weights, f"{block}.attention_norm"), weights, f"{block}.attention.qkv"
         ).split(dim, 1)
@@ -68,12 +68,12 @@ def sasrec(weights: dict[str, Tensor], batch: Batch, row: int, heads: int, layer
         x = x + linear(mixed, weights, f"{block}.attention.out")
         inner = gelu(linear(layer_norm(x, weights, f"{block}.feed_forward_norm"), weights, f"{block}.expand"))
         x = x + linear(inner, weights, f"{block}.contract")
-    return layer_norm(x, weights, "encoder.norm")
+    return layer_norm(x, weights, "norm")
 
 
 def gru(weights: dict[str, Tensor], x: Tensor, layer: int) -> Tensor:
     """Cho et al. 2014, with the reset gate behind the product, as cuDNN has it."""
-    w, u, b, c = (weights[f"encoder.gru.{n}_l{layer}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    w, u, b, c = (weights[f"gru.{n}_l{layer}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     h, out = torch.zeros(u.shape[1]), []
     for event in x:
         from_input, from_state = (w @ event + b).chunk(3), (u @ h + c).chunk(3)
@@ -86,7 +86,7 @@ def gru(weights: dict[str, Tensor], x: Tensor, layer: int) -> Tensor:
 
 
 def lstm(weights: dict[str, Tensor], x: Tensor, layer: int) -> Tensor:
-    w, u, b, c = (weights[f"encoder.lstm.{n}_l{layer}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    w, u, b, c = (weights[f"lstm.{n}_l{layer}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     h = memory = torch.zeros(u.shape[1])
     out = []
     for event in x:
@@ -101,7 +101,7 @@ def alphas(weights: dict[str, Tensor], states: Tensor, t: int, attention: str, s
     """(t + 1,) weights of the states 0..t in the context of state t."""
 
     def w(name: str) -> Tensor:
-        return weights[f"encoder.attention.{name}.weight"]
+        return weights[f"attention.{name}.weight"]
 
     h, logits = states[t], []
     for s in range(t + 1):
@@ -151,7 +151,7 @@ def test_gru4rec(layers: int) -> None:
             states = events(weights, batch, row)
             for layer in range(layers):
                 states = gru(weights, states, layer)
-            expected = linear(states, weights, "encoder.project")
+            expected = linear(states, weights, "project")
             torch.testing.assert_close(hidden[row, :length], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -181,8 +181,8 @@ def test_lstm_attention(attention: str, similarity: str, time: str, reference: s
                 each = [alphas(weights, states, t, attention, similarity) @ states[: t + 1] for t in range(length)]
                 joined = torch.cat([states, torch.stack(each)], dim=1)
             if attention == "narm":
-                expected = linear(joined, weights, "encoder.contract")
+                expected = linear(joined, weights, "contract")
             else:
-                inner = gelu(linear(joined, weights, "encoder.expand"))
-                expected = linear(inner, weights, "encoder.contract") + linear(states, weights, "encoder.skip")
+                inner = gelu(linear(joined, weights, "expand"))
+                expected = linear(inner, weights, "contract") + linear(states, weights, "skip")
             torch.testing.assert_close(hidden[row, :length], expected, rtol=1e-4, atol=1e-5)

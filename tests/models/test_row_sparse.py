@@ -183,7 +183,7 @@ def test_the_sparse_gradient_is_the_dense_one(
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     dense, sparse = gradients
     assert dense.keys() == sparse.keys()
-    assert [name for name, g in sparse.items() if g.is_sparse] == ["encoder.embedding.items.weight"]
+    assert [name for name, g in sparse.items() if g.is_sparse] == ["embedding.items.weight"]
     for name, gradient in sparse.items():
         torch.testing.assert_close(gradient.to_dense() if gradient.is_sparse else gradient, dense[name])
 
@@ -193,7 +193,7 @@ def test_a_model_learns(optimizer: str, small_folder: Path, tmp_path: Path) -> N
     model = SASRec(embedding_dim=16, dropout=0.0, **settings(optimizer, table_lr=0.05))
     losses = fitted(model, small_folder, tmp_path, max_epochs=15, gradient_clip_val=5.0)
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-    assert (model.encoder.embedding.items.weight[0] == 0).all()  # padding
+    assert (model.embedding.items.weight[0] == 0).all()  # padding
 
 
 @pytest.mark.parametrize("optimizer", RULES)

@@ -10,7 +10,7 @@ import torch
 from recsys_lab.contracts import Batch
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import SASRec
-from recsys_lab.models.lightning import last_position
+from recsys_lab.models.module import last_position
 
 
 @pytest.mark.parametrize("positions", ["start", "end"])

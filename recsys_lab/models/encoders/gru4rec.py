@@ -13,37 +13,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from recsys_lab.arguments import Depth, DropShare, Size
-from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.lightning import NextItemModule
-
-
-class GRUEncoder(nn.Module):
-    """batch -> hidden (B, L, D)."""
-
-    def __init__(
-        self, spec: DataSpec, embedding_dim: int, hidden_dim: int, num_layers: int, dropout: float, residual: bool
-    ) -> None:
-        super().__init__()
-        self.residual = residual
-        self.embedding = EventEmbedding(spec, embedding_dim, std=embedding_dim**-0.5)
-        self.input_dropout = Dropout(dropout)
-        self.gru = nn.GRU(
-            embedding_dim, hidden_dim, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
-        )
-        self.output_dropout = Dropout(dropout)
-        self.project = nn.Linear(hidden_dim, embedding_dim) if hidden_dim != embedding_dim else nn.Identity()
-
-    def forward(self, batch: Batch) -> Tensor:
-        x = self.input_dropout(self.embedding(batch))  # (B, L, D)
-        states, _ = self.gru(x)  # (B, L, hidden_dim); right padding comes after all that counts
-        hidden: Tensor = self.project(self.output_dropout(states))  # (B, L, D)
-        return x + hidden if self.residual else hidden
 
 
 class GRU4Rec(NextItemModule):
@@ -76,11 +54,29 @@ class GRU4Rec(NextItemModule):
         self.residual, self.item_bias = residual, item_bias
 
     def build(self, spec: DataSpec) -> None:
-        self.encoder = GRUEncoder(
-            spec, self.embedding_dim, self.hidden_dim, self.num_layers, self.dropout, self.residual
-        )
-        self.scorer = TiedScorer(self.encoder.embedding.items, bias=self.item_bias)
+        width, layers = self.hidden_dim, self.num_layers
+        self.embedding = EventEmbedding(spec, self.embedding_dim, std=self.embedding_dim**-0.5)
+        self.drop = Dropout(self.dropout)
+        between = self.dropout if layers > 1 else 0.0
+        self.gru = nn.GRU(self.embedding_dim, width, layers, batch_first=True, dropout=between)
+        self.project = nn.Linear(width, self.embedding_dim) if width != self.embedding_dim else nn.Identity()
+        self.scorer = TiedScorer(self.embedding.items, bias=self.item_bias)
 
     def encode(self, batch: Batch) -> Tensor:
-        hidden: Tensor = self.encoder(batch)
-        return hidden
+        x = self.drop(self.embedding(batch))  # (B, L, D)
+        states, _ = self.gru(x)  # (B, L, hidden_dim); right padding comes after all that counts
+        return self._hidden(x, states)
+
+    def start(self, rows: int) -> State:
+        zeros = torch.zeros(self.num_layers, rows, self.hidden_dim, device=self.device)
+        return State(query=None, memory=zeros)
+
+    def step(self, state: State, event: Batch) -> State:
+        x = self.embedding(event)  # (B, 1, D)
+        states, memory = self.gru(x, state.memory)
+        return State(query=self._hidden(x, states).squeeze(1), memory=memory)
+
+    def _hidden(self, x: Tensor, states: Tensor) -> Tensor:
+        """Inputs (B, L, D) and states (B, L, hidden_dim) -> (B, L, D)."""
+        hidden: Tensor = self.project(self.drop(states))
+        return x + hidden if self.residual else hidden

@@ -29,7 +29,8 @@ from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
-from recsys_lab.models.lightning import NextItemModule, last_position
+from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.models.module import last_position
 from recsys_lab.words import RecsysLabError
 
 Similarity = Literal["dot", "scaled_dot", "additive", "bilinear"]
@@ -98,85 +99,6 @@ class CausalStateAttention(nn.Module):
         return logits.masked_fill(future, 0.0) if self.narm else logits.masked_fill(future, float("-inf")).softmax(-1)
 
 
-class LSTMAttentionEncoder(nn.Module):
-    """batch -> hidden (B, L, D)."""
-
-    def __init__(
-        self,
-        spec: DataSpec,
-        embedding_dim: int,
-        hidden_dim: int,
-        num_layers: int,
-        dropout: float,
-        attention: Literal["self", "narm", "none"],
-        similarity: Similarity,
-        time: Literal["gap", "relative", "none"],
-        reference: Literal["last", "query"],
-        time_window: float,
-    ) -> None:
-        super().__init__()
-        self.time, self.reference, self.time_window = time, reference, time_window
-        self.embedding = EventEmbedding(spec, embedding_dim, std=embedding_dim**-0.5)
-        self.input_dropout = Dropout(dropout)
-        time_features = {"none": 0, "gap": 1, "relative": 2}[time]
-        self.lstm = nn.LSTM(
-            embedding_dim + time_features,
-            hidden_dim,
-            num_layers,
-            batch_first=True,
-            dropout=dropout if num_layers > 1 else 0.0,
-        )
-        self.state_dropout = Dropout(dropout)
-        self.attention = (
-            CausalStateAttention(hidden_dim, similarity, attention == "narm") if attention != "none" else None
-        )
-        joined = hidden_dim if attention == "none" else 2 * hidden_dim
-        # NARM decodes [global ; local] with one bilinear map; ours has a hidden layer and a residual to the state
-        self.expand = nn.Linear(joined, 2 * embedding_dim) if attention != "narm" else None
-        self.contract = nn.Linear(2 * embedding_dim if attention != "narm" else joined, embedding_dim)
-        self.skip = nn.Linear(hidden_dim, embedding_dim, bias=False) if attention != "narm" else None
-
-    def forward(self, batch: Batch) -> Tensor:
-        states = self.states(batch)  # (B, L, hidden_dim)
-        return self._head(states, None if self.attention is None else self.attention(states))  # (B, L, D)
-
-    def at_last(self, batch: Batch) -> Tensor:
-        """-> (B, D): `forward` at each row's last real event; attention and head compute no other position."""
-        states = self.states(batch)  # (B, L, hidden_dim)
-        context = None if self.attention is None else self.attention.at_last(states, batch.lengths)
-        return self._head(last_position(states, batch.lengths), context)
-
-    def _head(self, states: Tensor, context: Tensor | None) -> Tensor:
-        """(..., hidden_dim) twice -> (..., D)."""
-        joined = states if context is None else torch.cat([states, context], dim=-1)
-        hidden = joined if self.expand is None else F.gelu(self.expand(joined))
-        out: Tensor = self.contract(self.state_dropout(hidden))
-        return out if self.skip is None else out + self.skip(states)
-
-    def states(self, batch: Batch) -> Tensor:
-        """h_t: (B, L, hidden_dim)."""
-        x = self.input_dropout(self.embedding(batch))  # (B, L, D)
-        if self.time != "none":
-            x = torch.cat([x, self.time_features(batch).to(x.dtype)], dim=2)
-        with torch.autocast("cpu", enabled=False):  # most CPUs have no bfloat16 LSTM
-            states, _ = self.lstm(x)
-        dropped: Tensor = self.state_dropout(states)
-        return dropped
-
-    def time_features(self, batch: Batch) -> Tensor:
-        """log(1 + gap / T), and with `relative` also log(1 + t'): (B, L, 1 or 2) float32."""
-        t = batch.timestamps  # (B, L)
-        gap = torch.diff(t, dim=1, prepend=t[:, :1]).clamp_min(0)  # (B, L), 0 for the window's first event
-        features = [gap]
-        if self.time == "relative":
-            last = t.gather(1, batch.lengths[:, None] - 1)  # (B, 1)
-            if self.reference == "query" and batch.query_time is not None:
-                last = batch.query_time[:, None]
-            features.append((last - t).clamp_min(0))
-        stacked = torch.stack(features, dim=2).float() / self.time_window
-        return torch.log1p(stacked) * batch.valid_mask.unsqueeze(2)
-
-
 class LSTMAttention(NextItemModule):
     """LSTMAttention under any loss.
 
@@ -211,35 +133,67 @@ class LSTMAttention(NextItemModule):
     ) -> None:
         super().__init__(**base)
         self.embedding_dim, self.hidden_dim, self.num_layers = embedding_dim, hidden_dim or embedding_dim, num_layers
-        self.dropout, self.attention, self.similarity = dropout, attention, similarity
-        self.time, self.reference, self.time_window, self.item_bias = time, reference, time_window, item_bias
+        self.dropout, self.kind, self.similarity, self.item_bias = dropout, attention, similarity, item_bias
+        self.time, self.reference, self.time_window = time, reference, time_window
         self.causal = time != "relative"
         self.uses_query_time = time == "relative" and reference == "query"
 
     def build(self, spec: DataSpec) -> None:
-        self.encoder = LSTMAttentionEncoder(
-            spec,
-            self.embedding_dim,
-            self.hidden_dim,
-            self.num_layers,
-            self.dropout,
-            self.attention,
-            self.similarity,
-            self.time,
-            self.reference,
-            self.time_window or spec.mean_gap_seconds,
-        )
-        self.scorer = TiedScorer(self.encoder.embedding.items, bias=self.item_bias)
+        dim, width, layers = self.embedding_dim, self.hidden_dim, self.num_layers
+        self.seconds = self.time_window or spec.mean_gap_seconds
+        self.embedding = EventEmbedding(spec, dim, std=dim**-0.5)
+        self.drop = Dropout(self.dropout)
+        inputs = dim + {"none": 0, "gap": 1, "relative": 2}[self.time]
+        between = self.dropout if layers > 1 else 0.0
+        self.lstm = nn.LSTM(inputs, width, layers, batch_first=True, dropout=between)
+        narm, none = self.kind == "narm", self.kind == "none"
+        self.attention = None if none else CausalStateAttention(width, self.similarity, narm)
+        joined = width if none else 2 * width
+        # NARM decodes [global ; local] with one bilinear map; ours has a hidden layer and a residual to the state
+        self.expand = None if narm else nn.Linear(joined, 2 * dim)
+        self.contract = nn.Linear(joined if narm else 2 * dim, dim)
+        self.skip = None if narm else nn.Linear(width, dim, bias=False)
+        self.scorer = TiedScorer(self.embedding.items, bias=self.item_bias)
 
     def encode(self, batch: Batch) -> Tensor:
-        hidden: Tensor = self.encoder(batch)
-        return hidden
+        states = self.states(batch)  # (B, L, hidden_dim)
+        return self._head(states, None if self.attention is None else self.attention(states))  # (B, L, D)
 
-    def query(self, batch: Batch) -> Tensor:
-        own = type(self).encode is not LSTMAttention.encode  # a subclass with an encoder of its own
-        if own or (batch.prefix_of is not None and self.shares_prefixes):
-            return super().query(batch)
-        return self.encoder.at_last(batch)
+    def encode_last(self, batch: Batch) -> Tensor:
+        """Attention and head compute no position but each row's last."""
+        states = self.states(batch)  # (B, L, hidden_dim)
+        context = None if self.attention is None else self.attention.at_last(states, batch.lengths)
+        return self._head(last_position(states, batch.lengths), context)
+
+    def _head(self, states: Tensor, context: Tensor | None) -> Tensor:
+        """(..., hidden_dim) twice -> (..., D)."""
+        joined = states if context is None else torch.cat([states, context], dim=-1)
+        hidden = joined if self.expand is None else F.gelu(self.expand(joined))
+        out: Tensor = self.contract(self.drop(hidden))
+        return out if self.skip is None else out + self.skip(states)
+
+    def states(self, batch: Batch) -> Tensor:
+        """h_t: (B, L, hidden_dim)."""
+        x = self.drop(self.embedding(batch))  # (B, L, D)
+        if self.time != "none":
+            x = torch.cat([x, self.time_features(batch).to(x.dtype)], dim=2)
+        with torch.autocast("cpu", enabled=False):  # most CPUs have no bfloat16 LSTM
+            states, _ = self.lstm(x)
+        dropped: Tensor = self.drop(states)
+        return dropped
+
+    def time_features(self, batch: Batch) -> Tensor:
+        """log(1 + gap / T), and with `relative` also log(1 + t'): (B, L, 1 or 2) float32."""
+        t = batch.timestamps  # (B, L)
+        gap = torch.diff(t, dim=1, prepend=t[:, :1]).clamp_min(0)  # (B, L), 0 for the window's first event
+        features = [gap]
+        if self.time == "relative":
+            last = t.gather(1, batch.lengths[:, None] - 1)  # (B, 1)
+            if self.reference == "query" and batch.query_time is not None:
+                last = batch.query_time[:, None]
+            features.append((last - t).clamp_min(0))
+        stacked = torch.stack(features, dim=2).float() / self.seconds
+        return torch.log1p(stacked) * batch.valid_mask.unsqueeze(2)
 
     @torch.no_grad()
     def explain(self, batch: Batch) -> Tensor:
@@ -248,7 +202,6 @@ class LSTMAttention(NextItemModule):
         Raises:
             RecsysLabError: for `attention="none"`, which has no weights.
         """
-        attention = self.encoder.attention
-        if attention is None:
+        if self.attention is None:
             raise RecsysLabError("LSTMAttention(attention='none') has no attention weights to explain")
-        return attention.weights_at_last(self.encoder.states(batch), batch.lengths)
+        return self.attention.weights_at_last(self.states(batch), batch.lengths)

@@ -23,55 +23,6 @@ from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.words import ArgumentError
 
 
-class SASRecEncoder(nn.Module):
-    """batch -> hidden (B, L, D)."""
-
-    def __init__(
-        self,
-        spec: DataSpec,
-        embedding_dim: int,
-        num_layers: int,
-        num_heads: int,
-        dropout: float,
-        attention_dropout: float,
-        feed_forward_dim: int,
-        positions: Literal["start", "end"],
-        scale_embedding: bool,
-    ) -> None:
-        super().__init__()
-        self.embedding = EventEmbedding(spec, embedding_dim)
-        self.positions = Positions(spec.max_length, embedding_dim, positions)
-        self.scale = math.sqrt(embedding_dim) if scale_embedding else 1.0
-        self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(embedding_dim, num_heads, feed_forward_dim, dropout, attention_dropout)
-            for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(embedding_dim)
-
-    def forward(self, batch: Batch) -> Tensor:
-        x = self._embed(batch)
-        for block in self.blocks:
-            x = block(x)
-        hidden: Tensor = self.norm(x)
-        return hidden
-
-    def at_last(self, batch: Batch) -> Tensor:
-        """-> (B, D): `forward` at each row's last real event, for which the last block computes no other position."""
-        x = self._embed(batch)
-        *earlier, last = self.blocks
-        for block in earlier:
-            x = block(x)
-        assert isinstance(last, TransformerBlock)
-        hidden: Tensor = self.norm(last.at_last(x, batch.lengths))
-        return hidden
-
-    def _embed(self, batch: Batch) -> Tensor:
-        x = self.embedding(batch) * self.scale  # (B, L, D)
-        x = self.dropout(x + self.positions(batch.lengths, x.shape[1]))
-        return x
-
-
 class SASRec(NextItemModule):
     """SASRec under any loss.
 
@@ -106,30 +57,40 @@ class SASRec(NextItemModule):
             )
         self.embedding_dim, self.num_layers, self.num_heads = embedding_dim, num_layers, num_heads
         self.dropout, self.attention_dropout = dropout, attention_dropout
-        self.feed_forward_dim = feed_forward_dim or 4 * embedding_dim
-        self.position_origin, self.scale_embedding = positions, scale_embedding
+        self.feed_forward_dim, self.count_from = feed_forward_dim or 4 * embedding_dim, positions
+        self.scale = math.sqrt(embedding_dim) if scale_embedding else 1.0
         self.encodes_prefixes = positions == "start"
 
     def build(self, spec: DataSpec) -> None:
-        self.encoder = SASRecEncoder(
-            spec,
-            self.embedding_dim,
-            self.num_layers,
-            self.num_heads,
-            self.dropout,
-            self.attention_dropout,
-            self.feed_forward_dim,
-            self.position_origin,
-            self.scale_embedding,
+        dim = self.embedding_dim
+        self.embedding = EventEmbedding(spec, dim)
+        self.positions = Positions(spec.max_length, dim, self.count_from)
+        self.drop = Dropout(self.dropout)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, self.num_heads, self.feed_forward_dim, self.dropout, self.attention_dropout)
+            for _ in range(self.num_layers)
         )
-        self.scorer = TiedScorer(self.encoder.embedding.items)
+        self.norm = nn.LayerNorm(dim)
+        self.scorer = TiedScorer(self.embedding.items)
 
     def encode(self, batch: Batch) -> Tensor:
-        hidden: Tensor = self.encoder(batch)
+        x = self._inputs(batch)
+        for block in self.blocks:
+            x = block(x)
+        hidden: Tensor = self.norm(x)
         return hidden
 
-    def query(self, batch: Batch) -> Tensor:
-        own = type(self).encode is not SASRec.encode  # a subclass with an encoder of its own
-        if own or (batch.prefix_of is not None and self.shares_prefixes):
-            return super().query(batch)
-        return self.encoder.at_last(batch)
+    def encode_last(self, batch: Batch) -> Tensor:
+        """The last block computes no position but each row's last."""
+        x = self._inputs(batch)
+        *earlier, last = self.blocks
+        for block in earlier:
+            x = block(x)
+        assert isinstance(last, TransformerBlock)
+        hidden: Tensor = self.norm(last.at_last(x, batch.lengths))
+        return hidden
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        x = self.embedding(batch) * self.scale  # (B, L, D)
+        x = self.drop(x + self.positions(batch.lengths, x.shape[1]))
+        return x

@@ -1,0 +1,106 @@
+"""SequenceModel: what every model is, whatever trains it. The contract between a model and the rest of the house.
+
+    training:    batch -> encode -> history (B, L, D) -> task.loss -> mean over the targets
+    evaluation:  batch -> query (B, D) -> task.evaluate -> ranks, by scorer.scores(query, items)
+
+An encoder defines `build` and `encode`, and sets `self.scorer`; `encoders/gru4rec.py` is the shortest. What Lightning
+needs beside that is in `lightning.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recsys_lab.config import Configurable
+from recsys_lab.contracts import Batch, DataSpec, Scorer, State
+from recsys_lab.words import RecsysLabError
+
+
+class SequenceModel(Configurable):
+    """Sizes of tables come from the data: `build(spec)` is called once, when they are known."""
+
+    causal: bool = True
+    """hidden[:, t] depends on events 0..t only. A model that is not causal trains on `last_position` windows."""
+    encodes_prefixes: bool = True
+    """hidden[:, t] does not depend either on how many events follow: a causal model then answers for each prefix of a
+    window in one pass. False where positions are counted from the window's end, for example."""
+    uses_query_time: bool = False
+    """Reads `batch.query_time`, the time of the event to predict. Tables say so: such numbers are another task."""
+    uses_target_fields: tuple[str, ...] = ()
+    """Names of the fields that it reads of `batch.target`, which are known of the event to predict: another task."""
+    scores_whole_rows: bool = False
+    """Counted models define `score(query)`, and their scorer is made of it."""
+    scorer: Scorer
+    """State -> scores of items. A model that scores in another way sets another one."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "score" in cls.__dict__ and not cls.scores_whole_rows:
+            raise RecsysLabError(
+                f"{cls.__name__} defines score(query), which losses, ranks and lists would not ask: set self.scorer in "
+                "build(spec) to a Scorer of its own"
+            )
+        if "encode" in cls.__dict__:  # the shortcuts of a base class belong to the base's own `encode`
+            for name in ("encode_last", "start", "step"):
+                if name not in cls.__dict__:
+                    setattr(cls, name, SequenceModel.__dict__[name])
+
+    # -- what an encoder defines ---------------------------------------------------------------------------------------
+
+    def build(self, spec: DataSpec) -> None:
+        """Creates the modules whose sizes depend on the data; must set `self.scorer`."""
+        raise NotImplementedError(f"{type(self).__name__} must define build(spec)")
+
+    def encode(self, batch: Batch) -> Tensor:
+        """-> hidden (B, L, D); what stands at padding is ignored."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode(batch)")
+
+    # -- what it may define --------------------------------------------------------------------------------------------
+
+    def encode_last(self, batch: Batch) -> Tensor:
+        """-> (B, D): `encode` at each row's last real event. Defined anew where that is cheaper than every position."""
+        return last_position(self.encode(batch), batch.lengths)
+
+    def start(self, rows: int) -> State | None:
+        """The state of `rows` users before their first event, for `step`; None where a model can't go on from a state,
+        and whoever predicts encodes the window again."""
+        return None
+
+    def step(self, state: State, event: Batch) -> State:
+        """One more event of each row: afterwards `state.query` is what `encode_last` gives for all events so far.
+
+        Args:
+            state: of `start`, or of the last step.
+            event: windows of one event, L = 1.
+        """
+        raise NotImplementedError(f"{type(self).__name__} can't go on from a state: encode the window")
+
+    # -- what evaluation asks for; baselines define these --------------------------------------------------------------
+
+    def query(self, batch: Batch) -> Tensor:
+        """What the scores of each row depend on, (B, D): the hidden state at the last real event.
+
+        Rows that are prefixes of another row are read off that row's states, where the model allows it.
+        """
+        if batch.prefix_of is None or not self.shares_prefixes:
+            return self.encode_last(batch)
+        rows, row = batch.prefix_of.unique(return_inverse=True)
+        return self.encode(batch.windows(rows))[row, batch.lengths - 1]  # (R, L, D) -> (B, D)
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """One row's states answer for its prefixes too."""
+        return self.causal and self.encodes_prefixes and not (self.uses_query_time or self.uses_target_fields)
+
+    def score(self, query: Tensor) -> Tensor:
+        """(rows, D) -> (rows, V) scores of all items in float32; column 0 is padding and means nothing."""
+        with torch.autocast(query.device.type, enabled=False):  # ranking is always float32
+            return self.scorer.all_scores(query.float() if query.is_floating_point() else query)
+
+
+def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """(B, L, D), (B,) -> (B, D): each row at its last real event."""
+    return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]

@@ -1,0 +1,88 @@
+"""StoredModel: what a model's checkpoint holds, and how a model comes back from one.
+
+Plain data and tensors only, so that a checkpoint loads with `weights_only=True` and without the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+
+from recsys_lab.config import from_config, to_config
+from recsys_lab.contracts import DataSpec
+from recsys_lab.models import resume
+from recsys_lab.models.checkpoint import accept, read_checkpoint
+from recsys_lab.models.system import system_of
+
+
+def named_today(state_dict: Mapping[str, Any], module: torch.nn.Module) -> Mapping[str, Any]:
+    """Weights under today's names: an encoder's modules once lay in a module `encoder` of the model."""
+    if hasattr(module, "encoder"):
+        return state_dict
+    return {name.removeprefix("encoder."): value for name, value in state_dict.items()}
+
+
+class StoredModel(L.LightningModule):
+    """The part of a `NextItemModule` that reads and writes checkpoints."""
+
+    spec: DataSpec | None
+    allow_other_training: bool = False
+    trained_on: dict[str, Any] | None = None
+    """What it was trained on, where a test asks for something else and may: see `models.checkpoint.check_trained`."""
+    _finite: Any
+    _train_tokens: Any
+    run_seed: Any
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        assert self.spec is not None
+        checkpoint["data_spec"] = self.spec.as_dict()
+        checkpoint["model_config"] = to_config(self)
+        self._finite.look()
+        checkpoint["seed"] = self.run_seed
+        if self._trainer is not None:
+            checkpoint["system"] = system_of(self)
+            resume.save(self._trainer, checkpoint)
+        checkpoint["train_tokens"] = self.train_tokens
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        accept(checkpoint, self)
+        self._train_tokens = checkpoint.get("train_tokens", 0)
+        if self._trainer is not None and self._trainer.state.fn == "fit":  # not where a test loads its weights
+            self._resumed: dict[str, Any] = {"seed": checkpoint.get("seed"), "loaders": resume.read(checkpoint)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As torch's, and under the names of earlier versions. Weights that come before the sizes are known wait for
+        `build`: so they come back to a notebook from processes that it spawned, where only the copies in those
+        processes were built."""
+        if self.spec is None:
+            self._waiting_weights = dict(state_dict)
+            return torch.nn.modules.module._IncompatibleKeys([], [])
+        return super().load_state_dict(named_today(state_dict, self), *args, **kwargs)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = "cpu", allow_classes: Sequence[str] = (), **overrides: Any
+    ) -> Any:
+        """The model of a checkpoint, ready to score, without the data and without pickle.
+
+        Args:
+            checkpoint_path: file written by a Trainer.
+            map_location: device.
+            allow_classes: classes or packages of others that it may name: you trust them. Imported ones need no leave.
+            overrides: constructor arguments to change, e.g. `loss=`.
+
+        Raises:
+            RecsysLabError: when it is not a recsys_lab checkpoint, names a class that is not `cls` or below it, or one
+                that is not allowed. Nothing that it names was called then.
+        """
+        checkpoint = read_checkpoint(checkpoint_path, map_location)
+        config = checkpoint["model_config"]
+        if overrides and isinstance(config, dict):
+            config = {**config, "init_args": {**config.get("init_args", {}), **overrides}}
+        model = from_config(config, cls, allow_classes, where=str(checkpoint_path))
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        return model.eval()
