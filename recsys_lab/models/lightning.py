@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from recsys_lab.arguments import Size
 from recsys_lab.config import from_config
 from recsys_lab.contracts import Batch, DataSpec, Loss, Negatives, NegativeSampler
 from recsys_lab.models import randomness, resume
+from recsys_lab.models.blocks.item_parts import ItemField, VectorsMode
+from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.checkpoint import check_trained
 from recsys_lab.models.finite_loss import FiniteLoss, over_processes
+from recsys_lab.models.item_vectors import ItemVectors
 from recsys_lab.models.module import SequenceModel
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
 from recsys_lab.models.stored import StoredModel
 from recsys_lab.models.system import identity_of
 from recsys_lab.ops import allocation, compilation, row_sparse
-from recsys_lab.words import PAD_ID, RecsysLabError
+from recsys_lab.words import PAD_ID, ArgumentError, RecsysLabError
 
 # Named, not imported: models know no loss, no sampler and no callback (tests/test_design.py).
 DEFAULT_LOSS = "recsys_lab.losses.CrossEntropy"
@@ -38,6 +43,12 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         optimization: optimiser and schedule.
         compile_model: `torch.compile` the encoder and those losses that gain by it, for training (costs about a minute
             at the start; meant for GPUs: docs/batches.md has what it brings on a CPU).
+        item_vectors: Parquet file with vectors of your own for the items: a column `item_id` and one of lists.
+        item_vectors_mode: `frozen`: in place of the vectors that are learned for the ids; `delta`: beside them, which
+            then start at zero; `concat`: both, through one linear map; `init`: where those of the ids start.
+        item_vectors_width: how many numbers they have; None = as the file says. A checkpoint's configuration holds it,
+            so that it needs no file.
+        target_fields: event fields whose value of the event to predict is known, and is read: another task.
     """
 
     describe_system = identity_of  # entries of a run's manifest
@@ -48,6 +59,10 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         negatives: NegativeSampler | None = None,
         optimization: Optimization | None = None,
         compile_model: bool = False,
+        item_vectors: str | None = None,
+        item_vectors_mode: VectorsMode = "frozen",
+        item_vectors_width: Size | None = None,
+        target_fields: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.loss: Loss = loss if loss is not None else from_config({"class_path": DEFAULT_LOSS}, Loss)
@@ -59,6 +74,9 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         if self.optimization.row_sparse:
             row_sparse.check(self.optimization.optimizer, self.loss, compile_model)
         self.compile_model = compile_model
+        self.item_vectors = ItemVectors(item_vectors, item_vectors_mode, item_vectors_width)
+        if target_fields:
+            self.uses_target_fields = tuple(target_fields)
         self.spec: DataSpec | None = None
         self._train_tokens: Tensor | int = 0
         self._seed: int | None = None  # of the run, while it trains and afterwards
@@ -84,6 +102,7 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         if self.spec is None:
             with randomness.seeded(randomness.run_seed()):
                 self._build(datamodule.spec)
+            self._fill_item_tables(datamodule)
         self.trained_on = check_trained(self.spec or datamodule.spec, self)
 
     def configure_callbacks(self) -> list[L.Callback]:
@@ -93,6 +112,7 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         return [] if any(isinstance(callback, type(evaluation)) for callback in callbacks) else [evaluation]
 
     def on_fit_start(self) -> None:
+        self.item_vectors.require()
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         if (not self.causal or self.uses_query_time) and datamodule.training_mode != "last_position":
             reads = "the time of the prediction" if self.causal else "later events of its window"
@@ -106,6 +126,9 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         if self.negatives is not None:
             self.negatives.prepare(item_counts)
             self.negatives.check_number(datamodule.spec.num_items)
+        for module in self.modules():
+            if isinstance(module, ItemTable):
+                module.forget_untrained(item_counts)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         epoch = resume.epoch(self.trainer)
@@ -190,6 +213,13 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
 
     def on_validation_start(self) -> None:
         self._finite.look()
+        self.item_vectors.require()
+
+    def on_test_start(self) -> None:
+        self.item_vectors.require()
+
+    def on_predict_start(self) -> None:
+        self.item_vectors.require()
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         self._finite.guard(optimizer)
@@ -202,7 +232,16 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
     # -- details -------------------------------------------------------------------------------------------------------
 
     def _build(self, spec: DataSpec) -> None:
+        known = [field.name for field in spec.fields_of("event") if field.known_at == "query"]
+        for name in self.uses_target_fields:
+            if name not in known:
+                found = ", ".join(known) or "none"
+                problem = f"names {name!r}; in {spec.dataset} known of the event to predict: {found}"
+                raise ArgumentError(type(self).__name__, "target_fields", problem, name)
         self.build(spec)
+        self.item_vectors.add_to(self)
+        if self.item_vectors.width is not None:
+            self._init_args["item_vectors_width"] = self.item_vectors.width
         if self.optimization.row_sparse:
             row_sparse.make_sparse(self, spec.num_rows)
             if not row_sparse.adds_sparse_gradients():
@@ -211,3 +250,11 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         waiting = self.__dict__.pop("_waiting_weights", None)
         if waiting is not None:
             self.load_state_dict(waiting)
+
+    def _fill_item_tables(self, datamodule: Any) -> None:
+        """What a checkpoint brings by itself: the fields of the items, and vectors of the user's own."""
+        for module in self.modules():
+            if isinstance(module, ItemField):
+                module.values.copy_(datamodule.item_fields[module.name])
+        if self.item_vectors.path is not None:
+            self.item_vectors.fill(self, datamodule.processed.item_ids_raw)

@@ -15,6 +15,7 @@ from recsys_lab.config import from_config, to_config
 from recsys_lab.contracts import DataSpec
 from recsys_lab.models import resume
 from recsys_lab.models.checkpoint import accept, read_checkpoint
+from recsys_lab.models.item_vectors import ItemVectors
 from recsys_lab.models.system import system_of
 
 
@@ -32,6 +33,8 @@ class StoredModel(L.LightningModule):
     allow_other_training: bool = False
     trained_on: dict[str, Any] | None = None
     """What it was trained on, where a test asks for something else and may: see `models.checkpoint.check_trained`."""
+    item_vectors: ItemVectors
+    _init_args: dict[str, Any]
     _finite: Any
     _train_tokens: Any
     run_seed: Any
@@ -49,6 +52,11 @@ class StoredModel(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         accept(checkpoint, self)
+        self.item_vectors.come_with_a_checkpoint(
+            self, (checkpoint["model_config"].get("init_args") or {}).get("item_vectors_width")
+        )
+        if self.item_vectors.width is not None:
+            self._init_args["item_vectors_width"] = self.item_vectors.width
         self._train_tokens = checkpoint.get("train_tokens", 0)
         if self._trainer is not None and self._trainer.state.fn == "fit":  # not where a test loads its weights
             self._resumed: dict[str, Any] = {"seed": checkpoint.get("seed"), "loaders": resume.read(checkpoint)}

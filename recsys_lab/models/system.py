@@ -45,6 +45,11 @@ DATA = ("batch_size", "batch_tokens", "length_bucketing", "bucket_batches", "exc
 """Settings of the data module that shape training beside those of `DataSpec.training`."""
 RESOLVED = ("loss", "negatives", "optimization")
 """Arguments of a model that may be None, and what the model then takes."""
+FOUND = ("item_vectors_width",)
+"""Arguments that follow from a file which another argument names."""
+LATER = {"item_vectors": None, "item_vectors_mode": "frozen", "target_fields": ()}
+"""Arguments that came later, and the values by which nothing changes: left out then, so that runs from before are seeds
+of the same systems."""
 FINDERS = (BatchSizeFinder, LearningRateFinder)
 """Callbacks that choose a setting before the first step; what they found is recorded as if it had been asked for."""
 WATCHING = (
@@ -129,6 +134,11 @@ def model_settings(model: Any) -> dict[str, Any]:
     for name in RESOLVED:
         if name in config["init_args"]:
             config["init_args"][name] = full_config(getattr(model, name))
+    for name, unused in LATER.items():
+        if name in config["init_args"] and config["init_args"][name] == full_config(unused):
+            del config["init_args"][name]
+    for name in FOUND:
+        config["init_args"].pop(name, None)
     return config
 
 

@@ -29,12 +29,13 @@ def inputs(job: dict[str, Any]) -> Any:
     import torch
     from torch import nn
 
+    from recsys_lab.models.blocks.item_table import ItemTable
     from recsys_lab.models.blocks.scoring import TiedScorer
 
     torch.manual_seed(0)
     hidden = torch.randn(job["positions"], job["width"]).requires_grad_()
     target_ids = torch.randint(1, job["items"] + 1, (job["positions"],))
-    table = nn.Embedding(job["items"] + 1, job["width"], padding_idx=0)
+    table = ItemTable(job["items"] + 1, job["width"])
     nn.init.normal_(table.weight, std=2 * job["width"] ** -0.5)
     return hidden, target_ids, TiedScorer(table)
 

@@ -20,6 +20,7 @@ from recsys_lab.evaluation import RankingEvaluation
 from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.losses import BCE, CrossEntropy, SampledSoftmax, softmax
 from recsys_lab.models import GRU4Rec
+from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.ops import linear_ranks
 from recsys_lab.ops.linear_ranks import linear_target_ranks
@@ -151,5 +152,5 @@ def test_a_score_of_its_own_is_refused_where_nobody_would_ask_it() -> None:
             def score(self, query: Any) -> Any:
                 return super().score(query) + 1
 
-    assert TiedScorer(torch.nn.Embedding(4, 2)).one_block() is not None
+    assert TiedScorer(ItemTable(4, 2)).one_block() is not None
     assert TwoBlocks(torch.randn(4, 2)).one_block() is None and Distances(torch.randn(4, 2)).one_block() is None

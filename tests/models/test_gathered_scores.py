@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.ops import gathered_scores as module
 from recsys_lab.ops.gathered_scores import gathered_scores
@@ -71,7 +72,7 @@ def test_autocast() -> None:
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_own_items_score_as_shared_and_as_all_items(bias: bool) -> None:
-    scorer = TiedScorer(nn.Embedding(NUM_ROWS, D), bias=bias)
+    scorer = TiedScorer(ItemTable(NUM_ROWS, D), bias=bias)
     if scorer.bias is not None:
         nn.init.normal_(scorer.bias)
     hidden, _, item_ids = inputs(6, 4)

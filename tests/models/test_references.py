@@ -20,7 +20,7 @@ def events(weights: dict[str, Tensor], batch: Batch, row: int) -> Tensor:
     """(length, D): item + event type of each real event."""
     length = int(batch.lengths[row])
     items = weights["embedding.items.weight"][batch.item_ids[row, :length]]
-    return items + weights["embedding.fields.event_type.weight"][batch.event["event_type"][row, :length]]
+    return items + weights["embedding.fields.0.weight"][batch.event["event_type"][row, :length]]
 
 
 def softmax(row: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lab.contracts import ItemBlock, Scorer
+from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.ops.gathered_scores import gathered_scores
 
 
@@ -20,7 +21,7 @@ class TiedScorer(Scorer):
         bias: learn a bias per item.
     """
 
-    def __init__(self, items: nn.Embedding, bias: bool = False) -> None:
+    def __init__(self, items: ItemTable, bias: bool = False) -> None:
         super().__init__()
         self.items = items
         self.bias = nn.Parameter(torch.zeros(items.num_embeddings)) if bias else None
@@ -30,20 +31,27 @@ class TiedScorer(Scorer):
         return self.items.num_embeddings
 
     def scores(self, state: Tensor, items: Tensor | slice) -> Tensor:
-        weight, sparse = self.items.weight, self.items.sparse
+        table, bias = self.items, self.bias
         if isinstance(items, slice):
-            return F.linear(state, weight[items], None if self.bias is None else self.bias[items])  # (N, C)
+            return F.linear(state, table.weight_block(items), None if bias is None else bias[items])  # (N, C)
         if items.ndim == 1:
-            scores = state @ F.embedding(items, weight, sparse=sparse).T  # (N, C), one matrix product
+            scores = state @ table(items).T  # (N, C), one matrix product
+        elif table.is_plain:
+            scores = gathered_scores(state, table.weight, items, table.sparse)  # (N, C)
         else:
-            scores = gathered_scores(state, weight, items, sparse)  # (N, C)
-        return scores if self.bias is None else scores + self.bias[items]
+            distinct, place = items.unique(return_inverse=True)  # the row of each is made once
+            scores = gathered_scores(state, table(distinct), place)
+        return scores if bias is None else scores + bias[items]
 
     def linear_blocks(self) -> Iterator[ItemBlock]:
-        yield self.one_block()
+        for items in self.items.blocks():
+            yield ItemBlock(items, self.items.weight_block(items), None if self.bias is None else self.bias[items])
 
-    def one_block(self) -> ItemBlock:
-        return ItemBlock(slice(0, self.num_rows), self.items.weight, self.bias)
+    def one_block(self) -> ItemBlock | None:
+        if self.items.num_blocks > 1:
+            return None
+        every = slice(0, self.num_rows)
+        return ItemBlock(every, self.items.weight_block(every), self.bias)
 
 
 class WholeRows(Scorer):

@@ -35,7 +35,7 @@ class GRU4Rec(NextItemModule):
         residual: add the event's own vector to the projected state, as Transformer blocks do: the state then has to
             learn only what the last item does not say. Matters on short, sparse histories.
         item_bias: learn a bias per item.
-        base: loss, negatives, optimization, compile_model: see `NextItemModule`.
+        base: loss, negatives, optimization, item vectors and more: see `NextItemModule`.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class GRU4Rec(NextItemModule):
         self.residual, self.item_bias = residual, item_bias
 
     def build(self, spec: DataSpec) -> None:
-        width, layers = self.hidden_dim, self.num_layers
-        self.embedding = EventEmbedding(spec, self.embedding_dim, std=self.embedding_dim**-0.5)
+        dim, width, layers = self.embedding_dim, self.hidden_dim, self.num_layers
+        self.embedding = EventEmbedding(spec, dim, std=dim**-0.5, target_fields=self.uses_target_fields)
         self.drop = Dropout(self.dropout)
         between = self.dropout if layers > 1 else 0.0
-        self.gru = nn.GRU(self.embedding_dim, width, layers, batch_first=True, dropout=between)
-        self.project = nn.Linear(width, self.embedding_dim) if width != self.embedding_dim else nn.Identity()
+        self.gru = nn.GRU(dim, width, layers, batch_first=True, dropout=between)
+        self.project = nn.Linear(width, dim) if width != dim else nn.Identity()
         self.scorer = TiedScorer(self.embedding.items, bias=self.item_bias)
 
     def encode(self, batch: Batch) -> Tensor:

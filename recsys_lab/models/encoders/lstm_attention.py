@@ -114,7 +114,7 @@ class LSTMAttention(NextItemModule):
             made.
         time_window: T in seconds; None = the mean gap of the training data.
         item_bias: learn a bias per item.
-        base: loss, negatives, optimization, compile_model: see `NextItemModule`.
+        base: loss, negatives, optimization, item vectors and more: see `NextItemModule`.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class LSTMAttention(NextItemModule):
     def build(self, spec: DataSpec) -> None:
         dim, width, layers = self.embedding_dim, self.hidden_dim, self.num_layers
         self.seconds = self.time_window or spec.mean_gap_seconds
-        self.embedding = EventEmbedding(spec, dim, std=dim**-0.5)
+        self.embedding = EventEmbedding(spec, dim, std=dim**-0.5, target_fields=self.uses_target_fields)
         self.drop = Dropout(self.dropout)
         inputs = dim + {"none": 0, "gap": 1, "relative": 2}[self.time]
         between = self.dropout if layers > 1 else 0.0

@@ -35,7 +35,7 @@ class SASRec(NextItemModule):
         feed_forward_dim: inner width; None = 4 D (the paper: D).
         positions: learned positions counted from the window's `start` or `end`.
         scale_embedding: multiply item vectors by sqrt(D) before the positions are added.
-        base: loss, negatives, optimization, compile_model: see `NextItemModule`.
+        base: loss, negatives, optimization, item vectors and more: see `NextItemModule`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SASRec(NextItemModule):
 
     def build(self, spec: DataSpec) -> None:
         dim = self.embedding_dim
-        self.embedding = EventEmbedding(spec, dim)
+        self.embedding = EventEmbedding(spec, dim, target_fields=self.uses_target_fields)
         self.positions = Positions(spec.max_length, dim, self.count_from)
         self.drop = Dropout(self.dropout)
         self.blocks = nn.ModuleList(

@@ -1,0 +1,94 @@
+"""ItemTable: one vector for each item, the same at the input and in the scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from recsys_lab.words import PAD_ID
+
+if TYPE_CHECKING:
+    from typing import Self
+
+BLOCK_ROWS = 1 << 16
+"""Rows of a block, where rows have to be made."""
+
+
+class ItemTable(nn.Embedding):
+    """A vector of each item's id, which is a plain `nn.Embedding`; and whatever its parts add (`item_parts.py`): fields
+    of the items, vectors of the user's own.
+
+    With parts the vector of an item without training events is what they say: its id has learned nothing, and
+    `forget_untrained` makes it zero.
+
+    Args:
+        num_rows: V; row 0 is padding, and stays zero.
+        embedding_dim: D.
+    """
+
+    def __init__(self, num_rows: int, embedding_dim: int) -> None:
+        super().__init__(num_rows, embedding_dim, padding_idx=PAD_ID)
+        self.parts = nn.ModuleList()
+        self._kept: tuple[Any, dict[tuple[int, int], Tensor]] = (None, {})
+
+    def reset(self, std: float) -> None:
+        """Draws the vectors of the ids anew."""
+        nn.init.normal_(self.weight, std=std)
+        with torch.no_grad():
+            self.weight[PAD_ID].zero_()
+
+    @property
+    def is_plain(self) -> bool:
+        return not len(self.parts)
+
+    def forward(self, item_ids: Tensor) -> Tensor:
+        """(...) ids -> (..., D)."""
+        rows = super().forward(item_ids)
+        for part in self.parts:
+            rows = part(rows, item_ids)
+        return rows
+
+    @property
+    def num_blocks(self) -> int:
+        """In how many blocks `weight_block` gives the table: one, where its rows are there already."""
+        return 1 if self.is_plain else math.ceil(self.num_embeddings / BLOCK_ROWS)
+
+    def blocks(self) -> Iterator[slice]:
+        """Ids of the blocks."""
+        step = math.ceil(self.num_embeddings / self.num_blocks)
+        for start in range(0, self.num_embeddings, step):
+            yield slice(start, min(start + step, self.num_embeddings))
+
+    def weight_block(self, items: slice) -> Tensor:
+        """-> (n, D). Where rows have to be made, those that evaluation asks for are kept for its next batch."""
+        if self.is_plain:
+            return self.weight if items == slice(0, self.num_embeddings) else self.weight[items]
+        start, stop, _ = items.indices(self.num_embeddings)
+        place = torch.arange(start, stop, device=self.weight.device)
+        if self.training or torch.is_grad_enabled():
+            return self(place)
+        held = [tensor for tensor in (*self.parameters(), *self.buffers()) if not tensor.is_inference()]
+        made_of = tuple((tensor.data_ptr(), tensor._version) for tensor in held)
+        if self._kept[0] != made_of:
+            self._kept = (made_of, {})
+        kept = self._kept[1]
+        if (start, stop) not in kept:
+            kept[start, stop] = self(place)
+        return kept[start, stop]
+
+    def train(self, mode: bool = True) -> Self:
+        self._kept = (None, {})  # not every optimiser leaves a trace in `_version`
+        return super().train(mode)
+
+    def add(self, parts: Sequence[nn.Module]) -> None:
+        self.parts.extend(parts)
+
+    @torch.no_grad()
+    def forget_untrained(self, item_counts: Tensor) -> None:
+        """item_counts: (V,) events of each item in the training part."""
+        if not self.is_plain:
+            self.weight[item_counts == 0] = 0.0

@@ -1,0 +1,29 @@
+"""Fields of the event to predict, as a model that reads them (`uses_target_fields`) sees them in a window."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recsys_lab.contracts import Batch
+from recsys_lab.words import RecsysLabError
+
+
+def target_at_each_position(batch: Batch, name: str) -> Tensor:
+    """(B, L, ...): at each position the value of the event after it: within the window that is the next event's own,
+    and at a row's last event that of the event to predict. So training and evaluation see the same.
+
+    Raises:
+        RecsysLabError: where nobody says what the event to predict is: `predict`.
+    """
+    if name not in batch.target:
+        raise RecsysLabError(
+            f"the model reads the field {name!r} of the event to predict, and these batches don't have it: it can be "
+            "trained and tested, and predicts only where the field is given (Batch.target)"
+        )
+    target, row = batch.target[name], torch.arange(len(batch), device=batch.lengths.device)
+    if target.shape[: batch.item_ids.ndim] == batch.item_ids.shape:  # training: one for each position
+        target = target[row, batch.lengths - 1]  # (B, ...)
+    after = batch.event[name].roll(-1, dims=1)  # (B, L, ...)
+    after[row, batch.lengths - 1] = target
+    return after
