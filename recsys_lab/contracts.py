@@ -55,11 +55,13 @@ class Batch:
 
     Training: `target_ids` is (B, L), `PAD_ID` where a position has no target (padding, or context only); `query_time`
     is the time of the last target, so only a model that trains on last positions may read it.
-    Evaluation: `target_ids` is (B,), and `seen_ids`/`seen_offsets`/`query_time`/`target_event` are set.
+    Evaluation: `target_ids` is (B,), and `seen_ids`/`seen_offsets`/`query_time`/`target_event` are set. With several
+    targets for each row `target_ids` and `target_event` are (B, T), and `target_mask` is set.
+    Impressions: `shown_ids`, `shown` and `labels` are set: the C items that a user was shown, and what came of each.
     """
 
     item_ids: Tensor  # (B, L) int64, PAD_ID on the right
-    target_ids: Tensor  # (B, L) in training, (B,) in evaluation
+    target_ids: Tensor  # (B, L) in training, (B,) or (B, T) in evaluation
     valid_mask: Tensor  # (B, L) bool, True = a real event
     timestamps: Tensor  # (B, L) int64 seconds; 0 at padding; positions 0,1,2.. where the data has no time
     lengths: Tensor  # (B,) int64, real events per row, at least 1
@@ -73,7 +75,11 @@ class Batch:
     seen_ids: Tensor | None = None  # (S,) int64, unique within a row: the items that ranking leaves out
     seen_offsets: Tensor | None = None  # (B + 1,) int64: row b owns seen_ids[seen_offsets[b]:seen_offsets[b + 1]]
     query_time: Tensor | None = None  # (B,) int64, the time of the event to predict
-    target_event: Tensor | None = None  # (B,) int64 in evaluation: where the event to predict stands in the data
+    target_event: Tensor | None = None  # as target_ids, int64, in evaluation: where the event stands in the data
+    target_mask: Tensor | None = None  # (B, T) bool, True = a target; None: one target for each row
+    shown_ids: Tensor | None = None  # (B, C) int64, PAD_ID on the right
+    shown: dict[str, Tensor] = field(default_factory=dict)  # fields of the shown items, by name: (B, C, ...)
+    labels: Tensor | None = None  # (B, C) float32, 1.0 = clicked; 0 at padding
     prefix_of: Tensor | None = None
     """(B,) int64: the row of this batch whose window begins with this row's whole window (itself, where none is
     longer), so that a causal model need encode only those rows. None: no row is another's prefix, or nobody looked.

@@ -25,7 +25,7 @@ from recsys_lab.data.batches.gather import (
     WindowLoader,
 )
 from recsys_lab.data.batches.samplers import MEGA_BATCHES
-from recsys_lab.data.batches.windows import TrainingMode, Windows, evaluation_windows, training_windows
+from recsys_lab.data.batches.windows import Queries, TrainingMode, Windows, evaluation_windows, training_windows
 from recsys_lab.data.fitting.field_tensors import field_columns, item_tensors
 from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
@@ -37,8 +37,9 @@ from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.frames import FrameSource
 from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult, Targets
+from recsys_lab.data.split.split_rule import without_repeated_targets
 from recsys_lab.data.training_part import count_items, mean_gap, training_positions
-from recsys_lab.data.training_settings import sees_targets, training_hash, training_settings
+from recsys_lab.data.training_settings import evaluation_settings, sees_targets, training_hash, training_settings
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -212,7 +213,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
 
     @cached_property
     def _split_with_validation(self) -> SplitResult:
-        return self.split.of(self.processed)
+        return without_repeated_targets(self.split.of(self.processed), self.processed.item_ids)
 
     @cached_property
     def train_windows(self) -> Windows:
@@ -262,22 +263,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     def evaluation_settings(self) -> dict[str, Any]:
         """What must agree for two runs' test numbers to be comparable. `val_targets` are those that chose the epoch,
         also where they trained afterwards (`retrained`)."""
-        result, val = self.split_result, self._split_with_validation.val
-        return {
-            "dataset": self.spec.dataset,
-            "data_hash": self.spec.data_hash,
-            "vocabulary_hash": self.spec.vocabulary_hash,
-            "tie_order": self.processed.manifest["settings"].get("tie_order"),
-            "split": self.spec.split,
-            "split_hash": f"{val.digest()}-{result.test.digest()}",
-            "split_warning": self.split.warning,
-            "retrained": self.retrained,
-            "exclude_seen": self.exclude_seen,
-            "val_targets": len(val),
-            "test_targets": len(result.test),
-            "cold_test_targets": int((self.item_counts[self.events.item_ids[result.test.position]] == 0).sum()),
-            "not_evaluated": result.dropped,
-        }
+        return evaluation_settings(self, self._split_with_validation.val)
 
     # -- loaders -------------------------------------------------------------------------------------------------------
 
@@ -317,8 +303,12 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         )
 
     def _evaluation_loader(self, targets: Targets) -> WindowLoader:
-        windows = evaluation_windows(self.events.offsets[:-1], targets.user_index, targets.position, self.max_length)
-        dataset = WindowDataset(self.events, windows, "evaluate", self.exclude_seen, find_prefixes=True)
+        user, stop, held = targets.user_index, targets.position, None
+        if targets.query is not None:
+            held = Queries.of(targets.query, targets.position)
+            user, stop = user[held.first[:-1]], targets.query[held.first[:-1]]
+        windows = evaluation_windows(self.events.offsets[:-1], user, stop, self.max_length)
+        dataset = WindowDataset(self.events, windows, "evaluate", self.exclude_seen, find_prefixes=True, queries=held)
         # a user's windows that begin with the same event are prefixes of one another, and encoded once
         return self._loader(dataset, EvaluationBatches(windows.lengths, self.eval_batch_size, windows.start))
 

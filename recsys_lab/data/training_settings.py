@@ -1,4 +1,5 @@
-"""What decides which events a model trains on, and how they are cut into windows: as plain data, and as one hash."""
+"""What decides which events a model trains on, and how they are cut into windows: as plain data, and as one hash. And
+what its test numbers depend on."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
     from recsys_lab.data.datamodule import SequenceDataModule
-    from recsys_lab.data.split.leave_one_out import SplitResult
+    from recsys_lab.data.split.leave_one_out import SplitResult, Targets
 
 NOT_HASHED = ("split_config", "train_until")
 """Kept to apply the same split again, and to see what it trains on; other settings say the same already."""
@@ -45,6 +46,27 @@ def training_settings(data: SequenceDataModule, retrained_from: SplitResult) -> 
         "has_timestamps": data.processed.has_timestamps,
         "split_config": _config_of(data.split),
         "train_until": _newest(data, stop),
+    }
+
+
+def evaluation_settings(data: SequenceDataModule, val: Targets) -> dict[str, Any]:
+    """`SequenceDataModule.evaluation_settings`. val: the validation targets of the split, whether they train or not."""
+    result = data.split_result
+    return {
+        "dataset": data.spec.dataset,
+        "data_hash": data.spec.data_hash,
+        "vocabulary_hash": data.spec.vocabulary_hash,
+        "tie_order": data.processed.manifest["settings"].get("tie_order"),
+        "split": data.spec.split,
+        "split_hash": f"{val.digest()}-{result.test.digest()}",
+        "split_warning": data.split.warning,
+        "retrained": data.retrained,
+        "exclude_seen": data.exclude_seen,
+        "val_targets": len(val),
+        "test_targets": len(result.test),
+        **({} if result.test.query is None else {"test_queries": len(np.unique(result.test.query))}),
+        "cold_test_targets": int((data.item_counts[data.events.item_ids[result.test.position]] == 0).sum()),
+        "not_evaluated": result.dropped,
     }
 
 

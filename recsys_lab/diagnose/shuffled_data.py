@@ -46,7 +46,9 @@ class ShuffledWindows(WindowDataset):
                 raise RecsysLabError(f"unknown {name} of shuffle {value!r}; known: {', '.join(known)}")
         if original.mode != "evaluate":
             raise RecsysLabError(f"only evaluation samples can be shuffled, these are of mode {original.mode!r}")
-        super().__init__(original.events, original.windows, original.mode, original.exclude_seen)
+        super().__init__(
+            original.events, original.windows, original.mode, original.exclude_seen, queries=original.queries
+        )
         self.kind, self.seed, self.scope = kind, seed, scope
 
     def __getitems__(self, indices: list[int] | np.ndarray) -> Batch:

@@ -38,6 +38,7 @@ class ScoredRows:
     seen_offsets: Tensor  # (B + 1,) row b owns seen_ids[seen_offsets[b]:seen_offsets[b + 1]]
     ranks: Ranks
     is_candidate: Tensor  # (V,) bool
+    is_first: bool = True  # the targets are the first of their queries, each the only one unless a query has several
 
     @cached_property
     def candidate_scores(self) -> Tensor:
@@ -61,12 +62,14 @@ class ScoredRows:
             F.pad(lengths[keep].cumsum(0), (1, 0)),
             self.ranks.select(keep),
             self.is_candidate,
+            self.is_first,
         )
 
 
 class Measure(Configurable, ABC):
     """Collects from scored blocks and says its numbers at the end. `RankingEvaluation(measures=[...])` runs it in
-    `trainer.test` and in a `trainer.validate` of its own, not in the validation inside `fit`.
+    `trainer.test` and in a `trainer.validate` of its own, not in the validation inside `fit`. It gets one row for each
+    query: where a query has several targets, the first of them, which is its next item.
 
     The numbers must not depend on how the rows are shared among processes: sum counts (`sum_over_processes`), or gather
     rows and sort them (`gather_rows`).

@@ -42,13 +42,24 @@ def row_blocks(batch: Batch, num_columns: int, max_bytes: int) -> Iterator[tuple
 def scored_rows(
     model: Any, query: Tensor, batch: Batch, is_candidate: Tensor, max_bytes: int, ties: Ties
 ) -> Iterator[ScoredRows]:
-    """An evaluation batch scored and ranked in blocks of rows, in their order.
+    """An evaluation batch scored and ranked in blocks of rows, in their order. Where rows have several targets, each
+    block comes once for the first target of its rows, then for the second of those that have one, and so on.
 
     Args:
         query: (B, ...) of `model.query(batch)`. is_candidate: (V,) bool. max_bytes: bound on the scores of a block.
     """
     assert batch.target_event is not None
     for rows, seen, offsets in row_blocks(batch, len(is_candidate), max_bytes):
-        scores, target_ids = model.score(query[rows]).detach(), batch.target_ids[rows]
-        ranks = target_ranks(scores, target_ids, is_candidate, seen, offsets, ties)
-        yield ScoredRows(scores, batch.target_event[rows], target_ids, seen, offsets, ranks, is_candidate)
+        scores, target_ids, where = model.score(query[rows]).detach(), batch.target_ids[rows], batch.target_event[rows]
+        if batch.target_mask is None:
+            ranks = target_ranks(scores, target_ids, is_candidate, seen, offsets, ties)
+            yield ScoredRows(scores, where, target_ids, seen, offsets, ranks, is_candidate)
+            continue
+        for place, has_one in enumerate(batch.target_mask[rows].T):  # (rows,) of each of the T
+            if not has_one.any():
+                break
+            # of rows that have no such target the padding is ranked, and left out
+            ids = target_ids[:, place].where(has_one, target_ids[:, 0])
+            ranks = target_ranks(scores, ids, is_candidate, seen, offsets, ties)
+            whole = ScoredRows(scores, where[:, place], ids, seen, offsets, ranks, is_candidate, place == 0)
+            yield whole.select(has_one)

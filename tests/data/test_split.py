@@ -168,7 +168,7 @@ def test_cuts_by_date() -> None:
     [
         ({"quantile": 1.0}, "quantile must be above 0 and below 1, not 1.0"),
         ({"val_quantile": 0.0}, "val_quantile must be above 0 and below 1"),
-        ({"target": "middle"}, "target must be one of 'last', 'random', 'all', 'first', not 'middle'"),
+        ({"target": "middle"}, "target must be one of 'last', 'random', 'all', 'first', 'together', not 'middle'"),
         ({"validation": "by_user"}, "validation must be one of 'by_time', 'last_train_item', not 'by_user'"),
         ({"users": "cold"}, "users must be one of 'all', 'warm', not 'cold'"),
         ({"quantile": 0.9, "test_date": "1970-01-05"}, "one of quantile, .* got quantile and test_date"),

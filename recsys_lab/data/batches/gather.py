@@ -19,7 +19,7 @@ from recsys_lab.contracts import Batch
 from recsys_lab.data import histories
 from recsys_lab.data.batches.field_columns import FieldColumn
 from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
-from recsys_lab.data.batches.windows import Windows
+from recsys_lab.data.batches.windows import Queries, Windows
 
 ExcludeSeen = Literal["history", "window", "none"]
 
@@ -76,6 +76,8 @@ class WindowDataset(Dataset[Batch]):
             and the time of the last event as `query_time`: the future is not known.
         exclude_seen: not for `train`: what ranking leaves out: all of the `history`, those in the `window`, `none`.
         find_prefixes: for `evaluate`: set `prefix_of` where windows of one user begin with the same event.
+        queries: for `evaluate`: several targets for each window, (B, T) in its batches. The time of the prediction and
+            the fields of the event to predict are those of the first.
     """
 
     def __init__(
@@ -85,9 +87,10 @@ class WindowDataset(Dataset[Batch]):
         mode: Literal["train", "evaluate", "predict"] = "train",
         exclude_seen: ExcludeSeen = "history",
         find_prefixes: bool = False,
+        queries: Queries | None = None,
     ) -> None:
         self.events, self.windows, self.mode, self.exclude_seen = events, windows, mode, exclude_seen
-        self.find_prefixes = find_prefixes
+        self.find_prefixes, self.queries = find_prefixes, queries
         self._is_first = events.first_occurrence if mode != "train" and exclude_seen == "history" else None
 
     def __len__(self) -> int:
@@ -123,13 +126,16 @@ class WindowDataset(Dataset[Batch]):
             return Batch(**batch, query_time=_long(events.timestamps[stop]))
         seen_ids, seen_offsets = self._seen(rows)
         known = self.mode == "evaluate"
+        target, mask = (stop, None) if self.queries is None else self.queries.targets(rows)
+        target_ids = events.item_ids[target] if known else np.zeros_like(stop)
         return Batch(
-            target_ids=_long(events.item_ids[stop] if known else np.zeros_like(stop)),
+            target_ids=_long(target_ids if mask is None else target_ids * mask),
+            target_mask=None if mask is None else torch.from_numpy(mask),
             target=events.of_targets(stop, np.ones(len(stop), dtype=bool)) if known else {},
             query_time=_long(events.timestamps[stop if known else stop - 1]),
             seen_ids=_long(seen_ids),
             seen_offsets=_long(seen_offsets),
-            target_event=_long(stop) if known else None,
+            target_event=_long(target) if known else None,
             prefix_of=prefix_of(start, lengths) if self.find_prefixes else None,
             **batch,
         )

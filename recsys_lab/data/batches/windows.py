@@ -50,6 +50,26 @@ class Windows:
         return int((self.stop - self.first_target + 1).sum())
 
 
+@dataclass(frozen=True)
+class Queries:
+    """Evaluation samples with several targets each."""
+
+    first: np.ndarray  # (W + 1,) int64: window w has the targets from first[w] to first[w + 1]
+    position: np.ndarray  # (N,) int64 of the event of each target
+
+    @classmethod
+    def of(cls, query: np.ndarray, position: np.ndarray) -> Queries:
+        """query: (N,) ascending: what the targets of a query share."""
+        return cls(np.append(np.flatnonzero(np.diff(query, prepend=-1)), len(query)), position)
+
+    def targets(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) windows -> (B, T) positions of their targets, -1 behind the last, and the mask of those."""
+        start = self.first[rows]
+        column = np.arange(int((self.first[rows + 1] - start).max()))
+        mask = column < (self.first[rows + 1] - start)[:, None]  # (B, T)
+        return np.where(mask, self.position[np.where(mask, start[:, None] + column, 0)], -1), mask
+
+
 def training_windows(
     begin: np.ndarray,
     stop: np.ndarray,

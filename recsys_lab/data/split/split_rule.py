@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,21 @@ class Targets:
         return Targets(self.user_index[keep], self.position[keep], None if self.query is None else self.query[keep])
 
 
+def each_item_once(targets: Targets, item_ids: np.ndarray) -> Targets:
+    """The targets of several at once without those of an item that is a target of the same query already.
+
+    Args:
+        item_ids: (E,) item of each event.
+    """
+    if targets.query is None:
+        return targets
+    item = np.asarray(item_ids[targets.position], dtype=np.int64)
+    pair = targets.query * (int(item.max(initial=0)) + 1) + item
+    keep = np.zeros(len(targets), dtype=bool)
+    keep[np.unique(pair, return_index=True)[1]] = True  # the first of each pair
+    return targets.select(keep)
+
+
 @dataclass(frozen=True)
 class SplitResult:
     """What a split says of one data set."""
@@ -51,6 +66,17 @@ class SplitResult:
     final: SplitResult | None = None
     """The same split where the validation part trains too, for a model that is trained again before the test: training
     reaches up to the test targets, and there is no validation. None where the split offers none."""
+
+
+def without_repeated_targets(result: SplitResult, item_ids: np.ndarray) -> SplitResult:
+    """`each_item_once` in each part; what is left out is counted."""
+    val, test = (each_item_once(part, item_ids) for part in (result.val, result.test))
+    again = len(result.val) - len(val) + len(result.test) - len(test)
+    if not again:
+        return result
+    dropped = result.dropped | {"targets of an item that their query has already (each counts once)": again}
+    final = None if result.final is None else without_repeated_targets(result.final, item_ids)
+    return replace(result, val=val, test=test, dropped=dropped, final=final)
 
 
 NO_TARGETS = Targets(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))

@@ -16,7 +16,7 @@ from recsys_lab.arguments import Range, Seed
 from recsys_lab.data.split.split_rule import NO_TARGETS, Split, SplitResult, Targets
 from recsys_lab.words import ArgumentError, RecsysLabError
 
-TargetRule = Literal["last", "random", "all", "first"]
+TargetRule = Literal["last", "random", "all", "first", "together"]
 Quantile = Annotated[float, Range(above=0, below=1)]
 DEFAULT_QUANTILE = 0.9
 BINS, BLOCK = 1 << 16, 1 << 22
@@ -34,7 +34,8 @@ class GlobalTemporal(Split):
         test_date: ISO date or date-time (UTC) of the test cut.
         val_date: ISO date or date-time (UTC) of the validation cut.
         target: which of a user's held-out events are predicted: `last`, `random` (one), `all` (each, successively, with
-            every earlier event as history) or `first` (see `warning`).
+            every earlier event as history), `first` (see `warning`) or `together` (all at once, from the history before
+            the first of them).
         seed: for `random`.
         test_window: the newest part of the data is test: a number with s, m, h, d or w, as in `7d`.
         val_window: the validation part is so long, and ends at the test cut.
@@ -184,10 +185,11 @@ class GlobalTemporal(Split):
         if not len(users):
             warm = "warm " if self.users == "warm" else ""
             raise RecsysLabError(f"no {warm}user has a {part} event with a history: move the cuts or use more data")
-        if self.target == "all":
+        if self.target in ("all", "together"):
             user_index = np.repeat(users, count[users])
             within = np.arange(len(user_index)) - np.repeat(np.cumsum(count[users]) - count[users], count[users])
-            return Targets(user_index, start[user_index] + within)
+            query = start[user_index] if self.target == "together" else None
+            return Targets(user_index, start[user_index] + within, query)
         if self.target == "last":
             position = stop[users] - 1
         elif self.target == "first":
