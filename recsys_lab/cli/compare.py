@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from recsys_lab.arguments import Count, Level, Seed
 from recsys_lab.cli.typed import OneOf
 
-Metric = Annotated[str, OneOf("recsys_lab.ops.rank_metrics:RANKING_METRICS")]
+Metric = Annotated[str, OneOf("recsys_lab.ops.query_metrics:QUERY_METRICS")]
 Dimension = Annotated[str, OneOf("recsys_lab.diagnose.slice_values:DIMENSIONS")]
 Format = Annotated[str, OneOf("recsys_lab.runs.comparison_table:FORMATS")]
 Interval = Literal["bca", "percentile", "t"]

@@ -83,6 +83,8 @@ def evaluate(
 ) -> Passes:
     """Ranks the targets in the original order and for each kind and seed. Ctrl-C ends it with what is done."""
     targets = getattr(data.split_result, question.stage)
+    if targets.query is not None:  # of several at once the next item alone
+        targets = targets.select(targets.position == targets.query)
     counted = np.ones(len(targets), dtype=bool)
     if evaluation.cold_targets == "drop":
         counted = data.item_counts.numpy()[data.events.item_ids[targets.position]] > 0

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.runs.comparison_row import Row, make_row
 from recsys_lab.runs.finished import Run, differences, way_out
 from recsys_lab.runs.seeds import find_systems
@@ -67,6 +67,8 @@ DIMENSIONS: dict[str, tuple[str, Callable[..., Cut]]] = {
     "cold": ("is_cold", cold),
 }
 """Name -> the column of ranks.parquet it needs, and how it cuts."""
+OF_TARGETS = ("popularity", "repeat", "cold")
+"""Dimensions that targets of one query need not share."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def slices(
     Args:
         runs: on the same targets. Those that are equal in everything but the seed are averaged.
         by: names of `DIMENSIONS`.
-        metric: a name of `RANKING_METRICS`.
+        metric: a name of `QUERY_METRICS`.
         method: of the intervals. The difference of two variants is tested in each slice by the one rule, Holm-corrected
             over all slices shown.
         bins: smallest lengths of the slices by history length.
@@ -141,7 +143,7 @@ def slices(
     """
     method = method or Method()
     resolve_names(by, DIMENSIONS, "dimension")
-    resolve_names([metric], RANKING_METRICS, "metric")
+    resolve_names([metric], QUERY_METRICS, "metric")
     if not runs:
         raise RecsysLabError("no finished run to slice")
     if cutoff < 1 or not bins or min(bins) < 1:
@@ -150,11 +152,13 @@ def slices(
         raise RecsysLabError(
             "these runs can't be sliced together, they differ in\n  " + "\n  ".join(differing) + f"\n{way_out(runs)}"
         )
+    by, left = _shared_by_targets(runs, by)
     _check_columns(runs, by)
     systems, notes = find_systems(runs)
+    notes = left + notes
     rows = [make_row(system, cutoff, [metric]) for system in systems]
     per_seed = [np.stack([run.values(metric, cutoff) for run in row.runs]) for row in rows]  # R x (S, N)
-    facts = runs[0].ranks
+    facts = runs[0].units
     user = facts["user_id"].rank("dense").to_numpy()
     cutter = _Cutter(rows, per_seed, user, metric, method)
     cuts = [
@@ -213,6 +217,18 @@ class _Cutter:
         return Seeds(known.count, np.array([means.var(ddof=1) / known.count]), known.untested)
 
 
+def _shared_by_targets(runs: Sequence[Run], by: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The dimensions that each query has one slice of, and a note of the others. A query with several targets has none
+    where they differ."""
+    kept = [name for name in by if name not in OF_TARGETS]
+    if "query" not in runs[0].ranks.columns or len(kept) == len(by):
+        return list(by), []
+    left = ", ".join(name for name in by if name in OF_TARGETS)
+    if not kept:
+        raise RecsysLabError(f"queries with several targets can't be cut by {left}: cut them by history_length or gap")
+    return kept, [f"not cut by {left}: the targets of one query may differ in that"]
+
+
 def _check_columns(runs: Sequence[Run], by: Sequence[str]) -> None:
     for run in runs:
         missing = [DIMENSIONS[name][0] for name in by if DIMENSIONS[name][0] not in run.ranks.columns]
@@ -225,13 +241,13 @@ def _check_columns(runs: Sequence[Run], by: Sequence[str]) -> None:
 
 def _notes(runs: Sequence[Run], by: Sequence[str]) -> list[str]:
     """Runs may have the same targets and yet have been trained on other events, where the popularity is another."""
-    first, notes = runs[0].ranks, []
+    first, notes = runs[0].units, []
     for run in runs[1:]:
         others = [
             column
             for column, cut in (DIMENSIONS[name] for name in dict.fromkeys(by))
-            if not first[column].equals(run.ranks[column])
-            and not np.array_equal(cut(first)[1], cut(run.ranks)[1])  # what was kept of a gap is its slice
+            if not first[column].equals(run.units[column])
+            and not np.array_equal(cut(first)[1], cut(run.units)[1])  # what was kept of a gap is its slice
         ]
         if others:
             notes.append(f"{run.folder} has other {', '.join(others)}: slices are those of {runs[0].folder}")

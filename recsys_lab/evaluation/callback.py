@@ -23,10 +23,11 @@ from recsys_lab.contracts import Batch, Scorer
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.evaluation.processes import gather_rows
 from recsys_lab.evaluation.row_blocks import scored_rows
-from recsys_lab.evaluation.target_facts import target_facts
+from recsys_lab.evaluation.target_facts import queries, target_facts
 from recsys_lab.evaluation.unit_values import unit_values
 from recsys_lab.ops.linear_ranks import linear_target_ranks
-from recsys_lab.ops.rank_metrics import mean_place, ranking_metrics, ranking_values
+from recsys_lab.ops.query_metrics import unit_metrics
+from recsys_lab.ops.rank_metrics import mean_place
 from recsys_lab.ops.ranks import Ranks, Ties
 from recsys_lab.words import RecsysLabError
 
@@ -48,7 +49,7 @@ class RankingEvaluation(Configurable, L.Callback):
     """Logs `val/<metric>@k` and `test/<metric>@k`; keeps the ranks of the last evaluation.
 
     Args:
-        cutoffs: K of hit_rate, ndcg and mrr.
+        cutoffs: K of hit_rate, ndcg and mrr; where queries have several targets, also of recall and map.
         ties: how items at the target's score count. `expected`: each metric is its mean over all their orders;
             `conservative` puts all of them above the target, `optimistic` below it.
         cold_targets: a target without training events is a `miss`, or is left out (`drop`); its share is logged.
@@ -113,27 +114,29 @@ class RankingEvaluation(Configurable, L.Callback):
             measure.start(EvaluationSetting(datamodule, stage, self.cutoffs, self.ties, self._is_candidate))
 
     def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
-        """query (B, ...) as `model.query` gave it -> (B, 6) int64 rows as in `COLUMNS`."""
+        """query (B, ...) as `model.query` gave it -> (N, 6) int64 rows as in `COLUMNS`, one for each target."""
         assert batch.target_event is not None
-        ranks = self._product_ranks(model.scorer, query, batch) or self._block_ranks(model, query, batch)
-        return torch.stack([batch.target_event, *(getattr(ranks, name).long() for name in COLUMNS[1:])], dim=1)
+        ranks = self._product_ranks(model.scorer, query, batch)
+        if ranks is None:
+            return self._block_ranks(model, query, batch)
+        return _table(batch.target_event, ranks)
 
     def _product_ranks(self, scorer: Scorer, query: Tensor, batch: Batch) -> Ranks | None:
         """Without the scores, where nobody else needs them and they are a matrix product; None where that can't be."""
-        if self._running or query.device.type != "cpu":
+        if self._running or query.device.type != "cpu" or batch.target_mask is not None:
             return None
         assert self._is_candidate is not None and batch.seen_ids is not None and batch.seen_offsets is not None
         seen = (batch.seen_ids, batch.seen_offsets)
         return linear_target_ranks(query, scorer, batch.target_ids, self._is_candidate, *seen, self.ties)
 
-    def _block_ranks(self, model: Any, query: Tensor, batch: Batch) -> Ranks:
+    def _block_ranks(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
         assert self._is_candidate is not None
         blocks = []
         for rows in scored_rows(model, query, batch, self._is_candidate, self.max_score_bytes, self.ties):
-            if self._running:
+            if self._running and rows.is_first:
                 self._measure(rows)
-            blocks.append(rows.ranks)
-        return Ranks.cat(blocks)
+            blocks.append(_table(rows.target_event, rows.ranks))
+        return torch.cat(blocks)
 
     def _measure(self, rows: ScoredRows) -> None:
         rows = rows.select(~rows.ranks.is_cold) if self.cold_targets == "drop" else rows
@@ -149,9 +152,8 @@ class RankingEvaluation(Configurable, L.Callback):
         self.last_ranks = table[np.argsort(table[:, 0], kind="stable")]  # each position once
         self.last_stage = stage
         is_cold, is_hidden = self.last_ranks[:, 4] > 0, self.last_ranks[:, 5] > 0
-        counted = self.last_ranks[~is_cold] if self.cold_targets == "drop" else self.last_ranks
-        _, greater, ties, num_candidates, _, _ = counted.T
-        metrics = ranking_metrics(greater, ties, num_candidates, self.cutoffs)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        metrics = {name: float(values.mean()) for name, values in self._of_units(datamodule)[1].items() if len(values)}
         if len(is_cold):
             metrics["cold_target_share"] = float(is_cold.mean())
             metrics["hidden_target_share"] = float(is_hidden.mean())
@@ -164,30 +166,39 @@ class RankingEvaluation(Configurable, L.Callback):
             for name, value in self.last_metrics.items():
                 pl_module.log(name, value, prog_bar=name == bar, rank_zero_only=False)
 
+    def _of_units(self, datamodule: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """(N,) position of each target that counts, or (Q,) of each query, and the metrics of each."""
+        assert self.last_ranks is not None
+        table = self.last_ranks[self.last_ranks[:, 4] == 0] if self.cold_targets == "drop" else self.last_ranks
+        position, greater, ties, num_candidates, _, _ = table.T
+        query = queries(datamodule, self.last_stage, position)
+        values = unit_metrics(greater, ties, num_candidates, query, self.cutoffs)
+        return position if query is None else np.unique(query), values
+
     def values_frame(self, datamodule: Any) -> pl.DataFrame:
         """The last evaluation as one table of values: what `values.parquet` holds (see `unit_values`)."""
         if self.last_ranks is None:
             raise RecsysLabError("no evaluation has run yet: call trainer.test or trainer.validate first")
-        position, greater, ties, num_candidates, is_cold, _ = self.last_ranks.T
-        user = np.searchsorted(datamodule.events.offsets, position, side="right") - 1
-        keep = is_cold == 0 if self.cold_targets == "drop" else slice(None)
-        of_units = ranking_values(greater[keep], ties[keep], num_candidates[keep], self.cutoffs)
+        unit, of_units = self._of_units(datamodule)
+        user = np.searchsorted(datamodule.events.offsets, unit, side="right") - 1
         whole = {name.removeprefix(f"{self.last_stage}/"): value for name, value in self.last_metrics.items()}
-        return unit_values(user[keep], position[keep], of_units, whole)
+        return unit_values(user, unit, of_units, whole)
 
     def ranks_frame(self, datamodule: Any) -> pl.DataFrame:
         """The last evaluation with the data's own ids: what `ranks.parquet` holds, one row per target. Behind what was
-        ranked come the facts that slices need (see `target_facts`)."""
+        ranked come the facts that slices need (see `target_facts`), and where queries have several targets, `query`."""
         if self.last_ranks is None:
             raise RecsysLabError("no evaluation has run yet: call trainer.test or trainer.validate first")
         position, greater, ties, num_candidates, is_cold, is_hidden = self.last_ranks.T
         data, events = datamodule.processed, datamodule.events
-        facts = target_facts(datamodule, position)
-        return pl.DataFrame(
+        query = queries(datamodule, self.last_stage, position)
+        facts = target_facts(datamodule, position, query)
+        times = np.asarray(events.timestamps)[position if query is None else query]
+        frame = pl.DataFrame(
             {
                 "user_id": data.user_ids.gather(facts["user_index"]),
                 "target_item_id": data.item_ids_raw.gather(np.asarray(events.item_ids)[position] - 1),
-                "query_time": np.asarray(events.timestamps)[position].astype(np.int64),
+                "query_time": times.astype(np.int64),
                 "rank": mean_place(greater, ties),
                 "num_greater": greater,
                 "num_ties": ties,
@@ -196,3 +207,9 @@ class RankingEvaluation(Configurable, L.Callback):
                 "is_hidden": is_hidden > 0,
             }
         ).hstack(facts.drop("user_index"))
+        return frame if query is None else frame.with_columns(query=np.unique(query, return_inverse=True)[1])
+
+
+def _table(target_event: Tensor, ranks: Ranks) -> Tensor:
+    """(N, 6) rows as in `COLUMNS`."""
+    return torch.stack([target_event, *(getattr(ranks, name).long() for name in COLUMNS[1:])], dim=1)

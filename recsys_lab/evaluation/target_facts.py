@@ -9,15 +9,29 @@ import polars as pl
 from scipy import stats
 
 
-def target_facts(datamodule: Any, position: np.ndarray) -> pl.DataFrame:
-    """One row per target, named by the position of its event in the data, (N,) ascending:
+def queries(datamodule: Any, stage: str, position: np.ndarray) -> np.ndarray | None:
+    """Where the history ends that each target is predicted from, (N,) positions; None where that is at each itself.
+
+    Args:
+        stage: val or test. position: (N,) of the targets' events.
+    """
+    targets = getattr(datamodule.split_result, stage)
+    if targets.query is None:
+        return None
+    found: np.ndarray = targets.query[np.searchsorted(targets.position, position)]
+    return found
+
+
+def target_facts(datamodule: Any, position: np.ndarray, query: np.ndarray | None = None) -> pl.DataFrame:
+    """One row per target, named by the position of its event in the data, (N,) ascending; `query` as `queries` gives
+    it:
 
     user_index: whose it is.
-    history_length: earlier events of the user; not cut to the window of a model.
+    history_length: events of the user before the query; not cut to the window of a model.
     target_count: training events of the target item; 0 = cold.
     popularity_decile: 1 = the tenth of the trained items with the fewest training events, 10 = with the most; items
         with equal counts share a decile; null = cold.
-    gap_seconds: since the user's last event; null without timestamps.
+    gap_seconds: since the last event of that history; null without timestamps.
     is_repeat: the target is in the user's history, whether or not ranking hides it.
     """
     events, counts = datamodule.events, datamodule.item_counts.numpy()
@@ -25,11 +39,12 @@ def target_facts(datamodule: Any, position: np.ndarray) -> pl.DataFrame:
     user = np.searchsorted(offsets, position, side="right") - 1
     target = item_ids[position].astype(np.int64)
     decile = popularity_deciles(counts)[target]
-    gap = times[position] - times[position - 1]  # a target always has an event before it
+    query = position if query is None else query
+    gap = times[position] - times[query - 1]  # a query always has an event before it
     return pl.DataFrame(
         {
             "user_index": user,
-            "history_length": position - offsets[user],
+            "history_length": query - offsets[user],
             "target_count": counts[target],
             "popularity_decile": pl.Series(decile).replace(0, None),
             "gap_seconds": pl.Series(gap, dtype=pl.Int64) if datamodule.processed.has_timestamps else None,

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from recsys_lab.ops import rank_metrics
-from recsys_lab.ops.rank_metrics import ranking_values
+from recsys_lab.ops.rank_metrics import RANKING_METRICS, ranking_values
+from recsys_lab.words import RecsysLabError
 
 QueryMetric = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
@@ -81,6 +82,42 @@ QUERY_METRICS: dict[str, QueryMetric] = {
     "recall": recall,
     "map": average_precision,
 }
+
+
+ONLY_OF_SEVERAL = ("recall", "map")
+"""With one target they are hit_rate and mrr."""
+
+
+def first_of(query: np.ndarray) -> np.ndarray:
+    """(N,) which query each target is of, those of a query together -> (Q,) where each begins."""
+    return np.flatnonzero(np.diff(query, prepend=query[:1] - 1))
+
+
+def metric_values(metric: str, k: int, greater: np.ndarray, ties: np.ndarray, query: np.ndarray | None) -> np.ndarray:
+    """One metric of each unit: (N,) of single targets, where `query` is None, else (Q,) of queries.
+
+    Raises:
+        RecsysLabError: for recall or map of single targets.
+    """
+    if query is not None:
+        return QUERY_METRICS[metric](greater, ties, first_of(query), k)
+    if metric in ONLY_OF_SEVERAL:
+        same = {"recall": "hit_rate", "map": "mrr"}[metric]
+        raise RecsysLabError(f"{metric} is of queries with several targets; with one target it is {same}: ask for that")
+    return RANKING_METRICS[metric](greater, ties, k)
+
+
+def unit_metrics(
+    greater: np.ndarray,
+    ties: np.ndarray,
+    num_candidates: np.ndarray,
+    query: np.ndarray | None,
+    cutoffs: Sequence[int],
+) -> dict[str, np.ndarray]:
+    """All metrics of each unit, as `ranking_values` or `query_values` gives them."""
+    if query is None:
+        return ranking_values(greater, ties, num_candidates, cutoffs)
+    return query_values(greater, ties, num_candidates, first_of(query), cutoffs) if len(query) else {}
 
 
 def query_values(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.runs.comparison_row import SAW_TARGETS, Row, make_row
 from recsys_lab.runs.finished import Run, differences, way_out
 from recsys_lab.runs.remarks import of_targets, remarks_of_rows
@@ -91,9 +91,9 @@ def compare(
     if not asked:
         raise RecsysLabError("no finished run to compare")
     runs = [*asked, *automatic]
-    unknown = [name for name in metrics if name not in RANKING_METRICS]
+    unknown = [name for name in metrics if name not in QUERY_METRICS]
     if unknown or not metrics:
-        raise RecsysLabError(f"unknown metric {', '.join(unknown)!r}; known: {', '.join(RANKING_METRICS)}")
+        raise RecsysLabError(f"unknown metric {', '.join(unknown)!r}; known: {', '.join(QUERY_METRICS)}")
     if cutoff < 1:
         raise RecsysLabError(f"the cutoff must be at least 1, got {cutoff}")
     if method.resamples < 100 or not 0 < method.alpha < 1:
@@ -186,7 +186,7 @@ def _test(comparison: Comparison) -> None:
         values = np.stack([np.stack([rows[i].values[name] for name in metrics]) for i in members])
         for place, i in enumerate(members):
             rows[i].values = dict(zip(metrics, values[place], strict=True))  # one copy of them in memory, not two
-        user = rows[members[0]].runs[0].ranks["user_id"].rank("dense").to_numpy()
+        user = rows[members[0]].runs[0].units["user_id"].rank("dense").to_numpy()
         sample = Sample(values, user, metrics, method, [rows[i].seeds_in(metrics) for i in members])
         comparison.samples.append((members, sample))
         place_of = {i: place for place, i in enumerate(members)}

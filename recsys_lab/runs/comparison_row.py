@@ -71,7 +71,7 @@ class Row:
 def make_row(system: System, cutoff: int, metrics: Sequence[str]) -> Row:
     """Raises RecsysLabError for seeds that were tested on different targets."""
     seeds = system.runs
-    first = seeds[0].ranks
+    first = seeds[0].units
     if any(run.targets_hash != seeds[0].targets_hash for run in seeds):
         raise RecsysLabError(
             f"the seeds of {seeds[0].variant!r} were tested on different targets, so they can't be averaged: "

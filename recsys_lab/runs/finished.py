@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recsys_lab.ops.query_metrics import metric_values
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
 from recsys_lab.runs.run_files import OF_A_TEST, ChangedRunError, check_checkpoint, check_file, read_manifest
 from recsys_lab.words import RecsysLabError
@@ -70,21 +71,30 @@ class Run:
         drops = self.evaluation.get("cold_targets") == "drop"
         return pl.read_parquet(self.folder / "ranks.parquet") if drops else self.ranks
 
+    @cached_property
+    def units(self) -> pl.DataFrame:
+        """What metrics are means over: `ranks`, or where queries have several targets the first of each query."""
+        return self.ranks.filter(pl.col("query").is_first_distinct()) if "query" in self.ranks.columns else self.ranks
+
     def values(self, metric: str, cutoff: int) -> np.ndarray:
-        """(N,) the metric of each target, its expectation over the orders of ties, in the order of `ranks`.
+        """(N,) the metric of each target or query, its expectation over the orders of ties, in the order of `units`.
 
         They are those of values.parquet; of another cutoff, or of a run of before that file, they follow from the
         ranks.
 
         Args:
-            metric: of `RANKING_METRICS`.
+            metric: of `QUERY_METRICS`.
+
+        Raises:
+            RecsysLabError: for a metric of several targets where there is one.
         """
         file, name = self.folder / "values.parquet", f"{metric}@{cutoff}"
         if self.has_values and name in self._recorded:
             is_meant = pl.col("metric").cast(pl.String) == name
             return pl.scan_parquet(file).filter(is_meant).select("value").collect()["value"].to_numpy()
         greater, ties = (self.ranks[name].to_numpy() for name in ("num_greater", "num_ties"))
-        return RANKING_METRICS[metric](greater, ties, cutoff)
+        query = self.ranks["query"].to_numpy() if "query" in self.ranks.columns else None
+        return metric_values(metric, cutoff, greater, ties, query)
 
     @property
     def has_values(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from recsys_lab.config import named_today
-from recsys_lab.ops.rank_metrics import ranking_values
+from recsys_lab.ops.query_metrics import unit_metrics
 from recsys_lab.runs.finished import TARGET_KEY
 
 FROM_RANKS = 1e-12
@@ -135,7 +135,8 @@ def values_checks(values: pl.DataFrame, ranks: pl.DataFrame, evaluation: Mapping
 def _values_of(ranks: pl.DataFrame, evaluation: Mapping[str, Any]) -> dict[str, np.ndarray]:
     counted = ranks.filter(~pl.col("is_cold")) if evaluation.get("cold_targets") == "drop" else ranks
     greater, ties, candidates = (counted[name].to_numpy() for name in ("num_greater", "num_ties", "num_candidates"))
-    return ranking_values(greater, ties, candidates, evaluation.get("cutoffs") or ())
+    query = counted["query"].to_numpy() if "query" in counted.columns else None
+    return unit_metrics(greater, ties, candidates, query, evaluation.get("cutoffs") or ())
 
 
 def epoch_checks(metrics: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[Check]:

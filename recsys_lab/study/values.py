@@ -27,7 +27,7 @@ FOLDER = "values"
 BASELINES = "baselines"
 """Folder in `FOLDER` of the untrained models that take part without being asked for."""
 FORMAT = 1
-COUNTS = ("num_greater", "num_ties", "num_candidates")
+COUNTS = ("num_greater", "num_ties", "num_candidates", "query")
 FLAGS = ("is_cold", "is_hidden", "is_repeat")
 FACTS = ("history_length", "popularity_decile", "gap_seconds")
 NOT_KEPT = ("audit", "command", "folder")

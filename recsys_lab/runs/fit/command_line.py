@@ -24,7 +24,7 @@ from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.models.lightning import NextItemModule
-from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.runs.each_epoch import EachEpoch
 from recsys_lab.runs.fit.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
 from recsys_lab.runs.fit.outcome import NoValueError, is_result, last_lines
@@ -287,7 +287,7 @@ class CommandLine(LightningCLI):
     def _results(self, prefix: str) -> str:
         found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         cutoff = shown_cutoff(self._get(self.config, "evaluation").cutoffs)
-        asked = {f"{prefix}{metric}@{cutoff}" for metric in RANKING_METRICS}
+        asked = {f"{prefix}{metric}@{cutoff}" for metric in QUERY_METRICS}
         shown = [f"{name} {value:.4f}" for name, value in found.items() if name in asked]
         return "  ".join(shown)
 

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
 
 from recsys_lab.evaluation.callback import shown_cutoff
+from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
 from recsys_lab.words import RecsysLabError
 
@@ -104,10 +105,11 @@ def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
     if watched == WATCHED and follows != WATCHED and not _is_typed(option, typed):
         log.info("--%s.monitor is %s, as 10 is not among --evaluation.cutoffs", part, follows)
         settings.monitor = watched = follows
-    ranking = [f"val/{name}@{k}" for k in cutoffs for name in RANKING_METRICS]
+    metrics = QUERY_METRICS if _has_several_targets(config.data.split) else RANKING_METRICS
+    ranking = [f"val/{name}@{k}" for k in cutoffs for name in metrics]
     known = [*ranking, *SHARES, *TRAINING_METRICS]
     found = _RANKING_METRIC.fullmatch(watched)
-    is_ours = found is not None and found[1] in RANKING_METRICS
+    is_ours = found is not None and found[1] in metrics
     if watched not in known and (is_ours or not _logs_more(config)):
         more = f"; --evaluation.cutoffs '{sorted([*cutoffs, int(found[2])])}' adds it" if is_ours and found else ""
         raise RecsysLabError(f"{option} {watched}: nothing logs that; known: {', '.join(known)}{more}")
@@ -120,6 +122,12 @@ def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
         )
     if watched.startswith("val/"):
         _check_there_is_validation(option, watched, config.trainer)
+
+
+def _has_several_targets(split: Any) -> bool:
+    """Whether the split that is asked for gives several targets to a query."""
+    asked = dict(split.init_args or {}) if split is not None else {}
+    return asked.get("num_targets", 1) != 1 or asked.get("target") == "together"
 
 
 def _check_there_is_validation(option: str, watched: str, trainer: Any) -> None:

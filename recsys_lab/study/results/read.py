@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.runs.comparison import METRICS, deciding, find_against
 from recsys_lab.runs.finished import Run, UnreadableRunError
 from recsys_lab.statistics.pairs import Difference, Method, correct
@@ -47,8 +47,8 @@ def read_results(
         RecsysLabError: when no run is finished, or for an unknown metric.
     """
     study, metrics, method = plan.study, tuple(metrics), method or Method()
-    if unknown := [name for name in metrics if name not in RANKING_METRICS]:
-        raise RecsysLabError(f"unknown metric {', '.join(unknown)}; known: {', '.join(RANKING_METRICS)}")
+    if unknown := [name for name in metrics if name not in QUERY_METRICS]:
+        raise RecsysLabError(f"unknown metric {', '.join(unknown)}; known: {', '.join(QUERY_METRICS)}")
     setting = Setting(
         axes={axis: [value.label for value in values] for axis, values in study.axes.items()},
         select=study.select,
