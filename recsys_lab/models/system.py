@@ -134,12 +134,20 @@ def model_settings(model: Any) -> dict[str, Any]:
     for name in RESOLVED:
         if name in config["init_args"]:
             config["init_args"][name] = full_config(getattr(model, name))
-    for name, unused in LATER.items():
-        if name in config["init_args"] and config["init_args"][name] == full_config(unused):
-            del config["init_args"][name]
-    for name in FOUND:
-        config["init_args"].pop(name, None)
-    return config
+    return in_use(config)
+
+
+def in_use(config: Any) -> Any:
+    """The configuration of a model without arguments of `LATER` that change nothing, and without those of `FOUND`."""
+    if not isinstance(config, Mapping) or not isinstance(config.get("init_args"), Mapping):
+        return config
+    unused = {name: full_config(value) for name, value in LATER.items()}
+    kept = {
+        name: value
+        for name, value in config["init_args"].items()
+        if name not in FOUND and not (name in unused and value == unused[name])
+    }
+    return {**config, "init_args": kept}
 
 
 def full_config(value: Any) -> Any:

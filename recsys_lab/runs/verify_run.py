@@ -21,7 +21,7 @@ from recsys_lab.data.locate import prepared_folder
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.sources import get_source, source_names
 from recsys_lab.models.checkpoint import read_checkpoint, settings_in
-from recsys_lab.models.system import differing, system_hash
+from recsys_lab.models.system import differing, in_use, system_hash
 from recsys_lab.runs.data_files import data_checks
 from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
 from recsys_lab.runs.run_files import OF_A_TEST, check_file, file_sha256, read_manifest
@@ -218,7 +218,7 @@ def origin_checks(
     checks = settings_checks("manifest.json", {name: manifest.get(name) for name in found}, found)
     if not manifest.get("trained_on"):
         checks += settings_checks("checkpoint data_spec", checkpoint["data_spec"], saved.data.spec.as_dict())
-    asked = differing(settings_in(checkpoint)["model"], manifest.get("model_config"), "model_config")
+    asked = differing(settings_in(checkpoint)["model"], in_use(manifest.get("model_config")), "model_config")
     changed = [(name, old, new) for name, old, new in asked if new is not None]  # a default need not be written
     checks += [differs(f"manifest.json {name}", old, new) for name, old, new in changed]
     if "system_hash" in manifest and "system" in checkpoint:
