@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from small_data import made_events, prepared
 from tiers import is_asked_for
-from warm import WarmPopen
+from warm import ADDRESS, WarmPopen, start_server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RECSYS_LAB_CACHE"] = os.path.join(tempfile.gettempdir(), f"recsys_lab-cache-of-tests-{os.getpid()}")
@@ -26,6 +26,12 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="every tier: the tests marked process and slow too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One server of warm processes for all workers of pytest-xdist."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        os.environ[ADDRESS] = start_server()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

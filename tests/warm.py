@@ -35,6 +35,8 @@ from pathlib import Path
 from typing import Any
 
 COLD = "RECSYS_LAB_TESTS_COLD"
+ADDRESS = "RECSYS_LAB_TESTS_WARM"
+"""Of a server that was started before: that of pytest-xdist's first process, for its workers."""
 COMMAND = ["-m", "recsys_lab.cli"]
 PlainPopen = subprocess.Popen
 
@@ -63,10 +65,12 @@ class WarmPopen(PlainPopen):  # type: ignore[type-arg]
         }
         text = json.dumps(request).encode()
         self._waits = socket.socket(socket.AF_UNIX)
-        self._waits.connect(WarmPopen.address or start_server())
+        self._waits.connect(os.environ.get(ADDRESS) or WarmPopen.address or start_server())
         socket.send_fds(self._waits, [struct.pack("I", len(text))], files)
         self._waits.sendall(text)
-        (self.pid,) = struct.unpack("i", self._waits.recv(4))
+        answer = self._waits.recv(4)
+        assert answer, "the server of warm processes has ended: its traceback is above"
+        (self.pid,) = struct.unpack("i", answer)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -117,8 +121,7 @@ def start_server() -> str:
     command = [sys.executable, __file__, address]
     server = PlainPopen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert server.stdin is not None and server.stdout is not None
-    server.stdout.read()  # it closes when it listens
-    assert Path(address).exists(), "the server of warm processes could not start: its traceback is above"
+    server.stdout.read()  # it closes when it listens; the imports come then
     WarmPopen.address, WarmPopen.server = address, server
 
     def end() -> None:
@@ -140,6 +143,10 @@ def serve(address: str) -> dict[str, Any]:
     """Answers until the tests end, and then leaves. In a forked process it returns what that is to do."""
     import recsys_lab
 
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen(64)
+    os.dup2(2, 1)  # whoever started this knows that it listens
     for module in pkgutil.walk_packages(recsys_lab.__path__, "recsys_lab."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -148,10 +155,6 @@ def serve(address: str) -> dict[str, Any]:
     ended, wakes = os.pipe2(os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wakes)
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(address)
-    listening.listen(64)
-    os.dup2(2, 1)  # whoever started this knows that it listens
     started: dict[int, socket.socket] = {}
     while True:
         ready, _, _ = select.select([listening, 0, ended], [], [])

@@ -310,6 +310,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.process
 def test_keys_of_the_environment_stand_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run with each logger, its test, its recommendations, and a study with its report."""
     for name, value in SECRETS.items():

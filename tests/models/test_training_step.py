@@ -94,6 +94,7 @@ def losses_of(model: Any, functions: list[Any], lengths: list[int], seed: int) -
         torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.process
 def test_a_compiled_step_is_the_eager_one(clock: Any) -> None:
     """Encoder and a loss with negatives in one graph, by the real compiler, for lengths that it was not compiled at."""
     try:
@@ -109,7 +110,9 @@ def test_a_compiled_step_is_the_eager_one(clock: Any) -> None:
     assert (clock.graphs, clock.seconds) == (graphs, seconds), "another number of rows, another length"
 
 
-@pytest.mark.parametrize("cls", [SASRec, GRU4Rec, LSTMAttention])
+@pytest.mark.parametrize(
+    "cls", [GRU4Rec, *(pytest.param(cls, marks=pytest.mark.slow) for cls in (SASRec, LSTMAttention))]
+)
 def test_an_epoch_of_lengths_is_compiled_once(cls: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """How often is decided before any kernel is written: without that part this is quick."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
