@@ -79,7 +79,7 @@ class Batch:
     target_mask: Tensor | None = None  # (B, T) bool, True = a target; None: one target for each row
     shown_ids: Tensor | None = None  # (B, C) int64, PAD_ID on the right
     shown: dict[str, Tensor] = field(default_factory=dict)  # fields of the shown items, by name: (B, C, ...)
-    labels: Tensor | None = None  # (B, C) float32, 1.0 = clicked; 0 at padding
+    labels: Tensor | None = None  # (B, C) float32, 1.0 = clicked; NaN = not known, 0 at padding
     prefix_of: Tensor | None = None
     """(B,) int64: the row of this batch whose window begins with this row's whole window (itself, where none is
     longer), so that a causal model need encode only those rows. None: no row is another's prefix, or nobody looked.

@@ -25,8 +25,9 @@ from recsys_lab.data.batches.gather import (
     WindowLoader,
 )
 from recsys_lab.data.batches.samplers import MEGA_BATCHES
+from recsys_lab.data.batches.shown import ShownDataset
 from recsys_lab.data.batches.windows import Queries, TrainingMode, Windows, evaluation_windows, training_windows
-from recsys_lab.data.fitting.field_tensors import field_columns, item_tensors
+from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown_of
 from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.vocabulary import Vocabulary
@@ -180,21 +181,20 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
 
     @cached_property
     def events(self) -> Events:
-        data, fitted, stop = self.processed, self.fitted_fields, self.split_result.train_stop
-        of_event = fitted.of("event")
-        return Events(
-            data.item_ids,
-            data.timestamps,
-            data.offsets,
-            field_columns(data, of_event, stop),
-            [field.name for field in of_event if field.known_at == "query"],
-            field_columns(data, fitted.of("user"), stop),
-        )
+        return events_of(self.processed, self.fitted_fields, self.split_result.train_stop)
 
     @cached_property
     def item_fields(self) -> dict[str, torch.Tensor]:
         """(V, ...) of each field of the items, by name, as `contracts.Field` says; row 0 is padding."""
         return item_tensors(self.processed, self.fitted_fields, self.split_result.train_stop)
+
+    def shown_dataset(self, trains: bool = True) -> ShownDataset:
+        """What users were shown, as samples: before anything of theirs is held out, or after.
+
+        Raises:
+            RecsysLabError: when the data has no impressions.
+        """
+        return shown_of(self.processed, self.fitted_fields, self.split_result, self.events, self.max_length, trains)
 
     def vocabulary(self) -> dict[str, Any]:
         """The raw item ids and the fitted fields as plain data and tensors, for a checkpoint: `read_vocabulary` reads

@@ -229,6 +229,43 @@ def test_what_was_shown_after_the_training_part_is_not_fitted(folder: Path) -> N
         assert data.fitted_fields["shown.place"].mean == pytest.approx(np.mean(places), rel=1e-6)
 
 
+@pytest.mark.parametrize("trains", [True, False])
+def test_batches_of_impressions_have_the_history_before_them(folder: Path, trains: bool) -> None:
+    data = fielded(folder, ["shown.place", "price"])
+    stored, dataset = data.processed, data.shown_dataset(trains)
+    arrays, expected, without = stored.arrays, [], 0
+    arrays["shown/timestamps"][::2] += 2000 * (np.arange(13) % 3)  # some have events before their first impression
+    dataset = data.shown_dataset(trains)
+    stop = data.split_result.train_stop
+    for i, (user, moment) in enumerate(zip(arrays["shown/users"], arrays["shown/timestamps"], strict=True)):
+        begin, end = int(stored.offsets[user]), int(stored.offsets[user + 1])
+        is_training = stop[user] == end or moment < stored.timestamps[stop[user]]
+        if is_training != trains:
+            continue
+        history = [p for p in range(begin, end) if stored.timestamps[p] < moment][-6:]
+        without += not history
+        if history:
+            expected.append((i, history))
+    assert len(dataset) == len(expected) > 0 and dataset.num_without_history == without
+    batch = dataset[list(range(len(dataset)))]
+    assert batch.shown_ids is not None and batch.labels is not None and batch.query_time is not None
+    for row, (i, history) in enumerate(expected):
+        length = int(batch.lengths[row])
+        assert batch.item_ids[row, :length].tolist() == stored.item_ids[history].tolist()
+        assert torch.equal(batch.event["price"][row, :length], of_raw(data, "price", history))
+        own = slice(3 * i, 3 * i + 3)
+        assert batch.shown_ids[row].tolist() == arrays["shown/item_ids"][own].tolist()
+        assert batch.labels[row].tolist() == [1, 0, 0] and batch.query_time[row] == arrays["shown/timestamps"][i]
+        place = data.fitted_fields["shown.place"].tensor(pl.Series(stored._arrays["shown.place"][own]))
+        assert torch.equal(batch.shown["place"][row], place)
+    assert batch.target == {} and not batch.target_ids.any()
+
+
+def test_data_without_impressions_says_so(small_folder: Path) -> None:
+    with pytest.raises(RecsysLabError, match="'small' has no impressions: prepare it with --impressions FILE"):
+        SequenceDataModule(str(small_folder)).shown_dataset()
+
+
 # -- the setting -------------------------------------------------------------------------------------------------------
 
 

@@ -15,8 +15,36 @@ from recsys_lab.data.batches.field_columns import (
     NumericColumn,
     VectorColumn,
 )
+from recsys_lab.data.batches.gather import Events
+from recsys_lab.data.batches.shown import Shown, ShownDataset
 from recsys_lab.data.fitting.fitted_fields import FittedField, FittedFields
-from recsys_lab.data.fitting.stored_values import FieldValues, values_of
+from recsys_lab.data.fitting.stored_values import FieldValues, training_impressions, values_of
+from recsys_lab.data.split.split_rule import SplitResult
+from recsys_lab.words import RecsysLabError
+
+
+def events_of(data: Any, fitted: FittedFields, train_stop: np.ndarray) -> Events:
+    """The event arrays with the columns of their fields, and of the fields of the users."""
+    own = fitted.of("event")
+    return Events(
+        data.item_ids,
+        data.timestamps,
+        data.offsets,
+        field_columns(data, own, train_stop),
+        [field.name for field in own if field.known_at == "query"],
+        field_columns(data, fitted.of("user"), train_stop),
+    )
+
+
+def shown_of(
+    data: Any, fitted: FittedFields, split: SplitResult, events: Events, max_length: int, trains: bool
+) -> ShownDataset:
+    """Impressions of the training part, or all others: see `SequenceDataModule.shown_dataset`."""
+    if "shown/users" not in data.arrays:
+        raise RecsysLabError(f"{data.name!r} has no impressions: prepare it with --impressions FILE")
+    columns = field_columns(data, fitted.of("shown"), split.train_stop)
+    is_training = training_impressions(data, events.offsets, split.train_stop, split.cut_time)
+    return ShownDataset(events, Shown.of(data.arrays, columns), np.flatnonzero(is_training == trains), max_length)
 
 
 def item_tensors(data: Any, fitted: FittedFields, train_stop: np.ndarray) -> dict[str, torch.Tensor]:

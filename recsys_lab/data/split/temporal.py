@@ -95,13 +95,13 @@ class GlobalTemporal(Split):
             )
         times, begin = np.asarray(timestamps), offsets[:-1]
         test_cut = self._test_cut(times)
-        test_start = _first_at_or_after(offsets, times, test_cut)
+        test_start = first_at_or_after(offsets[:-1], offsets[1:], times, test_cut)
         dropped: dict[str, int] = {}
         if self.validation == "last_train_item":
             cut, train_stop, val = test_cut, *self._last_train_items(begin, test_start, dropped)
         else:
             cut = self._val_cut(times, test_cut)
-            train_stop = _first_at_or_after(offsets, times, cut)
+            train_stop = first_at_or_after(offsets[:-1], offsets[1:], times, cut)
             if not (train_stop > begin).any():
                 raise RecsysLabError(f"no event is before the validation cut {_iso(cut)}: nothing to train on")
             val = self._targets(begin, train_stop, test_start, train_stop, "val", dropped)
@@ -243,12 +243,13 @@ def _quantile(times: np.ndarray, q: float, before: int | None = None) -> int:
             return low
 
 
-def _first_at_or_after(offsets: np.ndarray, times: np.ndarray, cut: int) -> np.ndarray:
-    """(U,) flat position of each user's first event at or after `cut` (its stop when there is none)."""
-    low, high = offsets[:-1].copy(), offsets[1:].copy()
+def first_at_or_after(begin: np.ndarray, stop: np.ndarray, times: np.ndarray, cut: np.ndarray | int) -> np.ndarray:
+    """(N,) flat position of the first event at or after its `cut` among the events [begin, stop) of one user each; stop
+    when there is none."""
+    low, high, cut = begin.copy(), stop.copy(), np.broadcast_to(cut, begin.shape)
     while len(user := np.flatnonzero(low < high)):  # sorted within a user: all users halve their range at once
         middle = (low[user] + high[user]) // 2
-        before = times[middle] < cut
+        before = times[middle] < cut[user]
         low[user[before]] = middle[before] + 1
         high[user[~before]] = middle[~before]
     return low
