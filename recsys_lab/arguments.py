@@ -12,6 +12,7 @@ import difflib
 import inspect
 import math
 import numbers
+import re
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -124,6 +125,15 @@ def arguments_of(cls: type) -> tuple[dict[str, Any], bool]:
         if not more:
             return known, False
     return known, True
+
+
+def read_docstring(documented: Any) -> tuple[str, dict[str, str]]:
+    """What a docstring says before its `Args:`, and the text of each entry of that section."""
+    about, _, arguments = inspect.cleandoc(documented.__doc__ or "").partition("\nArgs:\n")
+    about = re.split(r"\n(?:Raises|Returns):\n", about)[0]
+    arguments = re.split(r"\n(?=\S)", arguments)[0]
+    entries = re.split(r"(?:^|\n)    (?=\w+: )", arguments)[1:]
+    return about.strip(), {name: " ".join(text.split()) for name, _, text in (e.partition(": ") for e in entries)}
 
 
 def classes_in(hint: Any) -> tuple[type, ...]:

@@ -25,7 +25,7 @@ from recsys_lab.models import SASRec
 PAGE = (Path(__file__).parent.parent / "docs" / "design.md").read_text()
 ELSEWHERE = {"evaluation/row_blocks.py"}
 """Runs in an evaluation step instead of `ops/linear_ranks.py`, where that can't: the page says so."""
-COMMAND = {"cli/__init__.py", "cli/typed.py", "config.py"}
+COMMAND = {"cli/__init__.py", "cli/typed.py", "arguments.py", "config.py"}
 """Run in every command."""
 PACKAGE = Path(recsys_lab.models.__file__).parent.parent
 

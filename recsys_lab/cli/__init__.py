@@ -21,7 +21,7 @@ from recsys_lab.cli.failures import in_words
 from recsys_lab.config import allowing
 from recsys_lab.words import RecsysLabError
 
-RUN = "recsys_lab.runs.fit.command_line:run"
+RUN = "recsys_lab.cli.trainer_commands:run"
 COMMANDS = {
     "fit": (RUN, "train a model, then test its best checkpoint"),
     "validate": (RUN, "evaluate a checkpoint on the validation targets"),

@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
-from recsys_lab.arguments import Range, Repeated
+from recsys_lab.arguments import Range, Repeated, read_docstring
 from recsys_lab.config import ALLOW_CLASSES
 
 
@@ -167,15 +167,6 @@ def options_of(function: Callable[..., None]) -> Iterator[Option]:
         for inside in inspect.signature(hint).parameters.values():
             text, empty = texts_inside.get(inside.name, ""), inside.default is inspect.Parameter.empty
             yield Option(inside.name, hints[inside.name], inside.default, text, empty)
-
-
-def read_docstring(documented: Any) -> tuple[str, dict[str, str]]:
-    """What a docstring says before its `Args:`, and the text of each entry of that section."""
-    about, _, arguments = inspect.cleandoc(documented.__doc__ or "").partition("\nArgs:\n")
-    about = re.split(r"\n(?:Raises|Returns):\n", about)[0]
-    arguments = re.split(r"\n(?=\S)", arguments)[0]
-    entries = re.split(r"(?:^|\n)    (?=\w+: )", arguments)[1:]
-    return about.strip(), {name: " ".join(text.split()) for name, _, text in (e.partition(": ") for e in entries)}
 
 
 def _is_group(hint: Any) -> bool:

@@ -44,7 +44,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
     unknown_class = _UNKNOWN_CLASS.search(message)
     if unknown_class:
         base = _expected_base(message[: unknown_class.start()])
-        known = sorted(_subclasses(base)) if base else []
+        known = sorted(concrete_subclasses(base)) if base else []
         return f"{where}: unknown class {unknown_class['name']!r}.{_suggest(unknown_class['name'], known)}"
     unknown = _UNKNOWN_OPTION.search(message)
     if unknown:
@@ -64,7 +64,7 @@ def _unknown_key(name: str, where: str, owner: str | None, parser: ArgumentParse
             return f"unknown key {part!r}. Did you mean {meant}?"
         return f"unknown key {prefix + part!r}.{_suggest(part, known)}"
     cls = _import(owner)
-    subclasses = sorted(_subclasses(cls)) if cls is not None else []
+    subclasses = sorted(concrete_subclasses(cls)) if cls is not None else []
     if subclasses and cls is not None and _is_abstract(cls):
         return f"{where}: name the class first (class_path, or --{where} NAME): {', '.join(subclasses)}"
     prefix, part, known = _level(name, class_options(cls))
@@ -115,11 +115,11 @@ def _expected_base(before: str) -> Any:
     return _import(names[0]) if names else None
 
 
-def _subclasses(cls: type[Any]) -> set[str]:
+def concrete_subclasses(cls: type[Any]) -> set[str]:
     """Names of the concrete classes below `cls` that are imported."""
     below: set[str] = set()
     for sub in cls.__subclasses__():
-        below |= _subclasses(sub)
+        below |= concrete_subclasses(sub)
         if not _is_abstract(sub) and not sub.__name__.startswith("_") and not sub.__module__.startswith("test"):
             below.add(sub.__name__)
     return below
