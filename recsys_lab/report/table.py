@@ -132,7 +132,8 @@ def text(table: Table, head: bool = True) -> str:
 
 
 def markdown(table: Table) -> str:
-    rows = [[plain(column.title) for column in table.columns], ["---"] * len(table.columns)]
+    rows = [[plain(column.title) for column in table.columns]]
+    rows.append(["---" if column.is_left else "---:" for column in table.columns])
     rows += [[_marked(plain(cell.line), cell.style) for cell in row] for row in table.cells]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -70,8 +70,8 @@ def test_text_has_columns_of_one_width() -> None:
 
 
 def test_markdown_marks_styles_and_keeps_cells_whole() -> None:
-    head, _, first, second = markdown(TABLE).splitlines()
-    assert head == "| name | ndcg | state |"
+    head, sides, first, second = markdown(TABLE).splitlines()
+    assert head == "| name | ndcg | state |" and sides == "| --- | ---: | ---: |", "numbers are flush right"
     assert first == r"| **a\|b** | 0.50 [0.40, 0.60] | done |" and second == "| `c_d` | - | x |"
 
 
