@@ -7,6 +7,7 @@ from typing import Any
 from recsys_lab.audit.audit_text import audit_tables, checks_table, headline, percent
 from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.report.page import Card, Page, Section
+from recsys_lab.report.table import show
 
 
 def audit_page(audit: dict[str, Any]) -> Page:
@@ -122,7 +123,7 @@ def _rules(audit: dict[str, Any]) -> Figure:
     rows, changes = [], []
     for rule in audit["rules"]:
         left = sum(rule["rules_shuffled"]) / len(rule["rules_shuffled"])
-        change = "no rules" if rule["change"] is None else f"{100 * rule['change']:+.1f} % by shuffling"
+        change = "no rules" if rule["change"] is None else f"{show(rule['change'], '+.1%')} by shuffling"
         changes.append(f"{rule['n']}-gram rules: {change}.")
         for where, count in (("in the data", rule["rules"]), ("shuffled", left)):
             text = f"{count:,.1f}".removesuffix(".0")

@@ -6,7 +6,7 @@ from textwrap import indent
 from typing import Any
 
 from recsys_lab.report.escapes import plain, prose
-from recsys_lab.report.table import Cell, Column, Table, markdown, text
+from recsys_lab.report.table import Cell, Column, Table, markdown, show, text
 
 UNKNOWN = "not known"
 
@@ -169,12 +169,15 @@ def _parts(audit: dict[str, Any]) -> Table:
     return _facts(f"Split: {audit['split']['name']}", rows)
 
 
+def rule_text(rule: dict[str, Any]) -> str:
+    """`30; shuffled 0.7 (-97.8 %)`: rules in the data, after shuffling, and the change. rule: of `order_rules`."""
+    left = sum(rule["rules_shuffled"]) / len(rule["rules_shuffled"])
+    change = "" if rule["change"] is None else f" ({show(rule['change'], '+.1%')})"
+    return f"{rule['rules']:,}; shuffled {left:,.1f}{change}"
+
+
 def _rules(audit: dict[str, Any]) -> Table:
-    rows = []
-    for rule in audit["rules"]:
-        left = rule["rules_shuffled"]
-        change = "" if rule["change"] is None else f" ({100 * rule['change']:+.1f} %)"
-        rows.append((f"{rule['n']}-gram rules", f"{rule['rules']:,}; shuffled {sum(left) / len(left):,.1f}{change}"))
+    rows = [(f"{rule['n']}-gram rules", rule_text(rule)) for rule in audit["rules"]]
     first = audit["rules"][0]
     note = (
         f"A rule: a run of items that occurs more than {first['support_above']} times and makes up more than "

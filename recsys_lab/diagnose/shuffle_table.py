@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from recsys_lab.audit.audit_text import rule_text
 from recsys_lab.report.escapes import prose
-from recsys_lab.report.table import Column, Table, markdown, show, text
+from recsys_lab.report.table import Column, Table, markdown, text
 
 READING = (
     "change: shuffled / original - 1. Near 0 %, the model does as well without the order of events: it learnt none, or "
@@ -55,11 +56,7 @@ def _table(found: dict[str, Any]) -> Table:
 
 def _sentences(found: dict[str, Any]) -> list[str]:
     """What the numbers say, and the order statistics of the data itself."""
-    lines = []
-    for rule in found["order_rules"]:
-        left = sum(rule["rules_shuffled"]) / len(rule["rules_shuffled"])
-        change = "" if rule["change"] is None else f" ({show(rule['change'], '+.1%')})"
-        lines.append(f"{rule['n']}-gram rules in the data: {rule['rules']:,}; shuffled {left:,.1f}{change}")
+    lines = [f"{rule['n']}-gram rules in the data: {rule_text(rule)}" for rule in found["order_rules"]]
     whole, last = found["kinds"].get("all"), found["kinds"].get("all_but_last")
     if whole and last and whole["change_interval"][1] < 0:
         back = 1 - last["change"] / whole["change"]

@@ -97,11 +97,10 @@ def _table(sliced: Sliced) -> Table:
 
 def _legend(sliced: Sliced) -> list[str]:
     method, count = sliced.method, len(sliced.slices)
-    level = f"{100 * (1 - method.alpha):g} %"
     lines = [
         evaluation_line(sliced.evaluation),
-        f"{sliced.metric}@{sliced.cutoff} [low, high]: mean over the slice's targets, {level} interval over users "
-        f"({INTERVALS[method.interval]}); of: the share of the overall metric that the slice brings",
+        f"{sliced.metric}@{sliced.cutoff} [low, high]: mean over the slice's targets, {method.level} interval over "
+        f"users ({INTERVALS[method.interval]}); of: the share of the overall metric that the slice brings",
     ]
     if sliced.overall.pair is not None:
         better, other = (sliced.variants[place] for place in (sliced.overall.pair.a, sliced.overall.pair.b))

@@ -129,8 +129,8 @@ def trained_on_column(comparison: Comparison) -> list[Column]:
 
 def number_columns(comparison: Comparison) -> list[Column]:
     """Of the rows of a comparison: each metric, the difference to the reference with its test, the costs."""
-    level, deciding = f"{100 * (1 - comparison.method.alpha):g} %", comparison.deciding
-    means = f"mean, {level} interval over users of these models; sd over seeds"
+    deciding = comparison.deciding
+    means = f"mean, {comparison.method.level} interval over users of these models; sd over seeds"
     versus = "vs baseline" if comparison.has_baseline else "behind best"
     against = "minus the baseline" if comparison.has_baseline else "of the best row minus this"
 
@@ -197,7 +197,7 @@ def untested_text(pairs: Sequence[Pair]) -> str:
 
 def _legend(comparison: Comparison) -> list[str]:
     method, reference = comparison.method, comparison.rows[comparison.reference].variant
-    level, name = f"{100 * (1 - method.alpha):g} %", f"{comparison.deciding}@{comparison.cutoff}"
+    name = f"{comparison.deciding}@{comparison.cutoff}"
     column = (
         f"vs baseline: minus {reference}" if comparison.has_baseline else f"behind best: {reference} minus this row"
     )
@@ -205,8 +205,8 @@ def _legend(comparison: Comparison) -> list[str]:
     tested = [pair for pair in comparison.pairs if not math.isnan(pair.p_corrected)]
     lines = [
         evaluation_line(comparison.evaluation),
-        f"[low, high] of a row: {level} interval over users ({INTERVALS[method.interval]}) of these trained models; "
-        "sd: over seeds; seconds: until the fit ended, with validation",
+        f"[low, high] of a row: {method.level} interval over users ({INTERVALS[method.interval]}) of these trained "
+        "models; sd: over seeds; seconds: until the fit ended, with validation",
     ]
     if tested:
         lines.append(

@@ -37,6 +37,11 @@ class Method:
     alpha: float = 0.05
     seed: int = 0
 
+    @property
+    def level(self) -> str:
+        """Of the intervals, in words: `95 %`."""
+        return f"{100 * (1 - self.alpha):g} %"
+
 
 @dataclass(frozen=True)
 class Seeds:

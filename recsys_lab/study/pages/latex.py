@@ -17,7 +17,6 @@ def as_latex(results: StudyResults) -> str:
     """Rankings, effects of axes, the order across blocks and mean ranks: one table environment each, to be put into a
     document that loads booktabs (and graphicx, which makes wide ones fit)."""
     name = f"{results.deciding}@{results.cutoff}"
-    level = f"{100 * (1 - results.method.alpha):g} %"
     comments = [
         f"study {results.name}, written {results.generated} by recsys-lab study report",
         results.answer.sentence,
@@ -30,9 +29,9 @@ def as_latex(results: StudyResults) -> str:
         seeds = max(len(row.runs) for row in block.comparison.rows)
         caption = (
             f"{block.title}: {block.targets:,} test targets, full ranking, {seeds} seed{'s' * (seeds > 1)}. "
-            f"[low, high] of a row: {level} interval over users of these trained models; sd over seeds. Rows that "
-            f"share a letter do not differ significantly in {name} (tests over users and seeds, Holm-corrected over "
-            "the study)."
+            f"[low, high] of a row: {results.method.level} interval over users of these trained models; sd over "
+            f"seeds. Rows that share a letter do not differ significantly in {name} (tests over users and seeds, "
+            "Holm-corrected over the study)."
         )
         parts.append(_table(tables.ranking(block), caption, f"{results.name}-{block.key}"))
         for axis in tables.axes_of(block):

@@ -232,18 +232,17 @@ def _significant(tested: Difference, alpha: float) -> str:
 
 def legend(results: StudyResults) -> list[str]:
     """How the tables are to be read."""
-    level = f"{100 * (1 - results.method.alpha):g} %"
     name = f"{results.deciding}@{results.cutoff}"
     comparisons = [block.comparison for block in results.blocks]
     has_bold = any(of.is_significantly_best(i) for of in comparisons for i in range(len(of.rows)))
     bold = "Bold: significantly better than every other row. " if has_bold else ""
     return [
-        f"[low, high] of a row: {level} interval over users of these trained models; sd: over seeds. group: rows that "
-        f"share a letter do not differ significantly in {name}. behind best: the best row minus this one in {name}, "
-        f"with interval and p over users and seeds, after correction; d: Cohen's d over users; {DETECTABLE}: the "
-        f"minimum detectable effect. {bold}A row with one seed is in no test. seconds: until the fit ended, with "
-        "validation. (untrained): a baseline without training; such baselines take part in every comparison, and the "
-        "best of them is tested with every row.",
+        f"[low, high] of a row: {results.method.level} interval over users of these trained models; sd: over seeds. "
+        f"group: rows that share a letter do not differ significantly in {name}. behind best: the best row minus this "
+        f"one in {name}, with interval and p over users and seeds, after correction; d: Cohen's d over users; "
+        f"{DETECTABLE}: the minimum detectable effect. {bold}A row with one seed is in no test. seconds: "
+        "until the fit ended, with validation. (untrained): a baseline without training; such baselines take part in "
+        "every comparison, and the best of them is tested with every row.",
         "Effect of an axis: mean over all settings of the other axes in which both values were run, so that only this "
         f"axis varies; the better value in {name} comes first. Other metrics than {name} have uncorrected intervals "
         "and decide nothing.",

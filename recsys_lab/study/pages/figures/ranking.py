@@ -26,11 +26,14 @@ def ranking_figure(block: Block) -> Figure:
         }
         for row, line in zip(comparison.rows, block.lines, strict=True)
     ][:MOST]
-    level = f"{100 * (1 - comparison.method.alpha):g} %"
     kinds = alt.Scale(domain=["trained", "untrained baseline"])
     kind, shape = alt.Color("kind:N", scale=kinds), alt.Shape("kind:N", scale=kinds)
     base = alt.Chart().encode(y=alt.Y("name:N", sort=None, title=None, scale=alt.Scale(paddingOuter=0.3)))
-    x = alt.X("mean:Q", title=f"{label} on test targets, {level} interval over users", scale=alt.Scale(zero=False))
+    x = alt.X(
+        "mean:Q",
+        title=f"{label} on test targets, {comparison.method.level} interval over users",
+        scale=alt.Scale(zero=False),
+    )
     tips = [
         alt.Tooltip("name:N", title="variant"),
         alt.Tooltip("mean:Q", title=label, format=".4f"),
