@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import hashlib
 import json
@@ -26,7 +25,7 @@ def prepared_folder(name: str, data_dir: Path, settings: PrepareSettings, defaul
     """`data_dir/<name>`, with a hash of the settings behind the name where they are not the source's defaults."""
     if settings == defaults:
         return data_dir / name
-    plain = json.dumps(dataclasses.asdict(settings), sort_keys=True, default=str)
+    plain = json.dumps(settings.as_dict(), sort_keys=True, default=str)
     return data_dir / f"{name}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
 
 

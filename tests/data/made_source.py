@@ -40,4 +40,4 @@ class MadeSource(Source):
 
     def fingerprint(self, raw_dir: Path) -> str:
         frames = (self.frame, self.items, self.users)
-        return hashlib.sha256("".join("" if f is None else f.write_csv() for f in frames).encode()).hexdigest()
+        return hashlib.sha256("".join("" if f is None else f.write_ndjson() for f in frames).encode()).hexdigest()

@@ -67,3 +67,154 @@ def test_a_set_of_the_version_before_is_read_through_the_same_interface(tmp_path
     assert old.field_array("event_type").tolist() == codes and old.field_values("event_type").to_list()[0] == "buy"
     with pytest.raises(RecsysLabError, match="has no field 'price': it was prepared by an older version"):
         old.field("price")
+
+
+# -- kinds -------------------------------------------------------------------------------------------------------------
+
+T = 1_600_000_000
+RICH = pl.DataFrame(
+    {
+        "user_id": [1, 1, 2, 2, 2, 3],
+        "item_id": ["a", "b", "a", "c", "b", "a"],
+        "timestamp": [T, T + 1, T + 5, T + 6, T + 7, T + 9],
+        "device": ["tv", "web", None, "tv", "web", "tv"],
+        "price": [1.5, None, 2.5, float("nan"), 2.5, 3.0],
+        "quantity": [1, 2, 1, 1, None, 2],
+        "tags": [["x", "y"], None, ["y"], [], ["z", "x", None], ["y"]],
+        "vector": [[1.0, 2.0], None, [3.0, 4.0], [5.0, 6.0], [7.0, 8.0], [9.0, 10.0]],
+        "words": ["one", "two", "three", None, "five", "six"],
+        "hour": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+    }
+)
+
+
+def in_order(data: ProcessedDataset, values: pl.Series) -> list[object]:
+    """The values of `RICH` as the events are prepared: by user and time, which is their order in the table."""
+    assert data.num_events == len(values)
+    return values.to_list()
+
+
+def decoded(data: ProcessedDataset, key: str) -> list[object]:
+    """The raw values of a field, row by row."""
+    field, kind = data.field(key), data.field(key).kind
+    if kind == "text":
+        return data.field_text(key).to_list()
+    array = data.field_array(key)
+    if kind == "numeric":
+        return [None if np.isnan(value) else float(value) for value in array]
+    if kind == "vector":
+        assert array.shape[1] == field.width
+        return [None if np.isnan(row).all() else row.tolist() for row in array]
+    values = [None, *data.field_values(key).to_list()]
+    if kind == "categorical":
+        return [values[code] for code in array]
+    ends = data.field_offsets(key)
+    return [[values[code] for code in array[a:b]] or None for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def test_every_further_column_of_the_events_is_a_field(tmp_path: Path) -> None:
+    data = made(tmp_path, RICH)
+    kinds = {key: (field.kind, field.missing) for key, field in data.fields.items()}
+    assert kinds == {
+        "device": ("categorical", 1),
+        "price": ("numeric", 2),
+        "quantity": ("categorical", 1),
+        "tags": ("multi", 2),
+        "vector": ("vector", 1),
+        "words": ("text", 1),
+        "hour": ("numeric", 0),
+    }
+    assert decoded(data, "device") == in_order(data, RICH["device"])
+    assert decoded(data, "price") == [1.5, None, 2.5, None, 2.5, 3.0]
+    assert decoded(data, "quantity") == in_order(data, RICH["quantity"])
+    assert decoded(data, "tags") == [["x", "y"], None, ["y"], None, ["z", "x"], ["y"]]
+    assert decoded(data, "vector") == in_order(data, RICH["vector"])
+    assert decoded(data, "words") == in_order(data, RICH["words"])
+    assert data.field_array("device").dtype == np.uint8 and data.field_array("tags").dtype == np.uint8
+    assert data.field("vector").width == 2 and data.field("tags").width == 2 and data.field("tags").num_values == 3
+    assert data.field_values("quantity").dtype == pl.Int64
+    assert ProcessedDataset.open(data.path, verify=True).fields == data.fields
+
+
+def test_fields_of_items_and_users(tmp_path: Path) -> None:
+    items = pl.DataFrame(
+        {
+            "item_id": ["b", "a", "z"],
+            "genres": [["g", "h"], ["h"], ["q"]],
+            "year": [1990, 1991, 7],
+            "title": ["B", "A", "Z"],
+        }
+    )
+    users = pl.DataFrame({"user_id": [3, 1], "age": [25.0, None], "sex": ["F", "M"]})
+    data = made(tmp_path, RICH.select("user_id", "item_id", "timestamp"), items, users, fields=["title=text"])
+    assert {key: field.kind for key, field in data.fields.items()} == {
+        "item.genres": "multi", "item.year": "categorical", "item.title": "text",
+        "user.age": "numeric", "user.sex": "categorical",
+    }  # fmt: skip
+    assert decoded(data, "item.genres") == [
+        ["h"],
+        ["g", "h"],
+        None,
+    ]  # a, b, c; values of z, which no event has, are none
+    assert data.field_values("item.genres").to_list() == ["g", "h"]
+    assert decoded(data, "item.year") == [1991, 1990, None] and decoded(data, "item.title") == ["A", "B", None]
+    assert decoded(data, "user.age") == [None, None, 25.0] and decoded(data, "user.sex") == ["M", None, "F"]
+
+
+def test_what_the_user_says_of_a_column(tmp_path: Path) -> None:
+    said = [
+        "device=categorical@query",
+        "quantity=numeric",
+        "hour=categorical",
+        "tags=drop",
+        "words=categorical",
+        "*=drop",
+    ]
+    data = made(tmp_path, RICH, fields=said)
+    kinds = {key: (field.kind, field.known_at) for key, field in data.fields.items()}
+    assert kinds == {
+        "device": ("categorical", "query"), "quantity": ("numeric", "before"), "hour": ("categorical", "before"),
+        "words": ("categorical", "before"),
+    }  # fmt: skip
+    assert decoded(data, "quantity") == [1, 2, 1, 1, None, 2] and decoded(data, "hour") == [1, 2, 3, 4, 5, 6]
+    assert data.manifest["settings"]["fields"] == sorted(said)
+
+
+def test_a_column_of_the_events_can_belong_to_the_item_or_user(tmp_path: Path, caplog) -> None:
+    said = [
+        f"{name}=item.{kind}"
+        for name, kind in {
+            "price": "numeric",
+            "device": "categorical",
+            "tags": "multi",
+            "vector": "vector",
+            "words": "text",
+        }.items()
+    ]
+    data = made(tmp_path, RICH, fields=[*said, "quantity=user.categorical"])
+    assert decoded(data, "item.price") == [3.0, 2.5, None]  # of a, b, c: the last in time that has one
+    assert decoded(data, "item.device") == ["tv", "web", "tv"]
+    assert decoded(data, "item.tags") == [["y"], ["z", "x"], None]
+    assert decoded(data, "item.vector") == [[9, 10], [7, 8], [5, 6]]
+    assert decoded(data, "item.words") == ["six", "five", None] == data.item_table["words"].to_list()
+    assert decoded(data, "user.quantity") == [2, 1, 2]
+    assert {key: field.conflicts for key, field in data.fields.items() if field.from_events} == {
+        "item.price": 1, "item.device": 0, "item.tags": 1, "item.vector": 1, "item.words": 2, "user.quantity": 1,
+    }  # fmt: skip
+    assert [None if np.isnan(v) else v for v in data.event_array("item.price")] == [1.5, None, 2.5, None, 2.5, 3.0]
+    assert data.event_array("item.device").tolist() == [1, 2, 0, 1, 2, 1]
+    assert np.diff(data.event_offsets("item.tags")).tolist() == [2, 0, 1, 0, 2, 1]
+    assert ProcessedDataset.open(data.path, verify=True).fields == data.fields
+
+
+def test_small_buckets_and_blocks_change_nothing(tmp_path: Path, monkeypatch) -> None:
+    """Events that don't fit into memory at once go through files, and come out the same."""
+    said = ["price=item.numeric", "words=item.text", "device=user.categorical"]
+    rich = pl.concat([RICH.with_columns(pl.col("user_id") + 10 * n, pl.col("timestamp") + n) for n in range(7)])
+    once = made(tmp_path / "once", rich.with_columns(copy=pl.col("words")), fields=said)
+    monkeypatch.setattr("recsys_lab.data.prepare.buckets.BUCKET_EVENTS", 5)
+    monkeypatch.setattr("recsys_lab.data.prepare.sorted_events.BLOCK_EVENTS", 4)
+    many = made(tmp_path / "many", rich.with_columns(copy=pl.col("words")), fields=said)
+    assert many.fields == once.fields and many.data_hash == once.data_hash and many.fields_hash == once.fields_hash
+    for key in once.fields:
+        assert decoded(many, key) == decoded(once, key), key

@@ -86,6 +86,11 @@ class StoredField:
     def has_values(self) -> bool:
         return self.kind in ("categorical", "multi")
 
+    @property
+    def has_text_file(self) -> bool:
+        """Whether `table` has its text. That of items and users stands in their tables."""
+        return self.kind == "text" and self.scope in ("event", "shown")
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -12,15 +12,19 @@ import polars as pl
 BUCKET = "_bucket"
 BUCKET_EVENTS = 1 << 22
 """Events that are sorted in memory at once (more where one user has more)."""
+BUCKET_BYTES = 16
+"""Of the fields of one event, with which a bucket still holds `BUCKET_EVENTS`."""
 INTEGERS = (pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Int8, pl.Int16, pl.Int32, pl.Int64)
 MOST_BUCKETS = 500
 """Each is an open file while they are filled; systems allow 1024."""
 
 
-def bucket_of_users(counts: np.ndarray) -> np.ndarray:
-    """(U,) events of each user -> (U,) uint16 buckets in ascending order, each of about `BUCKET_EVENTS` events."""
+def bucket_of_users(counts: np.ndarray, bytes_per_event: int = 0) -> np.ndarray:
+    """(U,) events of each user -> (U,) uint16 buckets in ascending order, each of about `BUCKET_EVENTS` events; fewer
+    where an event has more than `BUCKET_BYTES` in fields."""
     last = np.cumsum(counts) - 1
-    return (last // max(BUCKET_EVENTS, -(-int(last[-1] + 1) // MOST_BUCKETS))).astype(np.uint16)
+    most = BUCKET_EVENTS if bytes_per_event <= BUCKET_BYTES else BUCKET_EVENTS * BUCKET_BYTES // bytes_per_event
+    return (last // max(most, 1, -(-int(last[-1] + 1) // MOST_BUCKETS))).astype(np.uint16)
 
 
 def in_buckets(coded: pl.LazyFrame, number: int, folder: Path) -> Iterator[pl.DataFrame]:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from recsys_lab.data.fields.coding import UNSIGNED
+from recsys_lab.data.fields.stored import smallest_unsigned
+from recsys_lab.data.fields.wishes import Wishes
 from recsys_lab.data.prepare.buckets import (
     BUCKET,
     bucket_of_users,
@@ -20,7 +23,9 @@ from recsys_lab.data.prepare.buckets import (
     sorted_by,
 )
 from recsys_lab.data.prepare.event_checks import ORDER, ROW, ValueChecks, as_id, as_seconds, check_columns
+from recsys_lab.data.prepare.event_fields import EventFields
 from recsys_lab.data.prepare.filters import filters_within_users
+from recsys_lab.data.prepare.keep import Condition
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.progress import Progress
 from recsys_lab.data.prepare.sorted_events import SortedEvents
@@ -32,14 +37,16 @@ from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, Re
 BYTES_PER_EVENT = 30
 """Most that is on disk at once: the coded, unsorted events; later the sorted ones (13 bytes) and the prepared set (13).
 """
+MOST_COUNTED = 255
+"""Event types whose counts the manifest holds, the most frequent ones."""
 
 
 @dataclass(frozen=True)
 class Events:
     """Events of a source, and what their codes mean.
 
-    `sorted` has the columns `item` (uint32), `time` (int64 or float64 seconds; absent without time) and `event_type`
-    (uint8, 1..n; absent without types).
+    `sorted` has the columns `item` (uint32), `time` (int64 or float64 seconds; absent without time), `event_type`
+    (unsigned, 1..n; absent without types), and those of `fields`.
     """
 
     sorted: SortedEvents
@@ -48,6 +55,7 @@ class Events:
     event_type_counts: dict[str, int]  # of the events that the filters of single events leave, the most first
     event_type_names: list[str]
     steps: list[Step]
+    fields: EventFields
 
     @property
     def has_time(self) -> bool:
@@ -55,13 +63,19 @@ class Events:
 
 
 def read_events(
-    interactions: pl.LazyFrame, settings: PrepareSettings, source: str, writer: FolderWriter, progress: Progress
+    interactions: pl.LazyFrame,
+    settings: PrepareSettings,
+    wishes: Wishes,
+    source: str,
+    writer: FolderWriter,
+    progress: Progress,
 ) -> Events:
     """Checks the interactions, applies the filters of single events, codes the ids, sorts, and applies the filters
     within users.
 
     Args:
-        interactions: `user_id`, `item_id`, `order`, and optionally `timestamp`, `event_type`, `rating`.
+        interactions: `user_id`, `item_id`, `order`, and optionally `timestamp`, `event_type`, `rating` and others.
+        wishes: What the user says of the other columns.
         settings: All but the filters that count events of users and items are used here.
         source: Name of the source for error texts.
         writer: Of the prepared set; the events are in its scratch folder.
@@ -71,7 +85,7 @@ def read_events(
         RecsysLabError: for missing columns, null ids, bad timestamps, an unknown event type, or when nothing is left.
     """
     try:
-        return _read_events(interactions, settings, source, writer, progress)
+        return _read_events(interactions, settings, wishes, source, writer, progress)
     except pl.exceptions.PolarsError as error:
         if is_disk_full(error):
             raise
@@ -79,32 +93,57 @@ def read_events(
 
 
 def _read_events(
-    interactions: pl.LazyFrame, settings: PrepareSettings, source: str, writer: FolderWriter, progress: Progress
+    interactions: pl.LazyFrame,
+    settings: PrepareSettings,
+    wishes: Wishes,
+    source: str,
+    writer: FolderWriter,
+    progress: Progress,
 ) -> Events:
     schema = interactions.collect_schema()
     check_columns(schema, settings, source)
-    raw = interactions.with_row_index(ROW)
+    fields = EventFields(schema, wishes, source)
+    masks = _masks(schema, settings, source)
+    interactions = interactions.with_columns(
+        *fields.raw(), *(mask.alias(_mask(n)) for n, mask in enumerate(masks.values()))
+    )
+    ours = [name for name in (USER_ID, ITEM_ID, ORDER, TIMESTAMP, EVENT_TYPE) if name in schema]
+    raw = interactions.select(*ours, *fields.stats, *map(_mask, range(len(masks)))).with_row_index(ROW)
+    masks = {name: pl.col(_mask(number)) for number, name in enumerate(masks)}
     columns = [as_id(schema[name], name, source).alias(name) for name in (USER_ID, ITEM_ID)]
     columns.append(pl.col(ORDER, ROW))
     if TIMESTAMP in schema:
         columns.append(as_seconds(schema[TIMESTAMP]).alias("time"))
     if EVENT_TYPE in schema:
         columns.append(pl.col(EVENT_TYPE).cast(pl.String))
-    if settings.min_rating is not None:
-        # in polars NaN is above every number; a rating that is none must not pass
-        columns.append(pl.col(RATING).fill_nan(None) if schema[RATING].is_float() else pl.col(RATING))
+    columns += [pl.col(name) for name in (*fields.stats, *map(_mask, range(len(masks))))]
     canonical = raw.select(columns)
-
-    masks: dict[str, pl.Expr] = {}
-    if settings.min_rating is not None:
-        masks[f"min_rating={settings.min_rating:g}"] = (pl.col(RATING) >= settings.min_rating).fill_null(False)
-    if settings.event_types is not None:
-        masks["event_types"] = pl.col(EVENT_TYPE).is_in(settings.event_types)
     progress("counting events, users and items")
-    counted = _count(canonical, masks, ValueChecks(raw, schema, source), settings)
     kept = canonical.filter(pl.all_horizontal(masks.values())) if masks else canonical
+    counted = _count(canonical, masks, kept, fields, ValueChecks(raw, schema, source), settings)
+    if fields.columns:
+        progress(f"looking for the values of {len(fields.columns):,} fields")
+        fields.find_values(kept)
     progress(f"reading {counted.steps[-1].events:,} events")
-    return _sort(kept, counted, settings, writer, progress)
+    return _sort(kept, counted, fields, settings, writer, progress)
+
+
+def _masks(schema: pl.Schema, settings: PrepareSettings, source: str) -> dict[str, pl.Expr]:
+    """The filters of single events by the names of their steps, in their order."""
+    found: dict[str, pl.Expr] = {}
+    if settings.min_rating is not None:
+        found[f"min_rating={settings.min_rating:g}"] = Condition.parse(f"{RATING}>={settings.min_rating!r}").mask(
+            schema, source
+        )
+    if settings.event_types is not None:
+        found["event_types"] = pl.col(EVENT_TYPE).cast(pl.String).is_in(settings.event_types)
+    for condition in map(Condition.parse, settings.keep or ()):
+        found[f"keep {condition.text}"] = condition.mask(schema, source)
+    return found
+
+
+def _mask(number: int) -> str:
+    return f"_mask{number}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +159,12 @@ class _Counted:
 
 
 def _count(
-    canonical: pl.LazyFrame, masks: dict[str, pl.Expr], checks: ValueChecks, settings: PrepareSettings
+    canonical: pl.LazyFrame,
+    masks: dict[str, pl.Expr],
+    kept: pl.LazyFrame,
+    fields: EventFields,
+    checks: ValueChecks,
+    settings: PrepareSettings,
 ) -> _Counted:
     counts = [pl.len().alias("read")]
     mask = pl.lit(True)
@@ -132,20 +176,23 @@ def _count(
     if has_types:
         left = mask.sum() if masks else pl.len()
         queries.append(canonical.group_by(EVENT_TYPE).agg(left.alias("left")))
+    queries += [fields.query(kept)] if fields.stats else []
     found, users, items, *types = pl.collect_all(queries, engine="streaming")
     checks.require(found.row(0, named=True))
+    about = types.pop().row(0, named=True) if fields.stats else {}
+    if settings.keep and has_types:  # without, the names are those of all rows, as they were before there was `keep`
+        types = [types[0].filter(pl.col("left") > 0)]
     event_type_names = types[0][EVENT_TYPE].sort().to_list() if has_types else []
     event_type_counts = _most_first(types[0]) if has_types else {}
     if settings.event_types is not None:
         event_type_names = resolve_names(settings.event_types, event_type_names, f"event type of {checks.source!r}")
-    if len(event_type_names) > 255:
-        raise RecsysLabError(f"{checks.source!r} has {len(event_type_names)} event types; at most 255 are possible")
     steps = [
         Step(name, int(users[name].sum()), int((users[name] > 0).sum()), int((items[name] > 0).sum()))
         for name in ("read", *masks)
     ]
     for before, step in zip(steps, steps[1:], strict=False):
         require_events(step, before)
+    fields.decide(about)
     users, items = (
         table.select(name, pl.col(steps[-1].name).alias("left"))
         .filter(pl.col("left") > 0)
@@ -157,24 +204,32 @@ def _count(
 
 
 def _most_first(counts: pl.DataFrame) -> dict[str, int]:
-    return dict(counts.filter(pl.col("left") > 0).sort("left", EVENT_TYPE, descending=[True, False]).iter_rows())
+    by_count = counts.filter(pl.col("left") > 0).sort("left", EVENT_TYPE, descending=[True, False])
+    return dict(by_count.head(MOST_COUNTED).iter_rows())
 
 
 def _sort(
-    kept: pl.LazyFrame, counted: _Counted, settings: PrepareSettings, writer: FolderWriter, progress: Progress
+    kept: pl.LazyFrame,
+    counted: _Counted,
+    fields: EventFields,
+    settings: PrepareSettings,
+    writer: FolderWriter,
+    progress: Progress,
 ) -> Events:
     users, items = counted.users, counted.items
-    writer.need(counted.steps[-1].events * BYTES_PER_EVENT + (1 << 16))
-    bucket = bucket_of_users(users["left"].to_numpy())
+    writer.need(counted.steps[-1].events * (BYTES_PER_EVENT + 2 * fields.bytes_per_event) + (1 << 16))
+    bucket = bucket_of_users(users["left"].to_numpy(), fields.bytes_per_event)
     coded = _with_codes(_with_codes(kept, users[USER_ID], "user"), items[ITEM_ID], "item")
     num_buckets = int(bucket[-1]) + 1
     if num_buckets > 1:
         coded = coded.with_columns(looked_up(bucket, "user").alias(BUCKET))
     if counted.event_type_names:
-        code = pl.col(EVENT_TYPE).cast(pl.Enum(counted.event_type_names)).to_physical() + 1
-        coded = coded.with_columns(code.cast(pl.UInt8).alias(EVENT_TYPE))
+        code = pl.col(EVENT_TYPE).cast(pl.Enum(counted.event_type_names)).to_physical().cast(pl.UInt32) + 1
+        smallest = UNSIGNED[smallest_unsigned(len(counted.event_type_names))]
+        coded = coded.with_columns(code.cast(smallest).alias(EVENT_TYPE))
+    coded = coded.with_columns(fields.physical())
     found = coded.collect_schema()
-    wanted = [name for name in (BUCKET, "user", "item", "time", EVENT_TYPE) if name in found]
+    wanted = [name for name in (BUCKET, "user", "item", "time", EVENT_TYPE, *fields.columns) if name in found]
     coded = coded.select(*wanted, *([] if counted.order_is_row else [ORDER]), ROW)
 
     tie_order = TieOrder(settings, users[USER_ID], items[ITEM_ID])
@@ -191,8 +246,8 @@ def _sort(
         events.append(frame)
     last = counted.steps[-1]  # no filter within users takes a user's or an item's last event
     steps = [*counted.steps, *(Step(name, count, last.users, last.items) for name, count in left.items())]
-    types = counted.event_type_counts
-    return Events(events, users[USER_ID], items[ITEM_ID], types, counted.event_type_names, steps)
+    types, names = counted.event_type_counts, counted.event_type_names
+    return Events(events, users[USER_ID], items[ITEM_ID], types, names, steps, fields)
 
 
 def _with_codes(events: pl.LazyFrame, ids: pl.Series, code: str) -> pl.LazyFrame:

@@ -129,7 +129,7 @@ def table_rows(manifest: dict[str, Any]) -> dict[str, int]:
     for field in fields_of(manifest).values():
         if field.has_values:
             found[field.table] = field.num_values
-        elif field.kind == "text":
+        elif field.has_text_file:
             found[field.table] = rows_of(manifest, field.scope)
     return found
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 import polars as pl
 
 from recsys_lab import __version__
-from recsys_lab.data.fields.stored import StoredField, hash_of
-from recsys_lab.data.prepare.events import Events, read_events
+from recsys_lab.data.fields.wishes import Wishes, find_wishes
+from recsys_lab.data.prepare.event_fields import further_columns
+from recsys_lab.data.prepare.events import read_events
 from recsys_lab.data.prepare.filters import apply_count_filters
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import (
@@ -35,10 +36,11 @@ from recsys_lab.data.prepare.reuse import open_existing
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
 from recsys_lab.data.prepare.stamp import keep_stamp, stamp_of
 from recsys_lab.data.prepare.store import FolderWriter, exclusive
+from recsys_lab.data.prepare.write_fields import write_fields
 from recsys_lab.data.reading.ids import is_null_word
-from recsys_lab.data.reading.source import Source
+from recsys_lab.data.reading.source import RawTables, Source
 from recsys_lab.data.reading.spelling import is_command_line, option
-from recsys_lab.words import EVENT_TYPE, ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 __all__ = ["NameTakenError", "PrepareSettings", "prepare"]
 
@@ -114,7 +116,8 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
     tables = source.tables(raw_dir)
     fingerprint = source.fingerprint(raw_dir)  # now: files changed from here on must not look like the prepared ones
     with FolderWriter(output) as writer:
-        events = read_events(tables.interactions, settings, source.name, writer, progress)
+        wishes = _wishes(tables, settings)
+        events = read_events(tables.interactions, settings, wishes, source.name, writer, progress)
         steps = events.steps + apply_count_filters(events.sorted, settings, events.steps[-1], progress)
         for step in steps:
             log.info("  %s", step)
@@ -126,9 +129,9 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
         progress("writing what is left")
         span = _Span()
         _write_arrays(events.sorted, writer, span)
-        stored = _write_event_types(events, writer)
-        writer.table(USERS, users)
-        writer.table(ITEMS, items)
+        stored = write_fields(events, users, items, wishes, source.name, writer)
+        writer.table(USERS, stored.users)
+        writer.table(ITEMS, stored.items)
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -144,7 +147,7 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "num_items": len(item_rows),
             "num_events": events.sorted.num_kept,
             "has_timestamps": events.has_time,
-            "fields": [field.as_dict() for field in stored],
+            "fields": [field.as_dict() for field in stored.fields],
             "event_type_counts": events.event_type_counts,
             "binary_column": None if tables.binary is None else asdict(tables.binary),
             "steps": [asdict(step) for step in steps],
@@ -173,6 +176,14 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
         *(f"{manifest[key]:,}" for key in ("num_users", "num_items", "num_events")),
         manifest["seconds"],
     )
+
+
+def _wishes(tables: RawTables, settings: PrepareSettings) -> Wishes:
+    """What the user says of the further columns of all tables."""
+    columns = {"event": further_columns(tables.interactions.collect_schema())}
+    for scope, table, key in (("item", tables.items, ITEM_ID), ("user", tables.users, USER_ID)):
+        columns[scope] = [] if table is None else [name for name in table.collect_schema().names() if name != key]
+    return find_wishes(settings.fields, columns)
 
 
 @dataclass
@@ -230,17 +241,6 @@ def _write_arrays(events: SortedEvents, writer: FolderWriter, span: _Span) -> No
     writer.array("timestamps", "int64", (span.seen(_timestamps(block)) for block in blocks()), length)
     left = events.user_counts[events.user_counts > 0]
     writer.array("offsets", "int64", [np.zeros(1), np.cumsum(left)], len(left) + 1)
-
-
-def _write_event_types(events: Events, writer: FolderWriter) -> list[StoredField]:
-    if EVENT_TYPE not in events.sorted.columns:
-        return []
-    names = events.event_type_names
-    field = StoredField(EVENT_TYPE, "event", "categorical", num_values=len(names), file=EVENT_TYPE)
-    parts = (block.kept(EVENT_TYPE) for block in events.sorted.blocks())
-    writer.array(field.array, "uint8", parts, events.sorted.num_kept)
-    writer.table(field.table, pl.DataFrame({"value": pl.Series(names, dtype=pl.String)}))
-    return [replace(field, hash=hash_of("categorical", writer.arrays[field.array]["sha256"], *names))]
 
 
 def _timestamps(block: Block) -> np.ndarray:

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from recsys_lab.arguments import Count, Seed, check_fields
+from recsys_lab.data.fields.wishes import parse_wish
+from recsys_lab.data.prepare.keep import Condition
 from recsys_lab.words import RecsysLabError
 
 Duplicates = Literal["keep", "drop", "first", "last"]
 ConsecutiveRepeats = Literal["keep", "drop"]
+NEWER = ("keep", "fields")
 TieOrder = Literal["file", "hash", "random", "item_id"]
 
 
@@ -32,6 +35,11 @@ class PrepareSettings:
             depends on user, item and seed, not on the file; 'random' is drawn by seed; 'item_id' sorts by item and
             inflates metrics, since neighbouring ids are often related: a warning says so.
         seed: Needed by the tie orders 'hash' and 'random'.
+        keep: Keep the events that meet each of these conditions on a column: `rating>=4`, `country!=DE`, `event_type in
+            buy,cart`. Events without a value are dropped by all but `!=`.
+        fields: How further columns are stored: `price=numeric`, `price=item.numeric` (a column of the events that
+            belongs to the item), `device=categorical@query` (known when the question is asked), `note=drop`, `*=drop`
+            (all that are not named). Kinds: categorical, multi, numeric, vector, text. Default: by what is in them.
     """
 
     min_rating: float | None = None
@@ -44,6 +52,8 @@ class PrepareSettings:
     min_length: Count = 1
     tie_order: TieOrder = "file"
     seed: Seed | None = None
+    keep: list[str] | None = None
+    fields: list[str] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -54,11 +64,18 @@ class PrepareSettings:
                 )
             # the order in which the types are written changes nothing, so it must not look like another setting
             object.__setattr__(self, "event_types", sorted({str(name) for name in self.event_types}))
+        if self.keep is not None:
+            object.__setattr__(self, "keep", [Condition.parse(text).text for text in self.keep] or None)
+        if self.fields is not None:
+            for text in self.fields:
+                parse_wish(text)
+            object.__setattr__(self, "fields", sorted(text.strip() for text in self.fields) or None)
         if self.tie_order in ("hash", "random") and self.seed is None:
             raise RecsysLabError(f"prepare: tie_order {self.tie_order!r} needs a seed")
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain data. `keep` and `fields` only where they are used: sets prepared before keep their name and hash."""
+        return {name: value for name, value in asdict(self).items() if name not in NEWER or value is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PrepareSettings:

@@ -202,6 +202,9 @@ class ProcessedDataset:
         field = self.field(key)
         if field.kind != "text":
             raise RecsysLabError(f"the field {key!r} is {field.kind}, not text")
+        if not field.has_text_file:
+            table = USERS if field.scope == "user" else ITEMS
+            return pl.read_parquet(self.path / table, columns=[field.name])[field.name].cast(pl.String).alias(key)
         return pl.read_parquet(self.path / field.table)["value"].alias(key)
 
     def field_hash(self, key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,8 @@ BLOCK_EVENTS = 1 << 22
 
 
 class SortedEvents:
-    """Events sorted by user, time and tie order, users back to back (CSR), one flat file per column.
+    """Events sorted by user, time and tie order, users back to back (CSR), one flat file per column; lists and text are
+    one Arrow file per call of `append`.
 
     Read with `blocks`, so that memory is that of one block. What stays in memory: a number per user and item, and a
     bool per event. Filters drop events by `Block.drop`; the files stay as they are.
@@ -35,26 +37,38 @@ class SortedEvents:
 
     def __init__(self, folder: Path, num_users: int, num_items: int, in_memory: bool = False) -> None:
         self.folder, self.in_memory = folder, in_memory
-        self._held: dict[str, np.ndarray] = {}
+        self._held: dict[str, Any] = {}
         self.user_counts, self.item_counts = np.zeros(num_users, np.int64), np.zeros(num_items, np.int64)
         self._types: dict[str, np.dtype[Any]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of one event
+        self._ends = [0]  # events after each call of `append`
 
     def append(self, frame: pl.DataFrame) -> None:
         """Adds whole users behind those that are there: sorted `user` (codes), `item`, and any other columns."""
         for name in frame.columns:
-            values = frame[name].to_numpy()
+            if frame.schema[name] == pl.String or isinstance(frame.schema[name], pl.List):
+                self._append_series(name, frame[name])
+                continue
+            values = frame[name].to_numpy()  # null becomes NaN
             if name == "user":
                 self.user_counts += np.bincount(values, minlength=len(self.user_counts))
                 continue
             if name == "item":
                 self.item_counts += np.bincount(values, minlength=len(self.item_counts))
-            self._types[name] = values.dtype
+            self._types[name], self._shapes[name] = values.dtype, values.shape[1:]
             if self.in_memory:
                 self._held[name] = values
                 continue
             # not ndarray.tofile: it reports a full disk as an OSError without a number
             with open(self.folder / name, "ab") as file:
-                file.write(np.ascontiguousarray(values).view(np.uint8).data)
+                file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        self._ends.append(self._ends[-1] + frame.height)
+
+    def _append_series(self, name: str, values: pl.Series) -> None:
+        if self.in_memory:
+            self._held[name] = values
+        else:
+            values.to_frame().write_ipc(self.folder / f"{name}.{len(self._ends) - 1}")
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -82,12 +96,28 @@ class SortedEvents:
             first = stop
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
-        """(stop - start,) values of a column. Read, not mapped: mapped pages would count as memory of this process."""
+        """(stop - start,) or (stop - start, D) values of a column. Read, not mapped: mapped pages would count as
+        memory of this process."""
         if self.in_memory:
             return self._held[name][start:stop]
-        dtype = self._types[name]
+        dtype, shape = self._types[name], self._shapes[name]
+        width = math.prod(shape)
         with open(self.folder / name, "rb") as file:
-            return np.fromfile(file, dtype, stop - start, offset=start * dtype.itemsize)
+            values = np.fromfile(file, dtype, (stop - start) * width, offset=start * width * dtype.itemsize)
+        return values.reshape(-1, *shape)
+
+    def read_series(self, name: str, start: int, stop: int) -> pl.Series:
+        """(stop - start,) lists or texts of a column."""
+        if self.in_memory:
+            return self._held[name][start:stop]
+        parts = []
+        for number in range(len(self._ends) - 1):
+            first, end = self._ends[number : number + 2]
+            low, high = max(start, first), min(stop, end)
+            if low < high:
+                part = pl.scan_ipc(self.folder / f"{name}.{number}").slice(low - first, high - low)
+                parts.append(part.collect(engine="streaming")[name])
+        return pl.concat(parts)
 
 
 class Block:
@@ -121,6 +151,15 @@ class Block:
         """(n left,) values of the events that are left."""
         values = self.item if name == "item" else self.read(name)
         return values if self.user_counts.sum() == len(values) else values[self.keep]
+
+    def kept_series(self, name: str) -> pl.Series:
+        """(n left,) lists or texts of the events that are left."""
+        values = self.events.read_series(name, self._slice.start, self._slice.stop)
+        return values if self.user_counts.sum() == len(values) else values.filter(pl.Series(self.keep))
+
+    def kept_users(self) -> np.ndarray:
+        """(n left,) int64 user codes of the events that are left."""
+        return np.repeat(np.arange(self._first, self._stop), self.user_counts)
 
     def users_of(self, position: np.ndarray) -> np.ndarray:
         """(m,) ascending positions in the block -> (m,) int64 users, counted from the block's first."""

@@ -165,6 +165,22 @@ class FolderWriter:
             _sync(file.fileno(), file)
         self.tables[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
+    def table_of_parts(self, name: str, parts: Iterable[pl.DataFrame]) -> None:
+        """As `table`, for a frame that is given in parts, of which one is in memory at a time."""
+        folder = self.scratch / f"parts-{len(self.tables)}"
+        folder.mkdir()
+        for number, part in enumerate(parts):
+            part.write_ipc(folder / f"{number:08d}.arrow")
+        path = self._file(name)
+        pl.scan_ipc(folder / "*.arrow").sink_parquet(path, engine="streaming")
+        with open(path, "rb+") as file:
+            self.tables[name] = {
+                "bytes": path.stat().st_size,
+                "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            }
+            _sync(file.fileno(), file)
+        shutil.rmtree(folder)
+
     def _file(self, name: str) -> Path:
         path = self.temporary / name
         path.parent.mkdir(exist_ok=True)

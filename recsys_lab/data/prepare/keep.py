@@ -1,0 +1,113 @@
+"""`--keep "rating>=4"`: which rows of the events are kept, by what is in a column."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from operator import eq, ge, gt, le, lt
+from typing import Any
+
+import polars as pl
+
+from recsys_lab.data.reading.spelling import option
+from recsys_lab.words import TIMESTAMP, RecsysLabError
+
+FORM = re.compile(r"^\s*(?P<column>.+?)\s*(?P<op>!=|<=|>=|==|=|<|>|\s+in\s)\s*(?P<value>.*?)\s*$", re.DOTALL)
+EXAMPLES = "'rating>=4', 'event_type=buy', 'country!=DE' or 'event_type in buy,cart'"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition on a column. Rows without a value are dropped by all but `!=`.
+
+    Attributes:
+        text: as it was typed, in one form: without needless spaces.
+        column: its name.
+        op: =, !=, <, <=, >, >= or in.
+        values: what it is compared with; one but for `in`.
+    """
+
+    text: str
+    column: str
+    op: str
+    values: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Raises RecsysLabError for another form than COLUMN OP VALUE."""
+        match = FORM.match(text)
+        if match is None or not match["value"]:
+            raise RecsysLabError(f"{option('keep')} {text!r} is no condition: write COLUMN OP VALUE, as {EXAMPLES}")
+        op = match["op"].strip().replace("==", "=")
+        values = tuple(part.strip() for part in match["value"].split(",")) if op == "in" else (match["value"],)
+        if not all(values):
+            raise RecsysLabError(f"{option('keep')} {text!r} has an empty value between its commas")
+        plain = f"{match['column']} in {','.join(values)}" if op == "in" else f"{match['column']}{op}{values[0]}"
+        return cls(plain, match["column"], op, values)
+
+    def mask(self, schema: pl.Schema, source: str) -> pl.Expr:
+        """True for the rows that are kept.
+
+        Raises:
+            RecsysLabError: for a column that the events don't have, or values that can't be compared with its own.
+        """
+        if self.column not in schema:
+            close = difflib.get_close_matches(self.column, schema.names(), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise RecsysLabError(
+                f"{option('keep')} {self.text!r}: the events of {source!r} have no column {self.column!r}{hint} They "
+                f"have: {', '.join(schema.names()[:30])}"
+            )
+        dtype, column = schema[self.column], pl.col(self.column)
+        if dtype == pl.Boolean or isinstance(dtype, pl.Categorical | pl.Enum):
+            column, dtype = column.cast(pl.String), pl.String()
+        if dtype.is_nested() or dtype == pl.Binary:
+            raise RecsysLabError(
+                f"{option('keep')} {self.text!r}: {self.column!r} is of type {dtype}, not plain values"
+            )
+        if dtype == pl.String:
+            return self._of_text(column)
+        if dtype.is_numeric():
+            wanted = [self._number(value) for value in self.values]
+            # in polars NaN is above every number; one that is none must not pass
+            return self._compared(column.fill_nan(None) if dtype.is_float() else column, wanted)
+        return self._compared(column.cast(pl.Datetime("us")), [self._moment(value) for value in self.values])
+
+    def _of_text(self, column: pl.Expr) -> pl.Expr:
+        if self.op in ("=", "!=", "in"):
+            return self._compared(column, list(self.values))
+        return self._compared(column.cast(pl.Float64, strict=False), [self._number(value) for value in self.values])
+
+    def _compared(self, column: pl.Expr, wanted: list[Any]) -> pl.Expr:
+        if self.op == "in":
+            return column.is_in(wanted).fill_null(False)
+        if self.op == "!=":
+            return column.ne_missing(pl.lit(wanted[0]))
+        compare = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}[self.op]
+        return pl.Expr.fill_null(compare(column, wanted[0]), False)
+
+    def _number(self, value: str) -> Any:
+        for kind in (int, float):
+            try:
+                number = kind(value)
+            except ValueError:
+                continue
+            if number == number:
+                return number
+        if self.column == TIMESTAMP:
+            moment = pl.Series([value]).str.to_datetime(strict=False, time_unit="us")
+            if moment[0] is not None:
+                return int(moment.dt.epoch("s")[0])
+        raise RecsysLabError(
+            f"{option('keep')} {self.text!r}: {self.column!r} is compared as numbers, and {value!r} is none"
+        )
+
+    def _moment(self, value: str) -> Any:
+        try:
+            moment = pl.Series([value]).str.to_datetime(strict=False, time_unit="us")[0]
+        except pl.exceptions.PolarsError:
+            moment = None
+        if moment is None:
+            raise RecsysLabError(f"{option('keep')} {self.text!r}: {self.column!r} holds dates, and {value!r} is none")
+        return moment

@@ -1,0 +1,79 @@
+"""Further columns of text files: numbers, lists or text? Decided on the whole column, as ids and times are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+
+from recsys_lab.data.reading.ids import is_null_word
+
+SAMPLE = 1000
+"""Lists that are looked at for the type of what they hold."""
+LEADING_ZERO = r"^[+-]?0\d"
+
+
+class TextColumn:
+    """A column of text that may hold numbers ("NA" and its like are then missing) or JSON lists.
+
+    Text with leading zeros is no number: `007` and `7` are two.
+
+    Args:
+        name: of the column.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, text = name, pl.col(name).str.strip_chars()
+        self.text = pl.when(text != "").then(text)
+
+    def stats(self) -> dict[str, pl.Expr]:
+        number, whole = self.text.cast(pl.Float64, strict=False), self.text.cast(pl.Int64, strict=False)
+        return {
+            "known": self.text.count(),
+            "words": is_null_word(self.text).sum(),
+            "numbers": (number.is_finite() & ~self.text.str.contains(LEADING_ZERO)).sum(),
+            "whole": (whole.cast(pl.String) == self.text).sum(),
+            "lists": (self.text.str.starts_with("[") & self.text.str.ends_with("]")).sum(),
+        }
+
+    def convert(self, found: dict[str, int], table: pl.LazyFrame) -> pl.Expr:
+        """The column as integers, floats, lists or text, given what `stats` found in `table`."""
+        known, words = found["known"], found["words"]
+        if found["whole"] and found["whole"] + words == known:
+            return self.text.cast(pl.Int64, strict=False)
+        if found["numbers"] and found["numbers"] + words == known:
+            number = self.text.cast(pl.Float64, strict=False)
+            return pl.when(number.is_finite()).then(number)
+        if found["lists"] and found["lists"] == known:
+            inner = self._inner(table)
+            return self.text if inner is None else self.text.str.json_decode(pl.List(inner))
+        return self.text
+
+    def _inner(self, table: pl.LazyFrame) -> Any:
+        """What the lists hold; None where they are no JSON lists of plain values."""
+        seen: set[type] = set()
+        start = table.select(self.text.drop_nulls().head(SAMPLE)).collect(engine="streaming")
+        for text in start.to_series():
+            try:
+                seen |= {type(value) for value in json.loads(text) if value is not None}
+            except (ValueError, TypeError, RecursionError):
+                return None
+        if seen & {list, dict}:
+            return None
+        if seen == {int}:
+            return pl.Int64()
+        return pl.Float64() if seen and seen <= {int, float} else pl.String()
+
+
+def typed(table: pl.LazyFrame, among: list[str]) -> pl.LazyFrame:
+    """A table of text with its columns `among` as what they hold. One pass."""
+    columns = [TextColumn(name) for name in among]
+    if not columns:
+        return table
+    stats = {f"{column.name}.{what}": expr for column in columns for what, expr in column.stats().items()}
+    row = table.select(**stats).collect(engine="streaming").row(0, named=True)
+    return table.with_columns(
+        column.convert({what: row[f"{column.name}.{what}"] for what in column.stats()}, table).alias(column.name)
+        for column in columns
+    )
