@@ -118,7 +118,8 @@ def computed(work: Path, data_dir: str) -> Iterator[tuple[str, Any]]:
         yield (
             f"prepare/{name}",
             {
-                **{name: manifest[name] for name in ("arrays", "num_users", "num_items", "num_events")},
+                **{name: manifest[name] for name in ("num_users", "num_items", "num_events")},
+                "arrays": {name: about for name, about in manifest["arrays"].items() if "/" not in name},
                 **{path.name: digest(path.read_bytes()) for path in arrays},
             },
         )

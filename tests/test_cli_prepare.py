@@ -133,6 +133,10 @@ def test_lists_with_commas() -> None:
         "a,b",
     ]
     assert comma_lists(["--names=[a, b]", "--names"]) == ["--names=[a, b]", "--names="]
+    assert comma_lists(["--keep", "a in b,c", "--fields=x=text,y=drop", "--keep=r>=4", "--fields", "z=drop"]) == [
+        '--keep=["a in b,c", "r>=4"]',
+        '--fields=["x=text", "y=drop", "z=drop"]',
+    ]
 
 
 # -- what is never written ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -25,7 +26,9 @@ from recsys_lab.runs.messages import show_messages
 from recsys_lab.words import RecsysLabError
 
 COLUMN_OPTIONS = [f.name for f in dataclasses.fields(Columns)]
-LISTS = ("names", "event_types")
+LISTS = ("names", "event_types", "fields")
+REPEATED = ("keep", "fields")
+"""Options that may be given several times: each adds to the list. A condition (`keep`) may hold commas."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,11 @@ class Where:
 
     Args:
         input: Your own file, folder, glob or address, instead of a name.
-        items: A file of item features, with your own log.
+        items: A file with a row per item, with your own log.
         items_column: Column of the item id in that file. Default: as in the log.
+        users: A file with a row per user, with your own log.
+        users_column: Column of the user id in that file. Default: as in the log.
+        impressions: A file with a row per shown item: impression_id, user, item, time, label.
         format: Format of your own log. Default: by the file name.
         separator: Between the fields of a csv or tsv, if not comma or tab.
         encoding: Of a text file, if not UTF-8: latin-1, utf-16, ...
@@ -50,6 +56,9 @@ class Where:
     input: str | None = None
     items: str | None = None
     items_column: str | None = None
+    users: str | None = None
+    users_column: str | None = None
+    impressions: str | None = None
     format: Format | None = None
     separator: str | None = None
     encoding: str | None = None
@@ -90,8 +99,9 @@ def run(words: list[str]) -> None:
         source = _source(chosen["dataset"], where, columns)
         defaults = PrepareSettings(**source.default_settings)
         given = {f.name: chosen[f.name] for f in dataclasses.fields(PrepareSettings)}
-        plain = PrepareSettings().as_dict()
-        settings = PrepareSettings(**{**defaults.as_dict(), **{k: v for k, v in given.items() if v != plain[k]}})
+        plain = PrepareSettings()
+        chosen_by_user = {name: value for name, value in given.items() if value != getattr(plain, name)}
+        settings = PrepareSettings(**{**defaults.as_dict(), **chosen_by_user})
         data_dir = Path(where.data_dir)
         output = _output(source, where, settings, defaults)
         replace = chosen["replace"] or not source.is_own
@@ -106,18 +116,22 @@ def run(words: list[str]) -> None:
 
 def comma_lists(arguments: list[str]) -> list[str]:
     """`--names a,b` -> `--names=["a", "b"]`, the form that the parser takes; a list in brackets stays as it is."""
-    given, result = list(arguments), []
+    given, result, repeated = list(arguments), [], dict[str, list[str]]()
     while given:
         name, equals, value = given.pop(0).partition("=")
-        if name.removeprefix("--") not in LISTS or not name.startswith("--"):
+        plain = name.removeprefix("--")
+        if plain not in (*LISTS, *REPEATED) or not name.startswith("--"):
             result.append(name + equals + value)
             continue
         if not equals and given:
             value = given.pop(0)
+        if plain in REPEATED and value and not value.lstrip().startswith("["):
+            repeated.setdefault(name, []).extend(value.split(",") if plain in LISTS else [value])
+            continue
         if not value.lstrip().startswith("[") and value:
             value = json.dumps([part.strip() for part in value.split(",")])
         result.append(f"{name}={value}")
-    return result
+    return result + [f"{name}={json.dumps([value.strip() for value in values])}" for name, values in repeated.items()]
 
 
 @contextlib.contextmanager
@@ -161,6 +175,9 @@ def _source(dataset: str | None, where: Where, columns: Columns) -> Source:
             name=where.name or "",
             encoding=where.encoding,
             items_column=where.items_column,
+            users=where.users,
+            users_column=where.users_column,
+            impressions=where.impressions,
             missing_ids=where.missing_ids,
             bad_times=where.bad_times,
         )
@@ -183,6 +200,8 @@ def _print(data: ProcessedDataset, where: Where) -> None:
         print(f"  time      {moment(manifest['first_time'])} to {moment(manifest['last_time'])} (UTC)")
     for what, count in manifest.get("left_out", {}).items():
         print(f"  left out  {count:,} {what}")
+    for scope, fields in groupby(data.fields.values(), lambda field: field.scope):
+        print(f"  fields    of {scope}s: {', '.join(f'{field.name} ({field.kind})' for field in fields)}")
     print(f"  folder    {data.path}")
     print(f"  hash      data {data.data_hash}, items {data.vocabulary_hash}")
     print(f"  settings  {json.dumps(manifest.get('settings', {}))}")

@@ -120,6 +120,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         events: Any,
         items: Any = None,
         users: Any = None,
+        impressions: Any = None,
         *,
         name: str = "",
         columns: Columns | None = None,
@@ -132,8 +133,9 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
 
         Args:
             events: polars or pandas frame with a row per event: `user_id`, `item_id`, `timestamp`, ...
-            items: frame with a row per item: `item_id` and its features.
-            users: frame with a row per user: `user_id` and its features.
+            items: frame with a row per item: `item_id` and its fields.
+            users: frame with a row per user: `user_id` and its fields.
+            impressions: frame with a row per shown item: `impression_id`, user, item, time and `label`.
             name: of the data set. Default: a name made of the content and the settings, so that the same frames are
                 prepared once.
             columns: which column means what, where they are named otherwise.
@@ -145,7 +147,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         Raises:
             RecsysLabError: for what is wrong with the frames, naming row and column; for a name that is taken.
         """
-        source = FrameSource(events, items, users, columns=columns or Columns(), name=name)
+        source = FrameSource(events, items, users, columns=columns or Columns(), name=name, impressions=impressions)
         chosen, data_dir = prepare or PrepareSettings(), Path(data_dir)
         folder = (
             own_folder(name, data_dir) if name else prepared_folder(source.name, data_dir, chosen, PrepareSettings())

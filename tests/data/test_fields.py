@@ -13,6 +13,7 @@ from made_source import MadeSource
 from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.prepare.stamp import STAMP
+from recsys_lab.data.reading.frames import FrameSource
 from recsys_lab.words import RecsysLabError
 
 EVENTS = {
@@ -218,3 +219,110 @@ def test_small_buckets_and_blocks_change_nothing(tmp_path: Path, monkeypatch) ->
     assert many.fields == once.fields and many.data_hash == once.data_hash and many.fields_hash == once.fields_hash
     for key in once.fields:
         assert decoded(many, key) == decoded(once, key), key
+
+
+# -- keep --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        ("device=tv", [0, 3, 5]),
+        ("device != tv", [1, 2, 4]),
+        ("device in web,tv", [0, 1, 3, 4, 5]),
+        ("price>2", [2, 4, 5]),
+        ("price>=2.5", [2, 4, 5]),
+        ("price<2", [0]),
+        ("quantity <= 1", [0, 2, 3]),
+        ("quantity==2", [1, 5]),
+        ("quantity in 2, 3", [1, 5]),
+        ("user_id!=2", [0, 1, 5]),
+        (f"timestamp>{T + 6}", [4, 5]),
+        ("timestamp<2020-09-13 12:26:45", [0, 1]),
+    ],
+)
+def test_conditions_on_a_column(condition: str, rows: list[int], tmp_path: Path) -> None:
+    data = made(tmp_path, RICH.with_columns(row=pl.int_range(6)), keep=[condition], fields=["row=numeric"])
+    assert sorted(data.field_array("row").tolist()) == rows
+    plain = condition.replace(" in 2, 3", " in 2,3").replace("==", "=").replace(" != ", "!=").replace(" <= ", "<=")
+    assert data.manifest["steps"][1]["name"] == f"keep {plain}" and data.manifest["steps"][1]["events"] == len(rows)
+    assert data.manifest["settings"]["keep"] == [plain]
+
+
+def test_conditions_are_met_together_and_the_older_settings_beside_them(tmp_path: Path) -> None:
+    events = pl.DataFrame(EVENTS).with_columns(rating=pl.Series([1.0, 5.0, 4.0, 5.0]))
+    data = made(tmp_path, events, min_rating=2, keep=["rating<5", "event_type in view,buy"])
+    assert [step["name"] for step in data.manifest["steps"]] == [
+        "read", "min_rating=2", "keep rating<5", "keep event_type in view,buy",
+    ]  # fmt: skip
+    assert (data.num_events, data.event_type_names) == (1, ["view"])
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("price", "keep= 'price' is no condition: write COLUMN OP VALUE"),
+        ("price>", "is no condition"),
+        ("prise>1", "no column 'prise'; did you mean 'price'"),
+        ("price>cheap", "'price' is compared as numbers, and 'cheap' is none"),
+        ("device>3x", "'device' is compared as numbers, and '3x' is none"),
+        ("tags=x", "'tags' is of type List.*, not plain values"),
+        ("device in a,,b", "an empty value between its commas"),
+        ("price>1000", "no event is left: keep price>1000 dropped all 6 events"),
+        ("timestamp>yesterday", "'timestamp' is compared as numbers, and 'yesterday' is none"),
+    ],
+)
+def test_conditions_that_can_not_be(condition: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecsysLabError, match=message):
+        made(tmp_path, RICH, keep=[condition])
+    assert not (tmp_path / "made").exists()
+
+
+# -- impressions -------------------------------------------------------------------------------------------------------
+
+SHOWN = pl.DataFrame(
+    {
+        "impression_id": ["i2", "i2", "i1", "i1", "i3", "i3", "i1", "i4"],
+        "user_id": [1, 1, 2, 2, 1, 1, 2, 9],
+        "item_id": ["c", "a", "b", "zz", "a", "b", "a", "a"],
+        "timestamp": [T + 9, T + 9, T + 2, T + 2, T + 1, T + 1, T + 2, T],
+        "label": [0, 1, 1, 0, 0, None, 0, 1],
+        "position": [1, 2, 1, 2, 1, 2, 3, 1],
+        "price": [1.0, 2.0, None, 4.0, 5.0, 6.0, 7.0, 8.0],
+    }
+)
+
+
+def with_shown(folder: Path, shown: pl.DataFrame, **settings) -> ProcessedDataset:
+    source = FrameSource(RICH.select("user_id", "item_id", "timestamp"), impressions=shown, name="made")
+    return prepare(source, PrepareSettings(**settings), folder / "made", folder / "raw")
+
+
+def test_impressions_are_kept_by_user_and_time_and_unknown_ones_are_counted(tmp_path: Path) -> None:
+    data = with_shown(tmp_path, SHOWN, fields=["position=categorical@query"])
+    arrays = {name.removeprefix("shown/"): array.tolist() for name, array in data.arrays.items() if "shown" in name}
+    assert data.num_impressions == 3 and data.impression_ids.to_list() == ["i3", "i2", "i1"]
+    assert arrays["offsets"] == [0, 2, 4, 6] and arrays["users"] == [0, 0, 1]
+    assert arrays["timestamps"] == [T + 1, T + 9, T + 2]
+    assert [data.item_ids_raw[i - 1] for i in arrays["item_ids"]] == ["a", "b", "c", "a", "b", "a"]
+    assert [None if np.isnan(x) else x for x in arrays["labels"]] == [0, None, 0, 1, 1, 0]
+    assert data.manifest["left_out"] == {"shown items of unknown users": 1, "shown items that no event has": 1}
+    assert decoded(data, "shown.position") == [1, 2, 1, 2, 1, 3] and data.field("shown.position").known_at == "query"
+    assert decoded(data, "shown.price") == [5, 6, 1, 2, None, 7]
+    assert ProcessedDataset.open(data.path, verify=True).shown_hash == data.shown_hash
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda shown: shown.drop("label"), "the impressions have no column 'label'; they have: user_id, item_id"),
+        (lambda shown: shown.drop("impression_id"), "the impressions have no column 'impression_id'"),
+        (lambda shown: shown.with_columns(label=pl.lit("yes")), "the label of impressions is of type String"),
+        (lambda shown: shown.with_columns(user_id=pl.lit(77)), "none of the 8 shown items is of a user and an item"),
+        (lambda shown: shown.with_columns(impression_id=None), "8 shown items have no impression_id"),
+    ],
+)
+def test_impressions_that_can_not_be(change, message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecsysLabError, match=message):
+        with_shown(tmp_path, change(SHOWN))
+    assert not (tmp_path / "made").exists()

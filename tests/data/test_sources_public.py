@@ -141,7 +141,7 @@ def test_retailrocket(tmp_path: Path) -> None:
     source = made("retailrocket", tmp_path, {"events.csv": text})
     assert events(source.tables(tmp_path)) == {
         "user_id": [257597, 1], "item_id": [355908, 9], "timestamp": [T + 0.117, T + 0.119],
-        "event_type": ["view", "transaction"], "order": [0, 1],
+        "event_type": ["view", "transaction"], "order": [0, 1], "transactionid": [None, 4],
     }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_yoochoose(tmp_path: Path) -> None:
     source = made("yoochoose", tmp_path, {"yoochoose-clicks.dat": text})
     assert events(source.tables(tmp_path)) == {
         "user_id": [1, 1], "item_id": [214536502, 214536500], "timestamp": [1396867869.277, 1396868049.868],
-        "order": [0, 1],
+        "order": [0, 1], "category": ["0", "S"],
     }  # fmt: skip
 
 

@@ -137,7 +137,7 @@ class ColumnStats:
     def refused(self) -> str:
         """Why this type can be no field; empty where it can."""
         if self.dtype == pl.Null:
-            return "holds no value at all"
+            return "has no value in any row"
         plain = self.inner if self.inner is not None else self.dtype
         if isinstance(plain, pl.DataType) and (plain.is_numeric() or plain in SCALARS):
             return ""
@@ -166,7 +166,7 @@ class ColumnStats:
         """
         scope = self.wish.scope or table
         shown = f"{source!r}: the column {name!r} of the {table}s" if table != "shown" else f"{source!r}: {name!r}"
-        why = self.refused or ("" if found["known"] else "holds no value at all")
+        why = self.refused or ("" if found["known"] else "has no value in any row")
         kind: Kind | None = None
         if not why:
             kind = self.wish.kind or self._inferred(name, found)
@@ -176,7 +176,7 @@ class ColumnStats:
             return Column(name, table, scope, kind, self.dtype, int(width), self.wish)
         if self.wish.kind is not None:
             raise RecsysLabError(f"{shown} {why}; {option('fields')} says {self.wish.text!r}")
-        log.warning("%s %s. It is left out; %s says so", shown, why, option("fields", f"{name}=drop"))
+        log.warning("%s %s, so it is left out (without this line: %s)", shown, why, option("fields", f"{name}=drop"))
         return None
 
     def _inferred(self, name: str, found: Mapping[str, Any]) -> Kind:

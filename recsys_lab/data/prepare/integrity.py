@@ -24,6 +24,11 @@ ITEMS = "items.parquet"
 IMPRESSIONS = "impressions.parquet"
 CORE = {"item_ids": "int32", "timestamps": "int64", "offsets": "int64"}
 """The arrays that every set has, by file stem, and their types. Those of fields lie in folders."""
+SHOWN_ARRAYS = {
+    **{"shown/item_ids": "int32", "shown/labels": "float32"},
+    **{"shown/offsets": "int64", "shown/users": "int32", "shown/timestamps": "int64"},
+}
+"""The arrays of a set with impressions."""
 OLD_NAMES = {f"events/{EVENT_TYPE}": "event_types"}
 """Array -> its name in version 1, by which it also counts in `data_hash`, so that old results keep their hash."""
 
@@ -74,7 +79,7 @@ def array_sha256(array: np.ndarray) -> str:
 def array_form(name: str, about: dict[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Type and shape that an array of the manifest should have: those of our own arrays stand in the code."""
     shape = (about["length"],) if about.get("width") is None else (about["length"], about["width"])
-    return np.dtype(CORE.get(name, str(about.get("dtype")))), shape
+    return np.dtype((CORE | SHOWN_ARRAYS).get(name, str(about.get("dtype")))), shape
 
 
 def hash_checks(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, bool]:
@@ -146,8 +151,13 @@ def value_faults(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndar
     most = manifest["num_items"]
     if (low, high) != (1, most):
         faults.append(f"item_ids.npy holds {low} to {high}, its {MANIFEST} says 1 to {most}")
+    if "shown/item_ids" in arrays:
+        for name, top in (("shown/item_ids", most), ("shown/users", manifest["num_users"] - 1)):
+            low, high = _range(arrays[name])
+            if low < (name == "shown/item_ids") or high > top:
+                faults.append(f"{name}.npy holds {low} to {high}, its {MANIFEST} says up to {top}")
     for name in arrays:
-        if name.endswith(".offsets") and not _ascends(arrays[name], 0):
+        if name.endswith((".offsets", "shown/offsets")) and not _ascends(arrays[name], 0):
             faults.append(f"{name}.npy does not ascend: some row has fewer values than none")
     codes = {f.array: f for f in fields_of(manifest).values() if f.has_values}
     codes |= {f.event_array: f for f in codes.values() if f.from_events}

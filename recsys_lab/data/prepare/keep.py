@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import re
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Condition:
             wanted = [self._number(value) for value in self.values]
             # in polars NaN is above every number; one that is none must not pass
             return self._compared(column.fill_nan(None) if dtype.is_float() else column, wanted)
-        return self._compared(column.cast(pl.Datetime("us")), [self._moment(value) for value in self.values])
+        return self._compared(column.cast(pl.Datetime("us")), [self._date(value) for value in self.values])
 
     def _of_text(self, column: pl.Expr) -> pl.Expr:
         if self.op in ("=", "!=", "in"):
@@ -95,19 +96,24 @@ class Condition:
                 continue
             if number == number:
                 return number
-        if self.column == TIMESTAMP:
-            moment = pl.Series([value]).str.to_datetime(strict=False, time_unit="us")
-            if moment[0] is not None:
-                return int(moment.dt.epoch("s")[0])
+        moment = _moment(value) if self.column == TIMESTAMP else None
+        if moment is not None:
+            return int(moment.timestamp())
         raise RecsysLabError(
             f"{option('keep')} {self.text!r}: {self.column!r} is compared as numbers, and {value!r} is none"
         )
 
-    def _moment(self, value: str) -> Any:
-        try:
-            moment = pl.Series([value]).str.to_datetime(strict=False, time_unit="us")[0]
-        except pl.exceptions.PolarsError:
-            moment = None
+    def _date(self, value: str) -> dt.datetime:
+        moment = _moment(value)
         if moment is None:
             raise RecsysLabError(f"{option('keep')} {self.text!r}: {self.column!r} holds dates, and {value!r} is none")
-        return moment
+        return moment.replace(tzinfo=None)
+
+
+def _moment(value: str) -> dt.datetime | None:
+    """A date, or date and time, in ISO 8601; in UTC where it names no zone."""
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)

@@ -33,6 +33,7 @@ from recsys_lab.data.prepare.processed import (
 from recsys_lab.data.prepare.progress import Progress
 from recsys_lab.data.prepare.remarks import remarks
 from recsys_lab.data.prepare.reuse import open_existing
+from recsys_lab.data.prepare.shown import shown_columns, write_shown
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
 from recsys_lab.data.prepare.stamp import keep_stamp, stamp_of
 from recsys_lab.data.prepare.store import FolderWriter, exclusive
@@ -130,6 +131,7 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
         span = _Span()
         _write_arrays(events.sorted, writer, span)
         stored = write_fields(events, users, items, wishes, source.name, writer)
+        shown = write_shown(tables.shown, users[USER_ID], items[ITEM_ID], wishes, source.name, writer)
         writer.table(USERS, stored.users)
         writer.table(ITEMS, stored.items)
         manifest = {
@@ -146,14 +148,16 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "num_users": len(user_rows),
             "num_items": len(item_rows),
             "num_events": events.sorted.num_kept,
+            "num_impressions": shown.num_impressions,
+            "num_shown": shown.num_shown,
             "has_timestamps": events.has_time,
-            "fields": [field.as_dict() for field in stored.fields],
+            "fields": [field.as_dict() for field in (*stored.fields, *shown.fields)],
             "event_type_counts": events.event_type_counts,
             "binary_column": None if tables.binary is None else asdict(tables.binary),
             "steps": [asdict(step) for step in steps],
             "first_time": span.first if events.has_time else None,
             "last_time": span.last if events.has_time else None,
-            "left_out": dict(tables.left_out),
+            "left_out": {**tables.left_out, **shown.left_out},
             "tie_share": _tie_share(events.sorted) if events.has_time else None,
             "features": {"users": user_features, "items": item_features},
             "arrays": writer.arrays,
@@ -183,6 +187,7 @@ def _wishes(tables: RawTables, settings: PrepareSettings) -> Wishes:
     columns = {"event": further_columns(tables.interactions.collect_schema())}
     for scope, table, key in (("item", tables.items, ITEM_ID), ("user", tables.users, USER_ID)):
         columns[scope] = [] if table is None else [name for name in table.collect_schema().names() if name != key]
+    columns["shown"] = [] if tables.shown is None else shown_columns(tables.shown.collect_schema())
     return find_wishes(settings.fields, columns)
 
 

@@ -16,9 +16,11 @@ from recsys_lab.data.prepare.integrity import (
     CORE,
     FORMAT,
     FORMAT_VERSION,
+    IMPRESSIONS,
     ITEMS,
     MANIFEST,
     OLD_NAMES,
+    SHOWN_ARRAYS,
     USERS,
     array_form,
     array_lengths,
@@ -223,6 +225,23 @@ class ProcessedDataset:
         return found
 
     @property
+    def num_impressions(self) -> int:
+        """0 where the data has none. Impression i shows the items `shown/item_ids` from entry `shown/offsets[i]` to
+        `[i + 1]` of `arrays`, with `shown/labels`, to user `shown/users[i]` at `shown/timestamps[i]`."""
+        return self.manifest.get("num_impressions", 0)
+
+    @cached_property
+    def impression_ids(self) -> pl.Series:
+        """(num_impressions,) raw ids."""
+        return pl.read_parquet(self.path / IMPRESSIONS)[:, 0]
+
+    @cached_property
+    def shown_hash(self) -> str:
+        """16 hex digits of who was shown what, when, with which label."""
+        arrays = self.manifest["arrays"]
+        return hash_of(*(arrays[name]["sha256"] for name in SHOWN_ARRAYS if name in arrays))
+
+    @property
     def has_timestamps(self) -> bool:
         return self.manifest["has_timestamps"]
 
@@ -292,6 +311,8 @@ def _check_shapes(path: Path, manifest: dict[str, Any], arrays: dict[str, np.nda
         found = arrays[name if name in arrays else OLD_NAMES[name]]
         if length is not None and len(found) != length:
             raise damaged(path, f"{name}.npy holds {len(found)} values, the manifest says {length}")
+        if name == "shown/offsets" and (found[0] != 0 or found[-1] != len(arrays["shown/item_ids"])):
+            raise damaged(path, f"{name}.npy doesn't cover the values of shown/item_ids.npy")
         if name.endswith(".offsets") and (found[0] != 0 or found[-1] != len(arrays[name.removesuffix(".offsets")])):
             raise damaged(path, f"{name}.npy doesn't cover the values of {name.removesuffix('.offsets')}.npy")
     for name, about in manifest["tables"].items():

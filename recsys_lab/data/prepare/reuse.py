@@ -73,7 +73,7 @@ def open_existing(output: Path, source: Source, settings: PrepareSettings, raw_d
     return Existing(None, "; ".join(others) or f"the files of {source.name!r} changed", is_other=bool(others))
 
 
-FILES = ("input", "items")
+FILES = ("input", "items", "users", "impressions")
 """Parts of `Source.reading` that name files: another name for the same content is no change."""
 
 

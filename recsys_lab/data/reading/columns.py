@@ -44,6 +44,11 @@ class Columns:
     rating: str | None = None
     order: str | None = None
 
+    def among(self, found: Iterable[str]) -> Columns:
+        """Those that another table has by the same name; the others have our names there."""
+        found = set(found)
+        return Columns(**{name: column if column in found else None for name, column in vars(self).items()})
+
     def resolve(self, found: Iterable[str], where: str) -> dict[str, str]:
         """Canonical name -> name in the file, for the columns that are there.
 

@@ -16,24 +16,32 @@ from recsys_lab.data.reading import copies
 from recsys_lab.data.reading.addresses import fetch_remote, file_name, is_remote, shown
 from recsys_lab.data.reading.columns import LABEL, Columns, label_column
 from recsys_lab.data.reading.digests import Digests
-from recsys_lab.data.reading.faults import explain
+from recsys_lab.data.reading.feature_tables import read_table, unreadable
 from recsys_lab.data.reading.formats import Format, Table, format_of, matched, open_table, with_constants
 from recsys_lab.data.reading.parts import Part, find_parts
 from recsys_lab.data.reading.source import RawTables, Source
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.reading.table_checks import STRICT, Checked, Rules, checked
-from recsys_lab.words import ITEM_ID, RecsysLabError
+from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 
 def read_interactions(
-    paths: list[Path], format: str, columns: Columns, separator: str | None = None, names: tuple[str, ...] = ()
+    paths: list[Path],
+    format: str,
+    columns: Columns,
+    separator: str | None = None,
+    names: tuple[str, ...] = (),
+    further: bool = True,
 ) -> pl.LazyFrame:
     """Files of one table -> checked canonical interactions (see `RawTables`), lazy.
+
+    Args:
+        further: whether columns without a meaning of ours are read, too.
 
     Raises:
         RecsysLabError: for everything that is wrong with the file, naming it and the fix.
     """
-    return read_parts([Part(path) for path in paths], format, columns, separator, names).events
+    return read_parts([Part(path) for path in paths], format, columns, separator, names, further=further).events
 
 
 def read_parts(
@@ -43,6 +51,7 @@ def read_parts(
     separator: str | None = None,
     names: tuple[str, ...] = (),
     rules: Rules = STRICT,
+    further: bool = True,
 ) -> Checked:
     """As `read_interactions`, with the columns that folders name, and rows left out by `rules`."""
     paths = [part.path for part in parts]
@@ -61,63 +70,17 @@ def read_parts(
         label = label_column(table.columns, chosen)
         if label is not None and not table.twins([label]):
             chosen[LABEL] = label
-        return checked(table.scan(list(chosen.values())), chosen, where, rules, table.whole)
+        more = table.further(columns.resolve(table.columns, where).values(), where) if further else []
+        scanned = table.scan(list(dict.fromkeys([*chosen.values(), *more])))
+        return checked(scanned, chosen, where, rules, table.whole, more)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise _unreadable(paths, format, separator, names, error) from error
+        raise unreadable(paths, format, separator, names, error) from error
 
 
 def _with_partitions(parts: Sequence[Part], format: str, separator: str | None, names: tuple[str, ...]) -> Table:
     full = [part for part in parts if part.path.stat().st_size > 0] or list(parts)[:1]
     tables = [with_constants(open_table([p.path], format, separator, names), p.partition) for p in full]
     return matched(tables, [part.path for part in full])
-
-
-def read_items(paths: list[Path], key: str, dtype: pl.DataType) -> pl.LazyFrame:
-    """An item table with its id column `key` as `item_id` of the type that the interactions have.
-
-    Raises:
-        RecsysLabError: when there is no such column, listing those found.
-    """
-    where, format = str(paths[0]), format_of(str(paths[0]))
-    try:
-        opened = open_table(paths, format)
-        found = opened.columns
-        if key not in found:
-            raise RecsysLabError(
-                f"{where} has no column {key!r} with the item id; it has: {', '.join(found)}. Name the right one with "
-                f"{option('items_column')}"
-            )
-        if opened.twins([key]):
-            raise RecsysLabError(f"{where} has two columns named {key!r}; rename one in the file")
-        if format == "parquet":
-            table = pl.scan_parquet(paths, glob=False)
-        elif format == "jsonl":
-            table = pl.scan_ndjson(paths, schema_overrides={key: pl.String})
-        else:
-            separator = "," if format == "csv" else "\t"
-            header = pl.scan_csv(paths, separator=separator, infer_schema=False, glob=False).collect_schema().names()
-            plain = {name: name.partition(":")[0] if format == "inter" else name for name in header}
-            text = {name: pl.String for name in header if plain[name] == key}  # "007" is not 7
-            table = pl.scan_csv(
-                paths, separator=separator, schema_overrides=text, infer_schema_length=10_000, glob=False
-            )
-            table = table.rename(plain)
-        if key != ITEM_ID and ITEM_ID in found:
-            table = table.drop(ITEM_ID)  # another thing by that name: the id is what the user named
-        # an id that isn't of the interactions' type can't be in them: its row is of no use
-        items = table.rename({key: ITEM_ID}).with_columns(pl.col(ITEM_ID).cast(dtype, strict=False))
-        items.select(pl.all().null_count()).collect(engine="streaming")  # read once: a fault is better told here
-        return items.drop_nulls(ITEM_ID)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise _unreadable(paths, format, None, (), error) from error
-
-
-def _unreadable(
-    paths: list[Path], format: str, separator: str | None, names: tuple[str, ...], error: BaseException
-) -> RecsysLabError:
-    why = explain(paths, format, separator, names)
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return RecsysLabError(why or f"{paths[0]} can't be read as {format}: {first}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +92,7 @@ class FileSource(Source):
             one format, or any address that fsspec knows (`https://`, `s3://`, `memory://`, ...), which is copied into
             the raw folder first. Columns of several files are matched by name.
         columns: which column means what. Not used for `pairs` and `sequences`, which have only users and items.
-        items: a file with one row per item, for features.
+        items: a file with one row per item.
         format: `csv`, `tsv`, `jsonl` (JSON lines, or an array of objects), `parquet`, `inter` (RecBole: tab-separated,
             header `user_id:token`), `pairs` (SASRec: `user item` per line) or `sequences` (S3Rec: `user item item ...`
             per line); the last two in the order of time. None = by the file name. All but parquet may be packed with
@@ -139,6 +102,10 @@ class FileSource(Source):
         name: of the data set; default: the file name without its endings.
         encoding: of text files, by its Python name (`latin-1`, `utf-16`, `cp1252`); default UTF-8.
         items_column: the column with the item id in `items`; default: named as `columns.item`.
+        users: a file with one row per user.
+        impressions: a file with one row per shown item: `impression_id`, user, item, time and `label`, named as in
+            the log or by our names.
+        users_column: the column with the user id in `users`; default: named as `columns.user`.
         missing_ids: rows without a user or an item: `error` or `drop` (see `Rules`).
         bad_times: rows without a usable time: `error` or `drop`.
     """
@@ -154,6 +121,9 @@ class FileSource(Source):
     items_column: str | None = None
     missing_ids: Literal["error", "drop"] = "error"
     bad_times: Literal["error", "drop"] = "error"
+    users: str | Path | None = None
+    users_column: str | None = None
+    impressions: str | Path | None = None
 
     licence = "your own data"
     homepage = ""
@@ -193,10 +163,11 @@ class FileSource(Source):
     def reading(self) -> dict[str, Any]:
         """Only what was chosen; addresses without their secrets."""
         options = {f"{name}_column": value for name, value in asdict(self.columns).items()}
-        options |= {n: getattr(self, n) for n in ("format", "separator", "encoding", "items_column")}
+        options |= {n: getattr(self, n) for n in ("format", "separator", "encoding", "items_column", "users_column")}
         options["names"] = ",".join(self.names) or None
         options |= {n: None if getattr(self, n) == "error" else "drop" for n in ("missing_ids", "bad_times")}
-        options |= {"input": shown(self.path), "items": None if self.items is None else shown(self.items)}
+        files = {"input": self.path, "items": self.items, "users": self.users, "impressions": self.impressions}
+        options |= {name: None if path is None else shown(path) for name, path in files.items()}
         return {name: value for name, value in sorted(options.items()) if value is not None}
 
     def tables(self, raw_dir: Path) -> RawTables:
@@ -206,18 +177,39 @@ class FileSource(Source):
         try:
             parts = self._plain(self.path, format, raw_dir, plain)
             found = read_parts(parts, format, self.columns, self.separator, self.names, rules)
-            if self.items is None:
-                return RawTables(found.events, left_out=found.left_out, binary=found.binary)
-            key = self.items_column or self.columns.item or ITEM_ID
-            dtype = found.events.collect_schema()[ITEM_ID]
-            item_format = format_of(file_name(self.items))
-            items = [part.path for part in self._plain(self.items, item_format, raw_dir, plain)]
-            return RawTables(found.events, read_items(items, key, dtype), left_out=found.left_out, binary=found.binary)
+            schema = found.events.collect_schema()
+            items = self._table(self.items, self.items_column or self.columns.item, ITEM_ID, schema, raw_dir, plain)
+            users = self._table(self.users, self.users_column or self.columns.user, USER_ID, schema, raw_dir, plain)
+            shown = self._impressions(raw_dir, rules, plain)
+            return RawTables(found.events, items, users, found.left_out, found.binary, shown)
         except RecsysLabError as error:
             text = str(error)
             for copy, original in plain.items():  # the user knows the original, not our copy of it
                 text = text.replace(copy, original)
             raise RecsysLabError(text) from error
+
+    def _table(
+        self,
+        path: str | Path | None,
+        key: str | None,
+        canonical: str,
+        schema: pl.Schema,
+        raw_dir: Path,
+        plain: dict[str, str],
+    ) -> pl.LazyFrame | None:
+        if path is None:
+            return None
+        parts = self._plain(path, format_of(file_name(path)), raw_dir, plain)
+        return read_table([part.path for part in parts], key or canonical, schema[canonical], canonical)
+
+    def _impressions(self, raw_dir: Path, rules: Rules, plain: dict[str, str]) -> pl.LazyFrame | None:
+        if self.impressions is None:
+            return None
+        format = format_of(file_name(self.impressions))
+        parts = self._plain(self.impressions, format, raw_dir, plain)
+        found = open_table([part.path for part in parts], format).columns
+        columns = self.columns.among([*found, *(name for part in parts for name in part.partition)])
+        return read_parts(parts, format, columns, rules=rules).events
 
     def _first_name(self) -> str:
         return file_name(self.path) if is_remote(self.path) else str(find_parts(self.path)[0].path)
@@ -237,11 +229,13 @@ class FileSource(Source):
 
     def fingerprint(self, raw_dir: Path) -> str:
         paths = [part.path for part in self._local(self.path, raw_dir)]
-        if self.items is not None:
-            paths = [*paths, *(part.path for part in self._local(self.items, raw_dir))]
+        for table in (self.items, self.users, self.impressions):
+            paths += [] if table is None else [part.path for part in self._local(table, raw_dir)]
         # the mapping counts as data: another time column makes another set
         meaning = [asdict(self.columns), self.format, self.separator, self.names]
         newer = {name: self.reading()[name] for name in NEWER if name in self.reading()}
+        tables = [name for name in ("users", "impressions") if getattr(self, name) is not None]
+        newer |= {"tables": tables} if tables else {}
         meaning += [newer] if newer else []  # only where they are used: sets made before keep their fingerprint
         lines = [json.dumps(meaning, sort_keys=True), *map(Digests(raw_dir).of, paths)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -252,7 +246,7 @@ class FileSource(Source):
         return find_parts(path)
 
 
-NEWER = ("encoding", "items_column", "missing_ids", "bad_times")
+NEWER = ("encoding", "items_column", "missing_ids", "bad_times", "users_column")
 """Options of `FileSource` that its fingerprint knows only where they are given."""
 
 

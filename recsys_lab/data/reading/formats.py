@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,6 +15,8 @@ from recsys_lab.data.reading.copies import packing_of
 from recsys_lab.data.reading.faults import json_record, text_lines
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
+
+log = logging.getLogger(__name__)
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "inter", "pairs", "sequences"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -42,11 +45,25 @@ class Table:
         columns: Names, as in the file.
         scan: (wanted names) -> those columns.
         whole: All columns where an empty line comes as a row of nulls, else None.
+        common: The columns that every file has.
     """
 
     columns: list[str]
     scan: Callable[[Sequence[str]], pl.LazyFrame]
     whole: pl.LazyFrame | None = None
+    common: Sequence[str] | None = None
+
+    def further(self, chosen: Iterable[str], where: str) -> list[str]:
+        """The columns that are not chosen. Those that some file lacks, and twins, are left out, which is said."""
+        chosen = set(chosen)
+        common = self.columns if self.common is None else self.common
+        found = [name for name in self.columns if name not in chosen and not TWIN.match(name)]
+        twins = set(self.twins(found))
+        for name in found:
+            if name in twins or name not in common:
+                why = "two columns have this name" if name in twins else "not every file has it"
+                log.warning("%s: column %r is left out: %s", where, name, why)
+        return [name for name in found if name in common and name not in twins]
 
     def twins(self, chosen: Sequence[str]) -> list[str]:
         """Those of the chosen names that two columns have."""
@@ -135,7 +152,7 @@ def matched(tables: Sequence[Table], paths: Sequence[Path]) -> Table:
 
     common = [name for name in columns if all(name in table.columns for table in tables)]
     whole = all(table.whole is not None for table in tables)
-    return Table(columns, scan, scan(common) if whole and common else None)
+    return Table(columns, scan, scan(common) if whole and common else None, common)
 
 
 def with_constants(table: Table, constants: dict[str, str | None]) -> Table:
@@ -148,7 +165,7 @@ def with_constants(table: Table, constants: dict[str, str | None]) -> Table:
         own = [name for name in wanted if name not in added] or table.columns[:1]
         return table.scan(own).with_columns(**added).select(wanted)
 
-    return Table([*table.columns, *added], scan)
+    return Table([*table.columns, *added], scan, common=None if table.common is None else [*table.common, *added])
 
 
 def _of(frame: pl.LazyFrame) -> Table:

@@ -12,7 +12,7 @@ import polars as pl
 
 from recsys_lab.data.reading.columns import LABEL, Columns, label_column
 from recsys_lab.data.reading.source import RawTables, Source
-from recsys_lab.data.reading.table_checks import STRICT, Rules, checked
+from recsys_lab.data.reading.table_checks import STRICT, Checked, Rules, checked
 from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 HASHED_AT_ONCE = 1 << 20
@@ -28,6 +28,7 @@ class FrameSource(Source):
         columns: which column means what.
         rules: what happens to rows that can't be used.
         name: of the data set; default: `frames-` and a hash of the content.
+        impressions: one row per shown item: `impression_id`, user, item, time and `label`.
 
     Raises:
         RecsysLabError: for something that is no frame.
@@ -47,10 +48,12 @@ class FrameSource(Source):
         columns: Columns = Columns(),  # noqa: B008  frozen
         rules: Rules = STRICT,
         name: str = "",
+        impressions: Any = None,
     ) -> None:
         self.events = as_frame(events, "events")
         self.items = None if items is None else as_frame(items, "items")
         self.users = None if users is None else as_frame(users, "users")
+        self.impressions = None if impressions is None else as_frame(impressions, "impressions")
         self.columns, self.rules = columns, rules
         self.content = self._content()
         self.name = name or f"frames-{self.content[:8]}"
@@ -65,14 +68,23 @@ class FrameSource(Source):
         return {"input": "frames in memory", **options}
 
     def tables(self, raw_dir: Path) -> RawTables:
-        where = f"the events of {self.name!r}"
-        chosen = self.columns.resolve(self.events.columns, where)
-        label = label_column(self.events.columns, chosen)
-        found = checked(self.events.lazy(), chosen | ({} if label is None else {LABEL: label}), where, self.rules)
+        found, chosen = self._checked(self.events, self.columns, "events")
         schema = found.events.collect_schema()
         items = self._features(self.items, "items", ITEM_ID, chosen[ITEM_ID], schema)
         users = self._features(self.users, "users", USER_ID, chosen[USER_ID], schema)
-        return RawTables(found.events, items, users, left_out=found.left_out, binary=found.binary)
+        shown = None
+        if self.impressions is not None:
+            columns = self.columns.among(self.impressions.columns)
+            shown = self._checked(self.impressions, columns, "impressions")[0].events
+        return RawTables(found.events, items, users, found.left_out, found.binary, shown)
+
+    def _checked(self, frame: pl.DataFrame, columns: Columns, what: str) -> tuple[Checked, dict[str, str]]:
+        where = f"the {what} of {self.name!r}"
+        chosen = columns.resolve(frame.columns, where)
+        label = label_column(frame.columns, chosen)
+        further = [name for name in frame.columns if name not in chosen.values()]
+        wanted = chosen | ({} if label is None else {LABEL: label})
+        return checked(frame.lazy(), wanted, where, self.rules, further=further), chosen
 
     def _features(
         self, frame: pl.DataFrame | None, what: str, canonical: str, named: str, schema: pl.Schema
@@ -90,7 +102,8 @@ class FrameSource(Source):
 
     def _content(self) -> str:
         digest = hashlib.sha256(json.dumps(self.reading(), sort_keys=True).encode())
-        for frame in (self.events, self.items, self.users):
+        frames = [self.events, self.items, self.users]
+        for frame in frames if self.impressions is None else [*frames, self.impressions]:
             digest.update(b"none" if frame is None else repr(frame.schema).encode())
             for part in [] if frame is None else frame.iter_slices(HASHED_AT_ONCE):
                 digest.update(part.rechunk().write_ipc(None, compression="uncompressed").getbuffer())

@@ -34,7 +34,8 @@ class RawTables:
     `interactions` has `user_id`, `item_id` (Int64 where every id is a whole number, else String), `order` (the row in
     the file, or the named order column) and, where the source has them, `timestamp` (unix seconds: Int64, or Float64
     where it has fractions), `event_type` (String), `rating` (Float64).
-    `items` and `users` have `item_id`/`user_id` of the same type, and one column per feature.
+    `items` and `users` have `item_id`/`user_id` of the same type. `shown` has a row per shown item: `impression_id`,
+    `user_id`, `item_id`, `label` (a number) and, where there is one, `timestamp`. All four may have any other columns.
     `binary`: a label or rating of 0 and 1, if there is one: its rows of 0 may be no events.
     `left_out`: kind of row -> how many rows of the source are not in `interactions`.
     """
@@ -44,6 +45,7 @@ class RawTables:
     users: pl.LazyFrame | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     binary: BinaryColumn | None = None
+    shown: pl.LazyFrame | None = None
 
 
 class Source(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from recsys_lab.data.reading.columns import LABEL, ORDER
 from recsys_lab.data.reading.ids import Ids
+from recsys_lab.data.reading.text_columns import TextColumn
 from recsys_lab.data.reading.times import NUMBER, ROW, Time
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 SMALL_ROWS = 1 << 21
 """Tables of so many rows are held in memory: at most some 200 MB, where ids and times are text."""
+PLAIN_COLUMNS = 6
+"""Tables with more columns than that are held where they have as many fewer rows."""
 _BLANK = "__blank"
 _EMPTY_LINES = "empty lines"
 
@@ -77,6 +80,7 @@ def checked(
     where: str,
     rules: Rules = STRICT,
     whole: pl.LazyFrame | None = None,
+    further: Sequence[str] = (),
 ) -> Checked:
     """Check `raw` and give its columns their canonical names and types (see `RawTables`).
 
@@ -87,11 +91,13 @@ def checked(
         rules: what happens to rows that can't be used.
         whole: the file with all its columns, where an empty line comes as a row of nulls. It is only read when ids
             are missing: empty lines are then left out.
+        further: other columns of the file, which keep their names; text that holds numbers or lists becomes them.
 
     Raises:
         RecsysLabError: empty table, missing ids, unusable timestamps, ratings or order, naming column, row and value.
     """
-    wanted = {c: pl.col(n) for c, n in columns.items()}
+    kept = kept_names(further, where)
+    wanted = {c: pl.col(n) for c, n in columns.items()} | {further_name(n): pl.col(name) for n, name in enumerate(kept)}
     table = read_once(raw.select(**wanted)).with_row_index(ROW)
     checks = _Checks(table, columns, where, any_form=False)
     found, left_out = checks.find(), {}
@@ -120,7 +126,21 @@ def checked(
     if found["rows"] == 0:
         why = "; all that it has were left out" if set(left_out) - {_EMPTY_LINES} else ""
         raise RecsysLabError(f"{where} is empty: it has no rows{why}")
-    return Checked(checks.convert(found), left_out, checks.binary(found))
+    names = {further_name(number): name for number, name in enumerate(kept)}
+    return Checked(checks.convert(found).rename(names), left_out, checks.binary(found))
+
+
+def further_name(number: int) -> str:
+    """What a further column is called while it is read: its own name could be one of ours."""
+    return f"__further{number}"
+
+
+def kept_names(further: Sequence[str], where: str) -> list[str]:
+    """The further columns but for those with a name of ours, which is said."""
+    taken = [name for name in further if name in (USER_ID, ITEM_ID, TIMESTAMP, ORDER, RATING, EVENT_TYPE)]
+    for name in taken:
+        log.warning("%s: column %r is left out: that name has a meaning, which another column has here", where, name)
+    return [name for name in further if name not in taken]
 
 
 def _count(table: pl.LazyFrame, mask: pl.Expr) -> int:
@@ -146,6 +166,8 @@ class _Checks:
         self.labels = [c for c in (RATING, LABEL) if c in columns and _may_be_number(schema[c])]
         parsed |= {LABEL: _as_number(LABEL)} if LABEL in self.labels else {}
         self.table = raw.with_columns(**{name + NUMBER: expr for name, expr in parsed.items()})
+        self.further = [name for name in schema.names() if name.startswith(further_name(0)[:-1])]
+        self.text = {name: TextColumn(name) for name in self.further if schema[name] == pl.String}
 
     def find(self) -> dict[str, Any]:
         stats: dict[str, pl.Expr] = {"rows": pl.len()}
@@ -159,6 +181,8 @@ class _Checks:
         for name in self.labels:
             stats[f"{name}.known"] = pl.col(name).count()
             stats |= {f"{name}.{value}": (pl.col(name + NUMBER) == value).sum() for value in (0, 1)}
+        for name, column in self.text.items():
+            stats |= {f"{name}.{what}": expr for what, expr in column.stats().items()}
         return self.table.select(**stats).collect(engine="streaming").row(0, named=True)
 
     def binary(self, found: dict[str, Any]) -> BinaryColumn | None:
@@ -187,13 +211,18 @@ class _Checks:
             out[name] = number.cast(pl.Int64) if name == ORDER and found[f"{name}.whole"] else number
         if ORDER not in out:
             out[ORDER] = pl.col(ROW).cast(pl.Int64)
+        for name in self.further:
+            column = self.text.get(name)
+            facts = {} if column is None else {what: found[f"{name}.{what}"] for what in column.stats()}
+            out[name] = pl.col(name) if column is None else column.convert(facts, table)
         return table.select(**out)
 
 
 def read_once(table: pl.LazyFrame) -> pl.LazyFrame:
     """The table from memory where it is small enough: three passes follow, and each would read the file again."""
-    start = table.head(SMALL_ROWS + 1).collect(engine="streaming")
-    return start.lazy() if start.height <= SMALL_ROWS else table
+    rows = SMALL_ROWS * PLAIN_COLUMNS // max(PLAIN_COLUMNS, len(table.collect_schema()))
+    start = table.head(rows + 1).collect(engine="streaming")
+    return start.lazy() if start.height <= rows else table
 
 
 def _as_number(name: str) -> pl.Expr:

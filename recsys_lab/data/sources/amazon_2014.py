@@ -48,7 +48,7 @@ COUNTS = {
 
 
 def _parser(file: str) -> Callable[[Mapping[str, Path]], RawTables]:
-    return lambda files: RawTables(read_interactions([files[file]], "jsonl", COLUMNS))
+    return lambda files: RawTables(read_interactions([files[file]], "jsonl", COLUMNS, further=False))
 
 
 def _source(category: str, counts: Counts) -> PublicSource:
