@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +11,12 @@ from recsys_lab.data.fields.stored import KINDS, SCOPES, Kind, KnownAt, Scope, f
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.words import EVENT_TYPE, RecsysLabError
 
+log = logging.getLogger("recsys_lab")
+
 DROP = "drop"
 REST = "*"
+MOST_COLUMNS = 1_000
+"""Further columns of a table that become fields of themselves."""
 FORM = "name=[scope.]kind, name=kind@query or name=drop"
 
 
@@ -69,14 +74,14 @@ class Wishes:
 
     Attributes:
         by_column: (table, column) -> wish; a table is named as its scope.
-        keep_rest: whether columns that nothing is said of are kept.
+        drop_rest: the tables of which columns that nothing is said of are left out.
     """
 
     by_column: Mapping[tuple[str, str], Wish]
-    keep_rest: bool = True
+    drop_rest: frozenset[str] = frozenset()
 
     def of(self, table: str, column: str) -> Wish:
-        return self.by_column.get((table, column), Wish(drop=not self.keep_rest))
+        return self.by_column.get((table, column), Wish(drop=table in self.drop_rest))
 
 
 def find_wishes(texts: Iterable[str] | None, tables: Mapping[str, Sequence[str]]) -> Wishes:
@@ -93,18 +98,23 @@ def find_wishes(texts: Iterable[str] | None, tables: Mapping[str, Sequence[str]]
             twice, and for a scope that the column's table can't have.
     """
     found: dict[tuple[str, str], Wish] = {}
-    keep_rest = True
+    drop_rest = {table for table, columns in tables.items() if len(columns) > MOST_COLUMNS}
+    for table in sorted(drop_rest):
+        log.warning(
+            "the table of %ss has %d further columns: only those that %s names become fields",
+            table, len(tables[table]), option("fields"),
+        )  # fmt: skip
     for text in texts or ():
         name, wish = parse_wish(text)
         if name == REST:
-            keep_rest = False
+            drop_rest = set(tables)
             continue
         place = _place(name, wish, tables)
         if place in found:
             raise RecsysLabError(f"{option('fields')} names {name!r} twice: {found[place].text!r} and {text!r}")
         _check(place, wish)
         found[place] = wish
-    return Wishes(found, keep_rest)
+    return Wishes(found, frozenset(drop_rest))
 
 
 def _place(name: str, wish: Wish, tables: Mapping[str, Sequence[str]]) -> tuple[str, str]:
@@ -142,5 +152,9 @@ def _check(place: tuple[str, str], wish: Wish) -> None:
             f"{option('fields')} {wish.text!r}: @query is for fields of events; those of items and users are "
             "always known"
         )
-    if column == EVENT_TYPE and table == "event" and (wish.scope or wish.kind not in (None, "categorical")):
+    if (
+        column == EVENT_TYPE
+        and table == "event"
+        and (wish.scope not in (None, "event") or wish.kind not in (None, "categorical"))
+    ):
         raise RecsysLabError(f"{option('fields')} {wish.text!r}: {EVENT_TYPE} is a categorical field of the events")

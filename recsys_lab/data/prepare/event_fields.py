@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from recsys_lab.words import EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID
 
 AT_ONCE = 16
 """Columns whose values are sought in one pass over the source."""
+QUERIED_AT_ONCE = 50
 
 
 def further_columns(schema: pl.Schema) -> list[str]:
@@ -49,22 +50,23 @@ class EventFields:
                 ours = f"f{len(self.stats)}"
                 self.stats[ours] = name, ColumnStats(ours, schema[name], wish)
 
-    def raw(self) -> list[pl.Expr]:
-        """The columns under our names, of the interactions."""
-        return [pl.col(name).alias(ours) for ours, (name, _) in self.stats.items()]
+    def raw(self, some: Iterable[str] | None = None) -> list[pl.Expr]:
+        """The columns under our names (all or some), of the interactions."""
+        return [pl.col(self.stats[ours][0]).alias(ours) for ours in (self.stats if some is None else some)]
 
-    def query(self, kept: pl.LazyFrame) -> pl.LazyFrame:
-        """One row: what must be known of the columns to know their kinds."""
-        exprs = {
-            f"{ours}.{what}": expr
-            for ours, (_, stats) in self.stats.items()
-            if not stats.refused
-            for what, expr in stats.exprs().items()
-        }
-        return kept.select(pl.len().alias("rows"), **exprs)
+    def queries(self, kept: Callable[[list[str]], pl.LazyFrame]) -> list[pl.LazyFrame]:
+        """One row each: what must be known of the columns to know their kinds, 50 in one query."""
+        names = [ours for ours, (_, stats) in self.stats.items() if not stats.refused]
+        some = [names[first : first + QUERIED_AT_ONCE] for first in range(0, len(names), QUERIED_AT_ONCE)]
+        return [
+            kept(part).select(
+                expr.alias(f"{ours}.{what}") for ours in part for what, expr in self.stats[ours][1].exprs().items()
+            )
+            for part in some
+        ]
 
     def decide(self, found: Mapping[str, Any]) -> None:
-        """Sets `columns`, given the row of `query`.
+        """Sets `columns`, given the rows of `queries`.
 
         Raises:
             RecsysLabError: where a column can't be what the user says.
@@ -75,12 +77,16 @@ class EventFields:
             if column is not None:
                 self.columns[ours] = column
 
-    def find_values(self, kept: pl.LazyFrame) -> None:
-        """Sets `codings`: one pass over the events for every 16 categorical or multi fields."""
+    def find_values(self, kept: Callable[[list[str]], pl.LazyFrame]) -> None:
+        """Sets `codings`: one pass over the events for every 16 categorical or multi fields.
+
+        Args:
+            kept: some of our columns -> the kept events with them and nothing else: plans of many columns are slow.
+        """
         coded = [ours for ours, column in self.columns.items() if column.kind in ("categorical", "multi")]
         for first in range(0, len(coded), AT_ONCE):
             names = coded[first : first + AT_ONCE]
-            found = pl.collect_all([distinct(kept, self.columns[n], n) for n in names], engine="streaming")
+            found = pl.collect_all([distinct(kept([n]), self.columns[n], n) for n in names], engine="streaming")
             self.codings |= {n: Coding(values["value"]) for n, values in zip(names, found, strict=True)}
 
     def physical(self) -> list[pl.Expr]:

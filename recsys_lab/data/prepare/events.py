@@ -6,7 +6,9 @@ coded events into buckets of whole users, each of which is then sorted in memory
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -32,6 +34,7 @@ from recsys_lab.data.prepare.sorted_events import SortedEvents
 from recsys_lab.data.prepare.steps import Step, require_events
 from recsys_lab.data.prepare.store import FolderWriter, is_disk_full
 from recsys_lab.data.prepare.tie_order import TieOrder
+from recsys_lab.data.reading.source import Before
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError, resolve_names
 
 BYTES_PER_EVENT = 30
@@ -61,6 +64,11 @@ class Events:
     def has_time(self) -> bool:
         return "time" in self.sorted.columns
 
+    @property
+    def has_fractions(self) -> bool:
+        """Whether times have parts of a second, which order events and are not stored."""
+        return self.has_time and self.sorted.is_float("time")
+
 
 def read_events(
     interactions: pl.LazyFrame,
@@ -69,6 +77,7 @@ def read_events(
     source: str,
     writer: FolderWriter,
     progress: Progress,
+    before: Before | None = None,
 ) -> Events:
     """Checks the interactions, applies the filters of single events, codes the ids, sorts, and applies the filters
     within users.
@@ -80,12 +89,13 @@ def read_events(
         source: Name of the source for error texts.
         writer: Of the prepared set; the events are in its scratch folder.
         progress: Told what begins.
+        before: What is known of events that were prepared before.
 
     Raises:
         RecsysLabError: for missing columns, null ids, bad timestamps, an unknown event type, or when nothing is left.
     """
     try:
-        return _read_events(interactions, settings, wishes, source, writer, progress)
+        return _read_events(interactions, settings, wishes, source, writer, progress, before)
     except pl.exceptions.PolarsError as error:
         if is_disk_full(error):
             raise
@@ -99,36 +109,49 @@ def _read_events(
     source: str,
     writer: FolderWriter,
     progress: Progress,
+    before: Before | None,
 ) -> Events:
     schema = interactions.collect_schema()
-    check_columns(schema, settings, source)
+    if before is None:
+        check_columns(schema, settings, source)
     fields = EventFields(schema, wishes, source)
-    masks = _masks(schema, settings, source)
-    interactions = interactions.with_columns(
-        *fields.raw(), *(mask.alias(_mask(n)) for n, mask in enumerate(masks.values()))
-    )
+    filters = single_event_filters(schema, settings, source) if before is None else {}
+    masks = {name: pl.col(f"_mask{number}") for number, name in enumerate(filters)}
     ours = [name for name in (USER_ID, ITEM_ID, ORDER, TIMESTAMP, EVENT_TYPE) if name in schema]
-    raw = interactions.select(*ours, *fields.stats, *map(_mask, range(len(masks)))).with_row_index(ROW)
-    masks = {name: pl.col(_mask(number)) for number, name in enumerate(masks)}
     columns = [as_id(schema[name], name, source).alias(name) for name in (USER_ID, ITEM_ID)]
     columns.append(pl.col(ORDER, ROW))
     if TIMESTAMP in schema:
         columns.append(as_seconds(schema[TIMESTAMP]).alias("time"))
     if EVENT_TYPE in schema:
         columns.append(pl.col(EVENT_TYPE).cast(pl.String))
-    columns += [pl.col(name) for name in (*fields.stats, *map(_mask, range(len(masks))))]
-    canonical = raw.select(columns)
+
+    def numbered(some: Iterable[str]) -> pl.LazyFrame:
+        """The rows with our columns, some fields, and whether each filter passes them."""
+        passed = [passes.alias(f"_mask{number}") for number, passes in enumerate(filters.values())]
+        return interactions.select(*ours, *fields.raw(some), *passed).with_row_index(ROW)
+
+    def canonical(some: Iterable[str]) -> pl.LazyFrame:
+        return numbered(some).select(*columns, *some, *masks.values())
+
+    def kept(some: Iterable[str]) -> pl.LazyFrame:
+        found = interactions.filter(pl.all_horizontal(filters.values())) if filters else interactions
+        return found.select(fields.raw(some))
+
     progress("counting events, users and items")
-    kept = canonical.filter(pl.all_horizontal(masks.values())) if masks else canonical
-    counted = _count(canonical, masks, kept, fields, ValueChecks(raw, schema, source), settings)
+    checks = ValueChecks(numbered([]), schema, source)
+    known_types = () if before is None else before.event_types
+    counted = _count(canonical([]), masks, fields.queries(kept), checks, settings, known_types)
+    fields.decide(counted.of_fields)
     if fields.columns:
         progress(f"looking for the values of {len(fields.columns):,} fields")
         fields.find_values(kept)
     progress(f"reading {counted.steps[-1].events:,} events")
-    return _sort(kept, counted, fields, settings, writer, progress)
+    events = canonical(list(fields.columns))
+    events = events.filter(pl.all_horizontal(masks.values())) if masks else events
+    return _sort(events, counted, fields, settings, writer, progress)
 
 
-def _masks(schema: pl.Schema, settings: PrepareSettings, source: str) -> dict[str, pl.Expr]:
+def single_event_filters(schema: pl.Schema, settings: PrepareSettings, source: str) -> dict[str, pl.Expr]:
     """The filters of single events by the names of their steps, in their order."""
     found: dict[str, pl.Expr] = {}
     if settings.min_rating is not None:
@@ -142,10 +165,6 @@ def _masks(schema: pl.Schema, settings: PrepareSettings, source: str) -> dict[st
     return found
 
 
-def _mask(number: int) -> str:
-    return f"_mask{number}"
-
-
 @dataclass(frozen=True)
 class _Counted:
     """What the first pass finds: vocabularies of the events that the filters of single events leave, and counts."""
@@ -156,15 +175,16 @@ class _Counted:
     event_type_names: list[str]
     order_is_row: bool
     steps: list[Step]
+    of_fields: dict[str, Any]  # what `EventFields.queries` found
 
 
 def _count(
     canonical: pl.LazyFrame,
     masks: dict[str, pl.Expr],
-    kept: pl.LazyFrame,
-    fields: EventFields,
+    of_fields: list[pl.LazyFrame],
     checks: ValueChecks,
     settings: PrepareSettings,
+    known_types: Sequence[str],
 ) -> _Counted:
     counts = [pl.len().alias("read")]
     mask = pl.lit(True)
@@ -176,13 +196,13 @@ def _count(
     if has_types:
         left = mask.sum() if masks else pl.len()
         queries.append(canonical.group_by(EVENT_TYPE).agg(left.alias("left")))
-    queries += [fields.query(kept)] if fields.stats else []
-    found, users, items, *types = pl.collect_all(queries, engine="streaming")
+    plain = len(queries)
+    found, users, items, *types = pl.collect_all([*queries, *of_fields], engine="streaming")
     checks.require(found.row(0, named=True))
-    about = types.pop().row(0, named=True) if fields.stats else {}
+    about = {name: value for row in types[plain - 3 :] for name, value in row.row(0, named=True).items()}
     if settings.keep and has_types:  # without, the names are those of all rows, as they were before there was `keep`
         types = [types[0].filter(pl.col("left") > 0)]
-    event_type_names = types[0][EVENT_TYPE].sort().to_list() if has_types else []
+    event_type_names = sorted({*types[0][EVENT_TYPE], *known_types}) if has_types else []
     event_type_counts = _most_first(types[0]) if has_types else {}
     if settings.event_types is not None:
         event_type_names = resolve_names(settings.event_types, event_type_names, f"event type of {checks.source!r}")
@@ -192,7 +212,6 @@ def _count(
     ]
     for before, step in zip(steps, steps[1:], strict=False):
         require_events(step, before)
-    fields.decide(about)
     users, items = (
         table.select(name, pl.col(steps[-1].name).alias("left"))
         .filter(pl.col("left") > 0)
@@ -200,7 +219,7 @@ def _count(
         .with_row_index(code)
         for table, name, code in ((users, USER_ID, "user"), (items, ITEM_ID, "item"))
     )
-    return _Counted(users, items, event_type_counts, event_type_names, found["order is row"].item(), steps)
+    return _Counted(users, items, event_type_counts, event_type_names, found["order is row"].item(), steps, about)
 
 
 def _most_first(counts: pl.DataFrame) -> dict[str, int]:

@@ -95,7 +95,7 @@ def prepare(
                 )
             if found.reason:
                 log.info("preparing %s again: %s", output, found.reason)
-        _write(source, settings, output, raw_dir)
+        write_set(source, settings, output, raw_dir)
     data = ProcessedDataset.open(output)
     _say_remarks(data)
     return data
@@ -106,7 +106,8 @@ def _say_remarks(data: ProcessedDataset) -> None:
         log.warning("%s: %s", data.name, remark)
 
 
-def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Path) -> None:
+def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: Path) -> None:
+    """Prepares `source` into the folder `output`, whatever is there. Whoever calls holds `exclusive(output)`."""
     progress = Progress()
     log.info("preparing %s into %s", source.name, output)
     if settings.tie_order == "item_id":
@@ -118,7 +119,7 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
     fingerprint = source.fingerprint(raw_dir)  # now: files changed from here on must not look like the prepared ones
     with FolderWriter(output) as writer:
         wishes = _wishes(tables, settings)
-        events = read_events(tables.interactions, settings, wishes, source.name, writer, progress)
+        events = read_events(tables.interactions, settings, wishes, source.name, writer, progress, tables.before)
         steps = events.steps + apply_count_filters(events.sorted, settings, events.steps[-1], progress)
         for step in steps:
             log.info("  %s", step)
@@ -158,6 +159,7 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "first_time": span.first if events.has_time else None,
             "last_time": span.last if events.has_time else None,
             "left_out": {**tables.left_out, **shown.left_out},
+            "whole_seconds": events.has_time and not events.has_fractions,
             "tie_share": _tie_share(events.sorted) if events.has_time else None,
             "features": {"users": user_features, "items": item_features},
             "arrays": writer.arrays,
@@ -167,6 +169,7 @@ def _write(source: Source, settings: PrepareSettings, output: Path, raw_dir: Pat
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - progress.started, 3),
         }
+        manifest |= {} if tables.before is None else tables.before.manifest
         writer.json(MANIFEST, manifest)  # last: a folder with a manifest is whole
         keep_stamp(writer.temporary, stamp_of(writer.temporary, MANIFEST, files_of(manifest)))
         writer.commit()
@@ -188,7 +191,7 @@ def _wishes(tables: RawTables, settings: PrepareSettings) -> Wishes:
     for scope, table, key in (("item", tables.items, ITEM_ID), ("user", tables.users, USER_ID)):
         columns[scope] = [] if table is None else [name for name in table.collect_schema().names() if name != key]
     columns["shown"] = [] if tables.shown is None else shown_columns(tables.shown.collect_schema())
-    return find_wishes(settings.fields, columns)
+    return find_wishes(settings.fields if tables.before is None else tables.before.fields, columns)
 
 
 @dataclass

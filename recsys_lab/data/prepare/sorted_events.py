@@ -45,8 +45,8 @@ class SortedEvents:
 
     def append(self, frame: pl.DataFrame) -> None:
         """Adds whole users behind those that are there: sorted `user` (codes), `item`, and any other columns."""
-        for name in frame.columns:
-            if frame.schema[name] == pl.String or isinstance(frame.schema[name], pl.List):
+        for name, dtype in frame.schema.items():
+            if dtype == pl.String or isinstance(dtype, pl.List):
                 self._append_series(name, frame[name])
                 continue
             values = frame[name].to_numpy()  # null becomes NaN
@@ -81,6 +81,9 @@ class SortedEvents:
     @property
     def columns(self) -> list[str]:
         return list(self._types)
+
+    def is_float(self, name: str) -> bool:
+        return self._types[name].kind == "f"
 
     @property
     def num_kept(self) -> int:

@@ -28,6 +28,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Before:
+    """What is known of tables whose first rows were prepared before: see `prepare.append`. The filters of single events
+    have been applied to all rows.
+
+    Attributes:
+        fields: what `--fields` said, or would have to say.
+        event_types: names of event types, also of such that no event is left of.
+        manifest: entries of the manifest.
+    """
+
+    fields: tuple[str, ...]
+    event_types: tuple[str, ...]
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class RawTables:
     """The tables of a source, checked and with canonical column names, still lazy.
 
@@ -46,6 +62,7 @@ class RawTables:
     left_out: Mapping[str, int] = field(default_factory=dict)
     binary: BinaryColumn | None = None
     shown: pl.LazyFrame | None = None
+    before: Before | None = None
 
 
 class Source(ABC):

@@ -11,7 +11,7 @@ import polars as pl
 
 from recsys_lab.data.reading.columns import LABEL, ORDER
 from recsys_lab.data.reading.ids import Ids
-from recsys_lab.data.reading.text_columns import TextColumn
+from recsys_lab.data.reading.text_columns import TextColumn, text_stats
 from recsys_lab.data.reading.times import NUMBER, ROW, Time
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
@@ -98,12 +98,12 @@ def checked(
     """
     kept = kept_names(further, where)
     wanted = {c: pl.col(n) for c, n in columns.items()} | {further_name(n): pl.col(name) for n, name in enumerate(kept)}
-    table = read_once(raw.select(**wanted)).with_row_index(ROW)
-    checks = _Checks(table, columns, where, any_form=False)
+    table, is_held = read_once(raw.select(**wanted))
+    checks = _Checks(table.with_row_index(ROW), columns, where, any_form=False)
     found, left_out = checks.find(), {}
     if whole is not None and any(found[f"{name}.missing"] for name in checks.ids):
         marked = whole.select(**wanted, **{_BLANK: pl.all_horizontal(pl.all().is_null())})
-        marked = read_once(marked).with_row_index(ROW)
+        marked = read_once(marked)[0].with_row_index(ROW)
         left_out[_EMPTY_LINES] = _count(marked, pl.col(_BLANK))
         checks = _Checks(marked.filter(~pl.col(_BLANK)), columns, where, any_form=False)
         found = checks.find()
@@ -127,7 +127,10 @@ def checked(
         why = "; all that it has were left out" if set(left_out) - {_EMPTY_LINES} else ""
         raise RecsysLabError(f"{where} is empty: it has no rows{why}")
     names = {further_name(number): name for number, name in enumerate(kept)}
-    return Checked(checks.convert(found).rename(names), left_out, checks.binary(found))
+    events = checks.convert(found).rename(names)
+    if is_held:  # parsed once, and the plan of what follows is short
+        events = events.collect(engine="streaming").lazy()
+    return Checked(events, left_out, checks.binary(found))
 
 
 def further_name(number: int) -> str:
@@ -181,9 +184,8 @@ class _Checks:
         for name in self.labels:
             stats[f"{name}.known"] = pl.col(name).count()
             stats |= {f"{name}.{value}": (pl.col(name + NUMBER) == value).sum() for value in (0, 1)}
-        for name, column in self.text.items():
-            stats |= {f"{name}.{what}": expr for what, expr in column.stats().items()}
-        return self.table.select(**stats).collect(engine="streaming").row(0, named=True)
+        found = self.table.select(**stats).collect(engine="streaming").row(0, named=True)
+        return found | text_stats(self.table, self.text.values())
 
     def binary(self, found: dict[str, Any]) -> BinaryColumn | None:
         for name in self.labels:
@@ -218,11 +220,12 @@ class _Checks:
         return table.select(**out)
 
 
-def read_once(table: pl.LazyFrame) -> pl.LazyFrame:
-    """The table from memory where it is small enough: three passes follow, and each would read the file again."""
+def read_once(table: pl.LazyFrame) -> tuple[pl.LazyFrame, bool]:
+    """The table from memory where it is small enough: three passes follow, and each would read the file again. And
+    whether it is in memory."""
     rows = SMALL_ROWS * PLAIN_COLUMNS // max(PLAIN_COLUMNS, len(table.collect_schema()))
     start = table.head(rows + 1).collect(engine="streaming")
-    return start.lazy() if start.height <= rows else table
+    return (start.lazy(), True) if start.height <= rows else (table, False)
 
 
 def _as_number(name: str) -> pl.Expr:
