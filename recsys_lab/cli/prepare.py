@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 from recsys_lab.cli.options import Parser, underscores
 from recsys_lab.data.locate import RAW, own_folder, prepared_folder
+from recsys_lab.data.prepare.append import append
 from recsys_lab.data.prepare.pipeline import PrepareSettings, moment, prepare
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.file_source import Format
 from recsys_lab.data.reading.spelling import command_line
-from recsys_lab.data.sources import Columns, FileSource, Source, get_source
+from recsys_lab.data.sources import Columns, FileSource, Source, get_source, source_names
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.words import RecsysLabError
 
@@ -37,6 +38,7 @@ class Where:
 
     Args:
         input: Your own file, folder, glob or address, instead of a name.
+        append: A file with newer events, for the prepared set that is named. Its columns are as those of the set's log.
         items: A file with a row per item, with your own log.
         items_column: Column of the item id in that file. Default: as in the log.
         users: A file with a row per user, with your own log.
@@ -54,6 +56,7 @@ class Where:
     """
 
     input: str | None = None
+    append: str | None = None
     items: str | None = None
     items_column: str | None = None
     users: str | None = None
@@ -77,7 +80,8 @@ def make_parser() -> Parser:
         description="Turns a public data set (a name of `recsys-lab sources`) or your own log (--input) into a "
         "prepared data set. A set that was made of the same things is reused.",
     )
-    parser.add_argument("dataset", nargs="?", type=str, default=None, help="name of a public data set")
+    help = "name of a public data set, or (with --append) of a prepared one"
+    parser.add_argument("dataset", nargs="?", type=str, default=None, help=help)
     parser.add_class_arguments(Where, None, as_group=True)
     parser.add_argument("--force", action="store_true", help="prepare again even if nothing changed")
     parser.add_argument(
@@ -96,6 +100,10 @@ def run(words: list[str]) -> None:
     where = Where(**{f.name: chosen[f.name] for f in dataclasses.fields(Where)})
     columns = Columns(**{name: chosen[f"{name}_column"] for name in COLUMN_OPTIONS})
     with command_line(), stopped_by_sigterm():
+        if where.append is not None:
+            said = [f.name for f in dataclasses.fields(PrepareSettings) if chosen[f.name] != f.default]
+            _print(_appended(chosen["dataset"], where, columns, said), where)
+            return
         source = _source(chosen["dataset"], where, columns)
         defaults = PrepareSettings(**source.default_settings)
         given = {f.name: chosen[f.name] for f in dataclasses.fields(PrepareSettings)}
@@ -157,6 +165,33 @@ def _output(source: Source, where: Where, settings: PrepareSettings, defaults: P
     if source.is_own:
         return own_folder(source.name, Path(where.data_dir))
     return prepared_folder(source.name, Path(where.data_dir), settings, defaults)
+
+
+def _appended(dataset: str | None, where: Where, columns: Columns, settings: list[str]) -> ProcessedDataset:
+    """The prepared set with newer events, which are read as its own log was where nothing else is said."""
+    name = dataset or where.name
+    if name is None and where.output is None or where.input is not None:
+        raise RecsysLabError(
+            "--append FILE needs the name of the prepared set, and no --input: prepare shop --append FILE"
+        )
+    if settings:
+        raise RecsysLabError(f"--append keeps the settings of the set: leave --{settings[0]} out")
+    if name is not None and where.output is None and name in source_names():
+        raise RecsysLabError(
+            f"{name!r} is a public data set, which stays as published: give your own copy another name"
+        )
+    folder = Path(where.output) if where.output else own_folder(str(name), Path(where.data_dir))
+    before = ProcessedDataset.open(folder).manifest["source"].get("reading", {})
+    known = {column: before.get(f"{column}_column") for column in COLUMN_OPTIONS}
+    known |= {column: value for column, value in vars(columns).items() if value is not None}
+    plain = Where()
+    how = {n: getattr(where, n) for n in ("format", "separator", "encoding", "missing_ids", "bad_times")}
+    how = {n: before.get(n, value) if value == getattr(plain, n) else value for n, value in how.items()}
+    names = tuple(where.names or ()) or tuple(filter(None, before.get("names", "").split(",")))
+    tables = {n: getattr(where, n) for n in ("items", "users", "impressions")}
+    keys = {n: getattr(where, n) or before.get(n) for n in ("items_column", "users_column")}
+    newer = FileSource(path=str(where.append), columns=Columns(**known), names=names, **how, **tables, **keys)
+    return append(folder, newer, Path(where.data_dir) / RAW)
 
 
 def _source(dataset: str | None, where: Where, columns: Columns) -> Source:

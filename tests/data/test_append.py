@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys_lab.cli import main
 from recsys_lab.data.prepare.append import append
 from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
 from recsys_lab.data.prepare.processed import ProcessedDataset
@@ -175,3 +177,56 @@ def test_parts_of_a_second_must_be_later(tmp_path: Path) -> None:
     with pytest.raises(RecsysLabError, match="1 events of 'newer' are older"):
         append(tmp_path / "shop", source(newer, "newer"), tmp_path)
     assert append(tmp_path / "shop", source(newer.with_columns(timestamp=T + 1), "newer"), tmp_path).num_events == 3
+
+
+# -- from the command line ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    events = log().drop("tags", "vector").rename({"user_id": "who"})
+    events[:60].write_csv("old.csv", separator=";")
+    events[60:].write_csv("new.csv", separator=";")
+    events.write_csv("all.csv", separator=";")
+    ITEMS.write_csv("items.csv")
+    return tmp_path
+
+
+HOW = ["--separator", ";", "--user_column", "who"]
+
+
+def test_the_command_reads_newer_files_as_the_first_one(here: Path, capsys) -> None:
+    more = ["--items", "items.csv", "--fields", "stock=item.categorical,city=drop"]
+    assert main(["prepare", "--input", "old.csv", "--name", "shop", *HOW, *more]) == 0
+    assert main(["prepare", "--input", "all.csv", "--name", "at_once", *HOW, *more]) == 0
+    capsys.readouterr()
+    assert main(["prepare", "shop", "--append", "new.csv", "--items", "items.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "120 events" in said and "fields    of items: year (categorical), stock (categorical)" in said
+    assert_same(ProcessedDataset.open("data/at_once"), ProcessedDataset.open("data/shop"))
+    assert main(["prepare", "--input", "old.csv", "--name", "shop", *HOW, *more]) == 2  # would lose what was appended
+    assert "appended changed from ['new.csv'] to None" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--append", "new.csv"], "--append FILE needs the name of the prepared set"),
+        (["shop", "--append", "new.csv", "--input", "old.csv"], "and no --input"),
+        (["shop", "--append", "new.csv", "--min_length", "3"], "keeps the settings of the set: leave --min_length out"),
+        (["shop", "--append", "new.csv", "--keep", "a>3"], "leave --keep out"),
+        (["ml-100k", "--append", "new.csv"], "'ml-100k' is a public data set, which stays as published"),
+        (["nothing", "--append", "new.csv"], "there is no prepared data set at .*nothing"),
+        (["shop", "--append", "old.csv"], "58 events of 'old' are older than the newest of 'shop'"),
+        (["shop", "--append", "none.csv"], "there is no file none.csv"),
+    ],
+)
+def test_the_command_says_what_can_not_be_appended(arguments: list[str], message: str, here: Path, capsys) -> None:
+    assert main(["prepare", "--input", "old.csv", "--name", "shop", *HOW]) == 0
+    before = (here / "data" / "shop" / "manifest.json").read_bytes()
+    capsys.readouterr()
+    assert main(["prepare", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and len(error.split("error: ")[1].strip().splitlines()) == 1, error
+    assert (here / "data" / "shop" / "manifest.json").read_bytes() == before
