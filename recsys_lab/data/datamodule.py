@@ -30,7 +30,7 @@ from recsys_lab.data.batches.windows import Queries, TrainingMode, Windows, eval
 from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown_of
 from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
-from recsys_lab.data.fitting.vocabulary import Vocabulary
+from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
 from recsys_lab.data.locate import DATA_DIR, DATASET, RAW, locate, own_folder, prepared_folder
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.prepare.pipeline import prepare as prepare_source
@@ -257,6 +257,20 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
             training_hash=training_hash(training),
             training=training,
         )
+
+    def take_vocabulary(self, held: dict[str, Any]) -> None:
+        """The fields as they were fitted elsewhere, for a model whose tables have their rows.
+
+        Args:
+            held: of a checkpoint (see `vocabulary`); its fields must be those that this data module is asked for, else
+                nothing is taken.
+        """
+        fitted, own = read_vocabulary(held).fields, self.fitted_fields
+        if fitted.hash == own.hash or [(f.key, f.kind) for f in fitted] != [(f.key, f.kind) for f in own]:
+            return
+        for name in ("events", "item_fields", "spec"):
+            self.__dict__.pop(name, None)
+        self.__dict__["fitted_fields"] = fitted
 
     def sees_targets(self, trained: dict[str, Any], stage: str) -> bool:
         """Whether a model with the `DataSpec.training` of a checkpoint knows events at or after targets of `stage`."""

@@ -30,8 +30,9 @@ def training_settings(data: SequenceDataModule, retrained_from: SplitResult) -> 
     stop = data.split_result.train_stop
     fitted = data.fitted_fields
     own = [data.processed.field_hash(one.key) for one in fitted]  # the hash of the data covers ids and times alone
-    hashed = hashlib.sha256(json.dumps([fitted.hash, own]).encode()).hexdigest()[:16]
-    fields = {"fields": [asdict(field) for field in fitted.fields], "fields_hash": hashed} if own else {}
+    values = hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16]
+    fields = {"fields": [asdict(f) for f in fitted.fields], "fields_hash": fitted.hash, "field_values_hash": values}
+    fields = fields if own else {}
     return fields | {
         "data_hash": data.processed.data_hash,
         "split": data.split.describe(),

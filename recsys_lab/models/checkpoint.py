@@ -25,10 +25,12 @@ EXPLAINED_BY = {
     "stride": ("max_length", "training_mode"),
     "num_event_types": ("data_hash",),
     "has_timestamps": ("data_hash",),
-    "fields_hash": ("data_hash", "train_hash", "fields"),
+    "fields_hash": ("data_hash", "train_hash", "fields", "field_values_hash"),
+    "field_values_hash": ("data_hash", "fields"),
 }
 """Settings of `DataSpec.training` that follow from others, and are named only where those agree."""
 OPTION = {
+    "field_values_hash": "--data.dataset",
     "data_hash": "--data.dataset",
     "train_hash": "--data.split",
     "val_hash": "--data.split",
@@ -50,6 +52,8 @@ def accept(checkpoint: dict[str, Any], module: Any) -> None:
     """
     spec, trainer = spec_of(checkpoint), module._trainer
     if trainer is not None and trainer.ckpt_path and not _is_of_a_finder(trainer.ckpt_path):
+        if "vocabulary" in checkpoint and trainer.state.fn != "fit":
+            trainer.datamodule.take_vocabulary(checkpoint["vocabulary"])
         module.trained_on = check_trained(spec, module)
         if trainer.state.fn == "fit":
             for name, old, new in check_goes_on(checkpoint, module, trainer, trainer.datamodule):
@@ -94,6 +98,11 @@ def check_vocabulary(trained: DataSpec, asked: DataSpec) -> None:
         raise RecsysLabError(
             f"the checkpoint was trained with other fields than {asked.dataset} gives: {known} (table sizes), and not "
             f"{given}. Use the data set (and prepare settings) that it was trained on"
+        )
+    if asked.training.get("fields_hash") != trained.training.get("fields_hash"):
+        raise RecsysLabError(
+            "the fields of this model were fitted on another training part, where their values have other rows: test "
+            "it from its checkpoint, which holds them (--ckpt_path)"
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_fields import COLOURS, WithFields
-from small_data import made_events, prepared
+from small_data import made_events, prepared, quiet_trainer
 
 from recsys_lab.contracts import Batch, Field
 from recsys_lab.data.datamodule import SequenceDataModule
@@ -25,6 +25,8 @@ from recsys_lab.data.fitting.packed_values import digest, pack, unpack
 from recsys_lab.data.fitting.stored_values import training_events
 from recsys_lab.data.fitting.vocabulary import read_vocabulary
 from recsys_lab.data.split.leave_one_out import GlobalTemporal
+from recsys_lab.models import GRU4Rec
+from recsys_lab.models.checkpoint import check_vocabulary
 from recsys_lab.words import RecsysLabError
 
 ALL = ["price", "colour", "item.tags", "item.image", "item.price", "user.age"]
@@ -344,3 +346,41 @@ def test_fields_that_were_fitted_elsewhere_give_the_same_rows() -> None:
     )
     assert dataclasses.replace(field, name="other").key == "other"
     assert FittedFields((field,)).hash != FittedFields((numbers,)).hash
+
+
+def test_fields_that_were_fitted_on_another_training_part_are_taken_from_its_vocabulary(folder: Path) -> None:
+    trained, asked = fielded(folder), fielded(folder, split=GlobalTemporal(0.5, 0.5))
+    before = asked.spec.training
+    assert before["fields_hash"] != trained.spec.training["fields_hash"]
+    asked.take_vocabulary(trained.vocabulary())
+    assert asked.fitted_fields.hash == trained.fitted_fields.hash and asked.spec.fields == trained.spec.fields
+    after = asked.spec.training
+    assert after == before | {"fields": trained.spec.training["fields"], "fields_hash": trained.fitted_fields.hash}
+    check_vocabulary(trained.spec, asked.spec)
+    batch = asked.predict_dataloader().dataset[[0]]
+    start = int(asked.processed.offsets[1]) - int(batch.lengths[0])
+    own = asked.processed.raw["price"][start : start + int(batch.lengths[0])]
+    assert torch.equal(batch.event["price"][0], trained.fitted_fields["price"].tensor(own))
+    other = fielded(folder, ["price"])
+    hash_before = other.fitted_fields.hash
+    other.take_vocabulary(trained.vocabulary())
+    assert other.fitted_fields.hash == hash_before, "other fields are asked for"
+
+
+def test_a_model_is_not_tested_with_rows_of_another_training_part(folder: Path, tmp_path: Path) -> None:
+    trained, asked = fielded(folder, ["price"]), fielded(folder, ["price"], split=GlobalTemporal(0.5, 0.5))
+    assert trained.spec.fields == asked.spec.fields, "the sizes say nothing"
+    model = GRU4Rec(embedding_dim=8)
+    model.allow_other_training = True
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(model, trained)
+    with pytest.raises(RecsysLabError, match="fitted on another training part, .* test it from its checkpoint"):
+        quiet_trainer(tmp_path).test(model, asked, verbose=False)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    held = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    torch.save(held | {"vocabulary": trained.vocabulary()}, tmp_path / "model.ckpt")
+    loaded = GRU4Rec(embedding_dim=8)
+    loaded.allow_other_training = True
+    quiet_trainer(tmp_path).test(loaded, asked, ckpt_path=tmp_path / "model.ckpt", verbose=False)
+    assert loaded.trained_on is not None and "split" in loaded.trained_on["description"]
+    assert asked.fitted_fields.hash == trained.fitted_fields.hash
