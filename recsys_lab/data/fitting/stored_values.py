@@ -84,20 +84,22 @@ def values_of(data: Any, key: str, train_stop: np.ndarray) -> FieldValues:
 
 def _last_training_events(data: Any, scope: str, values: FieldValues, train_stop: np.ndarray) -> np.ndarray:
     """(R,) of each item or user: its newest training event that has a value; -1 where there is none. Of events of one
-    time the later one in the data."""
+    time, and where there is no time, the later one in the data."""
     offsets, of_items = np.asarray(data.offsets), scope == "item"
+    by_time = of_items and data.has_timestamps
     last = np.full(data.num_items if of_items else data.num_users, -1, dtype=np.int64)
     times = np.asarray(data.timestamps)
     for piece, trains in training_events(offsets, train_stop):
         position = np.flatnonzero(trains & values.has_value(piece)) + piece.start
-        if of_items:
+        if by_time:
             position = position[np.argsort(times[position], kind="stable")]
+        if of_items:
             owner = data.item_ids[position].astype(np.int64) - 1
         else:
             owner = np.searchsorted(offsets, position, side="right") - 1
         found = np.full_like(last, -1)
         found[owner] = position  # of several the last one stays
-        newer = (found >= 0) & ((last < 0) | (not of_items) | (times[found] >= times[last]))
+        newer = (found >= 0) & ((last < 0) | (not by_time) | (times[found] >= times[last]))
         last[newer] = found[newer]
     return last
 
