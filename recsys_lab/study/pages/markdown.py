@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from recsys_lab.audit.audit_text import checks_table, headline
 from recsys_lab.diagnose.slices_table import render_slices
@@ -10,41 +10,39 @@ from recsys_lab.report.escapes import prose
 from recsys_lab.report.table import Table, markdown, show
 from recsys_lab.runs.comparison_table import evaluation_line
 from recsys_lab.study.pages import tables
-from recsys_lab.study.results import Block, StudyResults
+from recsys_lab.study.results import Block, OrderAgreement, StudyResults
 
 COSTS = {"train_seconds": "training seconds", "parameters": "parameters"}
 
 
 def as_markdown(results: StudyResults, brief: bool = False) -> str:
     """The whole report but for its figures; `brief` is for a README: the answer, warnings, rankings and effects."""
-    lines = [f"# {prose(results.name)}", ""]
-    lines += [prose(results.question), ""] if results.question else []
-    lines += [f"**{prose(results.answer.sentence)}**", ""]
-    lines += [*(f"- {prose(line)}" for line in results.answer.findings), ""] if results.answer.findings else []
-    lines += [*_cautions(results), prose(_facts(results)), ""]
+    parts = [f"# {prose(results.name)}", prose(results.question), f"**{prose(results.answer.sentence)}**"]
+    parts.append(_listed(results.answer.findings))
+    if results.cautions:
+        marks = {"warning": "**warning**: "}
+        texts = [f"- {marks.get(one.severity, '')}{prose(one.text)}" for one in results.cautions]
+        parts += ["## Before believing it", "\n".join(texts)]
+    parts.append(prose(_facts(results)))
     for block in results.blocks:
-        lines += _block(block, results, brief)
+        parts += _block(block, results, brief)
     if results.published:
-        lines += ["## Published numbers beside ours", "", *_table(tables.published(results)), tables.PUBLISHED, ""]
+        parts += ["## Published numbers beside ours", *_table(tables.published(results)), tables.PUBLISHED]
     if results.orders:
-        lines += ["## Order of the variants across blocks", "", *_table(tables.orders(results))]
-        lines += [*_flips(results), ORDER, ""]
+        flips = [text for one in results.orders for text in _flips(one, results)]
+        parts += ["## Order of the variants across blocks", *_table(tables.orders(results)), _listed(flips), ORDER]
     for diagram in results.critical_differences:
-        lines += [
-            f"## Mean ranks over data sets: {prose(diagram.protocol)}",
-            "",
-            *_table(tables.mean_ranks(diagram)),
-        ]
-        lines += [
+        parts += [f"## Mean ranks over data sets: {prose(diagram.protocol)}", *_table(tables.mean_ranks(diagram))]
+        parts.append(
             f"{diagram.metric}@{results.cutoff}, {diagram.count} data sets; critical difference "
             f"{diagram.critical_difference:.2f} (Nemenyi), Friedman p {show(diagram.p_value or 0.0, 'p')}. "
-            f"{diagram.note}".strip(),
-            "",
-        ]
-    lines += ["## How to read this", "", *(f"- {line}" for line in [*tables.legend(results), results.multiplicity]), ""]
+            f"{diagram.note}".strip()
+        )
+    legend = [*tables.legend(results), results.multiplicity]
+    parts += ["## How to read this", "\n".join(f"- {line}" for line in legend)]
     if not brief:
-        lines += [*_provenance(results)]
-    return "\n".join(lines).rstrip() + "\n"
+        parts += _provenance(results)
+    return "\n\n".join(part for part in parts if part).rstrip() + "\n"
 
 
 ORDER = (
@@ -54,13 +52,8 @@ ORDER = (
 )
 
 
-def _cautions(results: StudyResults) -> Iterator[str]:
-    if results.cautions:
-        yield "## Before believing it"
-        yield ""
-        for caution in results.cautions:
-            yield f"- {'**warning**: ' if caution.severity == 'warning' else ''}{prose(caution.text)}"
-        yield ""
+def _listed(texts: Iterable[str]) -> str:
+    return "\n".join(f"- {prose(text)}" for text in texts)
 
 
 def _facts(results: StudyResults) -> str:
@@ -74,63 +67,47 @@ def _facts(results: StudyResults) -> str:
 
 
 def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
-    yield from [f"## {prose(block.title)}", "", prose(evaluation_line(block.evaluation)), ""]
-    yield from _table(tables.ranking(block))
+    yield from [f"## {prose(block.title)}", prose(evaluation_line(block.evaluation)), *_table(tables.ranking(block))]
     for axis in tables.axes_of(block):
-        yield from [f"### Effect of {prose(axis)}", ""]
-        yield from _table(tables.effects(block, [axis]))
+        yield from [f"### Effect of {prose(axis)}", *_table(tables.effects(block, [axis]))]
     if brief:
         return
     for one in block.fronts:
         if one.points:
-            yield from [f"### Best for the {COSTS.get(one.cost, one.cost)} spent", ""]
-            yield from _table(tables.front(one, results))
+            yield from [f"### Best for the {COSTS.get(one.cost, one.cost)} spent", *_table(tables.front(one, results))]
     if block.slices is not None:
-        yield from ["### Where it comes from", "", render_slices(block.slices, "markdown"), ""]
+        yield from ["### Where it comes from", render_slices(block.slices, "markdown")]
     if block.calibration:
-        yield from ["### Calibration", ""]
-        yield from _table(tables.calibration(block))
-    yield from _audit(block)
-    yield from [f"- {prose(note)}" for note in block.notes] + [""] * bool(block.notes)
+        yield from ["### Calibration", *_table(tables.calibration(block))]
+    audit = block.audit
+    if audit.content is not None:
+        yield from ["### Audit of the data", prose(headline(audit.content)), *_table(checks_table(audit.content))]
+    yield f"Audit: {prose(audit.note)}." if audit.note else ""
+    yield _listed(block.notes)
 
 
 def _table(table: Table) -> Iterator[str]:
     shown = table.without(tables.NOT_IN_TEXT).first(tables.MOST_ROWS)
-    if shown.rows:
-        yield from [markdown(shown), ""]
-    if shown.note:
-        yield from [f"({shown.note})", ""]
+    yield markdown(shown) if shown.rows else ""
+    yield f"({shown.note})" if shown.note else ""
 
 
-def _audit(block: Block) -> Iterator[str]:
-    audit = block.audit
-    if audit.content is not None:
-        yield from ["### Audit of the data", "", prose(headline(audit.content)), ""]
-        yield from _table(checks_table(audit.content))
-    if audit.note:
-        yield from [f"Audit: {prose(audit.note)}.", ""]
-
-
-def _flips(results: StudyResults) -> Iterator[str]:
+def _flips(order: OrderAgreement, results: StudyResults) -> Iterator[str]:
     titles = {block.key: block.title for block in results.blocks}
-    for one in results.orders:
-        for flip in one.flips:
-            if flip.is_significant:
-                yield prose(
-                    f"- {flip.first} is significantly better than {flip.second} on {titles[one.a]} "
-                    f"({flip.difference_a:+.4f}) and significantly worse on {titles[one.b]} ({flip.difference_b:+.4f})"
-                )
-    yield ""
+    for flip in order.flips:
+        if flip.is_significant:
+            yield (
+                f"{flip.first} is significantly better than {flip.second} on {titles[order.a]} "
+                f"({flip.difference_a:+.4f}) and significantly worse on {titles[order.b]} ({flip.difference_b:+.4f})"
+            )
 
 
 def _provenance(results: StudyResults) -> Iterator[str]:
     finished = [record for record in results.records if record.state == "finished"]
-    yield from ["## Where each number comes from", "", f"{len(finished)} runs; all of them are in results.parquet.", ""]
-    versions = {str(record.manifest.get("versions")): record.manifest.get("versions") for record in finished}
-    for known in versions.values():
-        if isinstance(known, dict):
-            yield "- " + ", ".join(f"{name} {version}" for name, version in known.items())
-    yield from ["", "<details><summary>commands, commits and hashes</summary>", ""]
+    yield from ["## Where each number comes from", f"{len(finished)} runs; all of them are in results.parquet."]
+    versions = {str(known): known for record in finished if isinstance(known := record.manifest.get("versions"), dict)}
+    yield _listed(", ".join(f"{name} {version}" for name, version in known.items()) for known in versions.values())
+    yield "<details><summary>commands, commits and hashes</summary>"
     for block in results.blocks:
-        yield from [prose(block.title), "", markdown(tables.provenance(block.records).without(tables.NOT_IN_TEXT)), ""]
+        yield from [prose(block.title), markdown(tables.provenance(block.records).without(tables.NOT_IN_TEXT))]
     yield "</details>"
