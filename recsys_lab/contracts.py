@@ -6,7 +6,7 @@ Shape letters are in `words.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -247,10 +247,10 @@ class NegativeSampler(Configurable, ABC):
 
 
 class Loss(Configurable, nn.Module, ABC):
-    """loss(hidden (N, D), target_ids (N,), scorer, negatives) -> scalar, the mean over the N targets."""
+    """loss(hidden (N, D), target_ids (N,), scorer, negatives, weights) -> scalar, the mean over the N targets."""
 
     default_negatives: int = 0
-    """How many uniform negatives the model draws when the user names no sampler; 0 = this loss takes none."""
+    """How many uniform negatives the task draws when the user names no sampler; 0 = this loss takes none."""
     compiles: bool = True
     """`torch.compile` may have it. False where it would compile for every number of targets anew, or gain nothing."""
     all_items: bool = False
@@ -267,5 +267,62 @@ class Loss(Configurable, nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None
-    ) -> Tensor: ...
+        self,
+        hidden: Tensor,
+        target_ids: Tensor,
+        scorer: Scorer,
+        negatives: Negatives | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """-> scalar in float32, the mean over the targets. With `weights` (N,), not negative, their weighted mean."""
+
+
+class AuxiliaryLoss(Configurable, nn.Module, ABC):
+    """One more loss beside that of the task, which it is added to: share x its value."""
+
+    share: float
+
+    @abstractmethod
+    def forward(
+        self,
+        encode: Callable[[Batch], Tensor],
+        state: State,
+        batch: Batch,
+        scorer: Scorer,
+        draws: torch.Generator | None,
+    ) -> Tensor:
+        """-> scalar, the mean over this process's rows or targets.
+
+        Args:
+            encode: of the model, for another view of the batch: each call draws dropout masks of its own.
+            state: with the `history` that the task has. draws: for random numbers that are not dropout.
+        """
+
+
+class Task(Configurable, nn.Module, ABC):
+    """What is predicted: which targets, which loss, and what evaluation is given. No encoder knows one."""
+
+    evaluation: str
+    """Class path of the callback that turns what `evaluate` gives into values, where the user names none."""
+    compiled: tuple[str, ...] = ()
+    """Names of methods that `--model.compile_model true` compiles."""
+
+    def prepare(self, item_counts: Tensor) -> None:
+        """Called once before training. item_counts: (V,) int64 events per item in the training part, [0] = 0."""
+        return None
+
+    @abstractmethod
+    def loss(
+        self, state: State, batch: Batch, scorer: Scorer, draws: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | int]:
+        """The mean over the targets of this process, and the sum of their weights (without weights their number), by
+        which means of processes and of accumulated steps are weighed.
+
+        Args:
+            state: with `history` (B, L, D).
+            draws: for negatives, on the device.
+        """
+
+    @abstractmethod
+    def evaluate(self, state: State, batch: Batch, scorer: Scorer) -> Any:
+        """What the callback `evaluation` is given for a batch. state: with `query` (B, D)."""

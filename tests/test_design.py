@@ -37,7 +37,7 @@ STRANGERS = {"losses": {"data"}, "models": {"data", "losses"}, "evaluation": {"d
 # have moved, and the command that a study starts as a process, or has SLURM start.
 NAMED = {
     "config.py": {"data", "evaluation", "losses", "models"},
-    "models/lightning.py": {"evaluation", "losses"},
+    "models/tasks/next_item.py": {"evaluation", "losses"},
     "study/launch/job.py": {"cli"},
     "study/launch/execute.py": {"cli"},
 }

@@ -41,6 +41,13 @@ def score_candidates(hidden: Tensor, target_ids: Tensor, scorer: Scorer, negativ
     return CandidateScores(target, negative, negatives.item_ids == target_ids.unsqueeze(1))
 
 
+def mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """(N,) -> the mean; with weights (N,), not negative and not all zero, the weighted one."""
+    if weights is None:
+        return values.mean()
+    return (values * weights).sum() / weights.sum()
+
+
 def wide(scores: Tensor) -> Tensor:
     """In float32, or float64 where they are."""
     return scores.to(torch.promote_types(scores.dtype, torch.float32))

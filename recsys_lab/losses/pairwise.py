@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recsys_lab.arguments import NotNegative
 from recsys_lab.contracts import Loss, Negatives, Scorer
-from recsys_lab.losses.candidates import CandidateScores, require_negatives, score_candidates
+from recsys_lab.losses.candidates import CandidateScores, mean, require_negatives, score_candidates
 
 
 class BPR(Loss):
@@ -29,12 +29,19 @@ class BPR(Loss):
     def __init__(self) -> None:  # takes nothing: nn.Module's own *args, **kwargs would hide a misspelt setting
         super().__init__()
 
-    def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        target_ids: Tensor,
+        scorer: Scorer,
+        negatives: Negatives | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
         scores = score_candidates(hidden, target_ids, scorer, require_negatives(self, negatives))
         terms = F.softplus(scores.negative - scores.target).masked_fill(scores.collides, 0.0)  # (N, C)
         kept = (~scores.collides).sum(1).clamp(min=1)  # (N,)
-        return (terms.sum(1) / kept).mean()
+        return mean(terms.sum(1) / kept, weights)
 
 
 class BPRMax(Loss):
@@ -50,13 +57,20 @@ class BPRMax(Loss):
         super().__init__()
         self.regularization = regularization
 
-    def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        target_ids: Tensor,
+        scorer: Scorer,
+        negatives: Negatives | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
         scores = score_candidates(hidden, target_ids, scorer, require_negatives(self, negatives))
         log_weights = _log_weights(scores)  # (N, C)
         gain = torch.logsumexp(log_weights + F.logsigmoid(scores.target - scores.negative), dim=1)  # (N,)
         penalty = (log_weights.exp() * scores.negative.square()).sum(1)  # (N,)
-        return _mean_where_any(self.regularization * penalty - gain, scores)
+        return _mean_where_any(self.regularization * penalty - gain, scores, weights)
 
 
 class TOP1Max(Loss):
@@ -70,11 +84,18 @@ class TOP1Max(Loss):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        target_ids: Tensor,
+        scorer: Scorer,
+        negatives: Negatives | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
         scores = score_candidates(hidden, target_ids, scorer, require_negatives(self, negatives))
         terms = torch.sigmoid(scores.negative - scores.target) + torch.sigmoid(scores.negative.square())  # (N, C)
-        return _mean_where_any((_log_weights(scores).exp() * terms).sum(1), scores)
+        return _mean_where_any((_log_weights(scores).exp() * terms).sum(1), scores, weights)
 
 
 def _log_weights(scores: CandidateScores) -> Tensor:
@@ -84,6 +105,6 @@ def _log_weights(scores: CandidateScores) -> Tensor:
     return torch.log_softmax(scores.negative.masked_fill(scores.collides, lowest), dim=1)
 
 
-def _mean_where_any(values: Tensor, scores: CandidateScores) -> Tensor:
+def _mean_where_any(values: Tensor, scores: CandidateScores, weights: Tensor | None) -> Tensor:
     """Mean over all N of `values` (N,), with 0 for a position whose negatives all collide."""
-    return values.masked_fill(scores.collides.all(1), 0.0).mean()
+    return mean(values.masked_fill(scores.collides.all(1), 0.0), weights)

@@ -26,11 +26,17 @@ from torch import Tensor
 
 from recsys_lab.arguments import Share
 from recsys_lab.contracts import Loss, Negatives, Scorer, candidate_ids
-from recsys_lab.losses.candidates import require_negatives, score_candidates
+from recsys_lab.losses.candidates import mean, require_negatives, score_candidates
 
 
 def _binary_cross_entropy(
-    hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives, beta: float, prior_offset: bool
+    hidden: Tensor,
+    target_ids: Tensor,
+    scorer: Scorer,
+    negatives: Negatives,
+    weights: Tensor | None,
+    beta: float,
+    prior_offset: bool,
 ) -> Tensor:
     """(-beta log sigmoid(target) - sum over negatives of log(1 - sigmoid(negative))) / (1 + C), mean over N."""
     scores = score_candidates(hidden, target_ids, scorer, negatives)
@@ -38,7 +44,7 @@ def _binary_cross_entropy(
     prior = math.log(beta / count) if prior_offset and beta > 0 else 0.0
     terms = F.softplus(scores.negative + prior).masked_fill(scores.collides, 0.0)  # -log(1 - sigmoid)
     total = beta * F.softplus(-(scores.target + prior)).squeeze(1) + terms.sum(1)  # (N,)
-    return total.mean() / (1 + count)
+    return mean(total, weights) / (1 + count)
 
 
 class BCE(Loss):
@@ -55,10 +61,17 @@ class BCE(Loss):
         super().__init__()
         self.prior_offset = prior_offset
 
-    def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        target_ids: Tensor,
+        scorer: Scorer,
+        negatives: Negatives | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
         negatives = require_negatives(self, negatives)
-        return _binary_cross_entropy(hidden, target_ids, scorer, negatives, 1.0, self.prior_offset)
+        return _binary_cross_entropy(hidden, target_ids, scorer, negatives, weights, 1.0, self.prior_offset)
 
 
 class GBCE(Loss):
@@ -81,11 +94,18 @@ class GBCE(Loss):
         """item_counts: (V,) events per item in the training part."""
         self._num_candidates = len(candidate_ids(item_counts))
 
-    def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        target_ids: Tensor,
+        scorer: Scorer,
+        negatives: Negatives | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
         negatives = require_negatives(self, negatives)
         num_candidates = self._num_candidates or scorer.num_rows - 1
         alpha = min(negatives.item_ids.shape[-1] / max(num_candidates - 1, 1), 1.0)
         # The paper's alpha (t (1 - 1 / alpha) + 1 / alpha), multiplied out.
         beta = 1.0 - self.t * (1.0 - alpha)
-        return _binary_cross_entropy(hidden, target_ids, scorer, negatives, beta, self.prior_offset)
+        return _binary_cross_entropy(hidden, target_ids, scorer, negatives, weights, beta, self.prior_offset)

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys_lab.arguments import Count, DropShare, Positive
 from recsys_lab.contracts import Loss, Negatives, Scorer, candidate_ids
-from recsys_lab.losses.candidates import require_negatives, score_candidates, wide
+from recsys_lab.losses.candidates import mean, require_negatives, score_candidates, wide
 from recsys_lab.ops.linear_cross_entropy import linear_cross_entropy
 from recsys_lab.words import PAD_ID
 
@@ -74,11 +74,18 @@ class CrossEntropy(Loss):
             self._place = torch.zeros_like(item_counts, dtype=torch.int64)
             self._place[ids] = torch.arange(1, len(ids) + 1, device=ids.device)
 
-    def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        target_ids: Tensor,
+        scorer: Scorer,
+        negatives: Negatives | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """hidden (N, D), target_ids (N,), each a candidate -> scalar float32."""
         block = scorer.one_block()
         if block is None:
-            return self._by_parts(hidden, target_ids, scorer)
+            return self._by_parts(hidden, target_ids, scorer, weights)
         _, weight, bias = block
         if self._rows is not None and self._place is not None:
             target_ids = self._place[target_ids]
@@ -89,12 +96,20 @@ class CrossEntropy(Loss):
             bias = None if bias is None else bias / self.temperature
         if self.implementation == "full":
             logits = wide(F.linear(hidden, weight[1:], None if bias is None else bias[1:]))  # (N, C)
-            return F.cross_entropy(logits, target_ids - 1, label_smoothing=self.label_smoothing)
+            reduction = "mean" if weights is None else "none"
+            losses = F.cross_entropy(logits, target_ids - 1, reduction=reduction, label_smoothing=self.label_smoothing)
+            return losses if weights is None else mean(losses, weights)
         return linear_cross_entropy(
-            hidden, weight, target_ids, bias, label_smoothing=self.label_smoothing, chunk_size=self.chunk_size
+            hidden,
+            weight,
+            target_ids,
+            bias,
+            weights,
+            label_smoothing=self.label_smoothing,
+            chunk_size=self.chunk_size,
         )
 
-    def _by_parts(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer) -> Tensor:
+    def _by_parts(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, weights: Tensor | None) -> Tensor:
         """For scores that are no product with one table: a part of the candidates at a time, whose logits are made once
         more for the gradients, so that those of all items are never in memory together."""
         if self._place is not None and not self._place[target_ids].all():
@@ -119,7 +134,7 @@ class CrossEntropy(Loss):
         if self.label_smoothing:
             number = scorer.num_rows - 1 if self._rows is None else len(self._rows) - 1
             losses = losses - self.label_smoothing * sums.sum(0) / number
-        return losses.mean()
+        return mean(losses, weights)
 
 
 class SampledSoftmax(Loss):
@@ -144,7 +159,14 @@ class SampledSoftmax(Loss):
         self.temperature = temperature
         self.correct_target = correct_target
 
-    def forward(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, negatives: Negatives | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        target_ids: Tensor,
+        scorer: Scorer,
+        negatives: Negatives | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
         negatives = require_negatives(self, negatives)
         scores = score_candidates(hidden, target_ids, scorer, negatives)
@@ -154,4 +176,5 @@ class SampledSoftmax(Loss):
             if self.correct_target:
                 target = target - negatives.target_log_q.unsqueeze(1)
         logits = torch.cat([target, negative.masked_fill(scores.collides, -torch.inf)], dim=1)  # (N, 1 + C)
-        return F.cross_entropy(logits, torch.zeros_like(target_ids))
+        zeros = torch.zeros_like(target_ids)
+        return F.cross_entropy(logits, zeros) if weights is None else mean(-logits.log_softmax(1)[:, 0], weights)

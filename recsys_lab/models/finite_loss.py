@@ -18,24 +18,25 @@ class GlobalLoss(NamedTuple):
     """Of one batch, over all processes; nothing here waits for the device."""
 
     mean: Tensor  # over all targets of the batches of all processes
-    num_targets: Tensor | int  # of all processes
+    total: Tensor | float  # weights of the targets of all processes; where they have none, their number
     weight: Tensor | float  # of this process's loss: DDP averages gradients, and processes differ in targets
     is_bad: Tensor  # () bool: NaN or infinite on one of them
 
 
-def over_processes(trainer: Any, loss: Tensor, num_targets: int) -> GlobalLoss:
+def over_processes(trainer: Any, loss: Tensor, total: Tensor | int) -> GlobalLoss:
     """With `weight`, N processes take the very step that one process would take on the joined batch.
 
     Args:
         loss: (), the mean over this process's targets.
-        num_targets: how many those are.
+        total: of their weights; how many there are, where they have none.
     """
     mean = loss.detach()
     if trainer.world_size == 1:
-        return GlobalLoss(mean, num_targets, 1.0, ~mean.isfinite())
-    facts = torch.stack([torch.full_like(mean, num_targets), mean * num_targets, ~mean.isfinite()]).float()
-    total, summed, bad = trainer.strategy.reduce(facts, reduce_op="sum").unbind()
-    return GlobalLoss(summed / total, total, num_targets * trainer.world_size / total, bad > 0)
+        return GlobalLoss(mean, total, 1.0, ~mean.isfinite())
+    own = torch.as_tensor(total, dtype=mean.dtype, device=mean.device).detach()
+    facts = torch.stack([own, mean * own, ~mean.isfinite()]).float()
+    of_all, summed, bad = trainer.strategy.reduce(facts, reduce_op="sum").unbind()
+    return GlobalLoss(summed / of_all, of_all, total * trainer.world_size / of_all, bad > 0)
 
 
 class FiniteLoss:

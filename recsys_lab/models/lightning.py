@@ -7,12 +7,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys_lab.arguments import Size
 from recsys_lab.config import from_config
-from recsys_lab.contracts import Batch, DataSpec, Loss, Negatives, NegativeSampler
+from recsys_lab.contracts import AuxiliaryLoss, Batch, DataSpec, Loss, NegativeSampler, State, Task
 from recsys_lab.models import randomness, resume
+from recsys_lab.models.accumulation import Accumulation
 from recsys_lab.models.blocks.item_parts import ItemField, VectorsMode
 from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.checkpoint import check_trained
@@ -22,13 +23,9 @@ from recsys_lab.models.module import SequenceModel
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
 from recsys_lab.models.stored import StoredModel
 from recsys_lab.models.system import identity_of
+from recsys_lab.models.tasks.next_item import NextItem
 from recsys_lab.ops import allocation, compilation, row_sparse
-from recsys_lab.words import PAD_ID, ArgumentError, RecsysLabError
-
-# Named, not imported: models know no loss, no sampler and no callback (tests/test_design.py).
-DEFAULT_LOSS = "recsys_lab.losses.CrossEntropy"
-DEFAULT_SAMPLER = "recsys_lab.losses.negatives.UniformNegatives"
-DEFAULT_EVALUATION = "recsys_lab.evaluation.callback.RankingEvaluation"
+from recsys_lab.words import ArgumentError, RecsysLabError
 
 
 class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule):
@@ -49,6 +46,8 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         item_vectors_width: how many numbers they have; None = as the file says. A checkpoint's configuration holds it,
             so that it needs no file.
         target_fields: event fields whose value of the event to predict is known, and is read: another task.
+        task: what is predicted; None = `NextItem(loss, negatives)`.
+        auxiliary: losses that are added to that of the task.
     """
 
     describe_system = identity_of  # entries of a run's manifest
@@ -63,16 +62,19 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         item_vectors_mode: VectorsMode = "frozen",
         item_vectors_width: Size | None = None,
         target_fields: Sequence[str] = (),
+        task: Task | None = None,
+        auxiliary: list[AuxiliaryLoss] | None = None,
     ) -> None:
         super().__init__()
-        self.loss: Loss = loss if loss is not None else from_config({"class_path": DEFAULT_LOSS}, Loss)
-        if negatives is None and self.loss.default_negatives:
-            count = {"num_negatives": self.loss.default_negatives}
-            negatives = from_config({"class_path": DEFAULT_SAMPLER, "init_args": count}, NegativeSampler)
-        self.negatives = negatives
+        if task is not None and (loss is not None or negatives is not None):
+            problem = "has a loss of its own: leave loss and negatives out, or give them to the task"
+            raise ArgumentError(type(self).__name__, "task", problem, type(task).__name__)
+        self.task = NextItem(loss, negatives) if task is None else task
+        self.auxiliary = nn.ModuleList(auxiliary or ())
         self.optimization = optimization or Optimization()
         if self.optimization.row_sparse:
-            row_sparse.check(self.optimization.optimizer, self.loss, compile_model)
+            for part in (self.loss, *self.auxiliary):
+                row_sparse.check(self.optimization.optimizer, part, compile_model)
         self.compile_model = compile_model
         self.item_vectors = ItemVectors(item_vectors, item_vectors_mode, item_vectors_width)
         if target_fields:
@@ -80,7 +82,7 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         self.spec: DataSpec | None = None
         self._train_tokens: Tensor | int = 0
         self._seed: int | None = None  # of the run, while it trains and afterwards
-        self._finite = FiniteLoss()
+        self._finite, self._accumulation = FiniteLoss(), Accumulation()
 
     # -- Lightning -----------------------------------------------------------------------------------------------------
 
@@ -107,7 +109,7 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Ranking metrics for whoever passes no callbacks: a notebook needs only data, model, Trainer."""
-        evaluation = from_config({"class_path": DEFAULT_EVALUATION})
+        evaluation = from_config({"class_path": self.task.evaluation})
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         return [] if any(isinstance(callback, type(evaluation)) for callback in callbacks) else [evaluation]
 
@@ -122,40 +124,39 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         if self.compile_model:
             compilation.compile_training(self)
         item_counts = datamodule.item_counts.to(self.device)
-        self.loss.prepare(item_counts)
-        if self.negatives is not None:
-            self.negatives.prepare(item_counts)
-            self.negatives.check_number(datamodule.spec.num_items)
+        self.task.prepare(item_counts)
         for module in self.modules():
             if isinstance(module, ItemTable):
                 module.forget_untrained(item_counts)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        epoch = resume.epoch(self.trainer)
+        loop: Any = self.trainer.fit_loop
+        epoch = loop.epoch_progress.current.processed  # `current_epoch` lags behind it in resumed runs
         draws = randomness.start_batch(self.run_seed, epoch, batch_idx, self.global_rank, self.device)
-        positions = batch.target_positions  # (N,); found when the batch is made: here it would be a wait for the device
-        if positions is None:
-            positions = (batch.target_ids != PAD_ID).flatten().nonzero().squeeze(1)
-        target_ids = batch.target_ids.flatten()[positions]  # (N,)
-        negatives = self.negatives.sample(target_ids, draws) if self.negatives is not None else None
-        loss = self.training_loss(batch, positions, target_ids, negatives)
-        whole = over_processes(self.trainer, loss, len(target_ids))
+        state = State(query=None, history=self.training_states(batch))
+        mean, total = self.task.loss(state, batch, self.scorer, draws)
+        for extra in self.auxiliary:
+            mean = mean + extra.share * extra(self.encode, state, batch, self.scorer, draws)
+        whole = over_processes(self.trainer, mean, total)
         self._finite.see(whole, self.global_step, self.current_epoch)
         self._train_tokens = self._train_tokens + batch.lengths.sum()  # on the device: a sum that nobody waits for
-        count: Any = whole.num_targets  # so that the epoch's loss is the mean over its targets
+        count: Any = whole.total  # so that the epoch's loss is the mean over its targets
         self.log("train/loss", whole.mean, prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
-        return loss * whole.weight
+        alone = self.trainer.accumulate_grad_batches == 1
+        return mean * (whole.weight if alone else self._accumulation.add(whole))
 
-    def training_loss(self, batch: Batch, positions: Tensor, target_ids: Tensor, negatives: Negatives | None) -> Tensor:
-        """The loss of the targets at `positions` (N,) of the flattened batch."""
-        hidden = self.hidden_at(batch, positions)
-        loss: Tensor = self.loss(hidden, target_ids, self.scorer, negatives)
-        return loss
+    def training_states(self, batch: Batch) -> Tensor:
+        """`encode` in training: what `compile_model` compiles."""
+        return self.encode(batch)
 
-    def hidden_at(self, batch: Batch, positions: Tensor) -> Tensor:
-        """-> (N, D)."""
-        # not `[positions]`: its backward pass adds rows one by one
-        return self.encode(batch).flatten(0, 1).index_select(0, positions)  # (B, L, D) -> (N, D)
+    @property
+    def loss(self) -> Loss | None:
+        """Of the task, where it has one."""
+        return getattr(self.task, "loss_function", None)
+
+    @property
+    def negatives(self) -> NegativeSampler | None:
+        return getattr(self.task, "negatives", None)
 
     @property
     def run_seed(self) -> int:
@@ -172,18 +173,18 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         """What torch's compiler took of this process's training."""
         return compilation.clock.seconds
 
-    def _float32_query(self, batch: Batch) -> Tensor:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
+        return self._evaluated(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        return self._evaluated(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Any:
+        return self._evaluated(batch)
+
+    def _evaluated(self, batch: Batch) -> Any:
         with torch.autocast(self.device.type, enabled=False):  # mixed precision is for training only
-            return self.query(batch)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._float32_query(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._float32_query(batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._float32_query(batch)
+            return self.task.evaluate(State(query=self.query(batch)), batch, self.scorer)
 
     def configure_optimizers(self) -> Any:
         return make_optimizer(self, self.optimization, lambda: float(self.trainer.estimated_stepping_batches))
@@ -201,7 +202,7 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         seed = resumed.get("seed")  # checkpoints of numbers version 1 have none
         self._seed = randomness.run_seed() if seed is None else seed
         self._states_outside = randomness.states(self.device)
-        self._finite = FiniteLoss(self.device, self.trainer.optimizers)
+        self._finite, self._accumulation = FiniteLoss(self.device, self.trainer.optimizers), Accumulation()
         resume.load(self.trainer, resumed.get("loaders", []))
 
     def on_train_epoch_start(self) -> None:
@@ -222,6 +223,8 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         self.item_vectors.require()
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
+        if self.trainer.accumulate_grad_batches > 1:
+            self._accumulation.finish(self, self.trainer.accumulate_grad_batches)
         self._finite.guard(optimizer)
         if self.optimization.row_sparse and not row_sparse.adds_sparse_gradients():
             row_sparse.average_over_processes(self)

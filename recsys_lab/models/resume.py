@@ -8,12 +8,6 @@ from typing import Any
 from recsys_lab.words import RecsysLabError
 
 
-def epoch(trainer: Any) -> int:
-    """Of the loader, from 0. `trainer.current_epoch` lags behind it where a run of `max_steps` was resumed."""
-    number: int = trainer.fit_loop.epoch_progress.current.processed
-    return number
-
-
 def tell_length(trainer: Any) -> None:
     """Tells the training loader how many batches the Trainer takes of it in an epoch (`limit_train_batches`)."""
     if hasattr(trainer.train_dataloader, "limit"):  # not where a user's own loader took the place of ours

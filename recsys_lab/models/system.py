@@ -47,7 +47,7 @@ RESOLVED = ("loss", "negatives", "optimization")
 """Arguments of a model that may be None, and what the model then takes."""
 FOUND = ("item_vectors_width",)
 """Arguments that follow from a file which another argument names."""
-LATER = {"item_vectors": None, "item_vectors_mode": "frozen", "target_fields": ()}
+LATER = {"item_vectors": None, "item_vectors_mode": "frozen", "target_fields": (), "task": None, "auxiliary": None}
 """Arguments that came later, and the values by which nothing changes: left out then, so that runs from before are seeds
 of the same systems."""
 FINDERS = (BatchSizeFinder, LearningRateFinder)
@@ -103,6 +103,8 @@ def system_of(module: Any, trainer: Any = None, data: Any = None) -> dict[str, A
         "evaluation": _of(ranking, "ties", "cold_targets"),
         "callbacks": sorted(type(c).__name__ for c in callbacks if not _only_watches(c)),
     }
+    if trainer.accumulate_grad_batches != 1:  # before, each batch of a step weighed the same, whatever its targets
+        found["accumulation"] = "mean over targets"
     plain: dict[str, Any] = json.loads(json.dumps(found, default=str))  # as a manifest and a checkpoint hold it
     return plain
 

@@ -57,11 +57,11 @@ def compiled(function: Function, device: torch.device) -> Function:
 
 
 def compile_training(model: Any) -> None:
-    """What of a `NextItemModule` gains: a loss of many small operations is one graph with the encoder, another stays
-    out."""
-    part = "training_loss" if model.loss.compiles else "hidden_at"
-    if part not in model.__dict__:  # else this is not the first fit
-        setattr(model, part, compiled(getattr(model, part), model.device))
+    """What of a `NextItemModule` gains: the encoder as training runs it, and what its task names."""
+    for part, names in ((model, ("training_states",)), (model.task, model.task.compiled)):
+        for name in names:
+            if name not in part.__dict__:  # else this is not the first fit
+                setattr(part, name, compiled(getattr(part, name), model.device))
 
 
 def _require_cpp_compiler() -> None:

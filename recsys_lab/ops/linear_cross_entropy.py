@@ -46,6 +46,7 @@ def linear_cross_entropy(
     weight: Tensor,
     target_ids: Tensor,
     bias: Tensor | None = None,
+    weights: Tensor | None = None,
     *,
     label_smoothing: float = 0.0,
     chunk_size: int | None = None,
@@ -65,6 +66,7 @@ def linear_cross_entropy(
         weight: (V, D) float.
         target_ids: (N,) int64 in 1..V-1; others are an index error.
         bias: (V,) float or None.
+        weights: (N,) of the positions, not negative: the mean is weighted by them. No gradient flows to them.
         label_smoothing: share of the target's weight that is spread over all V-1 items, as in
             `torch.nn.functional.cross_entropy`.
         chunk_size: positions per chunk; None takes one that fits V and the device.
@@ -75,7 +77,7 @@ def linear_cross_entropy(
     """
     chunk, block = chunk_shape(hidden.shape[0], weight.shape[0] - 1, hidden.device.type, chunk_size, block_size)
     return _LinearCrossEntropy.apply(
-        hidden, weight, bias, target_ids, label_smoothing, chunk, block, torch.is_grad_enabled()
+        hidden, weight, bias, target_ids, weights, label_smoothing, chunk, block, torch.is_grad_enabled()
     )
 
 
@@ -120,6 +122,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         target_ids: Tensor,
+        weights: Tensor | None,
         label_smoothing: float,
         chunk: int,
         block: int,
@@ -138,6 +141,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if several and num_positions and not 0 <= targets.min() <= targets.max() < num_items:
                 raise IndexError(f"target_ids must lie in 1..{num_items}")
             sum_by_product = need_hidden and not several and dtype == wide and _products_are_exact(device)
+            share = None if weights is None else weights.detach().to(wide).unsqueeze(1)  # (N, 1)
             losses = torch.empty(1, num_positions, dtype=wide, device=device)
             target_logits = torch.empty(1, num_positions, dtype=wide, device=device)
             grad_hidden = torch.empty(states.shape, dtype=wide, device=device) if need_hidden else None
@@ -158,6 +162,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 # Softmax times `total`, never divided: `1 / total` is folded into the small matrices instead, which
                 # saves a pass over the chunk.
                 inverse, minus_one = total.reciprocal().T, total * (label_smoothing - 1.0)  # (C, 1), (1, C)
+                if share is not None:
+                    inverse = inverse * share[rows]
                 if grad_hidden is not None and sum_by_product:
                     torch.mul(expected.T, inverse, out=grad_hidden[rows])
                 elif grad_hidden is not None:
@@ -179,7 +185,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                         grad_bias[in_table].addmv_(exps, inverse.squeeze(1))
 
             if grad_hidden is not None:
-                grad_hidden.sub_(items.table.index_select(0, targets.squeeze(0)), alpha=1.0 - label_smoothing)
+                of_target = items.table.index_select(0, targets.squeeze(0))
+                grad_hidden.sub_(of_target if share is None else of_target * share, alpha=1.0 - label_smoothing)
             if label_smoothing:
                 # The uniform part is linear in the logits: it needs the mean item only, not the chunks.
                 mean_item = items.table.mean(0, dtype=wide)  # (D,)
@@ -188,28 +195,30 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     mean_logit += items.bias.mean() * _LN_2
                 losses.add_(target_logits - mean_logit, alpha=label_smoothing)
                 if grad_hidden is not None:
-                    grad_hidden.sub_(mean_item, alpha=label_smoothing)
+                    grad_hidden.sub_(mean_item if share is None else mean_item * share, alpha=label_smoothing)
                 if grad_weight is not None:
+                    states = states if share is None else states * share
                     grad_weight[1:].sub_(states.sum(0, dtype=wide), alpha=label_smoothing / num_items)
                 if grad_bias is not None:
-                    grad_bias[1:].sub_(label_smoothing * num_positions / num_items)
+                    total_share = num_positions if share is None else share.sum()
+                    grad_bias[1:].sub_(label_smoothing * total_share / num_items)
 
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
-        ctx.num_positions = num_positions
+        ctx.total_share = num_positions if share is None else share.sum()
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
-        return losses.mean()
+        return losses.mean() if share is None else (losses @ share).squeeze() / ctx.total_share
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        scale = grad_output / ctx.num_positions
+        scale = grad_output / ctx.total_share
         gradients: list[Tensor | None] = []
         for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True):
             if gradient is not None:
                 # In place where torch frees them after this pass: a copy of the table's would be as large as the table.
                 gradient = (gradient * scale if _graph_is_kept() else gradient.mul_(scale)).to(dtype)
             gradients.append(gradient)
-        return (*gradients, None, None, None, None, None)
+        return (*gradients, None, None, None, None, None, None)
 
 
 def _products_are_exact(device: torch.device) -> bool:

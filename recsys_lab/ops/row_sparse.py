@@ -24,15 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from recsys_lab.contracts import Loss
 from recsys_lab.words import RecsysLabError
 
 State = dict[str, Any]
 
 
-def check(optimizer: str, loss: Loss, compile_model: bool) -> None:
+def check(optimizer: str, loss: Any, compile_model: bool) -> None:
     """Raises RecsysLabError for settings that a row-sparse optimiser can't be combined with."""
-    if loss.all_items:
+    if getattr(loss, "all_items", False):
         raise RecsysLabError(
             f"optimization.optimizer {optimizer} updates the rows of a batch only, and {type(loss).__name__} has a "
             "gradient for every item: take a sampled loss (SampledSoftmax, GBCE, ...), or adam"

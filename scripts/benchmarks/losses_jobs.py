@@ -140,7 +140,7 @@ def measure_step(job: dict[str, Any]) -> dict[str, Any]:
     sampler = UniformNegatives(NEGATIVES["shared"], per_position=False)
     model = SASRec(embedding_dim=job["width"], loss=SampledSoftmax(), negatives=sampler, optimization=settings)
     length, rows = job["length"], job["positions"] // job["length"]
-    model._build(DataSpec("made", job["items"], rows, 0, length, False, 1.0, "0", "0", "none"))
+    model._build(DataSpec("made", job["items"], rows, length, False, 1.0, "0", "0", "none"))
     sampler.prepare(torch.ones(job["items"] + 1))
     optimizer = make_optimizer(model, settings, lambda: 1.0)
     full = torch.full((rows,), length)
@@ -148,9 +148,10 @@ def measure_step(job: dict[str, Any]) -> dict[str, Any]:
     for turn in range(job["rounds"] + 2):
         ids = torch.randint(1, job["items"] + 1, (rows, length + 1))
         inputs, targets = ids[:, :-1], ids[:, 1:].flatten()
-        batch = Batch(inputs, ids[:, 1:], inputs > 0, inputs, inputs, full, full)
+        batch = Batch(inputs, ids[:, 1:], inputs > 0, inputs, full, full)
         started = time.perf_counter()
-        loss = model.training_loss(batch, torch.arange(len(targets)), targets, sampler.sample(targets, None))
+        history, negatives = model.encode(batch), sampler.sample(targets, None)
+        loss = model.task.objective(history, torch.arange(len(targets)), targets, model.scorer, negatives)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

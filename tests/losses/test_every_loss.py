@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from typing import Any
 
 import pytest
 import torch
+from found_losses import LOSSES, draw
 from loss_scorers import TableScorer
 from torch import Tensor
 
 import recsys_lab.losses
 from recsys_lab.config import from_config, to_config
 from recsys_lab.contracts import Loss, Negatives
-from recsys_lab.losses.negatives import UniformNegatives
 from recsys_lab.words import RecsysLabError
 
-
-def find_losses() -> list[type[Loss]]:
-    found = set()
-    for info in pkgutil.walk_packages(recsys_lab.losses.__path__, "recsys_lab.losses."):
-        for _, value in inspect.getmembers(importlib.import_module(info.name), inspect.isclass):
-            if issubclass(value, Loss) and not inspect.isabstract(value) and value.__module__ == info.name:
-                found.add(value)
-    return sorted(found, key=lambda cls: cls.__name__)
-
-
-LOSSES = find_losses()
 WITH_NEGATIVES = [cls for cls in LOSSES if cls.default_negatives]
 
 
@@ -41,12 +28,6 @@ def defaults(cls: type[Loss]) -> dict[str, Any]:
 def shared(*item_ids: int) -> Negatives:
     zeros = torch.zeros(len(item_ids))
     return Negatives(torch.tensor(item_ids), zeros, torch.zeros(1))
-
-
-def draw(num_negatives: int, num_items: int, targets: Tensor, per_position: bool) -> Negatives:
-    sampler = UniformNegatives(num_negatives, per_position)
-    sampler.prepare(torch.ones(num_items + 1, dtype=torch.int64))
-    return sampler.sample(targets, torch.Generator().manual_seed(0))
 
 
 def test_the_package_exports_every_loss() -> None:

@@ -124,7 +124,7 @@ def test_an_optimiser_that_can_not_skip_is_looked_at_each_step() -> None:
 def test_a_stopped_model_can_be_trained_again(small_folder: Path, tmp_path: Path) -> None:
     model = fit(small_folder, tmp_path, 3)
     data = SequenceDataModule(str(small_folder), max_length=4, batch_size=4)
-    model.loss = CrossEntropy()
+    model.task.loss_function = CrossEntropy()
     trainer = quiet_trainer(tmp_path)
     trainer.fit(model, data)
     assert math.isfinite(float(trainer.callback_metrics["train/loss_epoch"]))

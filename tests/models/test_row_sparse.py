@@ -179,7 +179,7 @@ def test_the_sparse_gradient_is_the_dense_one(
         positions = (batch.target_ids != 0).flatten().nonzero().squeeze(1)
         targets = batch.target_ids.flatten()[positions]
         negatives = sampler.sample(targets, torch.Generator().manual_seed(1))
-        model.training_loss(batch, positions, targets, negatives).backward()
+        model.task.objective(model.encode(batch), positions, targets, model.scorer, negatives).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     dense, sparse = gradients
     assert dense.keys() == sparse.keys()

@@ -74,6 +74,12 @@ def test_mixed_precision_trains_and_never_ranks(cls: Any, small_folder: Path, tm
         assert not torch.equal(model.query(batch), model.test_step(batch, 0))
 
 
+def both_ways(model: Any) -> tuple[Any, Any]:
+    """Encoder and objective, as they are and compiled."""
+    plain = (model.training_states, model.task.objective)
+    return plain, tuple(compilation.compiled(part, torch.device("cpu")) for part in plain)
+
+
 # -- torch.compile -----------------------------------------------------------------------------------------------------
 
 
@@ -85,9 +91,9 @@ def losses_of(model: Any, functions: list[Any], lengths: list[int], seed: int) -
     positions = targets.flatten().nonzero().squeeze(1)
     negatives = made_negatives(len(positions), seed)
     results = []
-    for loss_of in functions:
+    for encode, objective in functions:
         model.zero_grad()
-        loss = loss_of(batch, positions, targets.flatten()[positions], negatives)
+        loss = objective(encode(batch), positions, targets.flatten()[positions], model.scorer, negatives)
         loss.backward()
         results.append([loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
     for eager, compiled in zip(*results, strict=True):
@@ -102,11 +108,11 @@ def test_a_compiled_step_is_the_eager_one(clock: Any) -> None:
     except RecsysLabError as error:
         pytest.skip(str(error))
     model = built(SASRec, loss=BCE(), num_layers=1, embedding_dim=8).train()  # the small models have no dropout
-    fast = compilation.compiled(model.training_loss, torch.device("cpu"))
-    losses_of(model, [model.training_loss, fast], [7, 4, 5], 0)
+    plain, fast = both_ways(model)
+    losses_of(model, [plain, fast], [7, 4, 5], 0)
     graphs, seconds = clock.graphs, clock.seconds
     assert graphs > 0 and seconds > 0
-    losses_of(model, [model.training_loss, fast], [3, 2, 2, 6], 1)
+    losses_of(model, [plain, fast], [3, 2, 2, 6], 1)
     assert (clock.graphs, clock.seconds) == (graphs, seconds), "another number of rows, another length"
 
 
@@ -117,14 +123,14 @@ def test_an_epoch_of_lengths_is_compiled_once(cls: Any, clock: Any, monkeypatch:
     """How often is decided before any kernel is written: without that part this is quick."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     model = built(cls, loss=BCE(), num_layers=1).train()
-    fast = compilation.compiled(model.training_loss, torch.device("cpu"))
+    plain, fast = both_ways(model)
     shapes = [[9, 4, 7], [3, 2, 2, 3], [8, 8], [1, 1, 1], [5, 6, 5, 4, 6], [7, 7, 1], [2, 2], [5]]
     for seed, lengths in enumerate(shapes):
-        losses_of(model, [model.training_loss, fast], lengths, seed)
+        losses_of(model, [plain, fast], lengths, seed)
     first = clock.graphs
     assert 0 < first <= 24, "parts around an LSTM, each for one row, one event, a full window and what is between"
     for seed, lengths in enumerate(reversed(shapes)):
-        losses_of(model, [model.training_loss, fast], lengths, seed)
+        losses_of(model, [plain, fast], lengths, seed)
     assert clock.graphs == first
 
 
