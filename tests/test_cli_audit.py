@@ -74,6 +74,16 @@ def test_audit_writes_json_markdown_and_a_page(folder: Path, capsys: pytest.Capt
     assert not re.search(r"\bnan\b|\binf\b|None", page)
 
 
+def test_without_the_extra_there_is_all_but_the_page(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "altair" else name)
+    assert main(["audit", str(folder), "--output", str(tmp_path)]) == 0
+    shown, said = capsys.readouterr()
+    assert "pip install 'recsys-lab[report]'" in said and "audit.html" not in shown
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"audit", "audit.json", "audit.md"}
+
+
 def test_the_same_audit_has_the_same_hash(folder: Path, tmp_path: Path) -> None:
     texts = []
     for name in ("one", "two"):

@@ -14,6 +14,7 @@ from recsys_lab.cli.options import Parser, underscores
 from recsys_lab.config import from_config
 from recsys_lab.data.locate import locate
 from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split
+from recsys_lab.report.page import missing_packages
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.runs.run_files import write_texts
 from recsys_lab.words import RecsysLabError
@@ -77,8 +78,11 @@ def _write(found: dict[str, Any], output: Path, is_chosen: bool) -> None:
         "audit.json": content,
         of_split: content,
         "audit.md": as_markdown(found),
-        "audit.html": audit_page(found).html,
     }
+    if missing := missing_packages():
+        log.warning("without audit.html, which needs %s", missing)
+    else:
+        files["audit.html"] = audit_page(found).html
     try:
         write_texts(output, files)
     except OSError as error:
@@ -87,4 +91,4 @@ def _write(found: dict[str, Any], output: Path, is_chosen: bool) -> None:
             raise RecsysLabError(text) from error
         log.warning("%s", text)
         return
-    print(f"\nwritten: audit.json, audit.md, audit.html and {of_split} in {output}")
+    print(f"\nwritten: {', '.join(files)} in {output}")

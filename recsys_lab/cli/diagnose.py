@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from recsys_lab.arguments import Count
 from recsys_lab.cli.compare import Metric
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.runs.run_files import write_results
+
+log = logging.getLogger("recsys_lab")
 
 
 def shuffle(
@@ -88,11 +91,15 @@ def calibration(
     """
     from recsys_lab.diagnose.calibrate import calibrate
     from recsys_lab.diagnose.reliability_page import calibration_text, reliability_page
+    from recsys_lab.report.page import missing_packages
 
     show_messages()
     found = calibrate(run_folder, checkpoint, data_dir, num_bins)
     to = Path(output) if output else Path(run_folder) / "calibration"
-    page = reliability_page(found).html
-    files = {"calibration.json": json.dumps(found, indent=2) + "\n", "reliability.html": page}
+    files = {"calibration.json": json.dumps(found, indent=2) + "\n"}
+    if missing := missing_packages():
+        log.warning("without reliability.html, which needs %s", missing)
+    else:
+        files["reliability.html"] = reliability_page(found).html
     write_results(to, files)
-    print(f"{calibration_text(found)}\n\nwritten: calibration.json and reliability.html in {to}")
+    print(f"{calibration_text(found)}\n\nwritten: {', '.join(files)} in {to}")

@@ -3,6 +3,7 @@ needs nothing else."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,13 @@ from recsys_lab.report.table import UNKNOWN, Cell, Table
 from recsys_lab.report.theme import MODES, css_variables, vega_config
 
 HERE = Path(__file__).parent
+NEEDED = {"altair": "altair", "jinja2": "jinja2", "vl_convert": "vl-convert-python"}
+
+
+def missing_packages() -> str:
+    """What a page needs and is not installed, with the command that installs it; empty where all is there."""
+    missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
+    return f"{', '.join(missing)}: pip install 'recsys-lab[report]'" if missing else ""
 
 
 @dataclass(frozen=True)

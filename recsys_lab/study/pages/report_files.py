@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsys_lab.report.page import missing_packages
 from recsys_lab.runs.finished import Run
 from recsys_lab.study.plan import Plan
 from recsys_lab.study.plan.opened import refuse_other_data
@@ -42,8 +43,10 @@ def report(
         the answer in a sentence, and a line for each thing that was written.
 
     Raises:
-        RecsysLabError: when the results are of other data, or nothing is finished.
+        RecsysLabError: when the extra `report` is not installed, the results are of other data, or nothing is finished.
     """
+    if missing := missing_packages():
+        raise RecsysLabError(f"reports need {missing}")
     from recsys_lab.runs.baselines import automatic_baselines
     from recsys_lab.statistics.pairs import Method
     from recsys_lab.study.pages.page import study_page
