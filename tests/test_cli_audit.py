@@ -78,10 +78,10 @@ def test_without_the_extra_there_is_all_but_the_page(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "altair" else name)
-    assert main(["audit", str(folder), "--output", str(tmp_path)]) == 0
+    assert main(["audit", str(folder), "--output", str(tmp_path / "out")]) == 0
     shown, said = capsys.readouterr()
     assert "pip install 'recsys-lab[report]'" in said and "audit.html" not in shown
-    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"audit", "audit.json", "audit.md"}
+    assert {path.name.partition("-")[0] for path in (tmp_path / "out").iterdir()} == {"audit", "audit.json", "audit.md"}
 
 
 def test_the_same_audit_has_the_same_hash(folder: Path, tmp_path: Path) -> None:
