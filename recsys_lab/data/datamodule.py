@@ -31,9 +31,8 @@ from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown
 from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
-from recsys_lab.data.locate import DATA_DIR, DATASET, RAW, locate, own_folder, prepared_folder
+from recsys_lab.data.locate import DATA_DIR, DATASET, locate, prepare_frames
 from recsys_lab.data.prepare.pipeline import PrepareSettings
-from recsys_lab.data.prepare.pipeline import prepare as prepare_source
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.frames import FrameSource
@@ -148,11 +147,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
             RecsysLabError: for what is wrong with the frames, naming row and column; for a name that is taken.
         """
         source = FrameSource(events, items, users, columns=columns or Columns(), name=name, impressions=impressions)
-        chosen, data_dir = prepare or PrepareSettings(), Path(data_dir)
-        folder = (
-            own_folder(name, data_dir) if name else prepared_folder(source.name, data_dir, chosen, PrepareSettings())
-        )
-        prepare_source(source, chosen, folder, data_dir / RAW, replace=replace)
+        folder = prepare_frames(source, name, Path(data_dir), prepare or PrepareSettings(), replace)
         return cls(dataset=folder.name, data_dir=str(data_dir), **settings)
 
     # -- data ----------------------------------------------------------------------------------------------------------
@@ -201,6 +196,10 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     def vocabulary(self) -> dict[str, Any]:
         """The raw item ids and the fitted fields as plain data and tensors, for a checkpoint: `read_vocabulary` reads
         them. No user is in it."""
+        return self._vocabulary
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, Any]:
         return Vocabulary(self.processed.item_ids_raw, self.fitted_fields).as_dict()
 
     @cached_property
@@ -268,7 +267,7 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         fitted, own = read_vocabulary(held).fields, self.fitted_fields
         if fitted.hash == own.hash or [(f.key, f.kind) for f in fitted] != [(f.key, f.kind) for f in own]:
             return
-        for name in ("events", "item_fields", "spec"):
+        for name in ("events", "item_fields", "spec", "_vocabulary"):
             self.__dict__.pop(name, None)
         self.__dict__["fitted_fields"] = fitted
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
 from recsys_lab.data.prepare.processed import MANIFEST, ProcessedDataset
+from recsys_lab.data.reading.source import Source
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.sources import get_source, source_names
 from recsys_lab.words import RecsysLabError
@@ -107,3 +108,15 @@ def _unknown(dataset: str, data_dir: Path) -> RecsysLabError:
         f"unknown data set {dataset!r}{hint} {listed} Public data sets: `recsys-lab sources`. Your own: "
         "`recsys-lab prepare --input FILE --name NAME`"
     )
+
+
+def prepare_frames(source: Source, name: str, data_dir: Path, settings: PrepareSettings, replace: bool) -> Path:
+    """The folder of frames in memory, prepared where it is not there yet.
+
+    Args:
+        name: of the set; empty = that of the source, which is made of the content, and of the settings.
+        replace: replace a set of this name that was prepared otherwise, instead of an error.
+    """
+    folder = own_folder(name, data_dir) if name else prepared_folder(source.name, data_dir, settings, PrepareSettings())
+    prepare(source, settings, folder, data_dir / RAW, replace=replace)
+    return folder

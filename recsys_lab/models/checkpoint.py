@@ -52,7 +52,7 @@ def accept(checkpoint: dict[str, Any], module: Any) -> None:
     """
     spec, trainer = spec_of(checkpoint), module._trainer
     if trainer is not None and trainer.ckpt_path and not _is_of_a_finder(trainer.ckpt_path):
-        if "vocabulary" in checkpoint and trainer.state.fn != "fit":
+        if checkpoint.get("vocabulary") and trainer.state.fn != "fit":
             trainer.datamodule.take_vocabulary(checkpoint["vocabulary"])
         module.trained_on = check_trained(spec, module)
         if trainer.state.fn == "fit":

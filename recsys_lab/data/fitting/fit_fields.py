@@ -39,15 +39,15 @@ def choose_fields(known: Mapping[str, Any], choice: FieldChoice, split_column: s
             near = [k for k in known if k.endswith(f".{key}")] or difflib.get_close_matches(key, known, 1)
             hint = f". Did you mean {near[0]!r}?" if near else ""
             raise RecsysLabError(
-                f"data.fields: unknown field {key!r}; known: {', '.join(sorted(known)) or 'none'}{hint}"
+                f"--data.fields: unknown field {key!r}; known: {', '.join(sorted(known)) or 'none'}{hint}"
             )
         if key in choice[:place]:
-            raise RecsysLabError(f"data.fields names {key!r} twice")
+            raise RecsysLabError(f"--data.fields names {key!r} twice")
         if key == split_column:
-            raise RecsysLabError(f"data.fields: {key!r} says which events train (data.split.column): leave it out")
+            raise RecsysLabError(f"--data.fields: {key!r} says which events train (data.split.column): leave it out")
         if known[key].kind == "text":
             raise RecsysLabError(
-                f"data.fields: {key!r} is text, which is kept for people and fed to no model; declare another kind "
+                f"--data.fields: {key!r} is text, which is kept for people and fed to no model; declare another kind "
                 f"when the data is prepared, such as --fields {key.rpartition('.')[2]}=categorical"
             )
     return list(choice)
