@@ -271,6 +271,21 @@ def import_all(*packages: Any) -> None:
             importlib.import_module(module.name)
 
 
+def class_in(package: str, name: str) -> Any:
+    """The class of this name that a module of the package defines: a package's `__getattr__`, so that a class in a new
+    file is found without an edit.
+
+    Raises:
+        AttributeError: where there is none.
+    """
+    if name[:1].isupper():
+        for info in pkgutil.walk_packages(sys.modules[package].__path__, package + "."):
+            found = getattr(importlib.import_module(info.name), name, None)
+            if isinstance(found, type) and found.__module__ == info.name:
+                return found
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+
 def import_class(class_path: str) -> Any:
     """What `package.module.Name` names. It imports the module: only for names that the user trusts."""
     module, _, name = class_path.rpartition(".")

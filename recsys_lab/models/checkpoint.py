@@ -85,6 +85,21 @@ def spec_of(checkpoint: dict[str, Any]) -> DataSpec:
     return DataSpec(**{name: value for name, value in held.items() if name in known}, fields=own)
 
 
+def vocabulary_in(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Raw ids of the items, and what the training part knows of the fields: what a predictor needs beside the model.
+
+    Raises:
+        RecsysLabError: for a checkpoint of an earlier version, which holds neither.
+    """
+    held: dict[str, Any] | None = checkpoint.get("vocabulary")
+    if held is None:
+        raise RecsysLabError(
+            "this checkpoint holds no raw ids: it was written by an earlier version, or without a SequenceDataModule. "
+            "Train the model again; or test and predict with its data set, as before"
+        )
+    return held
+
+
 def check_vocabulary(trained: DataSpec, asked: DataSpec) -> None:
     """Raises RecsysLabError when a model's tables belong to another catalogue."""
     if trained.vocabulary_hash != asked.vocabulary_hash:

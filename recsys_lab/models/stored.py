@@ -33,6 +33,8 @@ class StoredModel(L.LightningModule):
     allow_other_training: bool = False
     trained_on: dict[str, Any] | None = None
     """What it was trained on, where a test asks for something else and may: see `models.checkpoint.check_trained`."""
+    vocabulary: dict[str, Any] | None = None
+    """Raw ids of the items and the fitted fields, as the data module gives them; of a checkpoint, as it holds them."""
     item_vectors: ItemVectors
     _init_args: dict[str, Any]
     _finite: Any
@@ -43,6 +45,10 @@ class StoredModel(L.LightningModule):
         assert self.spec is not None
         checkpoint["data_spec"] = self.spec.as_dict()
         checkpoint["model_config"] = to_config(self)
+        data: Any = getattr(self._trainer, "datamodule", None)
+        if hasattr(data, "vocabulary"):
+            self.vocabulary = data.vocabulary()
+        checkpoint["vocabulary"] = self.vocabulary
         self._finite.look()
         checkpoint["seed"] = self.run_seed
         if self._trainer is not None:
@@ -52,6 +58,7 @@ class StoredModel(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         accept(checkpoint, self)
+        self.vocabulary = checkpoint.get("vocabulary")
         self.item_vectors.come_with_a_checkpoint(
             self, (checkpoint["model_config"].get("init_args") or {}).get("item_vectors_width")
         )
