@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 
 from recsys_lab.cli import main
@@ -38,6 +39,9 @@ def test_a_search_its_end_and_the_final_runs(
     default, other = (json.loads(path.read_text()) for path in records)  # two trials in a smoke test
     assert default["state"] == other["state"] == "complete" and default["settings"] == {}
     assert set(other["settings"]) == {"model.optimization.lr", "model.loss"}
+    backend = optuna.storages.journal.JournalFileBackend(str(place / "journal.log"))
+    (own, _) = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend)).trials
+    assert own.params == {"model.optimization.lr": 1e-3, "model.loss": "CrossEntropy"}, "the defaults of the model"
     assert all(not (path.parent / "ranks.parquet").exists() for path in records), "a trial never looks at the test"
     assert all("test/" not in (path.parent / "metrics.json").read_text() for path in records)
     (final,) = (tmp_path / "runs" / "tuned-fast-tuned").glob("*/seed0/metrics.json")
@@ -56,7 +60,7 @@ def test_a_search_its_end_and_the_final_runs(
     ("more", "text"),
     [
         (["--trials", "0"], "--trials: must be at least 1, not 0"),
-        (["--axis", "encoder"], "tune.axis: unknown 'encoder'"),
+        (["--axis", "encoder"], "unknown tune.axis 'encoder'"),
         (["--seconds", "9"], "unrecognized arguments: --seconds"),
         (["--show"], "was not tuned yet"),
     ],

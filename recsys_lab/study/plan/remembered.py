@@ -79,6 +79,9 @@ class RememberingResolver:
         self._keep()
         return found
 
+    def resolved(self, config: dict[str, Any]) -> Settings:
+        return self._parser.resolved(config)
+
     def data_hash(self, config: dict[str, Any]) -> str | None:
         data = config.get("data") or {}
         key = json.dumps([data.get(name) for name in ("dataset", "data_dir", "prepare")], default=str)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from dataclasses import is_dataclass
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.config import import_all, import_class
+from recsys_lab.config import Configurable, import_all, import_class, to_config
 from recsys_lab.contracts import DataSpec, Field, Loss, NegativeSampler
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.split.split_rule import Split
@@ -78,6 +79,18 @@ class ParsingResolver:
             whole = hashlib.sha256("\n".join(part.identity for part in parts).encode()).hexdigest()
             found.append(Checked("" if errors else whole, "; ".join(errors)))
         return found
+
+    def resolved(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Every setting of a right configuration, its defaults included, by dotted key."""
+        parsed = {name: self._parsed(name, _section(config, name)) for name in (*SECTIONS, REST)}
+        model = self._build("model", parsed["model"])
+        given = to_config(model)
+        for name, value in given["init_args"].items():  # the loss and the optimiser that it takes where none is given
+            taken = getattr(model, name, None)
+            if value is None and (isinstance(taken, Configurable) or is_dataclass(taken)):
+                given["init_args"][name] = to_config(taken)
+        whole = [_flatten(part) for part in ({"model": given}, _plain(parsed["data"]), _plain(parsed[REST]))]
+        return {".".join(p for p in path if p != "init_args"): v for part in whole for path, v in part.items()}
 
     def prepare(self, configs: list[dict[str, Any]]) -> None:
         """Downloads and prepares every data set of the configurations that is not there yet, once and before the runs.

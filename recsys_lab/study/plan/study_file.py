@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def read_study(
 
 def _study(path: Path, plain: dict[str, Any], root: Path, fast: bool, overrides: Settings) -> Study:
     for key in plain:
-        _must_be_known("key", str(key), KEYS)
+        must_be_known("key", str(key), KEYS)
     where = path.parent
     name = plain.get("name", path.resolve().parent.name)
     if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
@@ -238,10 +239,10 @@ def _condition(one: Any, axes: dict[str, list[AxisValue]], key: str) -> dict[str
         raise RecsysLabError(f"{key}: each entry must be a mapping of axes to values, got {one!r}")
     found = {}
     for axis, values in one.items():
-        _must_be_known(f"axis in {key}", str(axis), list(axes))
+        must_be_known(f"axis in {key}", str(axis), list(axes))
         labels = [text_of(value) for value in (values if isinstance(values, list) else [values])]
         for label in labels:
-            _must_be_known(f"value of {axis} in {key}", label, [value.label for value in axes[axis]])
+            must_be_known(f"value of {axis} in {key}", label, [value.label for value in axes[axis]])
         found[axis] = labels
     return found
 
@@ -281,11 +282,11 @@ def _list(plain: dict[str, Any], key: str) -> list[Any]:
     return value
 
 
-def _must_be_known(what: str, name: str, known: list[str]) -> None:
+def must_be_known(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, 1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise RecsysLabError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known)}")
+        raise RecsysLabError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known) or 'none'}")
 
 
 def text_of(value: Any) -> str:

@@ -36,6 +36,9 @@ class Resolver(Protocol):
     def check(self, configs: list[dict[str, Any]]) -> list[Checked]:
         """Validates configurations: unknown keys, wrong types, parts that can't be built."""
 
+    def resolved(self, config: dict[str, Any]) -> Settings:
+        """Every setting of a right configuration, its defaults included, by dotted key."""
+
     def data_hash(self, config: dict[str, Any]) -> str | None:
         """Of the prepared data set that a run with this configuration would open now; None when not prepared yet."""
 

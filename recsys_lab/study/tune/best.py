@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from itertools import product
@@ -20,42 +19,30 @@ from recsys_lab.study.plan.planned import make_plan
 from recsys_lab.study.plan.study_file import Study, read_study
 from recsys_lab.study.plan.variants import Resolver, Variant
 from recsys_lab.study.small_files import write_json
-from recsys_lab.study.tune.results import read_tuning
+from recsys_lab.study.tune.results import FINAL_RUNS, TUNING_FILE, read_tuning
 from recsys_lab.study.tune.searches import Search, describe
-from recsys_lab.study.tune.trial_record import TUNING_FILE
 from recsys_lab.study.tune.tune_settings import TuneSettings
 from recsys_lab.study.tune.tune_text import settings_text
 
 
-def write_tuning(
-    study: Study, settings: TuneSettings, searches: Sequence[Search], finals: dict[str, str] | None = None
-) -> None:
-    """tuning.json: which searches there are.
-
-    Args:
-        finals: label of a variant -> folder of its final runs, seen from the root; None keeps what was there.
-    """
-    place = study.folder / TRIALS
-    place.mkdir(parents=True, exist_ok=True)
-    described = [describe(search) for search in searches]
-    known = _finals(place) if finals is None else finals
-    for one in described:
-        one["finals"] = {label: known[label] for label in one["variants"] if label in known}
+def write_tuning(study: Study, settings: TuneSettings, searches: Sequence[Search]) -> None:
+    """tuning.json: which searches there are."""
     plain = {
         "study": study.name,
         "select": study.select,
-        "axes": list(settings.axes),
+        "axes": list(settings.axis),
         "budget": {"trials": settings.trials},
         "sampler": settings.sampler,
         "pruner": settings.pruner,
         "seed": settings.seed,
-        "searches": described,
+        "searches": [describe(search) for search in searches],
     }
-    write_json(place / TUNING_FILE, plain)
+    (study.folder / TRIALS).mkdir(parents=True, exist_ok=True)
+    write_json(study.folder / TRIALS / TUNING_FILE, plain)
 
 
 def write_best(study: Study, settings: TuneSettings, searches: Sequence[Search], resolver: Resolver) -> Path | None:
-    """Writes best.yaml with what the trials so far have found, and says in tuning.json where its runs go.
+    """Writes best.yaml with what the trials so far have found, and where its runs go.
 
     Returns:
         the file; None when no search has a complete trial.
@@ -84,16 +71,8 @@ def write_best(study: Study, settings: TuneSettings, searches: Sequence[Search],
     file.write_text(head + yaml.safe_dump(_study(study, variants), sort_keys=False))
     plan = make_plan(read_study(file, study.root), resolver)
     finals = {run.variant.label: str(run.folder.parent.relative_to(study.root)) for run in plan.runs}
-    write_tuning(study, settings, searches, finals)
+    write_json(place / FINAL_RUNS, finals)
     return file
-
-
-def _finals(place: Path) -> dict[str, str]:
-    try:
-        searches = json.loads((place / TUNING_FILE).read_text())["searches"]
-        return {label: where for one in searches for label, where in one["finals"].items()}
-    except (OSError, ValueError, KeyError):
-        return {}
 
 
 def _study(study: Study, variants: list[tuple[Variant, str]]) -> dict[str, Any]:

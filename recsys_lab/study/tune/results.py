@@ -1,24 +1,53 @@
-"""A tuned study read back from its files, for every report of it. Needs no Optuna."""
+"""A tuned study read back from its files, for every report of it. Needs no Optuna.
+
+<study>/tune/tuning.json                   the searches, their budget, how trials are chosen
+<study>/tune/<search>/trial<k>/trial.json  what was set and what came of it, once the trial has ended
+<study>/tune/best.yaml, best/runs.json     the study of what was found, and where its runs lie (best.py)
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from recsys_lab.runs.finished import TRIALS, Run, UnreadableRunError, read_run
+from recsys_lab.study.small_files import read_json, write_json
 from recsys_lab.study.tune.expected import Point, best_so_far, expected_best, expected_best_over_seconds
-from recsys_lab.study.tune.trial_record import FILE, TUNING_FILE, TrialRecord
 from recsys_lab.words import RecsysLabError
+
+TRIAL_FILE = "trial.json"
+TUNING_FILE = "tuning.json"
+FINAL_RUNS = Path("best", "runs.json")
 
 
 @dataclass(frozen=True)
-class Trial(TrialRecord):
-    """An ended trial, with its run folder."""
+class Trial:
+    """One ended trial.
 
+    settings: dotted key -> value that was tried; empty for trial 0, the study's own settings.
+    state: complete; pruned (looked worse than the others); failed.
+    value: the selecting metric of the best epoch; of a trial that was stopped, of the best epoch until then; None
+        when there was no epoch.
+    seconds: of its process, all attempts together.
+    folder: of its run.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    state: str
+    value: float | None
+    epochs: int
+    seconds: float
+    error: str = ""
     folder: Path = field(kw_only=True)
+
+
+def write_trial(trial: Trial) -> None:
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    write_json(trial.folder / TRIAL_FILE, {k: v for k, v in asdict(trial).items() if k != "folder"})
 
 
 @dataclass(frozen=True)
@@ -153,7 +182,8 @@ def read_tuning(folder: str | Path) -> TuningResults | None:
 
 def _search(folder: Path, plain: dict[str, Any]) -> SearchResult:
     place = folder / TRIALS / plain["folder"]
-    trials = [_trial(path) for path in place.glob(f"trial*/{FILE}")]
+    trials = [Trial(**json.loads(path.read_text()), folder=path.parent) for path in place.glob(f"trial*/{TRIAL_FILE}")]
+    finals = read_json(folder / TRIALS / FINAL_RUNS)
     return SearchResult(
         label=plain["label"],
         values=plain["values"],
@@ -163,9 +193,5 @@ def _search(folder: Path, plain: dict[str, Any]) -> SearchResult:
         mode=plain["mode"],
         space=plain["space"],
         measured=plain["measured"],
-        finals={label: folder.parent / where for label, where in plain.get("finals", {}).items()},
+        finals={label: folder.parent / finals[label] for label in plain["variants"] if label in finals},
     )
-
-
-def _trial(path: Path) -> Trial:
-    return Trial(**json.loads(path.read_text()), folder=path.parent)

@@ -13,7 +13,7 @@ from typing import Any
 from recsys_lab.runs.finished import TRIALS
 from recsys_lab.study.plan.study_file import Settings, Study
 from recsys_lab.study.plan.variants import LONGEST_LABEL, Resolver, Variant
-from recsys_lab.study.tune.space import Space, plain_space
+from recsys_lab.study.tune.space import Space, extremes, own_values
 from recsys_lab.study.tune.tune_settings import TuneSettings
 from recsys_lab.words import RecsysLabError
 
@@ -27,6 +27,7 @@ class Search:
     start: the variant whose settings the trials start from; trial 0 is this one as it stands.
     variants: all that the found settings are for: those with the same values of the compared axes.
     space: may be empty (models that only count): trial 0 is then all.
+    own: what trial 0 is in Optuna's journal: the study's own settings, as far as the space holds them.
     mode: max or min, of the selecting metric.
     identity: hash of all that decides how the search goes, except for its budget.
     folder: of its trials.
@@ -37,6 +38,7 @@ class Search:
     start: Variant
     variants: tuple[Variant, ...]
     space: Space
+    own: dict[str, Any]
     mode: str
     identity: str
     folder: Path
@@ -45,6 +47,9 @@ class Search:
     def seed(self) -> int:
         """Of every trial."""
         return self.start.seeds[0]
+
+    def trial_folder(self, number: int) -> Path:
+        return self.folder / f"trial{number}"
 
 
 def make_searches(
@@ -58,17 +63,18 @@ def make_searches(
     """
     groups: dict[str, list[Variant]] = {}
     for variant in (variant for variant in variants if variant.seeds):
-        groups.setdefault(_label(variant, settings.axes), []).append(variant)
+        groups.setdefault(_label(variant, settings.axis), []).append(variant)
     _spaces_are_for_something(study, settings, groups)
     searches = []
     for label, members in groups.items():
         start = members[0]
-        values = {axis: value for axis, value in start.values.items() if not settings.axes or axis in settings.axes}
+        values = {axis: value for axis, value in start.values.items() if not settings.axis or axis in settings.axis}
         space = _space(settings, start, label)
         mode = str((start.settings.get("checkpoint") or {}).get("mode", "max"))
         identity = _identity(study, settings, start, space, mode)
         folder = study.folder / TRIALS / f"{label}-{identity[:8]}"
-        searches.append(Search(label, values, start, tuple(members), space, mode, identity, folder))
+        own = own_values(space, resolver.resolved(start.settings))
+        searches.append(Search(label, values, start, tuple(members), space, own, mode, identity, folder))
     _axes_stay(study, searches)
     _check_spaces(study, searches, resolver)
     return searches
@@ -94,7 +100,7 @@ def _space(settings: TuneSettings, start: Variant, label: str) -> Space:
 def _identity(study: Study, settings: TuneSettings, start: Variant, space: Space, mode: str) -> str:
     facts = {
         "variant": start.identity,
-        "space": plain_space(space),
+        "space": space,
         "select": [study.select, mode],
         "search": [settings.sampler, settings.seed, settings.pruner, settings.pruner_options],
         "seed": start.seeds[0],
@@ -133,7 +139,7 @@ def _check_spaces(study: Study, searches: list[Search], resolver: Resolver) -> N
     problems: list[str] = []
     for search in searches:
         for key, one in search.space.items():
-            for value in one.extremes():
+            for value in extremes(one):
                 try:
                     tried.append((search.label, key, value, resolver.compose([{key: value}], search.start.settings)))
                 except RecsysLabError as error:
@@ -165,7 +171,7 @@ def trial_config(study: Study, search: Search, number: int, settings: Settings, 
             "retrain": False,
             "study": study.name,
             "variant": f"{search.label}-trial{number}",
-            "folder": str(search.folder / f"trial{number}"),
+            "folder": str(search.trial_folder(number)),
         },
     }
 
@@ -187,5 +193,5 @@ def describe(search: Search) -> dict[str, Any]:
         "mode": search.mode,
         "seed": search.seed,
         "measured": measured(search.start.settings),
-        "space": plain_space(search.space),
+        "space": search.space,
     }

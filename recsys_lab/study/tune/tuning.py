@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from recsys_lab.study.plan.opened import refuse_other_data
 from recsys_lab.study.plan.plan_text import duration
 from recsys_lab.study.plan.variants import Resolver
 from recsys_lab.study.tune.best import write_best, write_tuning
-from recsys_lab.study.tune.journal import Journal, Taken
-from recsys_lab.study.tune.results import read_tuning
+from recsys_lab.study.tune.journal import ClaimedTrial, Journal
+from recsys_lab.study.tune.results import Trial, read_tuning
 from recsys_lab.study.tune.searches import Search, make_searches
-from recsys_lab.study.tune.trial_record import TrialRecord
-from recsys_lab.study.tune.tune_settings import TuneSettings, read_settings
+from recsys_lab.study.tune.tune_settings import read_settings
 from recsys_lab.study.tune.tune_text import render, settings_text
 from recsys_lab.study.tune.worker import Worker
 from recsys_lab.words import RecsysLabError
@@ -61,7 +59,7 @@ def tune(
     )
     show_messages()
     resolver.prepare([search.start.settings for search in searches])
-    progress = Progress(searches, settings, journal)
+    progress = Progress(journal, settings.trials)
     worker = Worker(plan.study, searches, journal, settings.trials, places, resolver, progress.started, progress.ended)
     with terminated_as_interrupt():
         broken = worker.run()
@@ -87,23 +85,21 @@ def tuned_text(plan: Plan) -> str:
 
 
 class Progress:
-    """A line for each trial that ends."""
+    """A line for each trial that begins, and one when it ends."""
 
-    def __init__(self, searches: list[Search], settings: TuneSettings, journal: Journal) -> None:
-        self.settings, self.journal, self.searches = settings, journal, searches
-        self.began = time.time()
+    def __init__(self, journal: Journal, budget: int) -> None:
+        self.journal, self.budget = journal, budget
 
-    def started(self, taken: Taken) -> None:
-        goes_on = " goes on" if taken.seconds else ""
+    def started(self, taken: ClaimedTrial) -> None:
+        goes_on = " goes on" if taken.reported else ""
         print(f"{taken.search.label} trial {taken.number}{goes_on}: {settings_text(taken.settings)}", flush=True)
 
-    def ended(self, search: Search, record: TrialRecord) -> None:
-        value = "-" if record.value is None else f"{record.value:.4f}"
-        ended = sum(trial.state.is_finished() for trial in self.journal.trials(search))
-        used = f"{ended} of {self.settings.trials} trials"
-        why = f", {record.error.splitlines()[-1]}" if record.error else ""
+    def ended(self, search: Search, trial: Trial) -> None:
+        value = "-" if trial.value is None else f"{trial.value:.4f}"
+        ended = sum(one.state.is_finished() for one in self.journal.trials(search))
+        why = f", {trial.error.splitlines()[-1]}" if trial.error else ""
         print(
-            f"{search.label} trial {record.number}: {record.state}, {value} after {record.epochs} epochs, "
-            f"{duration(record.seconds)}{why} ({used})",
+            f"{search.label} trial {trial.number}: {trial.state}, {value} after {trial.epochs} epochs, "
+            f"{duration(trial.seconds)}{why} ({ended} of {self.budget} trials)",
             flush=True,
         )

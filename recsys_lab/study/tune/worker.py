@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from recsys_lab.study.launch.job import GRACE_SECONDS, Execution, Job, read_job, state_of
 from recsys_lab.study.launch.local import Places, stop_all
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.plan.variants import Resolver
-from recsys_lab.study.tune.journal import Journal, State, Taken
+from recsys_lab.study.small_files import read_json
+from recsys_lab.study.tune.journal import ClaimedTrial, Journal, State
+from recsys_lab.study.tune.results import Trial, write_trial
 from recsys_lab.study.tune.searches import Search, trial_config
-from recsys_lab.study.tune.trial_record import TrialRecord, write_record
 
 POLL_SECONDS = 0.1
 TAKE_SECONDS = 2.0
 """Between two looks for a trial to take, while there is none."""
 MOST_LOSSES = 3
 """A trial whose run was killed from outside so often is given up: most likely it needs more memory than there is."""
-
-
-@dataclass
-class Live:
-    """A trial at work.
-
-    changed: when metrics.csv was written last.
-    stopping: why it was asked to stop; kill_at: when it has had time enough for that.
-    """
-
-    taken: Taken
-    execution: Execution
-    environment: dict[str, str]
-    changed: float = 0.0
-    stopping: State | None = None
-    kill_at: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Of this trial, earlier attempts included."""
-        return self.taken.seconds + time.time() - self.execution.started
 
 
 class Worker:
@@ -63,15 +41,13 @@ class Worker:
         budget: int,
         places: Places,
         resolver: Resolver,
-        on_start: Callable[[Taken], None] = lambda taken: None,
-        on_end: Callable[[Search, TrialRecord], None] = lambda search, record: None,
+        on_start: Callable[[ClaimedTrial], None] = lambda taken: None,
+        on_end: Callable[[Search, Trial], None] = lambda search, trial: None,
     ) -> None:
         self.study, self.searches, self.journal, self.budget, self.resolver = study, searches, journal, budget, resolver
-        self.on_start, self.on_end = on_start, on_end
-        self.free = list(reversed(places.environments))
-        self.live: list[Live] = []
+        self.places, self.on_start, self.on_end = places, on_start, on_end
+        self.live: list[Execution] = []
         self.broken: dict[str, str] = {}
-        self._next_look = 0.0
 
     def run(self) -> dict[str, str]:
         """Label of each search whose trial 0 failed -> why: the study's own settings don't run, so nothing is searched.
@@ -81,31 +57,32 @@ class Worker:
             KeyboardInterrupt: after Ctrl-C was passed on to the runs and all have ended; the trials are gone on with by
                 the next call.
         """
+        places = [self._work(environment) for environment in self.places.environments]
         try:
-            while self._take_some() or self.live or self._others_work():
-                for live in list(self.live):
-                    self._watch(live)
-                time.sleep(POLL_SECONDS if self.live else TAKE_SECONDS)
+            while places := [place for place in places if next(place, "ended") != "ended"]:
+                time.sleep(POLL_SECONDS)
             return self.broken
-        except BaseException:
-            self._stop_all()
-            raise
+        finally:
+            for place in places:
+                place.close()
 
-    # -- taking --------------------------------------------------------------------------------------------------------
-
-    def _take_some(self) -> bool:
-        """Fills the free places, as far as there are trials to take."""
-        took = False
-        while self.free and time.time() >= self._next_look:
-            taken = self._take()
+    def _work(self, environment: dict[str, str]) -> Generator[None]:
+        """One place: trial after trial, while there are some to take, or others have some that they may leave. Yields
+        where it has to wait."""
+        while (taken := self._take()) is not None or self._others_work():
             if taken is None:
-                self._next_look = time.time() + TAKE_SECONDS
-                break
-            took = True
-            self._start(taken)
-        return took
+                again = time.time() + TAKE_SECONDS
+                while time.time() < again:
+                    yield
+                continue
+            with taken.claim:
+                state = state_of(taken.folder, ignore_claim=True)
+                if state == "finished" or (state == "failed" and taken.number > 0):
+                    self._end(taken, "complete" if state == "finished" else "failed")  # its worker was killed before
+                else:
+                    yield from self._run(taken, environment)
 
-    def _take(self) -> Taken | None:
+    def _take(self) -> ClaimedTrial | None:
         """From the search that has used least, so that a study that is cut short was fair until then."""
         with self.journal.lock():
             for search in sorted(self._open_searches(), key=lambda one: len(self.journal.trials(one))):
@@ -113,106 +90,65 @@ class Worker:
                     return taken
         return None
 
+    def _others_work(self) -> bool:
+        trials = [trial for search in self._open_searches() for trial in self.journal.trials(search)]
+        return sum(not trial.state.is_finished() for trial in trials) > len(self.live)
+
     def _open_searches(self) -> list[Search]:
         return [search for search in self.searches if search.label not in self.broken]
 
-    def _others_work(self) -> bool:
-        """Trials that others have, or that wait to be taken: looked at again until there are none."""
-        with self.journal.lock():
-            every = (trial for search in self._open_searches() for trial in self.journal.trials(search))
-            return any(not trial.state.is_finished() for trial in every)
-
-    # -- one trial -----------------------------------------------------------------------------------------------------
-
-    def _start(self, taken: Taken) -> None:
-        state = state_of(taken.folder, ignore_claim=True)
-        if state == "finished" or (state == "failed" and taken.number > 0):  # its worker was killed before it said so
-            seconds = max(taken.seconds, seconds_of_run(taken.folder))
-            self._end(taken, "complete" if state == "finished" else "failed", seconds)
-            return
+    def _run(self, taken: ClaimedTrial, environment: dict[str, str]) -> Generator[None]:
+        """One process of a trial, until it ends. It is the trial's end too, unless it was killed from outside."""
+        self.on_start(taken)
+        config = trial_config(self.study, taken.search, taken.number, taken.settings, self.resolver)
+        execution = Execution(Job(taken.folder, config), environment)
+        self.live.append(execution)
+        kill_at = None  # of a pruned trial, which has until then to stop by itself
         try:
-            self.on_start(taken)
-            config = trial_config(self.study, taken.search, taken.number, taken.settings, self.resolver)
-            execution = Execution(Job(taken.folder, config), self.free[-1])
-        except BaseException:
-            taken.claim.close()
+            while execution.process.poll() is None:
+                yield
+                is_new = taken.report(self._values(taken))
+                if kill_at is not None and time.time() > kill_at:
+                    execution.kill()
+                elif kill_at is None and is_new and taken.should_prune():
+                    execution.ask_to_stop()
+                    kill_at = time.time() + GRACE_SECONDS
+        except BaseException:  # Ctrl-C: all runs at once; they keep their epochs, and the trials stay open
+            stop_all(self.live)
             raise
-        self.live.append(Live(taken, execution, self.free.pop()))
-
-    def _watch(self, live: Live) -> None:
-        ended = live.execution.process.poll() is not None
-        self._report(live)
-        if ended:
-            self._after(live)
-        elif live.stopping is not None and time.time() > live.kill_at:
-            live.execution.kill()
-
-    def _report(self, live: Live) -> None:
-        path = live.taken.folder / "metrics.csv"
-        try:
-            changed = path.stat().st_mtime
-        except OSError:
-            return
-        if changed == live.changed:
-            return
-        live.changed = changed
-        before = len(live.taken.reported)
-        self.journal.report(live.taken, epoch_values(path, self.study.select), live.seconds)
-        is_new = len(live.taken.reported) > before
-        if is_new and live.stopping is None and self.journal.should_prune(live.taken):
-            live.stopping, live.kill_at = "pruned", time.time() + GRACE_SECONDS
-            live.execution.ask_to_stop()
-
-    def _after(self, live: Live) -> None:
-        """The run has ended: so has its trial, unless the run was killed from outside."""
-        outcome = live.execution.finish()
-        self._report(live)
-        seconds = live.seconds
-        self.live.remove(live)
-        self.free.append(live.environment)
-        self._next_look = 0.0
+        finally:
+            self.live.remove(execution)
+            outcome = execution.finish()
+            taken.report(self._values(taken))
+            taken.count("seconds", outcome.seconds)
         if outcome.state == "finished":
-            self._end(live.taken, "complete", seconds)
-        elif live.stopping is not None:
-            self._end(live.taken, live.stopping, seconds)
+            self._end(taken, "complete")
+        elif kill_at is not None:
+            self._end(taken, "pruned")
         elif outcome.state == "failed":
-            self._end(live.taken, "failed", seconds, outcome.error)
-        else:
-            losses = self.journal.count_loss(live.taken)
-            if losses >= MOST_LOSSES:
-                self._end(live.taken, "failed", seconds, f"killed {losses} times; {outcome.error}")
-            else:
-                self.journal.report(live.taken, [], seconds)
-                live.taken.claim.close()
+            self._end(taken, "failed", outcome.error)
+        elif (losses := taken.count("losses", 1)) >= MOST_LOSSES:
+            self._end(taken, "failed", f"killed {losses:.0f} times; {outcome.error}")
 
-    def _end(self, taken: Taken, state: State, seconds: float, error: str = "") -> None:
-        search = taken.search
-        rows = epoch_values(taken.folder / "metrics.csv", self.study.select)
-        value = best_of([value for _, value in rows], search.mode)
-        if state == "complete" and value is None:
+    def _end(self, taken: ClaimedTrial, state: State, error: str = "") -> None:
+        values = [value for _, value in self._values(taken)]
+        best = (max if taken.search.mode == "max" else min)(values, default=None)
+        if state == "complete" and best is None:
             state, error = "failed", f"metrics.csv has no number under {self.study.select}, which the study selects by"
         error = error or (str(read_job(taken.folder).get("error", "")) if state == "failed" else "")
         if state == "failed" and taken.number == 0:
-            self.broken[search.label] = f"{taken.folder}: {error}"
-            self.journal.report(taken, [], seconds)
-            taken.claim.close()
+            self.broken[taken.search.label] = f"{taken.folder}: {error}"
             return
-        record = TrialRecord(taken.number, taken.settings, state, value, len(rows), round(seconds, 2), error)
-        write_record(taken.folder, record)  # before the journal knows: what it counts as ended can be read
-        self.journal.tell(taken, state, value, seconds)
+        own_count = read_json(taken.folder / "manifest.json").get("wall_seconds") or 0.0  # it may outlive its worker
+        seconds = round(max(taken.trial.user_attrs.get("seconds", 0.0), own_count), 2)
+        trial = Trial(taken.number, taken.settings, state, best, len(values), seconds, error, folder=taken.folder)
+        write_trial(trial)  # before the journal knows: what it counts as ended can be read
+        self.journal.tell(taken, state, best)
         shutil.rmtree(taken.folder / "checkpoints", ignore_errors=True)  # of hundreds of trials: they fill the disk
-        taken.claim.close()
-        self.on_end(search, record)
+        self.on_end(taken.search, trial)
 
-    def _stop_all(self) -> None:
-        """The runs keep their epochs, and the trials stay open."""
-        stop_all([live.execution for live in self.live])
-        for live in self.live:
-            live.execution.finish()
-            self._report(live)
-            self.journal.report(live.taken, [], live.seconds)
-            live.taken.claim.close()
-        self.live.clear()
+    def _values(self, taken: ClaimedTrial) -> list[tuple[int, float]]:
+        return epoch_values(taken.folder / "metrics.csv", self.study.select)
 
 
 def epoch_values(path: Path, metric: str) -> list[tuple[int, float]]:
@@ -224,17 +160,3 @@ def epoch_values(path: Path, metric: str) -> list[tuple[int, float]]:
         return []
     found = [(int(epoch), float(value)) for epoch, value in rows if value]
     return [(epoch, value) for epoch, value in found if math.isfinite(value)]
-
-
-def seconds_of_run(folder: Path) -> float:
-    """As the run itself counted them, all attempts together; 0 when it did not."""
-    try:
-        return float(json.loads((folder / "manifest.json").read_text())["wall_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
-
-
-def best_of(values: Sequence[float], mode: str) -> float | None:
-    if not values:
-        return None
-    return max(values) if mode == "max" else min(values)

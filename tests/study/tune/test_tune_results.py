@@ -14,8 +14,7 @@ from recsys_lab.runs.finished import find_runs
 from recsys_lab.study.plan import Study, make_plan, read_study
 from recsys_lab.study.tune.best import write_best, write_tuning
 from recsys_lab.study.tune.expected import expected_best
-from recsys_lab.study.tune.results import read_tuning
-from recsys_lab.study.tune.trial_record import TrialRecord, write_record
+from recsys_lab.study.tune.results import Trial, read_tuning, write_trial
 from recsys_lab.study.tune.tune_text import render
 from recsys_lab.words import RecsysLabError
 
@@ -30,8 +29,8 @@ def tuned(study: Study, trials: Trials) -> Study:
     for search in searches:
         for number, (state, value) in enumerate(trials[search.label]):
             tried = {"model.dropout": number / 10} if number else {}
-            record = TrialRecord(number, tried, state, value, 3, number + 1.0, "why" if state == "failed" else "")
-            write_record(search.folder / f"trial{number}", record)
+            error, folder = "why" if state == "failed" else "", search.trial_folder(number)
+            write_trial(Trial(number, tried, state, value, 3, number + 1.0, error, folder=folder))
     return study
 
 

@@ -6,33 +6,41 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from tuned_study import FlatResolver, make_study, searches_of
 
 from recsys_lab.study.tune.searches import trial_config
-from recsys_lab.study.tune.space import Choices, Range, as_in, read_space, value_in
+from recsys_lab.study.tune.space import distribution, own_values, read_space
 from recsys_lab.study.tune.tune_settings import read_settings
 from recsys_lab.words import RecsysLabError
 
 
+def a_range(low: float, high: float, log: bool = False, step: float | None = None) -> dict[str, Any]:
+    return {"low": low, "high": high, "log": log, "step": step}
+
+
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("written", "meant", "drawn"),
     [
-        ({"low": 1, "high": 4}, Range(1, 4)),
-        ({"low": 0, "high": 0.5}, Range(0, 0.5)),
-        ({"low": "1e-4", "high": "1e-2", "log": True}, Range(1e-4, 1e-2, log=True)),  # YAML reads 1e-4 as a text
-        ({"low": 8, "high": 64, "step": 8}, Range(8, 64, step=8)),
-        ({"low": 0, "high": 1, "step": 0.25}, Range(0.0, 1.0, step=0.25)),
-        ({"choices": ["BCE", None, True]}, Choices(("BCE", None, True))),
-        ([32, 64], Choices((32, 64))),
-        (None, None),
+        ({"low": 1, "high": 4}, a_range(1, 4), IntDistribution(1, 4)),
+        ({"low": 0, "high": 0.5}, a_range(0, 0.5), FloatDistribution(0, 0.5)),
+        # YAML reads 1e-4 as a text
+        ({"low": "1e-4", "high": "1e-2", "log": True}, a_range(1e-4, 1e-2, True), FloatDistribution(1e-4, 1e-2, True)),
+        ({"low": 8, "high": 64, "step": 8}, a_range(8, 64, step=8), IntDistribution(8, 64, step=8)),
+        ({"low": 0, "high": 1, "step": 0.25}, a_range(0.0, 1.0, step=0.25), FloatDistribution(0, 1, step=0.25)),
+        ({"choices": ["BCE", None]}, {"choices": ["BCE", None]}, CategoricalDistribution(["BCE", None])),
+        ([32, [1, 2]], {"choices": [32, [1, 2]]}, CategoricalDistribution([32, "[1, 2]"])),
     ],
 )
-def test_what_a_space_means(written: Any, meant: Any) -> None:
-    assert read_space({"loss": written}, "tune.space", Path()) == {"model.loss": meant}  # a short name written out
+def test_what_a_space_means(written: Any, meant: Any, drawn: Any) -> None:
+    """Whole numbers are searched when both ends are whole."""
+    space = read_space({"loss": written}, "tune.space", Path())
+    assert space == {"model.loss": meant}  # a short name written out
+    assert distribution(meant) == drawn
 
 
-def test_whole_numbers_are_searched_when_both_ends_are_whole() -> None:
-    assert Range(1, 4).is_whole and not Range(1, 4.0).is_whole and not Range(0.0, 1.0, step=0.25).is_whole
+def test_a_key_is_taken_out_with_null() -> None:
+    assert read_space({"loss": None}, "tune.space", Path()) == {"model.loss": None}
 
 
 @pytest.mark.parametrize(
@@ -42,12 +50,15 @@ def test_whole_numbers_are_searched_when_both_ends_are_whole() -> None:
         ({"model.dropout": {"low": 0.1}}, "tune.space.model.dropout: needs both low and high, or choices"),
         ({"model.dropout": {"low": "some", "high": 1}}, "tune.space.model.dropout.low: must be a number, got 'some'"),
         ({"model.dropout": {"low": True, "high": 2}}, "tune.space.model.dropout.low: must be a number, got True"),
-        ({"model.dropout": {"low": 0.0, "high": 1.0, "log": True}}, "low must be above 0 on a log scale"),
+        ({"model.dropout": {"low": 0.0, "high": 1.0, "log": True}}, "tune.space.model.dropout: `low > 0` must hold"),
         ({"model.dropout": {"low": 0.1, "high": 1.0, "log": "yes"}}, "tune.space.model.dropout.log: must be true or"),
-        ({"model.dropout": {"low": 1, "high": 8, "step": 2, "log": True}}, "step: must be above 0, and can't go with"),
+        (
+            {"model.dropout": {"low": 1, "high": 8, "step": 2, "log": True}},
+            "tune.space.model.dropout: Samplers and other",
+        ),
         (
             {"model.dropout": {"low": 0.1, "high": 1.0, "lgo": True}},
-            "tune.space.model.dropout: unknown lgo; known: low",
+            "unknown part of tune.space.model.dropout 'lgo'.",
         ),
         ({"model.dropout": {"choices": []}}, "tune.space.model.dropout.choices: must be a list with at least one"),
         ({"model.dropout": {"choices": [1, 1]}}, "tune.space.model.dropout.choices: holds a value twice"),
@@ -73,16 +84,16 @@ def test_a_bad_space_is_named(tmp_path: Path, space: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("tune", "text"),
     [
-        ({"seconds": 60}, "tune: unknown 'seconds'. Known: axis, trials"),
+        ({"seconds": 60}, "unknown key of tune 'seconds'. Known: axis, trials"),
         ({"trials": None}, "tune: has no budget; set trials"),
-        ({"trials": 0}, "tune.trials: must be a whole number from 1 on, got 0"),
-        ({"trails": 3}, "tune: unknown 'trails'. Did you mean 'trials'?"),
-        ({"axis": "encoders"}, "tune.axis: unknown 'encoders'. Did you mean 'encoder'?"),
-        ({"pruner": "medium"}, "tune.pruner: unknown 'medium'. Did you mean 'median'?"),
-        ({"pruner": {"median": {"warmup": 3}}}, "tune.pruner.median: unknown 'warmup'"),
+        ({"trials": 0}, "tune.trials: must be at least 1, not 0"),
+        ({"trails": 3}, "unknown key of tune 'trails'. Did you mean 'trials'?"),
+        ({"axis": "encoders"}, "unknown tune.axis 'encoders'. Did you mean 'encoder'?"),
+        ({"pruner": "medium"}, "unknown tune.pruner 'medium'. Did you mean 'median'?"),
+        ({"pruner": {"median": {"warmup": 3}}}, "unknown option of tune.pruner.median 'warmup'"),
         ({"pruner": {"median": {"n_warmup_steps": -1}}}, "tune.pruner.median.n_warmup_steps: must be a whole number"),
-        ({"sampler": "grid"}, "tune.sampler: unknown 'grid'"),
-        ({"seed": -1}, "tune.seed: must be a whole number from 0 on"),
+        ({"sampler": "grid"}, "tune.sampler: must be one of 'tpe', 'random', not 'grid'"),
+        ({"seed": -1}, "tune.seed: must be at least 0, not -1"),
         (
             {"spaces": {"c": {"model.dropout": [1]}}},
             "tune.spaces.c: nothing that is compared has this name; known: 10, 20, a, a_max",
@@ -172,25 +183,23 @@ def test_a_trials_run_never_tests_and_lies_in_its_search(tmp_path: Path) -> None
     assert config["run"]["test_after_fit"] is False and config["run"]["retrain"] is False
 
 
-def test_a_resolved_value_is_found_through_the_classes_arguments() -> None:
-    config = {"model": {"class_path": "m.A", "init_args": {"loss": {"class_path": "l.BCE", "init_args": {"t": 0.5}}}}}
-    assert value_in(config, "model.loss.t") == 0.5
-    with pytest.raises(KeyError):
-        value_in(config, "model.loss.k")
-
-
 @pytest.mark.parametrize(
     ("one", "value", "found"),
     [
-        (Choices(("BCE", "BPR")), {"class_path": "recsys_lab.losses.pairwise.BPR", "init_args": {}}, (True, "BPR")),
-        (Choices((16, 32)), 64, (False, None)),
-        (Range(1, 4), 4, (True, 4)),
-        (Range(1, 4), 5, (False, None)),
-        (Range(0.0, 0.5), 0.2, (True, 0.2)),
-        (Range(0.0, 1.0, step=0.25), 0.3, (False, None)),
-        (Range(0.0, 1.0, step=0.25), 0.75, (True, 0.75)),
-        (Range(0.0, 0.5), "none", (False, None)),
+        ({"choices": ["BCE", "BPR"]}, "recsys_lab.losses.pairwise.BPR", ["BPR"]),
+        ({"choices": [{"class_path": "BPR"}]}, "recsys_lab.losses.BPR", ['{"class_path": "BPR"}']),
+        ({"choices": [16, 32]}, 64, []),
+        (a_range(1, 4), 4, [4]),
+        (a_range(1, 4), 5, []),
+        (a_range(1, 4), 2.5, []),
+        (a_range(0.0, 0.5), 0.2, [0.2]),
+        (a_range(0.0, 1.0, step=0.25), 0.3, []),
+        (a_range(0.0, 1.0, step=0.25), 0.75, [0.75]),
+        (a_range(0.0, 0.5), "none", []),
+        (a_range(0.0, 0.5), None, []),
     ],
-)
+)  # fmt: skip
 def test_whether_a_space_holds_the_studys_own_value(one: Any, value: Any, found: Any) -> None:
-    assert as_in(one, value) == found
+    key = "model.loss.class_path" if isinstance(value, str) else "model.loss"
+    held = own_values({"model.loss": one, "model.other": {"choices": [None]}}, {key: value})
+    assert held == ({"model.loss": found[0]} if found else {})

@@ -154,8 +154,8 @@ def test_ctrl_c_leaves_trials_that_the_next_call_goes_on_with(tmp_path: Path) ->
 
     def stop(taken: Any) -> None:
         """The one trial 1 waits after an epoch, and the other is about to start."""
-        if [live.taken.number for live in worker.live] == [1]:
-            wait_until((worker.live[0].taken.folder / "metrics.csv").is_file, "an epoch")
+        if [live.job.folder.name for live in worker.live] == ["trial1"]:
+            wait_until((worker.live[0].job.folder / "metrics.csv").is_file, "an epoch")
             raise KeyboardInterrupt
 
     worker.on_start = stop

@@ -50,6 +50,9 @@ class FlatResolver:
             found.append(Checked(error=f"{bad[0]} can't be") if bad else Checked(text[-400:][::-1]))
         return found
 
+    def resolved(self, config: dict[str, Any]) -> dict[str, Any]:
+        return config
+
     def data_hash(self, config: dict[str, Any]) -> str | None:
         return None
 
