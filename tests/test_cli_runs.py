@@ -196,13 +196,13 @@ def test_ctrl_c_keeps_what_there_is(small_folder: Path, tmp_path: Path) -> None:
     with heeding_interrupts():
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     with process:
-        for _ in range(600):
+        for _ in range(3_000):
             if (folder / "checkpoints" / "last.ckpt").is_file() or process.poll() is not None:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         try:
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=300)
         finally:
             process.kill()
     assert process.returncode == 130, output

@@ -76,7 +76,7 @@ def output(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         evaluate(str(folder), str(checkpoint), path, processes=1)
         for process in running:
-            _, errors = process.communicate(timeout=240)
+            _, errors = process.communicate(timeout=600)
             assert process.returncode == 0, errors[-3000:]
     finally:
         for process in running:

@@ -26,7 +26,7 @@ def test_resumed_runs_are_the_uninterrupted_ones(names: list[str], small_folder:
         env={**clean, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=150 * len(names),
+        timeout=600 * len(names),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for rank in range(2):

@@ -33,7 +33,7 @@ def folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         env={**clean, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     run(str(small_folder), output, devices=1, batch_size=2 * BATCH)

@@ -22,7 +22,7 @@ from recsys_lab.words import RecsysLabError
 PLACES = Places(({"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "2"}))
 
 
-def wait_until(condition: object, seconds: float = 30.0) -> None:
+def wait_until(condition: object, seconds: float = 300.0) -> None:
     end = time.time() + seconds
     while not condition():  # type: ignore[operator]
         assert time.time() < end, "it did not happen"
@@ -138,7 +138,7 @@ launch_local([stub(Path(f), "/nowhere") for f in {list(map(str, folders))!r}], P
     launcher = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     wait_until(lambda: all(starts(folder) for folder in folders[:2]))
     launcher.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in launcher.communicate(timeout=30)[1]
+    assert "KeyboardInterrupt" in launcher.communicate(timeout=300)[1]
     assert [state_of(folder) for folder in folders] == ["interrupted", "interrupted", "missing"]
     assert read_job(folders[0])["exit_code"] == 130
 
