@@ -47,3 +47,7 @@ def test_the_script_says_what_it_does() -> None:
     done = subprocess.run(["bash", str(ROOT / "scripts" / "test.sh"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert all(word in done.stdout for word in ("--all", "ruff", "mypy", "pytest", *LATER))
+
+
+def test_continuous_integration_runs_every_tier() -> None:
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "exec bash scripts/test.sh --all"
