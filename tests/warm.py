@@ -37,7 +37,7 @@ from typing import Any
 COLD = "RECSYS_LAB_TESTS_COLD"
 ADDRESS = "RECSYS_LAB_TESTS_WARM"
 """Of a server that was started before: that of pytest-xdist's first process, for its workers."""
-COMMAND = ["-m", "recsys_lab.cli"]
+COMMANDS = (["-m", "recsys_lab.cli"], ["-m", "recsys_lab.cli.__main__"])  # the second is how Lightning starts the first
 PlainPopen = subprocess.Popen
 
 
@@ -107,7 +107,7 @@ def is_warm(asked: dict[str, Any]) -> bool:
     return (
         len(arguments) > 1
         and arguments[0] == sys.executable
-        and (arguments[1:3] == COMMAND or arguments[1].endswith(".py"))
+        and (arguments[1:3] in COMMANDS or arguments[1].endswith(".py"))
         and not any(asked[name] for name in other if asked[name] is not None)
         and not {COLD, "PYTHONHASHSEED"} & environment.keys()
     )
@@ -226,14 +226,14 @@ def start(request: dict[str, Any]) -> None:
     WarmPopen.address = request["address"]
     subprocess.Popen = WarmPopen  # type: ignore[misc]
     arguments = request["arguments"]
-    is_command = arguments[:2] == COMMAND
+    is_command = arguments[:2] in COMMANDS
     first = request["folder"] if is_command else str(Path(arguments[0]).resolve().parent)
     more = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     sys.path[:] = [first, *more, *(part for part in sys.path[1:] if part not in more)]
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     if is_command:
         sys.argv = ["-m", *arguments[2:]]
-        runpy._run_module_as_main(COMMAND[1])  # type: ignore[attr-defined]
+        runpy._run_module_as_main(arguments[1])  # type: ignore[attr-defined]
     else:
         sys.argv = list(arguments)
         main.__file__ = arguments[0]
