@@ -10,6 +10,7 @@ from typing import Any
 
 from recsys_lab.audit.card import data_card
 from recsys_lab.audit.checks import MEANINGS, checks, failures, parse_thresholds
+from recsys_lab.audit.field_facts import field_facts
 from recsys_lab.audit.leakage import leakage
 from recsys_lab.audit.log import Log
 from recsys_lab.audit.order import order_facts
@@ -54,10 +55,16 @@ def audit(data: ProcessedDataset, split: Split, recommendations: Path | None = N
             "split_hash": f"{parts.val.digest()}-{parts.test.digest()}",
             "config": to_config(split),
         },
-        "card": data_card(log, data.event_type_names),
+        "card": data_card(log, data.event_type_names) | _as_prepared(data),
+        "fields": field_facts(data, log, parts),
         "order": order_facts(log),
         "rules": order_rules(log),
         "leakage": leakage(log, parts),
         "recommendations": recommendation_facts(data, log, recommendations) if recommendations else None,
     }
     return found | {"checks": checks(found)}
+
+
+def _as_prepared(data: ProcessedDataset) -> dict[str, Any]:
+    """What each filter of `prepare` left, and what was left out before."""
+    return {"steps": data.manifest.get("steps", []), "left_out": data.manifest.get("left_out", {})}

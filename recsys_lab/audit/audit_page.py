@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recsys_lab.audit.audit_text import audit_tables, checks_table, headline, percent
+from recsys_lab.audit.audit_text import audit_tables, checks_table, fields_table, headline, percent
 from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.report.page import Card, Page, Section
 from recsys_lab.report.table import show
@@ -24,6 +24,7 @@ def audit_page(audit: dict[str, Any]) -> Page:
             Section("checks", checks.title, [Card(tables_first=[checks])]),
             Section("pictures", "Events, users, items", [Card(figures=_figures(audit))]),
             Section("card", "Data card", [Card(facts=audit_tables(audit))]),
+            *(Section("fields", table.title, [Card(tables_first=[table])]) for table in fields_table(audit)),
         ],
         f"Data {about['data_hash']}, items {about['vocabulary_hash']}, split {split['split_hash']}. Every number of "
         "this page is in audit.json beside it.",

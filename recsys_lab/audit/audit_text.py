@@ -48,9 +48,9 @@ def headline(audit: dict[str, Any]) -> str:
 def as_text(audit: dict[str, Any]) -> str:
     """For the terminal."""
     parts = [f"{audit['dataset']['name']}, split {audit['split']['name']}\n{headline(audit)}"]
-    named = [(table.title, table) for table in audit_tables(audit)]
+    named = [(table.title, table) for table in [*audit_tables(audit), *fields_table(audit)]]
     for title, table in [*named, ("Checks (names for --fail-on)", checks_table(audit))]:
-        parts.append(f"{title}\n{indent(text(table, head=False), '  ')}")
+        parts.append(f"{title}\n{indent(text(table, head=title == 'Fields'), '  ')}")
     return "\n\n".join(parts)
 
 
@@ -61,7 +61,7 @@ def as_markdown(audit: dict[str, Any]) -> str:
         prose(f"Split: {audit['split']['name']}. {headline(audit)}"),
         f"Data {about['data_hash']}, items {about['vocabulary_hash']}, split {audit['split']['split_hash']}.",
     ]
-    for table in audit_tables(audit):
+    for table in [*audit_tables(audit), *fields_table(audit)]:
         parts += [f"## {table.title}", markdown(table), *([prose(table.note)] if table.note else [])]
     return "\n\n".join([*parts, "## Checks", markdown(checks_table(audit))]) + "\n"
 
@@ -95,6 +95,10 @@ def _sizes(audit: dict[str, Any]) -> Table:
     rows = [(name, f"{card[name]:,}") for name in ("users", "items", "events")]
     rows.append(("density (share of user-item pairs that occur)", percent(card["density"])))
     rows += [(f"events of type {name}", f"{count:,}") for name, count in card["event_types"].items()]
+    first, *filters = card["steps"] or [None]
+    rows += [("events before the filters", f"{first['events']:,}")] if filters else []
+    rows += [(f"events after {step['name']}", f"{step['events']:,}") for step in filters]
+    rows += [(f"left out: {what}", f"{count:,}") for what, count in card["left_out"].items()]
     return _facts("Sizes", rows, f"Licence: {audit['dataset']['licence']}." if audit["dataset"]["licence"] else "")
 
 
@@ -150,6 +154,31 @@ def _order(audit: dict[str, Any]) -> Table:
     }
     rows = [(text, UNKNOWN if order[name] is None else f"{order[name]:,}") for name, text in names.items()]
     return _facts("Ties, repeats and duplicates", rows)
+
+
+def fields_table(audit: dict[str, Any]) -> list[Table]:
+    """The further columns of the data, one row each; no table where there are none."""
+    if not audit["fields"]:
+        return []
+    columns = [
+        Column("field", value=lambda field: field["key"]),
+        Column("kind", value=_kind),
+        Column("values", ",.0f"),
+        Column("missing", ">", value=lambda field: Cell(percent(field["missing"]), value=field["missing"])),
+        Column("drift", ".3f"),
+    ]
+    note = (
+        "Drift: training events against test targets. Of categories it is the total variation distance (0: the same "
+        "shares, 1: no value in common), of numbers and vectors the distance of the means in standard deviations."
+    )
+    return [Table(columns, audit["fields"], "Fields", note)]
+
+
+def _kind(field: dict[str, Any]) -> str:
+    several = f", up to {field['width']}" if field["kind"] == "multi" else ""
+    size = f" of {field['width']}" if field["kind"] == "vector" else several
+    asked = ", known when asked" if field["known_at"] == "query" else ""
+    return field["kind"] + size + asked + (f", {field['conflicts']:,} disagree" if field["conflicts"] else "")
 
 
 def _parts(audit: dict[str, Any]) -> Table:
