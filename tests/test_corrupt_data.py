@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from small_data import made_events, prepared
 from test_cli_runs import QUIET, TINY
 
 from recsys_lab.cli import main
+from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
 from recsys_lab.data.prepare.processed import ProcessedDataset, ProcessedDatasetError
+from recsys_lab.data.reading.frames import FrameSource
 
 CELLS: Counter[str] = Counter()
 
@@ -87,7 +91,7 @@ def same_times(change: Callable[[Path], None]) -> Callable[[Path], None]:
     """With the modification times that the files had."""
 
     def both(folder: Path) -> None:
-        before = {path: path.stat() for path in folder.iterdir()}
+        before = {path: path.stat() for path in folder.rglob("*")}
         change(folder)
         for path, stat in before.items():
             if path.exists():
@@ -176,6 +180,68 @@ def test_every_command_notices(what: str, name: str, made: Path, tmp_path: Path,
     assert name == "verify" or ("prepare it again" in error and str(data / "small") in error), error
     assert {p: p.read_bytes() for p in made.rglob("*") if p.is_file()} == before
     assert not list(tmp_path.glob("r/**/checkpoints/*"))
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set with fields of every kind and scope, and impressions, that tests only read."""
+    root = tmp_path_factory.mktemp("rich")
+    events = made_events(num_users=20, shortest=4)
+    number = pl.int_range(events.height)
+    events = events.with_columns(
+        price=pl.when(number % 5 > 0).then(number / 4),
+        tags=pl.when(number % 3 > 0).then(pl.concat_list((number % 4).cast(pl.String), pl.lit("all"))),
+        vector=pl.concat_list(number * 0.5, number * 1.5),
+        note=pl.format("note {}", number),
+        size=number % 3,
+    )
+    items = pl.DataFrame({"item_id": range(100, 130), "genre": ["a", "b", "c"] * 10})
+    shown = events.head(40).select(
+        "user_id", "item_id", "timestamp", impression_id=number.head(40) // 4, label=number.head(40) % 2
+    )
+    source = FrameSource(events, items, impressions=shown.with_columns(place=pl.lit("top")), name="rich")
+    prepare(source, PrepareSettings(fields=["size=item.categorical"]), root / "rich", root / "raw")
+    return root / "rich"
+
+
+FIELD_FILES = {
+    name: flip(name, 0.95)
+    for name in (
+        *("events/price.npy", "events/tags.npy", "events/tags.offsets.npy", "events/tags.parquet", "events/vector.npy"),
+        *("events/note.parquet", "events/size.item.npy", "items/size.npy", "items/genre.npy", "items/genre.parquet"),
+        *("shown/item_ids.npy", "shown/offsets.npy", "shown/users.npy", "shown/timestamps.npy", "shown/labels.npy"),
+        *("shown/place.npy", "impressions.parquet"),
+    )
+}
+FIELD_FAULTS = {
+    "a code out of range": values("items/genre", lambda codes: codes + 1),
+    "offsets of lists that fall": values(
+        "events/tags.offsets", lambda x: np.concatenate([x[:1], x[1:-1][::-1], x[-1:]])
+    ),
+    "an item that is none": values("shown/item_ids", lambda ids: ids + 100),
+    "vectors of another width": lambda folder: np.save(
+        folder / "events/vector.npy", np.load(folder / "events/vector.npy").reshape(-1, 1)
+    ),
+    "values cut": cut("events/tags.parquet", 0.5),
+    "an array gone": lambda folder: (folder / "items/genre.npy").unlink(),
+    "num_shown edited": manifest(num_shown=3),
+    "num_impressions edited": manifest(num_impressions=0),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [*((w, "as it is") for w in FIELD_FILES), *((w, h) for w in FIELD_FAULTS for h in ("as it is", "unstamped"))],
+)
+def test_a_damaged_field_is_noticed(what: str, how: str, rich: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(rich, tmp_path / "rich"))
+    ProcessedDataset.open(copy)
+    HOW[how]((FIELD_FILES | FIELD_FAULTS)[what])(copy)
+    with pytest.raises(ProcessedDatasetError, match=re.escape(str(copy))) as caught:
+        ProcessedDataset.open(copy)
+    assert len(str(caught.value).splitlines()) == 1
+    assert what not in FIELD_FILES or what in str(caught.value) or "manifest" in str(caught.value)
+    assert main(["verify", str(copy)]) == 1
 
 
 HOW = {"as it is": lambda change: change, "unstamped": unstamped, "same times": same_times}

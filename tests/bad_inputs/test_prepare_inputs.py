@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from field_cases import CASES as FIELD_CASES
 from prepare_cases import CASES, FOUND, KNOWN, Case
 
 from recsys_lab.cli import main
@@ -35,7 +36,10 @@ def judge(case: Case, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple
     return ("clear" if is_clear else "unclear"), text
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+EVERY = [*CASES, *FIELD_CASES]
+
+
+@pytest.mark.parametrize("case", EVERY, ids=[case.name for case in EVERY])
 def test_an_input(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,6 +50,6 @@ def test_an_input(
 
 
 def test_each_case_has_a_name_of_its_own_and_there_are_enough() -> None:
-    assert len({case.name for case in CASES}) == len(CASES)
+    assert len({case.name for case in EVERY}) == len(EVERY)
     assert len(KNOWN) >= 57 and len(FOUND) >= 50
     print(f"prepare: {len(KNOWN)} known inputs, {len(FOUND)} sought ones, of those run here: {dict(SEEN)}")

@@ -68,6 +68,7 @@ def test_a_set_of_the_version_before_is_read_through_the_same_interface(tmp_path
     assert old.field_array("event_type").tolist() == codes and old.field_values("event_type").to_list()[0] == "buy"
     with pytest.raises(RecsysLabError, match="has no field 'price': it was prepared by an older version"):
         old.field("price")
+    assert made(tmp_path).manifest["format_version"] == 2  # its source is there: prepared again, with all columns
 
 
 # -- kinds -------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recsys_lab.data.prepare.integrity import FORMAT_VERSION
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import (
     ForeignFolderError,
@@ -66,6 +67,8 @@ def open_existing(output: Path, source: Source, settings: PrepareSettings, raw_d
         )
         return Existing(existing)
     if made_of["fingerprint"] == fingerprint:
+        if existing.manifest["format_version"] < FORMAT_VERSION:
+            return Existing(None, "it was prepared by a version that kept no further columns")
         return Existing(existing)
     if source.is_own and "reading" not in made_of:
         return Existing(None, "its files, or the options that say how to read them, were others", is_other=True)
