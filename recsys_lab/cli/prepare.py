@@ -236,7 +236,8 @@ def _print(data: ProcessedDataset, where: Where) -> None:
     for what, count in manifest.get("left_out", {}).items():
         print(f"  left out  {count:,} {what}")
     for scope, fields in groupby(data.fields.values(), lambda field: field.scope):
-        print(f"  fields    of {scope}s: {', '.join(f'{field.name} ({field.kind})' for field in fields)}")
+        of = "shown items" if scope == "shown" else f"{scope}s"
+        print(f"  fields    of {of}: {', '.join(f'{field.name} ({field.kind})' for field in fields)}")
     print(f"  folder    {data.path}")
     print(f"  hash      data {data.data_hash}, items {data.vocabulary_hash}")
     print(f"  settings  {json.dumps(manifest.get('settings', {}))}")

@@ -132,6 +132,9 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
         span = _Span()
         _write_arrays(events.sorted, writer, span)
         stored = write_fields(events, users, items, wishes, source.name, writer)
+        for field in stored.fields:
+            if field.num_values == 1 and not field.missing:
+                log.info("  the field %s has one value in all rows", field.key)
         shown = write_shown(tables.shown, users[USER_ID], items[ITEM_ID], wishes, source.name, writer)
         writer.table(USERS, stored.users)
         writer.table(ITEMS, stored.items)

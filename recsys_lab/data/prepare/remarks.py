@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recsys_lab.data.prepare.keep import Condition
 from recsys_lab.data.reading.columns import column_option
 from recsys_lab.data.reading.spelling import is_command_line, option
 from recsys_lab.words import EVENT_TYPE, RATING
@@ -17,7 +18,8 @@ def remarks(manifest: Mapping[str, Any]) -> list[str]:
     settings = manifest.get("settings", {})
     found = []
     binary = manifest.get("binary_column")
-    if binary and settings.get("min_rating") is None:
+    conditions = {Condition.parse(text).column for text in settings.get("keep") or ()}
+    if binary and settings.get("min_rating") is None and binary["name"] not in conditions:
         keep = option("min_rating", "1") if is_command_line() else "min_rating=1"
         if not binary["is_rating"]:
             keep = f"{column_option(RATING, binary['name'])}{' ' if is_command_line() else ' with '}{keep}"
@@ -26,7 +28,7 @@ def remarks(manifest: Mapping[str, Any]) -> list[str]:
             f"to keep the 1s only: {keep}"
         )
     counts = manifest.get("event_type_counts", {})
-    if len(counts) > 1 and settings.get("event_types") is None:
+    if len(counts) > 1 and settings.get("event_types") is None and EVENT_TYPE not in conditions:
         listed = ", ".join(f"{name} ({count:,})" for name, count in list(counts.items())[:SHOWN])
         listed += f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
         most = next(iter(counts))
