@@ -7,12 +7,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from test_cli_prepare import log_of
 from test_cli_runs import QUIET
 
 from recsys_lab.cli import main
 from recsys_lab.cli.prepare import make_parser
+from recsys_lab.data.prepare.processed import ProcessedDataset
 
 TEXT = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
 
@@ -22,15 +24,29 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     names = {"user_id": "customer", "item_id": "article", "timestamp": "bought_at"}
     log_of(30, 12).rename(names).write_csv("logs.csv")
+    number = pl.int_range(pl.len())
+    rich = (
+        log_of(30, 12)
+        .sort("timestamp")
+        .with_columns(price=number % 120, device=pl.lit("web"), brand=(pl.col("item_id") % 3).cast(pl.String))
+    )
+    rich[:200].write_csv("old.csv")
+    rich[200:].write_csv("new.csv")
+    pl.DataFrame({"item_id": range(9), "colour": ["red", "blue", "red"] * 3}).write_csv("items.csv")
+    shown = rich[:60].select("item_id", "timestamp", user_id=number // 3, impression_id=number // 3, label=number % 2)
+    shown.write_csv("shown.csv")
     return tmp_path
 
 
 def test_the_commands_run(shop: Path) -> None:
-    (block,) = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
-    for line in block.splitlines():
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL))
+    for line in blocks.replace("\\\n", "").splitlines():
         command = shlex.split(line)[1:]
         assert main([*command, *(QUIET if command[0] == "fit" else [])]) == 0, line
     assert list(shop.glob("runs/shop/*/seed0/ranks.parquet"))
+    store = ProcessedDataset.open("data/store")
+    assert store.num_impressions == 20 and {"device", "item.brand", "item.colour"} <= set(store.fields)
+    assert store.field("device").known_at == "query" and len(store.manifest["appended"]) == 1
 
 
 def test_the_notebook_lines_run(shop: Path) -> None:

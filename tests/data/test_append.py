@@ -87,20 +87,20 @@ def assert_same(a: ProcessedDataset, b: ProcessedDataset) -> None:
     assert ProcessedDataset.open(b.path, verify=True).fields == b.fields
 
 
-@pytest.mark.parametrize("cut", [60, 61, 110])  # 61: between two events of one time
+SETTINGS: list[dict[str, Any]] = [
+    {"min_rating": 0.3},
+    {"keep": ["price>=0.3", "event_type in buy,view"]},
+    {"event_types": ["buy"]},
+    {"duplicates": "drop", "consecutive_repeats": "drop"},
+    {"duplicates": "first"},
+    {"duplicates": "last"},
+    {"tie_order": "hash", "seed": 3},
+]
+
+
+# 61: between two events of one time
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"min_rating": 0.3},
-        {"keep": ["price>=0.3", "event_type in buy,view"]},
-        {"event_types": ["buy"]},
-        {"duplicates": "drop", "consecutive_repeats": "drop"},
-        {"duplicates": "first"},
-        {"duplicates": "last"},
-        {"tie_order": "hash", "seed": 3},
-    ],
-    ids=str,
+    ("settings", "cut"), [*(({}, cut) for cut in (60, 110)), *((s, 61) for s in SETTINGS)], ids=str
 )
 def test_appending_is_preparing_at_once(settings: dict[str, Any], cut: int, tmp_path: Path) -> None:
     events = log().with_columns(rating=pl.col("price"))

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from made_source import MadeSource
 
+from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.prepare.stamp import STAMP
@@ -327,3 +328,15 @@ def test_impressions_that_can_not_be(change, message: str, tmp_path: Path) -> No
     with pytest.raises(RecsysLabError, match=message):
         with_shown(tmp_path, change(SHOWN))
     assert not (tmp_path / "made").exists()
+
+
+def test_frames_of_all_four_tables_from_a_notebook(tmp_path: Path) -> None:
+    users = pl.DataFrame({"user_id": [1, 2], "age": [30.5, 40.5]})
+    items = pl.DataFrame({"item_id": ["a", "b"], "colour": ["red", "red"]})
+    settings = PrepareSettings(fields=["note=drop", "price=item.numeric"], keep=["timestamp>0"])
+    events = RICH.select("user_id", "item_id", "timestamp", "price", note="words")
+    data = SequenceDataModule.from_frames(
+        events, items, users, SHOWN.drop("price"), data_dir=tmp_path, prepare=settings, fields="all"
+    ).processed
+    assert list(data.fields) == ["item.colour", "item.price", "user.age", "shown.position"]
+    assert data.num_impressions == 3

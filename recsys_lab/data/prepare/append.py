@@ -46,10 +46,11 @@ def append(folder: str | Path, newer: Source, raw_dir: str | Path) -> ProcessedD
             filters counted the events of users or items, or its order of ties is not known from what is stored.
     """
     folder, raw_dir = Path(folder).absolute(), Path(raw_dir).absolute()
-    data = ProcessedDataset.open(folder)
-    settings = PrepareSettings.from_dict(data.manifest["settings"])
-    _can_be_continued(data, settings)
+    ProcessedDataset.open(folder)  # before anything is written beside it
     with exclusive(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.append-") as scratch:
+        data = ProcessedDataset.open(folder)
+        settings = PrepareSettings.from_dict(data.manifest["settings"])
+        _can_be_continued(data, settings)
         write_set(_Appended(data, newer, settings, Path(scratch)), settings, folder, raw_dir)
     return ProcessedDataset.open(folder)
 
