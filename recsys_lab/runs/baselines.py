@@ -68,7 +68,7 @@ def automatic_baselines(
     if not runs or differences(list(runs)):
         return [], []
     kept = kept_in(runs[0])
-    candidates = int(runs[0].ranks["num_candidates"].max() or 0)  # type: ignore[arg-type]
+    candidates = _candidates(runs[0])
     found, missing, problems = [], [], list[str]()
     for name, config in wanted(runs).items():
         if names and name not in names and ALL not in names:
@@ -86,6 +86,12 @@ def automatic_baselines(
         made, more = _make(runs, missing, data_dir)
         found, problems = found + made, problems + more
     return found, problems
+
+
+def _candidates(run: Run) -> int:
+    """Of the target that has most; 0 for a run that was tested before ranks.parquet had them."""
+    columns = run.ranks.columns
+    return int(run.ranks["num_candidates"].max() or 0) if "num_candidates" in columns else 0  # type: ignore[arg-type]
 
 
 def estimated_seconds(name: str, num_items: int, num_users: int = 0) -> float:
@@ -137,6 +143,8 @@ def is_same_model(config: dict[str, Any], other: dict[str, Any]) -> bool:
     class may be named by a shorter path."""
     if config["class_path"].rpartition(".")[2] != str(other.get("class_path")).rpartition(".")[2]:
         return False
+    if (config.get("init_args") or {}) == (other.get("init_args") or {}):
+        return True  # without importing the class, and torch with it
     parameters = inspect.signature(import_class(config["class_path"])).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
     return all(
@@ -171,6 +179,7 @@ def _make(
     if opened is None:
         return [], [f"counted baselines: the runs' data can't be opened ({reasons[0]})"]
 
+    opened.evaluation.measures = []  # no comparison shows them; nor the validation, which chooses no epoch here
     made, problems, spec = [], [], opened.data.spec
     seconds = {name: estimated_seconds(name, spec.num_items, spec.num_users) for name, *_ in missing}
     log.info(
@@ -188,7 +197,8 @@ def _make(
         try:
             model = from_config(config, NextItemModule)
             facts = {"study": runs[0].manifest.get("study"), "variant": name, "seed": 0}
-            trainer = opened.trainer([opened.evaluation, RunFolder(folder, facts=facts)], progress_bar=False)
+            callbacks = [opened.evaluation, RunFolder(folder, facts=facts)]
+            trainer = opened.trainer(callbacks, progress_bar=False, limit_val_batches=0)
             with interruptible(trainer):
                 trainer.fit(model, opened.data)
                 trainer.test(model, opened.data, verbose=False)
