@@ -83,9 +83,10 @@ class Journal:
     """
 
     def __init__(self, folder: Path, settings: TuneSettings) -> None:
-        storages = import_optuna().storages
+        self._optuna = import_optuna()
         self.folder, self.settings = folder / TRIALS, settings
         self.folder.mkdir(parents=True, exist_ok=True)
+        storages = self._optuna.storages
         backend = storages.journal.JournalFileBackend(str(self.folder / FILE))
         self._storage: optuna.storages.BaseStorage = storages.JournalStorage(backend)
         self._studies: dict[str, optuna.Study] = {}
@@ -107,16 +108,14 @@ class Journal:
     def take(self, search: Search, budget: int) -> ClaimedTrial | None:
         """An abandoned trial of `search`, or else a new one while fewer than `budget` were begun. Call it with the lock
         held."""
-        from optuna.trial import TrialState
-
-        study = self._study(search)
+        study, states = self._study(search), self._optuna.trial.TrialState
         if not self.trials(search):
             study.enqueue_trial(search.own)
         for trial in self.trials(search):
-            if trial.state == TrialState.RUNNING and state_of(search.trial_folder(trial.number)) != "running":
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            if trial.state == states.RUNNING and state_of(search.trial_folder(trial.number)) != "running":
+                self._storage.set_trial_state_values(trial._trial_id, states.WAITING)
         trials = self.trials(search)
-        queue = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+        queue = [trial.number for trial in trials if trial.state == states.WAITING]
         if not queue and len(trials) >= (budget if search.space else 1):
             return None
         number = min(queue, default=len(trials))
@@ -131,17 +130,15 @@ class Journal:
 
     def tell(self, taken: ClaimedTrial, state: State, value: float | None) -> None:
         """Ends a trial."""
-        from optuna.trial import TrialState
-
         value = value if state == "complete" else None
-        self._study(taken.search).tell(taken.number, value, TrialState[STATES[state]])
+        self._study(taken.search).tell(taken.number, value, self._optuna.trial.TrialState[STATES[state]])
 
     # -- Optuna --------------------------------------------------------------------------------------------------------
 
     def _study(self, search: Search) -> optuna.Study:
         name = search.folder.name
         if name not in self._studies:
-            self._studies[name] = import_optuna().create_study(
+            self._studies[name] = self._optuna.create_study(
                 study_name=name,
                 storage=self._storage,
                 direction="maximize" if search.mode == "max" else "minimize",
@@ -152,12 +149,12 @@ class Journal:
 
     def _pruner(self) -> Any:
         kinds = {"none": "NopPruner", "median": "MedianPruner", "hyperband": "HyperbandPruner"}
-        return getattr(import_optuna().pruners, kinds[self.settings.pruner])(**self.settings.pruner_options)
+        return getattr(self._optuna.pruners, kinds[self.settings.pruner])(**self.settings.pruner_options)
 
     def _sampler(self, number: int) -> Any:
         """A fresh one for each trial: workers that shared one seed would draw the same points. The first draws are the
         same in every search, so that none is luckier."""
-        optuna, seed = import_optuna(), self.settings.seed * 1_000_003 + number
+        optuna, seed = self._optuna, self.settings.seed * 1_000_003 + number
         if self.settings.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
         with warnings.catch_warnings(category=optuna.exceptions.ExperimentalWarning, action="ignore"):

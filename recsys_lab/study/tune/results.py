@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -163,17 +163,13 @@ def read_tuning(folder: str | Path) -> TuningResults | None:
     try:
         plain = json.loads((place / TUNING_FILE).read_text())
         best_file = place / "best.yaml"
-        return TuningResults(
-            study=plain["study"],
-            folder=place,
-            select=plain["select"],
-            axes=plain["axes"],
-            trials=plain["budget"]["trials"],
-            sampler=plain["sampler"],
-            pruner=plain["pruner"],
-            searches=[_search(folder, one) for one in plain["searches"]],
-            best_file=best_file if best_file.is_file() else None,
-        )
+        here = {
+            "folder": place,
+            "trials": plain["budget"]["trials"],
+            "searches": [_search(folder, one) for one in plain["searches"]],
+            "best_file": best_file if best_file.is_file() else None,
+        }
+        return TuningResults(**_known(TuningResults, plain | here))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -181,17 +177,16 @@ def read_tuning(folder: str | Path) -> TuningResults | None:
 
 
 def _search(folder: Path, plain: dict[str, Any]) -> SearchResult:
-    place = folder / TRIALS / plain["folder"]
+    place, finals = folder / TRIALS / plain["folder"], read_json(folder / TRIALS / FINAL_RUNS)
     trials = [Trial(**json.loads(path.read_text()), folder=path.parent) for path in place.glob(f"trial*/{TRIAL_FILE}")]
-    finals = read_json(folder / TRIALS / FINAL_RUNS)
-    return SearchResult(
-        label=plain["label"],
-        values=plain["values"],
-        variants=plain["variants"],
-        folder=place,
-        trials=sorted(trials, key=lambda trial: trial.number),
-        mode=plain["mode"],
-        space=plain["space"],
-        measured=plain["measured"],
-        finals={label: folder.parent / finals[label] for label in plain["variants"] if label in finals},
-    )
+    here = {
+        "folder": place,
+        "trials": sorted(trials, key=lambda trial: trial.number),
+        "finals": {label: folder.parent / finals[label] for label in plain["variants"] if label in finals},
+    }
+    return SearchResult(**_known(SearchResult, plain | here))
+
+
+def _known(cls: type, plain: dict[str, Any]) -> dict[str, Any]:
+    """What `cls` holds of a file that may say more."""
+    return {one.name: plain[one.name] for one in fields(cls)}

@@ -64,7 +64,12 @@ def make_searches(
     groups: dict[str, list[Variant]] = {}
     for variant in (variant for variant in variants if variant.seeds):
         groups.setdefault(_label(variant, settings.axis), []).append(variant)
-    _spaces_are_for_something(study, settings, groups)
+    known = {name for label, members in groups.items() for name in (label, *members[0].values.values())}
+    if unknown := [name for name in settings.spaces if name not in known]:
+        names = ", ".join(sorted(known)[:20])
+        raise RecsysLabError(
+            f"{study.file}: tune.spaces.{unknown[0]}: nothing that is compared has this name; known: {names}"
+        )
     searches = []
     for label, members in groups.items():
         start = members[0]
@@ -108,16 +113,6 @@ def _identity(study: Study, settings: TuneSettings, start: Variant, space: Space
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _spaces_are_for_something(study: Study, settings: TuneSettings, groups: dict[str, list[Variant]]) -> None:
-    known = {name for label, members in groups.items() for name in (label, *members[0].values.values())}
-    for name in settings.spaces:
-        if name not in known:
-            raise RecsysLabError(
-                f"{study.file}: tune.spaces.{name}: nothing that is compared has this name; known: "
-                f"{', '.join(sorted(known)[:20])}"
-            )
-
-
 def _axes_stay(study: Study, searches: list[Search]) -> None:
     """What is compared, or varied beside the search, can't be searched: its values would become alike."""
     searched = {key for search in searches for key in search.space}
@@ -135,26 +130,21 @@ def _axes_stay(study: Study, searches: list[Search]) -> None:
 
 def _check_spaces(study: Study, searches: list[Search], resolver: Resolver) -> None:
     """Every end of every range and every choice, one key at a time."""
-    tried: list[tuple[str, str, Any, dict[str, Any]]] = []
-    problems: list[str] = []
+    problems: dict[str, str] = {}  # the first of each key
     for search in searches:
-        for key, one in search.space.items():
-            for value in extremes(one):
-                try:
-                    tried.append((search.label, key, value, resolver.compose([{key: value}], search.start.settings)))
-                except RecsysLabError as error:
-                    problems.append(f"tune.space.{key}: {value!r} for {search.label}: {error}")
-    checked = resolver.check([config for *_, config in tried])
-    for (label, key, value, _), found in zip(tried, checked, strict=True):
-        if found.error:
-            problems.append(f"tune.space.{key}: {value!r} for {label}: {found.error}")
+        for key, value in ((key, value) for key, one in search.space.items() for value in extremes(one)):
+            try:
+                config = resolver.compose([{key: value}], search.start.settings)
+                error = resolver.check([config])[0].error
+            except RecsysLabError as refused:
+                error = str(refused)
+            if error:
+                problems.setdefault(key, f"tune.space.{key}: {value!r} for {search.label}: {error}")
     if problems:
-        first = list(dict.fromkeys(problem.partition(":")[0] for problem in problems))
-        shown = [next(p for p in problems if p.startswith(name + ":")) for name in first]
         hint = (
             "\nA key for some of the compared only: put it into tune.spaces.<their name>, or take it out there (null)"
         )
-        raise RecsysLabError(f"{study.file}: " + "\n".join(shown) + (hint if len(searches) > 1 else ""))
+        raise RecsysLabError(f"{study.file}: " + "\n".join(problems.values()) + (hint if len(searches) > 1 else ""))
 
 
 def trial_config(study: Study, search: Search, number: int, settings: Settings, resolver: Resolver) -> dict[str, Any]:

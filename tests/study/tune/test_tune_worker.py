@@ -201,6 +201,18 @@ def test_two_processes_share_the_trials(tmp_path: Path) -> None:
 ONE: dict[str, Any] = {"axes": {}, "variants": {"only": {"model": "A"}}}
 
 
+def test_a_search_with_one_worker_can_be_repeated(tmp_path: Path) -> None:
+    """Beyond the ten random trials with which TPE begins: from then on it looks at what has ended."""
+    found = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        study = make_study(tmp_path / name, {"trials": 13, "pruner": "median"}, base={"model.dropout": 0.3}, **ONE)
+        make_worker(study).run()
+        (search,) = results_of(study).searches
+        found.append([(trial.settings, trial.state, trial.value, trial.epochs) for trial in search.trials])
+    assert found[0] == found[1] and len(found[0]) == 13
+
+
 def test_hyperband_keeps_the_budget_too(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"pruner": "hyperband", "trials": 5}, base={"stub.epochs": 9}, **ONE)
     make_worker(study, workers=2).run()
