@@ -21,16 +21,13 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from recsys_lab.arguments import Count, DropShare, Positive
 from recsys_lab.contracts import Loss, Negatives, Scorer, candidate_ids
+from recsys_lab.losses.by_parts import by_parts
 from recsys_lab.losses.candidates import mean, require_negatives, score_candidates, wide
 from recsys_lab.ops.linear_cross_entropy import linear_cross_entropy
 from recsys_lab.words import PAD_ID
-
-_PART_ELEMENTS = 8_000_000
-"""Logits of a part, where scores are no product with one table: 32 MB."""
 
 
 class CrossEntropy(Loss):
@@ -85,7 +82,11 @@ class CrossEntropy(Loss):
         """hidden (N, D), target_ids (N,), each a candidate -> scalar float32."""
         block = scorer.one_block()
         if block is None:
-            return self._by_parts(hidden, target_ids, scorer, weights)
+            if self._place is not None and not self._place[target_ids].all():
+                raise IndexError("a target is out of the candidates: it has no training event")
+            candidates = None if self._rows is None else self._rows[1:]
+            losses = by_parts(hidden, target_ids, scorer, candidates, self.label_smoothing, self.temperature)
+            return mean(losses, weights)
         _, weight, bias = block
         if self._rows is not None and self._place is not None:
             target_ids = self._place[target_ids]
@@ -108,33 +109,6 @@ class CrossEntropy(Loss):
             label_smoothing=self.label_smoothing,
             chunk_size=self.chunk_size,
         )
-
-    def _by_parts(self, hidden: Tensor, target_ids: Tensor, scorer: Scorer, weights: Tensor | None) -> Tensor:
-        """For scores that are no product with one table: a part of the candidates at a time, whose logits are made once
-        more for the gradients, so that those of all items are never in memory together."""
-        if self._place is not None and not self._place[target_ids].all():
-            raise IndexError("a target is out of the candidates: it has no training event")
-        width = max(1, _PART_ELEMENTS // max(len(hidden), 1))
-        parts: list[Tensor | slice]
-        if self._rows is not None:
-            parts = list(self._rows[1:].split(width))
-        else:
-            bounds = range(1, scorer.num_rows, width)
-            parts = [slice(start, min(start + width, scorer.num_rows)) for start in bounds]
-
-        def log_sum(hidden: Tensor, part: Tensor | slice) -> tuple[Tensor, Tensor]:
-            logits = wide(scorer.scores(hidden, part)) / self.temperature  # (N, c)
-            return logits.logsumexp(1), logits.sum(1)
-
-        made = [checkpoint(log_sum, hidden, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-        log_sums, sums = (torch.stack(found) for found in zip(*made, strict=True))  # (parts, N) each
-        losses = log_sums.logsumexp(0)  # (N,)
-        target = wide(scorer.scores(hidden, target_ids.unsqueeze(1))).squeeze(1) / self.temperature  # (N,)
-        losses = losses - (1 - self.label_smoothing) * target
-        if self.label_smoothing:
-            number = scorer.num_rows - 1 if self._rows is None else len(self._rows) - 1
-            losses = losses - self.label_smoothing * sums.sum(0) / number
-        return mean(losses, weights)
 
 
 class SampledSoftmax(Loss):

@@ -1,4 +1,5 @@
-"""NextItemModule: the LightningModule that every encoder shares. One training step, one optimiser, no metric names."""
+"""NextItemModule: the LightningModule that every encoder shares, around the steps (`steps.py`): what happens before the
+first and after the last."""
 
 from __future__ import annotations
 
@@ -6,21 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor, nn
 
 from recsys_lab.arguments import Size
 from recsys_lab.config import from_config
-from recsys_lab.contracts import AuxiliaryLoss, Batch, DataSpec, Loss, NegativeSampler, State, Task
+from recsys_lab.contracts import AuxiliaryLoss, DataSpec, Loss, NegativeSampler, Task
 from recsys_lab.models import randomness, resume
 from recsys_lab.models.accumulation import Accumulation
 from recsys_lab.models.blocks.item_parts import ItemField, VectorsMode
 from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.checkpoint import check_trained
-from recsys_lab.models.finite_loss import FiniteLoss, over_processes
+from recsys_lab.models.finite_loss import FiniteLoss
 from recsys_lab.models.item_vectors import ItemVectors
-from recsys_lab.models.module import SequenceModel
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
+from recsys_lab.models.steps import Steps
 from recsys_lab.models.stored import StoredModel
 from recsys_lab.models.system import identity_of
 from recsys_lab.models.tasks.next_item import NextItem
@@ -28,7 +28,7 @@ from recsys_lab.ops import allocation, compilation, row_sparse
 from recsys_lab.words import ArgumentError, RecsysLabError
 
 
-class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule):
+class NextItemModule(StoredModel, Steps, LearningRate):
     """Base of every model. A subclass gives `build(spec)` and `encode(batch)`: see `models/module.py`.
 
     The sizes of the tables come from the datamodule's `DataSpec`: from the Trainer in `configure_model()`, or from the
@@ -72,7 +72,8 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         self.task = NextItem(loss, negatives) if task is None else task
         self.auxiliary = nn.ModuleList(auxiliary or ())
         self.optimization = optimization or Optimization()
-        if self.optimization.row_sparse:
+        self._row_sparse = self.optimization.row_sparse
+        if self._row_sparse:
             for part in (self.loss, *self.auxiliary):
                 row_sparse.check(self.optimization.optimizer, part, compile_model)
         self.compile_model = compile_model
@@ -129,26 +130,6 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
             if isinstance(module, ItemTable):
                 module.forget_untrained(item_counts)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loop: Any = self.trainer.fit_loop
-        epoch = loop.epoch_progress.current.processed  # `current_epoch` lags behind it in resumed runs
-        draws = randomness.start_batch(self.run_seed, epoch, batch_idx, self.global_rank, self.device)
-        state = State(query=None, history=self.training_states(batch))
-        mean, total = self.task.loss(state, batch, self.scorer, draws)
-        for extra in self.auxiliary:
-            mean = mean + extra.share * extra(self.encode, state, batch, self.scorer, draws)
-        whole = over_processes(self.trainer, mean, total)
-        self._finite.see(whole, self.global_step, self.current_epoch)
-        self._train_tokens = self._train_tokens + batch.lengths.sum()  # on the device: a sum that nobody waits for
-        count: Any = whole.total  # so that the epoch's loss is the mean over its targets
-        self.log("train/loss", whole.mean, prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
-        alone = self.trainer.accumulate_grad_batches == 1
-        return mean * (whole.weight if alone else self._accumulation.add(whole))
-
-    def training_states(self, batch: Batch) -> Tensor:
-        """`encode` in training: what `compile_model` compiles."""
-        return self.encode(batch)
-
     @property
     def loss(self) -> Loss | None:
         """Of the task, where it has one."""
@@ -157,11 +138,6 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
     @property
     def negatives(self) -> NegativeSampler | None:
         return getattr(self.task, "negatives", None)
-
-    @property
-    def run_seed(self) -> int:
-        """Of this model's run: what dropout and negatives are drawn from, with epoch, batch and process."""
-        return randomness.run_seed() if self._seed is None else self._seed
 
     @property
     def train_tokens(self) -> int:
@@ -173,29 +149,8 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
         """What torch's compiler took of this process's training."""
         return compilation.clock.seconds
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
-        return self._evaluated(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Any:
-        return self._evaluated(batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Any:
-        return self._evaluated(batch)
-
-    def _evaluated(self, batch: Batch) -> Any:
-        with torch.autocast(self.device.type, enabled=False):  # mixed precision is for training only
-            return self.task.evaluate(State(query=self.query(batch)), batch, self.scorer)
-
     def configure_optimizers(self) -> Any:
         return make_optimizer(self, self.optimization, lambda: float(self.trainer.estimated_stepping_batches))
-
-    def configure_gradient_clipping(
-        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
-    ) -> None:
-        if self.optimization.row_sparse and gradient_clip_val:  # torch's own clipping knows no sparse gradients
-            row_sparse.clip_gradients(self.parameters(), gradient_clip_val, gradient_clip_algorithm or "norm")
-        else:
-            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_start(self) -> None:
         resumed = self.__dict__.pop("_resumed", {})
@@ -221,13 +176,6 @@ class NextItemModule(StoredModel, SequenceModel, LearningRate, L.LightningModule
 
     def on_predict_start(self) -> None:
         self.item_vectors.require()
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        if self.trainer.accumulate_grad_batches > 1:
-            self._accumulation.finish(self, self.trainer.accumulate_grad_batches)
-        self._finite.guard(optimizer)
-        if self.optimization.row_sparse and not row_sparse.adds_sparse_gradients():
-            row_sparse.average_over_processes(self)
 
     def on_train_end(self) -> None:
         randomness.restore(self.__dict__.pop("_states_outside", []), self.device)

@@ -6,9 +6,7 @@ needs no saved state of a generator, each process draws its own, and a callback 
 
 from __future__ import annotations
 
-import hashlib
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,21 +16,6 @@ import torch
 def run_seed() -> int:
     """The seed of `seed_everything`, which Lightning keeps in the environment; 0 where nobody called it."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
-
-
-def start_batch(seed: int, epoch: int, batch: int, rank: int, device: torch.device) -> torch.Generator:
-    """Seeds torch's generators of the CPU and of `device` for one training batch; -> a further one for negatives.
-
-    Args:
-        seed: of the run. epoch: counted from 0. batch: its index in the epoch. rank: of this process, among all.
-        device: where the model is, and the generator that is given back.
-    """
-    digest = hashlib.blake2b(struct.pack("<4q", seed, epoch, batch, rank), digest_size=16).digest()
-    masks, negatives = (number >> 1 for number in struct.unpack("<2Q", digest))
-    torch.default_generator.manual_seed(masks)  # not torch.manual_seed: it takes 0.1 ms where there is no GPU
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(masks)
-    return torch.Generator(device).manual_seed(negatives)
 
 
 @contextmanager

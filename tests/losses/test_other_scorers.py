@@ -18,7 +18,8 @@ from recsys_lab.contracts import DataSpec
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation import RankingEvaluation
 from recsys_lab.evaluation.recommendations import Recommendations
-from recsys_lab.losses import BCE, CrossEntropy, SampledSoftmax, softmax
+from recsys_lab.losses import BCE, CrossEntropy, SampledSoftmax
+from recsys_lab.losses import by_parts as parts
 from recsys_lab.models import GRU4Rec
 from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.blocks.scoring import TiedScorer
@@ -38,7 +39,7 @@ TARGETS = torch.tensor([9, 1, 8, 8, 3, 7, 4])
 def test_cross_entropy_by_parts_is_that_of_all_logits(
     kind: type[TableScorer], cold: bool, smoothing: float, elements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(softmax, "_PART_ELEMENTS", elements)
+    monkeypatch.setattr(parts, "PART_ELEMENTS", elements)
     hidden = torch.randn(7, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     table = TableScorer.random(10, 4, bias=True, dtype=torch.float64)
     scorer = kind(table.weight.detach(), table.bias.detach())  # type: ignore[union-attr]
@@ -55,7 +56,7 @@ def test_cross_entropy_by_parts_is_that_of_all_logits(
 
 
 def test_parts_hold_no_more_logits_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softmax, "_PART_ELEMENTS", 21)
+    monkeypatch.setattr(parts, "PART_ELEMENTS", 21)
     sizes = []
 
     class Watched(Distances):

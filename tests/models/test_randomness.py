@@ -12,8 +12,9 @@ from small_data import quiet_trainer
 
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import BCE
-from recsys_lab.models import SASRec, randomness
+from recsys_lab.models import SASRec
 from recsys_lab.models.blocks.layers import Dropout
+from recsys_lab.models.steps import start_batch
 
 CPU = torch.device("cpu")
 
@@ -43,7 +44,7 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 def drawn(seed: int = 0, epoch: int = 0, batch: int = 0, rank: int = 0) -> tuple[list[int], list[float]]:
     """Negatives and a dropout mask of one batch."""
-    generator = randomness.start_batch(seed, epoch, batch, rank, CPU)
+    generator = start_batch(seed, epoch, batch, rank, CPU)
     return torch.randint(1000, (8,), generator=generator).tolist(), Dropout(0.5)(torch.ones(64)).tolist()
 
 
@@ -55,7 +56,7 @@ def test_each_batch_of_each_epoch_and_process_has_its_own_draws(change: dict[str
 
 
 def test_negatives_and_dropout_are_not_one_sequence() -> None:
-    generator = randomness.start_batch(0, 0, 0, 0, CPU)
+    generator = start_batch(0, 0, 0, 0, CPU)
     assert not torch.equal(torch.rand(8, generator=generator), torch.rand(8))
 
 
