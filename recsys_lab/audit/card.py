@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys_lab.audit.log import Log
 
+MOST_EVENT_TYPES = 255
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
@@ -90,7 +91,8 @@ def _event_types(log: Log, names: list[str]) -> dict[str, int]:
     if log.event_types is None or not names:
         return {}
     counts = np.bincount(log.event_types, minlength=len(names) + 1)[1:]
-    return dict(zip(names, counts.tolist(), strict=True))
+    shown = np.sort(np.argsort(-counts, kind="stable")[:MOST_EVENT_TYPES])  # the most frequent, by name
+    return {names[code]: int(counts[code]) for code in shown}
 
 
 def _edges(largest: int) -> np.ndarray:

@@ -340,3 +340,12 @@ def test_frames_of_all_four_tables_from_a_notebook(tmp_path: Path) -> None:
     ).processed
     assert list(data.fields) == ["item.colour", "item.price", "user.age", "shown.position"]
     assert data.num_impressions == 3
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(255, "uint8"), (256, "uint16"), (65_535, "uint16"), (65_536, "uint32")])
+def test_codes_are_of_the_smallest_type(count: int, dtype: str, tmp_path: Path) -> None:
+    values = np.arange(count)
+    events = pl.DataFrame({"user_id": values // 9, "item_id": 0, "timestamp": T + values, "x_id": values})
+    data = made(tmp_path, events)
+    assert data.field_array("x_id").dtype == dtype and data.field("x_id").num_values == count
+    assert decoded(data, "x_id") == values.tolist()
