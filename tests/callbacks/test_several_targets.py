@@ -22,6 +22,7 @@ from recsys_lab.ops.query_metrics import first_of, query_values
 from recsys_lab.ops.ranks import target_ranks
 from recsys_lab.runs.comparison import compare
 from recsys_lab.runs.finished import read_run
+from recsys_lab.study.values import read_values, write_values
 from recsys_lab.words import RecsysLabError
 
 
@@ -154,6 +155,9 @@ def test_a_run_with_several_targets_is_compared_sliced_and_verified(
         assert np.array_equal(runs[0].values(metric, 10), own)
         assert runs[0].metrics[f"test/{metric}@10"] == pytest.approx(own.mean())
         assert len(runs[0].values(metric, 7)) == queries, "a cutoff that was not recorded"
+    write_values(runs[0], tmp_path / "kept.parquet", "val/recall@10")
+    kept = read_values(tmp_path / "kept.parquet")
+    assert np.array_equal(kept.values("map", 5), runs[0].values("map", 5)) and len(kept.units) == queries
     compared = compare(runs, metrics=("recall", "map"))
     assert compared.rows[0].estimates["recall"].mean == max(run.values("recall", 10).mean() for run in runs)
     found = slices(runs, metric="recall")
