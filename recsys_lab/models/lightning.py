@@ -178,6 +178,7 @@ class NextItemModule(StoredModel, Steps, LearningRate):
         self.item_vectors.require()
 
     def on_train_end(self) -> None:
+        self._keep_vocabulary()
         randomness.restore(self.__dict__.pop("_states_outside", []), self.device)
 
     # -- details -------------------------------------------------------------------------------------------------------

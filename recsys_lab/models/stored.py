@@ -45,9 +45,7 @@ class StoredModel(L.LightningModule):
         assert self.spec is not None
         checkpoint["data_spec"] = self.spec.as_dict()
         checkpoint["model_config"] = to_config(self)
-        data: Any = getattr(self._trainer, "datamodule", None)
-        if hasattr(data, "vocabulary"):
-            self.vocabulary = data.vocabulary()
+        self._keep_vocabulary()
         checkpoint["vocabulary"] = self.vocabulary
         self._finite.look()
         checkpoint["seed"] = self.run_seed
@@ -55,6 +53,16 @@ class StoredModel(L.LightningModule):
             checkpoint["system"] = system_of(self)
             resume.save(self._trainer, checkpoint)
         checkpoint["train_tokens"] = self.train_tokens
+
+    def _keep_vocabulary(self) -> None:
+        """That of the data at hand, where it is what the tables belong to: a model may be tested on other data."""
+        data: Any = getattr(self._trainer, "datamodule", None)
+        if not hasattr(data, "vocabulary") or self.spec is None:
+            return
+        own, there = self.spec, data.spec
+        fitted = (spec.training.get("fields_hash") for spec in (own, there))
+        if own.vocabulary_hash == there.vocabulary_hash and len(set(fitted)) == 1:
+            self.vocabulary = data.vocabulary()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         accept(checkpoint, self)

@@ -377,8 +377,6 @@ def test_a_model_is_not_tested_with_rows_of_another_training_part(folder: Path, 
     with pytest.raises(RecsysLabError, match="fitted on another training part, .* test it from its checkpoint"):
         quiet_trainer(tmp_path).test(model, asked, verbose=False)
     trainer.save_checkpoint(tmp_path / "model.ckpt")
-    held = torch.load(tmp_path / "model.ckpt", weights_only=True)
-    torch.save(held | {"vocabulary": trained.vocabulary()}, tmp_path / "model.ckpt")
     loaded = GRU4Rec(embedding_dim=8)
     loaded.allow_other_training = True
     quiet_trainer(tmp_path).test(loaded, asked, ckpt_path=tmp_path / "model.ckpt", verbose=False)
