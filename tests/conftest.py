@@ -8,8 +8,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -65,6 +67,36 @@ def no_second_pytest() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_SubprocessScriptLauncher, "_call_children_scripts", refuse)
         yield
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`made_once(name, make)`: the folder that `make(folder)` filled, once for all workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    shared.mkdir(exist_ok=True)
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with (shared / f"{name}.lock").open("w") as lock, locked(lock):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return folder_of
+
+
+@contextmanager
+def locked(file: IO[str]) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # no locks here: whoever comes second fails loudly at mkdir
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
 
 
 @pytest.fixture(scope="session")

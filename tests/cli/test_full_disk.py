@@ -41,6 +41,7 @@ WHOLE = (
     "run/manifest.json",
     "run/metrics.*",
     "run/ranks.parquet",
+    "run/values.parquet",
     "run/checkpoints/*.ckpt",
     "run/*/config.yaml",
 )

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def output(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("processes")
+def output(folder: Path, made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    return made_once("processes", lambda path: evaluate_on_many(folder, path))
+
+
+def evaluate_on_many(folder: Path, path: Path) -> None:
+    """By one, two and three processes."""
     checkpoint = path / "sasrec.ckpt"
     trainer = quiet_trainer(path, max_epochs=15)
     model = SASRec(embedding_dim=16, num_layers=1, dropout=0.0, optimization=Optimization(lr=0.02))
@@ -81,7 +86,6 @@ def output(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         for process in running:
             process.kill()
-    return path
 
 
 def read(output: Path, processes: int, name: str) -> dict[str, Any]:
