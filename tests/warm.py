@@ -214,6 +214,9 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     is_unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
     sys.stdout.reconfigure(line_buffering=is_unbuffered or os.isatty(1))  # type: ignore[union-attr]
     random.seed()
+    rank_zero = sys.modules.get("lightning_utilities.core.rank_zero")
+    if rank_zero is not None:  # it looked at the environment when it was imported
+        rank_zero.rank_zero_only.rank = int(os.environ.get("LOCAL_RANK") or os.environ.get("RANK") or 0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
     threads = os.environ.get("OMP_NUM_THREADS", "")

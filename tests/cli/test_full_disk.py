@@ -73,7 +73,7 @@ FULL: list[Any] = [
     ("study run", 64, "r/s/.*claim.json"),
     pytest.param("fit with TensorBoard", 3_000, "run", marks=pytest.mark.slow),
     pytest.param("test", 64, "run/test/config.yaml", marks=pytest.mark.slow),
-    pytest.param("validate", 3_000, "run/validate/ranks.parquet", marks=pytest.mark.slow),
+    pytest.param("validate", 4_500, "run/validate/ranks.parquet", marks=pytest.mark.slow),
     pytest.param("predict", 64, "run/predict/config.yaml", marks=pytest.mark.slow),
     pytest.param("diagnose shuffle", 64, "run/shuffle", marks=pytest.mark.slow),
     pytest.param("diagnose calibration", 64, "run/calibration", marks=pytest.mark.slow),

@@ -282,3 +282,11 @@ def test_evaluating_nothing_is_refused(
     arguments = ["--model", "SASRec", "--ckpt_path", str(checkpoint), f"--trainer.{option}", "0"]
     assert main([kind, *arguments]) == 2
     assert f"--trainer.{option} 0 leaves nothing to {kind}" in capsys.readouterr().err
+
+
+def test_a_split_may_be_named_without_arguments(small_folder: Path, tmp_path: Path) -> None:
+    """As a study writes it: `split: {class_path: LeaveOneOut}`."""
+    config = tmp_path / "run.yaml"
+    config.write_text("data: {split: {class_path: recsys_lab.data.split.leave_one_out.LeaveOneOut}}\n")
+    words = ["--model", "Popularity", "--data.dataset", str(small_folder), "--run.folder", str(tmp_path / "run")]
+    assert main(["fit", "--config", str(config), *words, "--trainer.enable_progress_bar", "false"]) == 0

@@ -115,12 +115,12 @@ def write_help(folder: Path = FOLDER) -> None:
 
 
 def _classes() -> list[str]:
-    counted = concrete_subclasses(CountingModel)
-    trained = sorted(concrete_subclasses(NextItemModule) - counted)
+    counted = concrete_subclasses(CountingModel, "recsys_lab.")
+    trained = sorted(concrete_subclasses(NextItemModule, "recsys_lab.") - counted)
     lines = _row("--model NAME", f"{', '.join(trained)}; or my_package.MyModel")
     lines += _row("", f"they count and train nothing: {', '.join(sorted(counted))}")
-    lines += _row("--model.loss CrossEntropy", ", ".join(sorted(concrete_subclasses(Loss))))
-    lines += _row("--model.negatives NAME", ", ".join(sorted(concrete_subclasses(NegativeSampler))))
+    lines += _row("--model.loss CrossEntropy", ", ".join(sorted(concrete_subclasses(Loss, "recsys_lab."))))
+    lines += _row("--model.negatives NAME", ", ".join(sorted(concrete_subclasses(NegativeSampler, "recsys_lab."))))
     return lines
 
 

@@ -115,11 +115,13 @@ def _expected_base(before: str) -> Any:
     return _import(names[0]) if names else None
 
 
-def concrete_subclasses(cls: type[Any]) -> set[str]:
-    """Names of the concrete classes below `cls` that are imported."""
+def concrete_subclasses(cls: type[Any], package: str = "") -> set[str]:
+    """Names of the concrete classes below `cls` that are imported; of one package only, where it is given."""
     below: set[str] = set()
     for sub in cls.__subclasses__():
-        below |= concrete_subclasses(sub)
+        below |= concrete_subclasses(sub, package)
+        if not sub.__module__.startswith(package):
+            continue
         if not _is_abstract(sub) and not sub.__name__.startswith("_") and not sub.__module__.startswith("test"):
             below.add(sub.__name__)
     return below

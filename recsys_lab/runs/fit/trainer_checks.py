@@ -126,7 +126,7 @@ def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
 
 def _has_several_targets(split: Any) -> bool:
     """Whether the split that is asked for gives several targets to a query."""
-    asked = dict(split.init_args or {}) if split is not None else {}
+    asked = dict(split.get("init_args") or {}) if split is not None else {}  # one that takes nothing has none
     return asked.get("num_targets", 1) != 1 or asked.get("target") == "together"
 
 
