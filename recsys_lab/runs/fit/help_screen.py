@@ -32,7 +32,8 @@ from recsys_lab.runs.fit.run_parser import CALLBACK_DEFAULTS, TRAINER_DEFAULTS
 from recsys_lab.runs.run_settings import RunSettings
 
 WIDTH, COLUMN = 118, 40
-FOLDER = Path(recsys_lab.__file__).parent / "cli" / "help"
+OURS = str(Path(recsys_lab.__file__).parent)
+FOLDER = Path(OURS) / "cli" / "help"
 ABOUT = {
     "fit": (
         "recsys-lab fit [RUN_FOLDER] [--config FILE] [--model NAME] [options]",
@@ -115,12 +116,12 @@ def write_help(folder: Path = FOLDER) -> None:
 
 
 def _classes() -> list[str]:
-    counted = concrete_subclasses(CountingModel, "recsys_lab.")
-    trained = sorted(concrete_subclasses(NextItemModule, "recsys_lab.") - counted)
+    counted = concrete_subclasses(CountingModel, OURS)
+    trained = sorted(concrete_subclasses(NextItemModule, OURS) - counted)
     lines = _row("--model NAME", f"{', '.join(trained)}; or my_package.MyModel")
     lines += _row("", f"they count and train nothing: {', '.join(sorted(counted))}")
-    lines += _row("--model.loss CrossEntropy", ", ".join(sorted(concrete_subclasses(Loss, "recsys_lab."))))
-    lines += _row("--model.negatives NAME", ", ".join(sorted(concrete_subclasses(NegativeSampler, "recsys_lab."))))
+    lines += _row("--model.loss CrossEntropy", ", ".join(sorted(concrete_subclasses(Loss, OURS))))
+    lines += _row("--model.negatives NAME", ", ".join(sorted(concrete_subclasses(NegativeSampler, OURS))))
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -115,12 +116,12 @@ def _expected_base(before: str) -> Any:
     return _import(names[0]) if names else None
 
 
-def concrete_subclasses(cls: type[Any], package: str = "") -> set[str]:
-    """Names of the concrete classes below `cls` that are imported; of one package only, where it is given."""
+def concrete_subclasses(cls: type[Any], folder: str = "") -> set[str]:
+    """Names of the concrete classes below `cls` that are imported; those of files in `folder` only, where it is given."""
     below: set[str] = set()
     for sub in cls.__subclasses__():
-        below |= concrete_subclasses(sub, package)
-        if not sub.__module__.startswith(package):
+        below |= concrete_subclasses(sub, folder)
+        if folder and not str(getattr(sys.modules.get(sub.__module__), "__file__", "")).startswith(folder):
             continue
         if not _is_abstract(sub) and not sub.__name__.startswith("_") and not sub.__module__.startswith("test"):
             below.add(sub.__name__)
