@@ -117,7 +117,7 @@ def _expected_base(before: str) -> Any:
 
 
 def concrete_subclasses(cls: type[Any], folder: str = "") -> set[str]:
-    """Names of the concrete classes below `cls` that are imported; those of files in `folder` only, where it is given."""
+    """Names of the concrete classes below `cls` that are imported; with `folder` those of its files only."""
     below: set[str] = set()
     for sub in cls.__subclasses__():
         below |= concrete_subclasses(sub, folder)
