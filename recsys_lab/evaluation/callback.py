@@ -27,7 +27,7 @@ from recsys_lab.evaluation.target_facts import queries, target_facts
 from recsys_lab.evaluation.unit_values import unit_values
 from recsys_lab.ops.linear_ranks import linear_target_ranks
 from recsys_lab.ops.query_metrics import unit_metrics
-from recsys_lab.ops.rank_metrics import mean_place
+from recsys_lab.ops.rank_metrics import mean_place, means
 from recsys_lab.ops.ranks import Ranks, Ties
 from recsys_lab.words import RecsysLabError
 
@@ -153,7 +153,7 @@ class RankingEvaluation(Configurable, L.Callback):
         self.last_stage = stage
         is_cold, is_hidden = self.last_ranks[:, 4] > 0, self.last_ranks[:, 5] > 0
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        metrics = {name: float(values.mean()) for name, values in self._of_units(datamodule)[1].items() if len(values)}
+        metrics = means(self._of_units(datamodule)[1])
         if len(is_cold):
             metrics["cold_target_share"] = float(is_cold.mean())
             metrics["hidden_target_share"] = float(is_hidden.mean())

@@ -11,7 +11,7 @@ hidden) is a miss: `greater` is `MISS`, `ties` is 0, and every metric is 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -55,13 +55,9 @@ def mean_place(greater: np.ndarray, ties: np.ndarray) -> np.ndarray:
     return np.where(greater == MISS, np.inf, greater + 1 + ties / 2)
 
 
-def ranking_metrics(
-    greater: np.ndarray, ties: np.ndarray, num_candidates: np.ndarray, cutoffs: Sequence[int]
-) -> dict[str, float]:
-    """Means over N targets of what `ranking_values` gives; empty without targets."""
-    if not len(greater):
-        return {}
-    return {name: float(v.mean()) for name, v in ranking_values(greater, ties, num_candidates, cutoffs).items()}
+def means(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """metric -> (N,) values, as `ranking_values` gives them -> metric -> mean; empty without targets."""
+    return {name: float(of_targets.mean()) for name, of_targets in values.items() if len(of_targets)}
 
 
 def ranking_values(

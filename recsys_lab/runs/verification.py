@@ -13,6 +13,7 @@ import polars as pl
 
 from recsys_lab.config import named_today
 from recsys_lab.ops.query_metrics import unit_metrics
+from recsys_lab.ops.rank_metrics import means
 from recsys_lab.runs.finished import TARGET_KEY
 
 FROM_RANKS = 1e-12
@@ -107,8 +108,7 @@ def rank_checks(recorded: pl.DataFrame, found: pl.DataFrame, complete: bool, all
 
 def from_ranks(ranks: pl.DataFrame, evaluation: Mapping[str, Any]) -> dict[str, float]:
     """The `test/` metrics that `ranks` alone decide, as the evaluation computes them."""
-    values = _values_of(ranks, evaluation)
-    metrics = {name: float(v.mean()) for name, v in values.items()} if ranks.height else {}
+    metrics = means(_values_of(ranks, evaluation))
     if ranks.height:
         metrics["cold_target_share"] = float(ranks["is_cold"].to_numpy().mean())
         metrics["hidden_target_share"] = float(ranks["is_hidden"].to_numpy().mean())

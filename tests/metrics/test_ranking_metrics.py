@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.ops.rank_metrics import MISS, RANKING_METRICS, mean_place, ranking_metrics
+from recsys_lab.ops.rank_metrics import MISS, RANKING_METRICS, mean_place, means, ranking_values
 from recsys_lab.ops.ranks import target_ranks
 
 # candidates above the target and tied with it
@@ -43,7 +43,7 @@ def test_tables_by_hand(name: str, k: int) -> None:
 
 def test_means_auc_and_mean_rank_by_hand() -> None:
     greater, candidates = np.array([0, 2, 4, MISS]), np.array([5, 5, 5, 4])
-    got = ranking_metrics(greater, np.zeros(4, dtype=int), candidates, (1, 3))
+    got = means(ranking_values(greater, np.zeros(4, dtype=int), candidates, (1, 3)))
     assert got == pytest.approx(
         {
             "hit_rate@1": 1 / 4,
@@ -60,10 +60,10 @@ def test_means_auc_and_mean_rank_by_hand() -> None:
 
 def test_a_single_candidate_and_no_target_at_all() -> None:
     none = np.zeros(0, dtype=np.int64)
-    assert ranking_metrics(none, none, none, (10,)) == {}
-    only = ranking_metrics(np.array([0]), np.array([0]), np.array([1]), (1, 50))
+    assert means(ranking_values(none, none, none, (10,))) == {}
+    only = means(ranking_values(np.array([0]), np.array([0]), np.array([1]), (1, 50)))
     assert only["hit_rate@1"] == only["ndcg@50"] == only["mean_rank"] == 1 and only["auc"] == 0.5
-    missed = ranking_metrics(np.array([MISS]), np.array([0]), np.array([0]), (1, 50))
+    missed = means(ranking_values(np.array([MISS]), np.array([0]), np.array([0]), (1, 50)))
     assert missed.pop("mean_rank") == 1 and not any(missed.values())
 
 
@@ -78,10 +78,10 @@ def test_expectations_over_all_orders_of_the_ties(greater: int, ties: int, below
         expected = math.fsum(gain(r) for r in places if r <= k) / len(places)
         assert RANKING_METRICS[name](*at, k)[0] == pytest.approx(expected, rel=1e-13, abs=1e-15)
     candidates = greater + ties + 1 + below
-    means = ranking_metrics(*at, np.array([candidates]), (k,))
-    assert means["mean_rank"] == pytest.approx(np.mean(places)) and means["mean_rank"] == mean_place(*at)[0]
+    found = means(ranking_values(*at, np.array([candidates]), (k,)))
+    assert found["mean_rank"] == pytest.approx(np.mean(places)) and found["mean_rank"] == mean_place(*at)[0]
     if candidates > 1:
-        assert means["auc"] == pytest.approx(np.mean([(candidates - r) / (candidates - 1) for r in places]))
+        assert found["auc"] == pytest.approx(np.mean([(candidates - r) / (candidates - 1) for r in places]))
 
 
 @pytest.mark.parametrize("candidates", [1, 7, 100, 1_682])
@@ -111,7 +111,7 @@ def test_agrees_with_ir_measures() -> None:
     targets = draw.integers(1, num_items + 1, num_queries)
     ranks = target_ranks(torch.from_numpy(scores), torch.from_numpy(targets), torch.arange(num_items + 1) > 0)
     at = (ranks.num_greater.numpy(), ranks.num_ties.numpy())
-    ours = ranking_metrics(*at, ranks.num_candidates.numpy(), cutoffs)
+    ours = means(ranking_values(*at, ranks.num_candidates.numpy(), cutoffs))
 
     relevant = {str(q): {str(targets[q]): 1} for q in range(num_queries)}
     run = {str(q): {str(i): float(scores[q, i]) for i in range(1, num_items + 1)} for q in range(num_queries)}

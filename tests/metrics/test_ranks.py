@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_lab.ops import ranks
-from recsys_lab.ops.rank_metrics import MISS, ranking_metrics
+from recsys_lab.ops.rank_metrics import MISS, means, ranking_values
 from recsys_lab.ops.ranks import TIES, Ranks, target_ranks
 from recsys_lab.words import RecsysLabError
 
@@ -87,7 +87,9 @@ def test_a_constant_scorer_gains_what_chance_would(ties: Any, rank: float) -> No
     seen, offsets = torch.arange(91, 96).repeat(20), torch.arange(0, 101, 5)  # 5 of 100 seen: C = 95
     got = target_ranks(torch.full((20, 101), 0.25), targets, torch.arange(101) > 0, seen, offsets, ties)
     assert got.rank.tolist() == [rank] * 20 and got.num_candidates.tolist() == [95] * 20
-    metrics = ranking_metrics(got.num_greater.numpy(), got.num_ties.numpy(), got.num_candidates.numpy(), (10, 95, 200))
+    metrics = means(
+        ranking_values(got.num_greater.numpy(), got.num_ties.numpy(), got.num_candidates.numpy(), (10, 95, 200))
+    )
     if ties == "expected":
         assert metrics["hit_rate@10"] == pytest.approx(10 / 95, rel=1e-15) and metrics["auc"] == 0.5
         assert metrics["ndcg@10"] == pytest.approx(sum(1 / math.log2(r + 1) for r in range(1, 11)) / 95, rel=1e-14)
