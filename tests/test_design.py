@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,12 @@ def test_files_stay_short() -> None:
     }
     long = {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > MAX_LINES[p.relative_to(ROOT).parts[0]]}
     assert not long, f"split what is over {MAX_LINES} lines: {long}"
+
+
+def test_a_base_name_stands_for_one_file() -> None:
+    count = Counter(path.name for path in SOURCES if path.name not in ("__init__.py", "__main__.py"))
+    twice = sorted(name for name, number in count.items() if number > 1)
+    assert len(twice) <= 3, f"an editor shows base names only; give one of each pair another: {twice}"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -25,7 +25,7 @@ from recsys_lab.data.batches.gather import (
     WindowLoader,
 )
 from recsys_lab.data.batches.samplers import MEGA_BATCHES
-from recsys_lab.data.batches.shown import ShownDataset
+from recsys_lab.data.batches.shown_dataset import ShownDataset
 from recsys_lab.data.batches.windows import Queries, TrainingMode, Windows, evaluation_windows, training_windows
 from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown_of
 from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields
@@ -38,7 +38,7 @@ from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.frames import FrameSource
 from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult, Targets
 from recsys_lab.data.split.split_rule import without_repeated_targets
-from recsys_lab.data.training_part import count_items, mean_gap, training_positions
+from recsys_lab.data.training_counts import count_items, mean_gap, training_positions
 from recsys_lab.data.training_settings import evaluation_settings, sees_targets, training_hash, training_settings
 from recsys_lab.words import RecsysLabError
 

@@ -21,7 +21,7 @@ from recsys_lab.models.finite_loss import FiniteLoss
 from recsys_lab.models.item_vectors import ItemVectors
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
 from recsys_lab.models.steps import Steps
-from recsys_lab.models.stored import StoredModel
+from recsys_lab.models.stored_model import StoredModel
 from recsys_lab.models.system import identity_of
 from recsys_lab.models.tasks.next_item import NextItem
 from recsys_lab.ops import allocation, compilation, row_sparse

@@ -14,8 +14,8 @@ from recsys_lab.cli import main
 from recsys_lab.report.palette import Palette
 from recsys_lab.report.theme import DARK, LIGHT, SERIES, SERIES_DARK, SERIES_LIGHT, vega_config
 from recsys_lab.study.pages.figures.order_change import order_table
-from recsys_lab.study.pages.page import study_page
 from recsys_lab.study.pages.sections import make_sections
+from recsys_lab.study.pages.study_page import study_page
 from recsys_lab.study.pages.write import write_report
 
 STUDY = {

@@ -10,7 +10,7 @@ import pytest
 from browser import Browser, Page, find_browser
 from made_results import NASTY, made_results, made_tuning
 
-from recsys_lab.study.pages.page import study_page
+from recsys_lab.study.pages.study_page import study_page
 
 PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no browser here (Debian: apt-get install chromium)")

@@ -16,7 +16,7 @@ from recsys_lab.data.batches.field_columns import (
     VectorColumn,
 )
 from recsys_lab.data.batches.gather import Events
-from recsys_lab.data.batches.shown import Shown, ShownDataset
+from recsys_lab.data.batches.shown_dataset import Shown, ShownDataset
 from recsys_lab.data.fitting.fitted_fields import FittedField, FittedFields
 from recsys_lab.data.fitting.stored_values import FieldValues, training_impressions, values_of
 from recsys_lab.data.split.split_rule import SplitResult

@@ -24,14 +24,13 @@ from recsys_lab.data.prepare.buckets import (
     looked_up,
     sorted_by,
 )
+from recsys_lab.data.prepare.condition import Condition
 from recsys_lab.data.prepare.event_checks import ORDER, ROW, ValueChecks, as_id, as_seconds, check_columns
 from recsys_lab.data.prepare.event_fields import EventFields
-from recsys_lab.data.prepare.filters import filters_within_users
-from recsys_lab.data.prepare.keep import Condition
+from recsys_lab.data.prepare.filters import Step, filters_within_users, require_events
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.progress import Progress
 from recsys_lab.data.prepare.sorted_events import SortedEvents
-from recsys_lab.data.prepare.steps import Step, require_events
 from recsys_lab.data.prepare.store import FolderWriter, is_disk_full
 from recsys_lab.data.prepare.tie_order import TieOrder
 from recsys_lab.data.reading.source import Before

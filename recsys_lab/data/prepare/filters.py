@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -10,8 +11,29 @@ import polars as pl
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.progress import Progress
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
-from recsys_lab.data.prepare.steps import Step, require_events
-from recsys_lab.words import EVENT_TYPE
+from recsys_lab.words import EVENT_TYPE, RecsysLabError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of `prepare` left, for the manifest and for the error that names the filter that dropped all."""
+
+    name: str
+    events: int
+    users: int
+    items: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.events:,} events, {self.users:,} users, {self.items:,} items"
+
+
+def require_events(step: Step, before: Step) -> None:
+    """Raises RecsysLabError that names the filter when `step` left nothing of what was there `before`."""
+    if step.events == 0:
+        raise RecsysLabError(
+            f"no event is left: {step.name} dropped all {before.events:,} events of {before.users:,} users that were "
+            f"left after '{before.name}'; loosen that filter"
+        )
 
 
 def filters_within_users(settings: PrepareSettings) -> dict[str, Callable[[pl.DataFrame], pl.DataFrame]]:

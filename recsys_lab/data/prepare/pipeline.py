@@ -19,6 +19,7 @@ from recsys_lab.data.fields.wishes import Wishes, find_wishes
 from recsys_lab.data.prepare.event_fields import further_columns
 from recsys_lab.data.prepare.events import read_events
 from recsys_lab.data.prepare.filters import apply_count_filters
+from recsys_lab.data.prepare.prepare_remarks import remarks
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import (
     FORMAT,
@@ -31,7 +32,6 @@ from recsys_lab.data.prepare.processed import (
     files_of,
 )
 from recsys_lab.data.prepare.progress import Progress
-from recsys_lab.data.prepare.remarks import remarks
 from recsys_lab.data.prepare.reuse import open_existing
 from recsys_lab.data.prepare.shown import shown_columns, write_shown
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents

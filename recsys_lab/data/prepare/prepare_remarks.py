@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recsys_lab.data.prepare.keep import Condition
+from recsys_lab.data.prepare.condition import Condition
 from recsys_lab.data.reading.columns import column_option
 from recsys_lab.data.reading.spelling import is_command_line, option
 from recsys_lab.words import EVENT_TYPE, RATING

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from recsys_lab.arguments import Count, Seed, check_fields
 from recsys_lab.data.fields.wishes import parse_wish
-from recsys_lab.data.prepare.keep import Condition
+from recsys_lab.data.prepare.condition import Condition
 from recsys_lab.words import RecsysLabError
 
 Duplicates = Literal["keep", "drop", "first", "last"]

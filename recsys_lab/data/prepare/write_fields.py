@@ -10,7 +10,7 @@ import polars as pl
 from recsys_lab.data.fields.coding import Coding
 from recsys_lab.data.fields.kinds import Column
 from recsys_lab.data.fields.stored import Scope, StoredField, file_names
-from recsys_lab.data.fields.tables import table_columns, write_table_fields
+from recsys_lab.data.fields.table_fields import table_columns, write_table_fields
 from recsys_lab.data.fields.wishes import Wishes
 from recsys_lab.data.fields.writing import FieldWriter
 from recsys_lab.data.prepare.events import Events

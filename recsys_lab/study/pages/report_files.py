@@ -49,8 +49,8 @@ def report(
         raise RecsysLabError(f"reports need {missing}")
     from recsys_lab.runs.baselines import automatic_baselines
     from recsys_lab.statistics.pairs import Method
-    from recsys_lab.study.pages.page import study_page
     from recsys_lab.study.pages.readme import write_earlier_readme, write_readme
+    from recsys_lab.study.pages.study_page import study_page
     from recsys_lab.study.pages.write import write_report
     from recsys_lab.study.plan.keep import keep_values
     from recsys_lab.study.results import read_results

@@ -122,7 +122,7 @@ def _order(results: StudyResults, palette: Palette) -> list[Card]:
 def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
     if tuning is None:
         return []
-    from recsys_lab.study.pages.figures.tuning import tuning_figures
+    from recsys_lab.study.pages.figures.tuning_curves import tuning_figures
     from recsys_lab.study.tune.tune_text import searches_table
 
     text = f"The same budget for each search: {tuning.trials} trials, sampler {tuning.sampler}, pruner {tuning.pruner}."

@@ -9,8 +9,8 @@ from recsys_lab.study.results.mean_ranks import CriticalDifference
 from recsys_lab.study.results.order_agreement import Flip, OrderAgreement
 from recsys_lab.study.results.read import read_results
 from recsys_lab.study.results.record import Record
+from recsys_lab.study.results.results_table import as_table, write_table
 from recsys_lab.study.results.study_results import Answer, Caution, StudyResults
-from recsys_lab.study.results.table import as_table, write_table
 
 __all__ = [
     "Answer",

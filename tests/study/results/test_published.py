@@ -13,8 +13,8 @@ from small_data import ndcg
 
 from recsys_lab.study.pages.latex import as_latex
 from recsys_lab.study.pages.markdown import as_markdown
-from recsys_lab.study.pages.page import study_page
 from recsys_lab.study.pages.sections import make_sections
+from recsys_lab.study.pages.study_page import study_page
 from recsys_lab.study.results import StudyResults, read_results
 from recsys_lab.words import RecsysLabError
 
