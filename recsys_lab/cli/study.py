@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-from recsys_lab.arguments import Count, Level, Natural, Repeated
+from recsys_lab.arguments import Count, Level, Natural
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.execute import Launch
 from recsys_lab.study.plan.opened import Selection, StudyAsked, open_study, select
@@ -26,7 +25,7 @@ def plan(study: StudyAsked, selection: Selection) -> None:
 def status(study: StudyAsked, selection: Selection) -> None:
     """Says how far a study is: how many runs are in which state, what runs now, and what failed why. Changes
     nothing."""
-    from recsys_lab.study.plan.status import status_text
+    from recsys_lab.study.plan.plan_text import status_text
 
     found, _ = open_study(study)
     print(status_text(found, select(found, selection)))
@@ -41,7 +40,7 @@ def run(study: StudyAsked, selection: Selection, launch: Launch) -> None:
     from recsys_lab.study.launch.execute import execute, undone
 
     found, resolver = open_study(study)
-    execute(found, undone(select(found, selection), bool(selection.run)), resolver, launch, study)
+    execute(found, undone(select(found, selection)), resolver, launch)
 
 
 def retry(study: StudyAsked, selection: Selection, launch: Launch, *, resume: bool = False) -> None:
@@ -55,18 +54,16 @@ def retry(study: StudyAsked, selection: Selection, launch: Launch, *, resume: bo
 
     found, resolver = open_study(study)
     failed = [one for one in select(found, selection) if one.state == "failed"]
-    execute(found, failed, resolver, launch, study, resume)
+    execute(found, failed, resolver, launch, resume)
 
 
 def tune(
     study: StudyAsked,
     *,
-    axis: Annotated[Sequence[str], Repeated] = (),
     trials: Count | None = None,
     workers: Count | None = None,
     threads: Count | None = None,
     gpus_per_run: Natural = 1,
-    final: bool = False,
     show: bool = False,
 ) -> None:
     """Searches good settings for each value of the compared axis (or each variant) with the same number of trials.
@@ -76,12 +73,10 @@ def tune(
     study file that every study command takes.
 
     Args:
-        axis: compared at an equal budget (default: the file's); repeatable.
         trials: of each search, instead of the file's budget.
         workers: trials at a time (default: one per GPU, or per 4 cores).
         threads: of each trial (default: the cores shared out).
         gpus_per_run: of each trial, for trainer.devices above 1.
-        final: then run what was found over the study's seeds, with the test.
         show: only print what the trials so far have found.
     """
     from recsys_lab.study.launch.local import make_places
@@ -92,11 +87,7 @@ def tune(
     if show:
         print(tuned_text(found))
         return
-    file = tuned(found, resolver, trials, axis, make_places(workers, threads, gpus_per_run))
-    if final and file is not None:
-        launch = Launch(workers=workers, threads=threads, gpus_per_run=gpus_per_run)
-        run(StudyAsked(str(file), study.root), Selection(), launch)
-        print(tuned_text(found))
+    tuned(found, resolver, trials, make_places(workers, threads, gpus_per_run))
 
 
 def report(

@@ -11,8 +11,8 @@
 
 `recsys-lab compare RUNS... [--cutoff CUTOFF] [--pairs]`. A parameter before the star stands by its place. Ranges stand
 in the annotations (`arguments.py`), `Literal` lists choices, a list takes several values (`Repeated`: one each time
-that the option is given), a flag is a bool that is False, `dict[str, list[str]]` takes `--name.KEY VALUE`. The fields
-of a dataclass are options as well: commands share some so.
+that the option is given), a flag is a bool that is False. The fields of a dataclass are options as well: commands share
+some so.
 
 This is argparse and not jsonargparse, which takes a list as `[a,b]` only and not as `compare runs/a runs/b`, writes its
 usage above every error, and needs 0.1 s to be imported (`import argparse`: 2 ms).
@@ -47,17 +47,10 @@ class TypedParser(argparse.ArgumentParser):
         return [name for name in self._option_string_actions if name.startswith("--")]
 
     def parse(self, words: Sequence[str]) -> dict[str, Any]:
-        """The values of all parameters; `--slurm.KEY VALUE` is collected under `slurm`."""
-        rest, free, given = [], {name: {} for name in self._free()}, iter(words)  # type: ignore[var-annotated]
-        for word in given:
+        """The values of all parameters."""
+        rest = []
+        for word in words:
             name, equals, value = word.partition("=")
-            group, dot, key = name.removeprefix("--").partition(".")
-            if name.startswith("--") and dot and group in free:
-                value = value if equals else next(given, "")
-                if not value:
-                    self.error(f"argument {name}: expected one argument")
-                free[group].setdefault(key, []).append(value)
-                continue
             spelt = "--" + name[2:].replace("-", "_")
             if name.startswith("--") and spelt in self.known():
                 self._typed[spelt] = name
@@ -68,7 +61,7 @@ class TypedParser(argparse.ArgumentParser):
             self.error(f"it takes no arguments, got {unknown[0]!r}")
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown[0])}")
-        return vars(found) | free
+        return vars(found)
 
     def error(self, message: str) -> NoReturn:
         for spelt, typed in self._typed.items():
@@ -76,10 +69,6 @@ class TypedParser(argparse.ArgumentParser):
         print(f"{self.prog}: error: {message}", file=sys.stderr)
         print(f"All options: {self.prog} --help", file=sys.stderr)
         self.exit(2)
-
-    def _free(self) -> list[str]:
-        actions = (action for action in self._actions if action.dest.endswith(".KEY"))
-        return [action.dest.removesuffix(".KEY") for action in actions]
 
     def _meant(self, word: str) -> str:
         close = difflib.get_close_matches(word.partition("=")[0], self.known(), 1)
@@ -189,10 +178,6 @@ def _add(parser: TypedParser, option: Option) -> None:
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if hint is bool:
         parser.add_argument(f"--{option.name}", action="store_true", **settings)
-        return
-    if origin is dict:
-        # shown in the help; `TypedParser.parse` collects what is given
-        parser.add_argument(f"--{option.name}.KEY", metavar="VALUE", help=settings["help"], dest=f"{option.name}.KEY")
         return
     if isinstance(origin, type) and issubclass(origin, Sequence):
         hint, more = _inner(inside[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -21,12 +21,10 @@ class Shared:
     Args:
         file: what is read.
         only: names; repeatable.
-        slurm: of each job.
     """
 
     file: str
     only: Annotated[Sequence[str], Repeated] = ()
-    slurm: dict[str, list[str]] = field(default_factory=dict)
 
 
 def command(
@@ -69,14 +67,11 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_defaults_and_values() -> None:
     found = called("f")
-    assert found["shared"] == Shared("f", [], {}) and tuple(found["bins"]) == (1, 5) and found["force"] is False
+    assert found["shared"] == Shared("f", []) and tuple(found["bins"]) == (1, 5) and found["force"] is False
     words = ["--data-dir", "d", "f", "--bins", "2", "3", "--metric=mrr", "--force", "--only", "a", "--only=b"]
-    found = called(
-        *words, "--slurm.partition", "gpu", "--slurm.cpus-per-task=8", "--slurm.setup", "x", "--slurm.setup", "y"
-    )
+    found = called(*words)
     assert found["data_dir"] == "d" and found["bins"] == [2, 3] and found["metric"] == "mrr" and found["force"]
-    slurm = {"partition": ["gpu"], "cpus-per-task": ["8"], "setup": ["x", "y"]}
-    assert found["shared"] == Shared("f", ["a", "b"], slurm)
+    assert found["shared"] == Shared("f", ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +85,6 @@ def test_defaults_and_values() -> None:
         (["f", "--data_dir"], "argument --data_dir: expected one argument"),
         (["f", "--format", "jsno"], "argument --format: must be one of text, json, not 'jsno'. Did you mean 'json'?"),
         (["f", "--metric", "recall"], "argument --metric: must be one of hit_rate, ndcg, mrr"),
-        (["f", "--slurm.time"], "argument --slurm.time: expected one argument"),
         (["f", "--data", "x"], "unrecognized arguments: --data x"),
     ],
 )
@@ -112,7 +106,6 @@ def test_the_help_is_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
         "smallest lengths. (default 1 5)",
         "--metric {hit_rate,ndcg,mrr} of the rows. (default ndcg)",
         "--format {text,json} of the table. (default text)",
-        "--slurm.KEY VALUE of each job.",
         "--allow_classes NAMES",
     ):
         assert text in shown

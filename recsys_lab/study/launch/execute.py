@@ -1,4 +1,4 @@
-"""Runs of a study executed, here or on SLURM, and told as they end."""
+"""Runs of a study executed and told as they end."""
 
 from __future__ import annotations
 
@@ -9,24 +9,18 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from recsys_lab.arguments import Count, Natural
+from recsys_lab.runs.claim import BEAT_SECONDS, FILE, FIT, STALE_SECONDS, owner
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.job import Job, Outcome
 from recsys_lab.study.launch.local import launch_local, make_places
-from recsys_lab.study.launch.slurm import (
-    queued,
-    sbatch_scripts,
-    slurm_settings,
-    starter,
-    submit,
-    wait_for_old_claims,
-)
 from recsys_lab.study.plan import Plan, PlannedRun, Study
 from recsys_lab.study.plan.keep import keep_values, keeps_values
-from recsys_lab.study.plan.opened import StudyAsked, refuse_other_data
+from recsys_lab.study.plan.opened import refuse_other_data
 from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, duration
 from recsys_lab.words import RecsysLabError
 
@@ -39,52 +33,38 @@ class FailedRunsError(RecsysLabError):
 
 @dataclass(frozen=True)
 class Launch:
-    """Where and how runs are executed.
+    """How runs are executed.
 
     Args:
-        launcher: this machine, or jobs of a SLURM cluster, which go on when this command has ended.
         workers: runs at a time (default: one per GPU, or per 4 cores).
         threads: of each run (default: the cores shared out).
         gpus_per_run: of each run, for trainer.devices above 1.
         limit: at most so many runs, then stop.
-        dry_run: print what would be run (SLURM: the sbatch script), and run nothing.
-        slurm: what each SLURM job is asked for: any option of sbatch (--slurm.partition gpu --slurm.time 1-00), also as
-            a section `slurm:` of the study file. Of ours: array_parallelism, runs_per_job, side_by_side, requeues,
-            signal_delay, setup; docs/studies.md has their defaults.
     """
 
-    launcher: Literal["local", "slurm"] = "local"
     workers: Count | None = None
     threads: Count | None = None
     gpus_per_run: Natural = 1
     limit: Count | None = None
-    dry_run: bool = False
-    slurm: dict[str, list[str]] = field(default_factory=dict)
 
 
-def undone(runs: Sequence[PlannedRun], named: bool) -> list[PlannedRun]:
-    """What is to be executed. A run that is named may have failed, or be claimed by a node that is lost; a task that
-    SLURM starts again leaves alone what failed before.
-
-    Args:
-        named: the user named the runs.
-    """
-    restarted = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
-    states = (*UNDONE, *(("running",) if restarted else ("running", "failed"))) if named else UNDONE
-    runs = [run for run in runs if run.state in states]
-    if named and restarted:
-        wait_for_old_claims([run.folder for run in runs])
-    return runs
+def undone(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """What is to be executed. In a job that SLURM has started again, a claimed run may be the one that the job had when
+    its node was lost: such a claim is void after a while."""
+    if int(os.environ.get("SLURM_RESTART_COUNT") or 0) == 0:
+        return [run for run in runs if run.state in UNDONE]
+    found = [run for run in runs if run.state in (*UNDONE, "running")]
+    end = time.time() + STALE_SECONDS + BEAT_SECONDS
+    while time.time() < end and any(owner(run.folder, file) for run in found for file in (FILE, FIT)):
+        time.sleep(0.5)
+    return found
 
 
-def execute(
-    plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launch, asked: StudyAsked, resume: bool = True
-) -> None:
-    """Runs `runs` on this machine and reports each as it ends; or submits them to SLURM.
+def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launch, resume: bool = True) -> None:
+    """Runs `runs` on this machine and reports each as it ends.
 
     Args:
         resolver: of `open_study`; it prepares the data.
-        asked: the study, which a task of SLURM opens again.
         resume: runs go on from their last checkpoints, which are removed otherwise.
 
     Raises:
@@ -92,26 +72,16 @@ def execute(
     """
     refuse_other_data(plan)
     runs = list(runs)[: chosen.limit]
-    for one in [] if resume or chosen.dry_run else runs:
+    for one in [] if resume else runs:
         shutil.rmtree(one.folder / "checkpoints", ignore_errors=True)
     print(f"{plan.study.name}: {counts_line(plan, plan.runs)}", file=sys.stderr)
     if not runs:
         failed = len(plan.in_state("failed"))
         print("nothing to run" + (f"; {failed} failed: `recsys-lab study retry`" if failed else ""))
-    elif chosen.launcher == "slurm":
-        _submit(plan, runs, resolver, chosen, asked)
-    else:
-        _run_here(plan, runs, resolver, chosen)
-
-
-def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launch) -> None:
+        return
     places = make_places(chosen.workers, chosen.threads, chosen.gpus_per_run)
     workers = len(places.environments)
     print(f"{cost_line(plan, runs, workers)}; {places.describe()}", flush=True)
-    if chosen.dry_run:
-        for one in runs:
-            print(f"would run {one.variant.label} seed {one.seed} in {one.folder}")
-        return
     show_messages()
     resolver.prepare([one.variant.settings for one in runs])
     progress = Progress(runs, workers, plan.study)
@@ -127,33 +97,12 @@ def _run_here(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Lau
         )
 
 
-def _submit(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launch, asked: StudyAsked) -> None:
-    folder, settings = plan.study.folder, slurm_settings(plan.study.slurm, chosen.slurm)
-    waiting = {} if chosen.dry_run else queued(folder)
-    jobs = [Job(one.folder, one.config) for one in runs if one.folder not in waiting]
-    scripts = sbatch_scripts(jobs, settings, folder, _command(asked))
-    if chosen.dry_run:
-        print("\n".join(scripts), end="")
-        return
-    show_messages()
-    resolver.prepare([one.variant.settings for one in runs])  # here, once, and not in every task
-    for job_id in submit(scripts, folder):
-        print(f"job {job_id}: {folder / 'slurm' / job_id}.sh")
-    left = f"; {len(runs) - len(jobs)} runs were in the queue already" if len(jobs) < len(runs) else ""
-    print(
-        f"{len(jobs)} runs submitted as {len(scripts)} job arrays{left}. Their output goes to {folder / 'slurm'}; "
-        f"`recsys-lab study status {plan.study.file}` says how far they are"
-    )
-
-
-def _command(chosen: StudyAsked) -> list[str]:
-    """What a task calls, up to the names of its runs; submitted in this folder, it runs in this folder."""
-    command = [sys.executable, "-m", "recsys_lab.cli", "study", "run", str(chosen.file), "--root", chosen.root]
-    for pair in chosen.set or ():
-        command += ["--set", pair]
-    if chosen.data_dir is not None:
-        command += ["--data_dir", chosen.data_dir]
-    return [*command, *(["--fast"] if chosen.fast else [])]
+def starter() -> tuple[str, ...]:
+    """What a run is started with here: `srun` in a SLURM allocation of several processes, and nothing elsewhere."""
+    if int(os.environ.get("SLURM_NTASKS") or 1) < 2:
+        return ()
+    cpus = os.environ.get("SLURM_CPUS_PER_TASK", "1")  # srun takes it from its own option only (SLURM 22.05)
+    return ("srun", "--disable-status", "--kill-on-bad-exit=1", f"--cpus-per-task={cpus}")
 
 
 class Progress:
@@ -161,7 +110,7 @@ class Progress:
 
     def __init__(self, runs: Sequence[PlannedRun], workers: int, study: Study) -> None:
         self.study = study
-        self.by_folder = {run.folder: run for run in runs}
+        self.by_folder: dict[Path, PlannedRun] = {run.folder: run for run in runs}
         self.total, self.workers = len(runs), workers
         self.began, self.ended_count, self.seconds = time.time(), 0, 0.0
 
@@ -171,17 +120,15 @@ class Progress:
         self.seconds += outcome.seconds
         left = self.total - self.ended_count
         ahead = self.seconds / self.ended_count * left / min(self.workers, max(left, 1))
-        texts = [
-            f"[{self.ended_count}/{self.total}] {run.variant.label} seed {run.seed}: {outcome.state}",
-            f"{duration(outcome.seconds)}",
-        ]
+        state = "left to another worker, which has it" if outcome.state == "running" else outcome.state
+        text = f"[{self.ended_count}/{self.total}] {run.variant.label} seed {run.seed}: {state}"
+        if outcome.state != "running":
+            text += f", {duration(outcome.seconds)}"
         if outcome.state == "failed":
-            texts.append(f"{(outcome.error.splitlines() or ['?'])[-1]} ({job.folder / 'log.txt'})")
-        if outcome.state == "running":
-            texts = [texts[0].replace("running", "left to another worker, which has it")]
+            text += f", {(outcome.error.splitlines() or ['?'])[-1]} ({job.folder / 'log.txt'})"
         if left:
-            texts.append(f"about {duration(ahead)} left")
-        print(", ".join(texts), flush=True)
+            text += f", about {duration(ahead)} left"
+        print(text, flush=True)
         if outcome.state == "finished" and keeps_values(self.study):
             keep_values(self.study, [run])
 

@@ -24,7 +24,7 @@ from typing import IO, Any, Literal
 
 import yaml
 
-from recsys_lab.runs.claim import FIT, claimed, is_alive, owner, process_started
+from recsys_lab.runs.claim import FIT, is_alive, owner, process_started
 from recsys_lab.runs.run_files import OF_A_TEST, ChangedRunError, check_checkpoint, check_file, read_manifest
 from recsys_lab.study.small_files import read_json, write_json
 
@@ -67,34 +67,9 @@ class Outcome:
     error: str = ""
 
 
-def execute(job: Job, environment: dict[str, str] | None = None) -> Outcome:
-    """Runs `job` to its end and says how it ended. A run that fails does not raise.
-
-    Args:
-        environment: variables of the process on top of this one's, e.g. OMP_NUM_THREADS.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C was passed on and the run has ended.
-    """
-    with claimed(job.folder) as is_mine:
-        if not is_mine:
-            return Outcome("running")
-        already = state_of(job.folder, ignore_claim=True)
-        if already in ("finished", "running"):  # since the plan was made; or its launcher was killed and it lives on
-            return Outcome(already)
-        execution = Execution(job, environment)
-        try:
-            execution.process.wait()
-        except KeyboardInterrupt:
-            execution.interrupt()
-            execution.finish()
-            raise
-        return execution.finish()
-
-
 class Execution:
-    """The process of a run, to be watched while it works: `process.poll()` or `wait()`, then `finish`. The caller has
-    claimed the folder."""
+    """The process of a run, to be watched while it works: `process.poll()`, then `finish`. The caller has claimed the
+    folder."""
 
     def __init__(self, job: Job, environment: dict[str, str] | None = None) -> None:
         self.job, self.started = job, time.time()
@@ -117,14 +92,6 @@ class Execution:
             )
         self._write("running")
 
-    def interrupt(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """Ctrl-C for the run, which keeps its epochs; killed when it does not end in time."""
-        self.ask_to_stop()
-        try:
-            self.process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
     def ask_to_stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
@@ -135,7 +102,7 @@ class Execution:
             self.process.wait()
 
     def finish(self) -> Outcome:
-        """Writes job.json after the process has ended."""
+        """Writes job.json after the process has ended. The outcome is kept as `outcome`."""
         self.log.close()
         code = self.process.returncode
         state: State = "finished" if code == 0 else "interrupted" if code == 130 or -code in TAKEN_AWAY else "failed"
@@ -145,7 +112,8 @@ class Execution:
         elif state != "finished" and code != 130:
             error = _last_lines(self.job.folder / "log.txt", code)
         self._write(state, exit_code=code, ended=_now(), error=error)
-        return Outcome(state, code, time.time() - self.started, error)
+        self.outcome = Outcome(state, code, time.time() - self.started, error)
+        return self.outcome
 
     def _write(self, state: State, **more: Any) -> None:
         facts = {
@@ -163,7 +131,7 @@ class Execution:
 @contextlib.contextmanager
 def heeding_interrupts() -> Iterator[None]:
     """Processes that are started inside heed SIGINT even where this one ignores it, as a shell makes what it starts in
-    the background do: they would be deaf to `Execution.interrupt` otherwise."""
+    the background do: they would be deaf to `Execution.ask_to_stop` otherwise."""
     is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if not is_ignored or threading.current_thread() is not threading.main_thread():
         yield

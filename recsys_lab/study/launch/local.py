@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from recsys_lab.runs.claim import claimed
 from recsys_lab.study.launch.job import GRACE_SECONDS, Execution, Job, Outcome, state_of
@@ -16,6 +17,8 @@ POLL_SECONDS = 0.1
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 CORES_PER_WORKER = 4
 """By default: small models gain little from more threads."""
+Work = Generator[None, None, None]
+"""What goes on at one place, run after run; it yields where it has to wait."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,7 @@ def make_places(workers: int | None = None, threads: int | None = None, gpus_per
 
 
 def launch_local(
-    jobs: Sequence[Job],
-    places: Places,
-    on_start: Callable[[Job], None] = lambda job: None,
-    on_end: Callable[[Job, Outcome], None] = lambda job, outcome: None,
+    jobs: Sequence[Job], places: Places, on_end: Callable[[Job, Outcome], None] = lambda job, outcome: None
 ) -> list[Outcome]:
     """Executes jobs in their order, as many at a time as there are places, and returns how each ended.
 
@@ -75,51 +75,56 @@ def launch_local(
         KeyboardInterrupt: after Ctrl-C was passed on to the runs, which keep their epochs, and all have ended. A second
             Ctrl-C kills them.
     """
-    outcomes: dict[int, Outcome] = {}
-    waiting = list(enumerate(jobs))
-    free = list(reversed(places.environments))
-    live: list[tuple[int, Execution, dict[str, str], ExitStack]] = []
+    waiting = list(jobs)
+    outcomes: dict[Path, Outcome] = {}
+    live: list[Execution] = []
 
-    def take_next() -> None:
-        index, job = waiting.pop(0)
-        stack = ExitStack()
-        is_mine = stack.enter_context(claimed(job.folder))
-        already = state_of(job.folder, ignore_claim=True) if is_mine else "running"
-        if already in ("running", "finished"):  # since the plan was made
-            stack.close()
-            outcomes[index] = Outcome(already)
-            on_end(job, outcomes[index])
-            return
-        environment = free.pop()
-        on_start(job)
-        live.append((index, Execution(job, environment), environment, stack))
+    def work(environment: dict[str, str]) -> Work:
+        while waiting:
+            job = waiting.pop(0)
+            with claimed(job.folder) as is_mine:
+                state = state_of(job.folder, ignore_claim=True) if is_mine else "running"
+                outcome = Outcome(state)
+                if state not in ("running", "finished"):  # nobody has begun or ended it since the plan was made
+                    execution = Execution(job, environment)
+                    with watched(execution, live):
+                        while execution.process.poll() is None:
+                            yield
+                    outcome = execution.outcome
+            outcomes[job.folder] = outcome
+            on_end(job, outcome)
 
-    def take_away(entry: tuple[int, Execution, dict[str, str], ExitStack]) -> None:
-        index, execution, environment, stack = entry
-        outcomes[index] = execution.finish()
-        stack.close()
-        live.remove(entry)
-        free.append(environment)
-        on_end(execution.job, outcomes[index])
+    side_by_side(work(environment) for environment in places.environments)
+    return [outcomes[job.folder] for job in jobs]
 
+
+def side_by_side(works: Iterable[Work]) -> None:
+    """Until all have ended; where one breaks off, so do the others."""
+    going = list(works)
     try:
-        while waiting or live:
-            while waiting and free:
-                take_next()
-            for entry in [entry for entry in live if entry[1].process.poll() is not None]:
-                take_away(entry)
-            if live:
-                time.sleep(POLL_SECONDS)
+        while going := [work for work in going if next(work, "ended") != "ended"]:
+            time.sleep(POLL_SECONDS)
+    finally:
+        for work in going:
+            work.close()
+
+
+@contextmanager
+def watched(execution: Execution, live: list[Execution]) -> Iterator[None]:
+    """A run among those that are `live`. It is to end inside the block: what breaks the block off, such as Ctrl-C,
+    stops all that live at once, so that one slow run does not make the others wait."""
+    live.append(execution)
+    try:
+        yield
     except BaseException:
-        stop_all([entry[1] for entry in live])
-        for entry in list(live):
-            take_away(entry)
+        stop_all(live)
         raise
-    return [outcomes[index] for index in range(len(jobs))]
+    finally:
+        live.remove(execution)
+        execution.finish()
 
 
 def stop_all(executions: Sequence[Execution]) -> None:
-    """All at once, so that one slow run does not make the others wait."""
     try:
         for execution in executions:
             execution.ask_to_stop()

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import yaml
 
-from recsys_lab.arguments import Repeated, Seed
+from recsys_lab.arguments import Natural, Repeated, Seed
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
-from recsys_lab.study.plan.remembered import RememberingResolver
+from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.words import RecsysLabError
 
 
@@ -45,15 +45,15 @@ class Selection:
     Args:
         only: variants whose name matches, e.g. 'sasrec*'; repeatable.
         seeds: only these seeds of the study.
-        run: only these, as ROOT/<study> has them: v-1a2b/seed0.
+        index: only the runs of these numbers, which `study plan` shows: for tasks of a job array.
     """
 
     only: Annotated[Sequence[str], Repeated] = ()
     seeds: Sequence[Seed] = ()
-    run: Sequence[str] = ()
+    index: Sequence[Natural] = ()
 
 
-def open_study(asked: StudyAsked) -> tuple[Plan, RememberingResolver]:
+def open_study(asked: StudyAsked) -> tuple[Plan, Resolver]:
     """The plan of a study.
 
     Raises:
@@ -66,7 +66,7 @@ def open_study(asked: StudyAsked) -> tuple[Plan, RememberingResolver]:
     if asked.data_dir is not None:
         overrides["data.data_dir"] = asked.data_dir
     study = read_study(asked.file, asked.root, asked.fast, overrides)
-    resolver = RememberingResolver()
+    resolver = Resolver()
     return make_plan(study, resolver), resolver
 
 
@@ -77,6 +77,10 @@ def select(plan: Plan, chosen: Selection) -> list[PlannedRun]:
         RecsysLabError: when that is none.
     """
     runs = plan.runs
+    if chosen.index:
+        if max(chosen.index) >= len(runs):
+            raise RecsysLabError(f"--index {max(chosen.index)}: the study has {len(runs)} runs, numbered from 0")
+        runs = [runs[i] for i in dict.fromkeys(chosen.index)]
     if chosen.only:
         runs = [run for run in runs if any(fnmatch.fnmatchcase(run.variant.label, p) for p in chosen.only)]
         if not runs:
@@ -86,11 +90,6 @@ def select(plan: Plan, chosen: Selection) -> list[PlannedRun]:
         runs = [run for run in runs if run.seed in chosen.seeds]
         if not runs:
             raise RecsysLabError(f"no such seed in the study: {', '.join(map(str, chosen.seeds))}")
-    if chosen.run:
-        by_name = {str(run.folder.relative_to(plan.study.folder)): run for run in runs}
-        if unknown := [name for name in chosen.run if name not in by_name]:
-            raise RecsysLabError(f"--run {unknown[0]}: the study has no such run (any more); `study plan` shows them")
-        runs = [by_name[name] for name in dict.fromkeys(chosen.run)]
     return runs
 
 

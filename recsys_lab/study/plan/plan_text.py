@@ -1,11 +1,13 @@
-"""A plan as text: its runs, what it will cost, what failed."""
+"""A plan as text: its runs, what it will cost, how far it is, what failed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from recsys_lab.report.table import Column, Table, text
+from recsys_lab.runs.claim import owner
 from recsys_lab.study.plan.planned import Plan, PlannedRun
 
 UNDONE = ("missing", "interrupted")
@@ -18,16 +20,36 @@ def plan_text(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     return "\n".join([*lines, *what_stands_in_the_way(plan, runs)])
 
 
+def status_text(plan: Plan, runs: Sequence[PlannedRun]) -> str:
+    """How many runs are in which state, what runs now, and what failed why."""
+    lines = [f"{plan.study.name}: {counts_line(plan, runs)}", cost_line(plan, runs)]
+    for one in runs:
+        if one.state == "running":
+            who = owner(one.folder) or {}
+            since = f", on {who['host']} since {who['since']}" if who else ""
+            epochs = _epochs(one.folder / "metrics.csv")
+            lines.append(f"running: {one.variant.label} seed {one.seed}: {epochs} epochs{since}")
+    return "\n".join([*lines, *what_stands_in_the_way(plan, runs)])
+
+
 def what_stands_in_the_way(plan: Plan, runs: Sequence[PlannedRun]) -> list[str]:
-    """Failures, results on other data, and values that are no run of the study; a text each."""
-    failed = failures(runs)
-    refused = [f"refused: {line}" for line in plan.refusals]
-    return [*([failed] if failed else []), *refused, *not_counted(plan)]
+    """What each failed run said last and where the rest is, results on other data, and values that are no run of the
+    study; a line each."""
+    lines = []
+    for run in runs:
+        if run.state == "failed":
+            error = run.error.strip().splitlines()
+            lines.append(f"failed: {run.variant.label} seed {run.seed}: {error[-1] if error else 'no message'}")
+            lines.append(f"        {run.folder / 'log.txt'}")
+    lines += [f"refused: {line}" for line in plan.refusals]
+    return [*lines, *(f"not counted: {line}" for line in plan.not_counted)]
 
 
 def plan_table(plan: Plan, runs: Sequence[PlannedRun]) -> str:
-    """One line per run: variant, seed, state, epochs, seconds taken (or ~ expected), folder."""
+    """One line per run: number in the study, variant, seed, state, epochs, seconds taken (or ~ expected), folder."""
+    number = {run.folder: i for i, run in enumerate(plan.runs)}
     columns = [
+        Column("", "d", value=lambda run: number[run.folder]),
         Column("variant", value=lambda run: run.variant.label),
         Column("seed", "d"),
         Column("state"),
@@ -71,25 +93,16 @@ def cost_line(plan: Plan, runs: Sequence[PlannedRun], workers: int = 1) -> str:
     return f"{len(undone)} to run, about {duration(total)} one after another{side} ({source})"
 
 
-def failures(runs: Sequence[PlannedRun]) -> str:
-    """What each failed run said last, and where the rest is."""
-    failed = [run for run in runs if run.state == "failed"]
-    lines = []
-    for run in failed:
-        error = run.error.strip().splitlines()
-        lines.append(f"failed: {run.variant.label} seed {run.seed}: {error[-1] if error else 'no message'}")
-        lines.append(f"        {run.folder / 'log.txt'}")
-    return "\n".join(lines)
-
-
-def not_counted(plan: Plan) -> list[str]:
-    """Values beside the study file that are no run of it."""
-    return [f"not counted: {line}" for line in plan.not_counted]
-
-
 def duration(seconds: float) -> str:
     """`45 s`, `12 min`, `3 h 05 min`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _epochs(metrics: Path) -> int:
+    try:
+        return max(0, len(metrics.read_text().splitlines()) - 1)
+    except OSError:
+        return 0

@@ -53,8 +53,7 @@ class Study:
     variants: explicit ones beside the grid.
     seeds: of every variant.
     select: validation metric that picks epochs, and trials when tuning.
-    tune, slurm: those sections as they stand in the file.
-    report: options of the report, as they stand in the file.
+    tune, report: those sections as they stand in the file.
     overrides: dotted keys set last in every variant (`--fast`, `--set`).
     fast: this is the smoke test.
     """
@@ -70,7 +69,6 @@ class Study:
     seeds: tuple[int, ...] = (0,)
     select: str = "val/ndcg@10"
     tune: dict[str, Any] = field(default_factory=dict)
-    slurm: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     overrides: Settings = field(default_factory=dict)
     fast: bool = False
@@ -117,6 +115,11 @@ def read_study(
 
 
 def _study(path: Path, plain: dict[str, Any], root: Path, fast: bool, overrides: Settings) -> Study:
+    if "slurm" in plain:
+        raise RecsysLabError(
+            "slurm: is no section of a study; give these options to sbatch: sbatch --array=0-9 --partition=gpu "
+            "scripts/cluster/study.sh FILE"
+        )
     for key in plain:
         must_be_known("key", str(key), KEYS)
     where = path.parent
@@ -139,7 +142,6 @@ def _study(path: Path, plain: dict[str, Any], root: Path, fast: bool, overrides:
         seeds=seeds[:1] if fast else seeds,
         select=_metric(plain.get("select", "val/ndcg@10")),
         tune=_mapping(plain, "tune"),
-        slurm=_mapping(plain, "slurm"),
         report=_mapping(plain, "report"),
         overrides={**(FAST | own if fast else {}), **settings_of(overrides, "--set", Path())},
         fast=fast,
@@ -177,9 +179,7 @@ def _config_file(file: Any, key: str, where: Path) -> Path:
 
 def _axis(axis: str, values: Any, where: Path) -> list[AxisValue]:
     key = f"axes.{axis}"
-    if isinstance(values, dict) and set(values) == {"zip"}:
-        found = _zipped(key, values["zip"], where)
-    elif isinstance(values, dict):
+    if isinstance(values, dict):
         found = [_named(key, label, one, where) for label, one in values.items()]
     elif isinstance(values, list):
         dotted = next(iter(settings_of({axis: None}, key, where)))
@@ -191,21 +191,6 @@ def _axis(axis: str, values: Any, where: Path) -> list[AxisValue]:
     twice = [value.label for i, value in enumerate(found) if value.label in [v.label for v in found[:i]]]
     if twice:
         raise RecsysLabError(f"{key}: value {twice[0]} stands there twice")
-    return found
-
-
-def _zipped(key: str, lists: Any, where: Path) -> list[AxisValue]:
-    """Lists that go hand in hand: the first values together, the second values together, ..."""
-    if not isinstance(lists, dict) or not lists or not all(isinstance(values, list) for values in lists.values()):
-        raise RecsysLabError(f"{key}.zip: must be a mapping of dotted keys to lists")
-    if len({len(values) for values in lists.values()}) > 1:
-        lengths = ", ".join(f"{name} has {len(values)}" for name, values in lists.items())
-        raise RecsysLabError(f"{key}.zip: the lists differ in length: {lengths}")
-    found = []
-    for values in zip(*lists.values(), strict=True):
-        one = dict(zip(lists, values, strict=True))
-        label = ",".join(f"{name.rpartition('.')[2]}={text_of(value)}" for name, value in one.items())
-        found.append(AxisValue(label, settings_of(one, key, where)))
     return found
 
 

@@ -92,7 +92,7 @@ def _study(study: Study, variants: list[tuple[Variant, str]]) -> dict[str, Any]:
         for variant, path in variants
         if not variant.values
     }
-    plain |= {"seeds": list(study.seeds), "select": study.select, "report": study.report, "slurm": study.slurm}
+    plain |= {"seeds": list(study.seeds), "select": study.select, "report": study.report}
     return {name: section for name, section in plain.items() if section not in ("", [], {})}
 
 

@@ -1,4 +1,4 @@
-"""SLURM's commands as far as the tests need them: sbatch notes a script, squeue says what is queued, srun starts tasks.
+"""SLURM's commands as far as the tests need them: scontrol and scancel note, srun starts tasks.
 
 `install(folder)` puts them into `folder/bin`; they keep their notes in `folder`.
 """
@@ -12,17 +12,6 @@ import sys
 from pathlib import Path
 
 COMMANDS = {
-    "sbatch": """
-        if [ -f "$FAKE/refuse" ]; then cat "$FAKE/refuse" >&2; exit 1; fi
-        count=$(ls "$FAKE" | grep -c '^script-' || true)
-        cp "${@: -1}" "$FAKE/script-$((1000 + count)).sh"
-        echo "$((1000 + count))"
-    """,
-    "squeue": """
-        echo "$@" >> "$FAKE/squeue.txt"
-        if [ -f "$FAKE/down" ]; then echo "slurm_load_jobs error: Socket timed out" >&2; exit 1; fi
-        cat "$FAKE/queue" 2> /dev/null || true
-    """,
     "scontrol": """
         if [ "$1" = show ]; then echo localhost; else echo "$@" >> "$FAKE/scontrol.txt"; fi
     """,

@@ -15,11 +15,16 @@ import pytest
 from stub_run import StubJob, starts, stub
 
 from recsys_lab.runs.claim import FILE, claimed, owner
-from recsys_lab.study.launch.job import Execution, execute, read_job, state_of
+from recsys_lab.study.launch.job import Execution, Outcome, read_job, state_of
 from recsys_lab.study.launch.local import Places, launch_local, make_places
 from recsys_lab.words import RecsysLabError
 
 PLACES = Places(({"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "2"}))
+
+
+def execute(job: StubJob) -> Outcome:
+    (outcome,) = launch_local([job], Places(PLACES.environments[:1]))
+    return outcome
 
 
 def wait_until(condition: object, seconds: float = 300.0) -> None:
@@ -114,8 +119,8 @@ def test_a_run_whose_launcher_was_killed_is_not_started_twice(tmp_path: Path) ->
     job = stub(tmp_path / "run", str(tmp_path / "go"))
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-from pathlib import Path; from stub_run import stub; from recsys_lab.study.launch.job import execute
-execute(stub(Path({str(job.folder)!r}), {str(tmp_path / "go")!r}))
+from pathlib import Path; from stub_run import stub; from recsys_lab.study.launch.local import *
+launch_local([stub(Path({str(job.folder)!r}), {str(tmp_path / "go")!r})], Places(({{}},)))
 """
     launcher = subprocess.Popen([sys.executable, "-c", code])
     wait_until(lambda: starts(job.folder))

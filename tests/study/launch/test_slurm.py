@@ -1,12 +1,16 @@
-"""SLURM: settings, the sbatch script, the queue, and tasks of the array run here with SLURM's variables set."""
+"""scripts/cluster: its scripts run here, with SLURM's variables set and stand-ins for its commands."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +19,18 @@ import yaml
 from fake_slurm import allocation, install
 
 from recsys_lab.cli import main
-from recsys_lab.cli.study import run as study_run
-from recsys_lab.cli.typed import parser_of
 from recsys_lab.runs import claim
-from recsys_lab.study.launch.job import Job, read_job, state_of
-from recsys_lab.study.launch.slurm import DEFAULTS, queued, sbatch_scripts, shape_of, slurm_settings, starter, submit
-from recsys_lab.words import RecsysLabError
+from recsys_lab.study.launch import execute as command
+from recsys_lab.study.launch.job import read_job, state_of
 
-HERE = Path(__file__).parent
-STUDY = Path("runs") / "widths"
-COMMAND = ["python", "-m", "recsys_lab.cli", "study", "run", "my study.yaml", "--root", "runs"]
+ROOT = Path(__file__).parents[3]
+CLUSTER = ROOT / "scripts" / "cluster"
+SCRIPTS = sorted(CLUSTER.glob("*.sh"))
+
+
+def asked(script: str) -> dict[str, str]:
+    """#SBATCH options of a script."""
+    return dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?", (CLUSTER / script).read_text(), flags=re.MULTILINE))
 
 
 @pytest.fixture
@@ -36,168 +42,125 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def job(name: str, folder: Path = STUDY, **trainer: Any) -> Job:
-    return Job(folder / name / "seed0", {"trainer": trainer})
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The project's folder as a script sees it, whose runs go elsewhere; `recsys-lab` notes how it was called."""
+    folder = tmp_path / "project"
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("configs", "recsys_lab"):
+        (folder / name).symlink_to(ROOT / name)
+    (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
+    for name in ("recsys-lab", "torchrun"):
+        (programs / name).write_text('#!/bin/bash\necho "$@" >> called.txt\n[ -f hang ] || exit 0\nexec sleep 600\n')
+        (programs / name).chmod(0o755)
+    return folder
 
 
-# -- settings ----------------------------------------------------------------------------------------------------------
+def start(script: str, project: Path, tasks: int, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    array = {"SLURM_ARRAY_JOB_ID": "1000", "SLURM_ARRAY_TASK_ID": "0"}
+    environment = {**os.environ, **allocation(tasks), **array, **variables}
+    words = ["bash", str(CLUSTER / script), *arguments]
+    return subprocess.Popen(words, cwd=project, env=environment, text=True, stderr=subprocess.PIPE)
 
 
-def test_the_command_line_wins_over_the_study_file() -> None:
-    section = {"partition": "cpu", "time": "1-00", "setup": "module load a", "mail-type": "END"}
-    given = ["FILE", "--slurm.partition", "gpu", "--slurm.cpus_per_task=8", "--slurm.reservation", "r"]
-    found = slurm_settings(section, parser_of(study_run, "recsys-lab study run").parse(given)["slurm"])
-    assert found == DEFAULTS | {
-        "partition": "gpu",
-        "time": "1-00",
-        "cpus_per_task": 8,
-        "setup": ["module load a"],
-        "reservation": "r",
-        "mail_type": "END",
-    }
-    given = ["FILE", "--slurm.setup", "module load a", "--slurm.setup", "module load b"]
-    twice = slurm_settings({}, parser_of(study_run, "recsys-lab study run").parse(given)["slurm"])
-    assert twice["setup"] == ["module load a", "module load b"]
-    assert slurm_settings({}, {}) == DEFAULTS
+def calls_of(process: subprocess.Popen[str], project: Path) -> list[list[str]]:
+    """Arguments of each call of `recsys-lab` or `torchrun` in a script that ends well."""
+    assert process.wait() == 0, process.communicate()
+    return [shlex.split(line) for line in (project / "called.txt").read_text().splitlines()]
 
 
+def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+
+
+# -- the scripts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_guide_and_the_head_name_the_script(script: Path) -> None:
+    assert subprocess.run(["bash", "-n", script], capture_output=True, text=True).stderr == ""
+    assert script.stat().st_mode & 0o111 and f"scripts/cluster/{script.name}" in script.read_text()
+    assert script.name in (CLUSTER / "README.md").read_text() and "requeue" in asked(script.name)
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("nodes", ["1", "4"])
+def test_every_task_starts_the_same_fit(nodes: str, project: Path) -> None:
+    calls = calls_of(start("fit_8_gpus.sh", project, 8, "--seed_everything", "7", SLURM_NNODES=nodes), project)
+    assert len(calls) == 8 and len(set(map(tuple, calls))) == 1
+    options, head = calls[0], asked("fit_8_gpus.sh")
+    assert options[:2] == ["fit", "--config"] and options[-2:] == ["--seed_everything", "7"]
+    assert options[options.index("--trainer.devices") + 1] == head["ntasks-per-node"] == head["gpus-per-node"]
+    assert options[options.index("--trainer.num_nodes") + 1] == nodes and head["signal"] == "B:USR2@120"
+
+
+def test_a_fit_out_of_time_is_stopped_and_queued_again(slurm: Path, project: Path) -> None:
+    (project / "hang").touch()
+    process = start("fit_8_gpus.sh", project, 2)
+    called, tasks = project / "called.txt", slurm / "tasks"
+    wait_until(process, lambda: called.is_file() and len(called.read_text().splitlines()) == 2)
+    wait_until(process, lambda: tasks.is_file() and len(tasks.read_text().split()) == 2)
+    process.send_signal(signal.SIGUSR2)  # as `--signal=B:USR2` does
+    assert process.wait(120) != 0
+    assert (slurm / "scancel.txt").read_text() == "--signal=INT 1000.0\n"
+    assert (slurm / "scontrol.txt").read_text() == "requeue 1000\n"
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("script", ["fit_8_gpus.sh", "torchrun.sh"])
+def test_a_script_that_starts_again_goes_on(script: str, project: Path) -> None:
+    folder = re.search(r"^folder=(\S+)", (CLUSTER / script).read_text(), flags=re.MULTILINE)
+    assert folder is not None
+    run = folder[1].replace("${SLURM_NNODES}", "1").replace("$gpus", "8")
+    (project / run / "checkpoints").mkdir(parents=True)
+    (project / run / "checkpoints" / "last.ckpt").touch()
+    (call,) = calls_of(start(script, project, 1), project)
+    assert call[call.index("fit") :] == ["fit", run]
+
+
+@pytest.mark.usefixtures("slurm")
+def test_torchrun_is_told_of_nodes_and_gpus(project: Path) -> None:
+    (call,) = calls_of(start("torchrun.sh", project, 1, SLURM_NNODES="4", SLURM_CPUS_PER_TASK="32"), project)
+    assert {"--nnodes=4", "--nproc-per-node=8", "--rdzv-endpoint=localhost:29500"} <= set(call)
+    assert call[call.index("-m") : call.index("--config")] == ["-m", "recsys_lab.cli", "fit"]
+    assert call[call.index("--trainer.num_nodes") + 1] == "4"
+
+
+@pytest.mark.usefixtures("slurm")
+def test_the_fit_of_the_scripts_parses(project: Path) -> None:
+    (call,) = calls_of(start("fit_8_gpus.sh", project, 1, SLURM_NNODES="4"), project)
+    words = [sys.executable, "-m", "recsys_lab.cli", *call, "--print_config"]
+    shown = subprocess.run(words, cwd=project, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    trainer = yaml.safe_load(shown.stdout)["trainer"]
+    assert (trainer["accelerator"], int(trainer["devices"]), trainer["num_nodes"]) == ("gpu", 8, 4)
+
+
+@pytest.mark.usefixtures("slurm")
 @pytest.mark.parametrize(
-    ("section", "text"),
+    ("arguments", "gpus", "more"),
     [
-        ({"time": 14400}, "slurm.time: write"),
-        ({"time": "soon"}, "slurm.time: write"),
-        ({"signal_delay": 30}, "slurm.signal_delay: must be a whole number of at least 61, got 30"),
-        ({"cpus_per_task": 0}, "slurm.cpus_per_task: must be a whole number of at least 1, got 0"),
-        ({"gpus_per_node": "eight"}, "slurm.gpus_per_node: must be a whole number of at least 0, got 'eight'"),
-        ({"nodes": 4}, "slurm.nodes and slurm.ntasks_per_node follow from the run"),
+        ([], None, ["--index", "3", "--workers", "1", "--gpus_per_run", "1"]),
+        (["--fast"], "8", ["--fast", "--index", "3", "--workers", "1", "--gpus_per_run", "8"]),
+        (["--workers", "8"], "8", ["--workers", "8"]),
     ],
 )
-def test_what_can_not_be_meant_is_named(section: dict[str, Any], text: str) -> None:
-    with pytest.raises(RecsysLabError) as error:
-        slurm_settings(section, {})
-    assert text in str(error.value)
-
-
-# -- the shape of an allocation ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("trainer", "settings", "shape"),
-    [
-        ({}, {}, (1, 1, 0)),
-        ({"accelerator": "gpu", "devices": 1}, {}, (1, 1, 1)),
-        ({"accelerator": "gpu", "devices": 1}, {"runs_per_job": 8, "side_by_side": 8}, (1, 1, 8)),
-        ({"accelerator": "gpu"}, {"gpus_per_node": 8, "runs_per_job": 8, "side_by_side": 8}, (1, 1, 8)),
-        ({"accelerator": "gpu", "devices": "auto"}, {"gpus_per_node": 8}, (1, 8, 8)),
-        ({"accelerator": "gpu", "devices": "8"}, {}, (1, 8, 8)),
-        ({"devices": [0, 1], "num_nodes": 4}, {}, (4, 2, 2)),
-        ({"devices": "0,1"}, {}, (1, 2, 2)),
-        ({"accelerator": "cpu", "devices": 2}, {}, (1, 2, 0)),
-        ({"accelerator": "cpu"}, {}, (1, 1, 0)),
-    ],
-)
-def test_shape_follows_from_the_trainer(
-    trainer: dict[str, Any], settings: dict[str, Any], shape: tuple[int, int, int]
+def test_a_task_executes_the_run_of_its_number(
+    arguments: list[str], gpus: str | None, more: list[str], project: Path
 ) -> None:
-    found = shape_of(job("a", **trainer), slurm_settings({}, settings))
-    assert (found.nodes, found.processes, found.gpus) == shape
+    variables = {"SLURM_ARRAY_TASK_ID": "3"} | ({"SLURM_GPUS_ON_NODE": gpus} if gpus else {})
+    calls = calls_of(start("study.sh", project, 1, "study.yaml", *arguments, **variables), project)
+    assert calls == [["study", "run", "study.yaml", *more]]
 
 
-@pytest.mark.parametrize(
-    ("trainer", "settings", "text"),
-    [
-        ({"devices": 8}, {"gpus_per_node": 4}, "slurm.gpus_per_node is 4, and runs such as runs/widths/a/seed0 need 8"),
-        ({"accelerator": "gpu"}, {"gpus_per_node": 0}, "slurm.gpus_per_node is 0"),
-        ({"devices": 2}, {"runs_per_job": 2, "side_by_side": 2}, "has 2 processes"),
-    ],
-)
-def test_settings_that_contradict_a_run(trainer: dict[str, Any], settings: dict[str, Any], text: str) -> None:
-    with pytest.raises(RecsysLabError) as error:
-        shape_of(job("a", **trainer), slurm_settings({}, settings))
-    assert text in str(error.value)
-
-
-# -- the script --------------------------------------------------------------------------------------------------------
-
-ASKED: dict[str, Any] = {
-    "partition": "gpu",
-    "account": "lab",
-    "time": "1-00:00:00",
-    "mem": "64G",
-    "cpus_per_task": 8,
-    "array_parallelism": 2,
-    "runs_per_job": 2,
-    "setup": "module load cuda",
-    "mail-type": "END",
-}
-
-
-def test_script_is_the_golden_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An array of five runs on 8 GPUs each, two in a task, and one run on 4 nodes. There is no SLURM here."""
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.chdir(tmp_path)
-    jobs = [job(f"v{i}", accelerator="gpu", devices=8, num_nodes=4 if i == 5 else 1) for i in range(6)]
-    texts = sbatch_scripts(jobs, slurm_settings(ASKED, {}), STUDY, COMMAND)
-    assert "\n".join(texts) == (HERE / "slurm_script.golden.sh").read_text()
-    assert not list(tmp_path.iterdir()), "showing a script changes nothing"
-
-
-def test_script_is_bash() -> None:
-    (text,) = sbatch_scripts([job("v0"), job("v 1")], slurm_settings({}, {}), STUDY, COMMAND)
-    assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True).stderr == ""
-
-
-def test_an_array_holds_what_slurm_takes() -> None:
-    texts = sbatch_scripts([job(f"v{i}") for i in range(1001)], slurm_settings({}, {}), STUDY, COMMAND)
-    assert ["--array=0-999%64" in texts[0], "--array=0-0%64" in texts[1], len(texts)] == [True, True, 2]
-
-
-# -- submitting --------------------------------------------------------------------------------------------------------
-
-
-def scripts(study: Path, *names: str, **settings: Any) -> list[str]:
-    return sbatch_scripts([job(name, study) for name in names], slurm_settings({}, settings), study, COMMAND)
-
-
-def test_no_sbatch_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RecsysLabError, match="sbatch is not installed here.*--dry_run.*--launcher local"):
-        submit(scripts(tmp_path, "a"), tmp_path)
-
-
-def test_a_refused_job_says_why(slurm: Path, tmp_path: Path) -> None:
-    (slurm / "refuse").write_text("sbatch: error: invalid partition specified: gpuu\n")
-    with pytest.raises(RecsysLabError, match="invalid partition specified: gpuu"):
-        submit(scripts(tmp_path, "a"), tmp_path)
-    assert not queued(tmp_path)
-
-
-def test_the_queue_says_which_runs_are_in_it(slurm: Path, tmp_path: Path) -> None:
-    study = tmp_path / "runs" / "widths"
-    assert submit(scripts(study, "a", "b", "c 1", runs_per_job=2), study) == ["1000"]
-    a, b, c = (study / name / "seed0" for name in ("a", "b", "c 1"))
-    assert queued(study) == {}
-    (slurm / "queue").write_text("999\n1000_0\n1000_1\n")
-    assert queued(study) == {a: "1000_0", b: "1000_0", c: "1000_1"}
-    assert "--name=widths" in (slurm / "squeue.txt").read_text()
-    (slurm / "queue").write_text("999\n1000_1\n")
-    assert queued(study) == {c: "1000_1"}
-    (slurm / "down").touch()
-    with pytest.raises(RecsysLabError, match="squeue does not say .*Socket timed out"):
-        queued(study)
-
-
-def test_a_machine_without_slurm_knows_no_queue(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    submit(scripts(tmp_path, "a"), tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert queued(tmp_path) == {}
-
-
-# -- tasks of the array, run here --------------------------------------------------------------------------------------
+# -- tasks of an array, with a study that trains -----------------------------------------------------------------------
 
 BRAKE = """
 import time
-from collections.abc import Sequence
 from pathlib import Path
 import lightning
 
@@ -225,76 +188,60 @@ def write_study(folder: Path, data: Path, **more: Any) -> Path:
     return folder / "study.yaml"
 
 
-def submitted(file: Path, *more: str) -> str:
-    """The script of the one array that `study run --launcher slurm` gives to sbatch."""
-    root = ["--root", str(file.parent / "runs")]
-    assert main(["study", "run", str(file), *root, "--launcher", "slurm", "--slurm.cpus_per_task", "1", *more]) == 0
-    (script,) = (file.parent / "runs" / "widths" / "slurm").glob("*.sh")
-    return str(script)
+def real(project: Path) -> Path:
+    """The project with a `recsys-lab` that works."""
+    program = project / ".venv" / "bin" / "recsys-lab"
+    program.write_text(f'#!/bin/bash\nexec {sys.executable} -m recsys_lab.cli "$@"\n')
+    return project
 
 
-def variables(task: int, processes: int = 1, **more: str) -> dict[str, str]:
-    array = {"SLURM_ARRAY_JOB_ID": "1000", "SLURM_ARRAY_TASK_ID": str(task), "SLURM_SUBMIT_DIR": os.getcwd()}
-    return {**os.environ, **allocation(processes), **array, **more}
-
-
-def run_folders(file: Path) -> dict[str, Path]:
-    found = sorted((file.parent / "runs" / "widths").glob("*/seed0"))
+def run_folders(project: Path) -> dict[str, Path]:
+    found = sorted((project / "runs" / "widths").glob("*/seed0"))
     return {folder.parent.name.rpartition("-")[0]: folder for folder in found}
 
 
 @pytest.mark.slow
-def test_tasks_of_the_array_run_the_study(slurm: Path, small_folder: Path, tmp_path: Path) -> None:
-    """Three runs in two tasks: two that end well, one that fails and stops no other."""
+def test_tasks_of_the_array_run_the_study(slurm: Path, small_folder: Path, project: Path) -> None:
+    """Three runs: two that end well, one that fails and stops no other."""
     axes = {
         "e": {"good": {}, "bad": {"model": "LSTMAttention", "model.time": "relative"}, "more": {"data.max_length": 9}}
     }
-    file = write_study(tmp_path, small_folder, axes=axes)
-    script = submitted(file, "--slurm.runs_per_job", "2")
-    codes = [subprocess.run(["bash", script], env=variables(task), capture_output=True).returncode for task in (0, 1)]
-    folders = run_folders(file)
-    assert {name: state_of(folder) for name, folder in folders.items()} == {
-        "good": "finished",
-        "bad": "failed",
-        "more": "finished",
-    }
-    assert sorted(codes) == [0, 1] and not (slurm / "scontrol.txt").exists(), "a failed run is not queued again"
-    again = variables(0, SLURM_RESTART_COUNT="1")
-    assert subprocess.run(["bash", script], env=again, capture_output=True).returncode == 0
+    file = str(write_study(project.parent, small_folder, axes=axes))
+    real(project)
+    codes = [start("study.sh", project, 1, file, SLURM_ARRAY_TASK_ID=str(task)).wait() for task in (0, 1, 2)]
+    folders = run_folders(project)
+    states = {name: state_of(folder) for name, folder in folders.items()}
+    assert states == {"good": "finished", "bad": "failed", "more": "finished"}
+    assert codes == [0, 1, 0] and not (slurm / "scontrol.txt").exists(), "a failed run is not queued again"
+    assert start("study.sh", project, 1, file, SLURM_ARRAY_TASK_ID="1", SLURM_RESTART_COUNT="1").wait() == 0
     assert [read_job(folder)["attempts"] for folder in folders.values()] == [1, 1, 1]
 
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_out_of_time_is_queued_again_and_goes_on(
-    slurm: Path, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slurm: Path, small_folder: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "brake.py").write_text(BRAKE)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    brake = [{"class_path": "brake.Brake", "init_args": {"go": str(tmp_path / "go")}}]
+    here = project.parent
+    (here / "brake.py").write_text(BRAKE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(here), os.environ.get("PYTHONPATH")])))
+    brake = [{"class_path": "brake.Brake", "init_args": {"go": str(here / "go")}}]
     base = {"trainer.devices": 2, "trainer.max_epochs": 3, "trainer.callbacks": brake}
-    file = write_study(tmp_path, small_folder, base=base)
-    script = submitted(file)
-    assert "#SBATCH --ntasks-per-node=2" in Path(script).read_text()
-    process = subprocess.Popen(["bash", script], env=variables(0, processes=2), stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 300
-    while not any(
-        len(path.read_text().splitlines()) == 3 for path in file.parent.glob("runs/widths/*/seed0/metrics.csv")
-    ):
-        assert process.poll() is None and time.monotonic() < end, "two epochs"
-        time.sleep(0.05)
-    (folder,) = run_folders(file).values()
+    file = str(write_study(here, small_folder, base=base))
+    process = start("study.sh", real(project), 2, file)
+    pattern = "runs/widths/*/seed0/metrics.csv"
+    wait_until(process, lambda: any(len(p.read_text().splitlines()) == 3 for p in project.glob(pattern)))
+    (folder,) = run_folders(project).values()
     process.send_signal(signal.SIGUSR2)  # as `--signal=B:USR2` does
     assert process.wait(300) != 0
     assert (slurm / "scontrol.txt").read_text() == "requeue 1000_0\n"
     assert state_of(folder) == "interrupted" and not (folder / claim.FILE).exists()
-    (tmp_path / "go").touch()
-    again = subprocess.run(["bash", script], env=variables(0, processes=2, SLURM_RESTART_COUNT="1"))
-    assert again.returncode == 0 and state_of(folder) == "finished" and read_job(folder)["attempts"] == 2
+    (here / "go").touch()
+    again = start("study.sh", project, 2, file, SLURM_RESTART_COUNT="1")
+    assert again.wait() == 0 and state_of(folder) == "finished" and read_job(folder)["attempts"] == 2
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["device"].startswith("2 x cpu")
     first, second = (line for line in (folder / "log.txt").read_text().splitlines() if line.startswith("$ "))
-    assert first.startswith("$ srun ") and "run.yaml" in first and f" fit {folder} " in second
+    assert first.startswith("$ srun ") and "run.yaml" in first and f" fit {folder.relative_to(project)} " in second
 
 
 @pytest.mark.parametrize(("restarts", "age", "is_run"), [("0", 0.0, False), ("1", claim.STALE_SECONDS - 3, True)])
@@ -302,32 +249,37 @@ def test_a_task_that_slurm_started_again_outlives_its_own_old_claim(
     restarts: str, age: float, is_run: bool, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The claim is of another node: a living worker's, or one of a node that was lost almost long enough ago."""
-    file = write_study(tmp_path, small_folder, base={"trainer.max_epochs": 1})
-    root = ["--root", str(tmp_path / "runs")]
-    from recsys_lab.study.launch import execute as command
-
+    words = ["study", "run", str(write_study(tmp_path, small_folder)), "--root", str(tmp_path / "runs")]
     launched: list[Path] = []
     monkeypatch.setattr(
         command, "launch_local", lambda jobs, *_, **__: launched.extend(one.folder for one in jobs) or []
     )
     monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
-    assert main(["study", "run", str(file), *root]) == 0
+    assert main(words) == 0
     (folder,) = launched
     launched.clear()
     folder.mkdir(parents=True)
     (folder / claim.FILE).write_text(json.dumps({"host": "lost-node", "pid": 1}))
     os.utime(folder / claim.FILE, (time.time() - age, time.time() - age))
-    name = str(folder.relative_to(tmp_path / "runs" / "widths"))
-    assert main(["study", "run", str(file), *root, "--run", name]) == 0
-    assert (claim.owner(folder) is None) == is_run and launched == [folder], "launch_local leaves what is claimed"
-    assert main(["study", "run", str(file), *root, "--run", "other/seed0"]) == 2
+    assert main([*words, "--index", "0"]) == 0
+    assert (claim.owner(folder) is None) == is_run and launched == [folder] * is_run
+
+
+def test_a_number_beyond_the_runs_and_the_old_section_are_refused(
+    small_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_study(tmp_path, small_folder)
+    assert main(["study", "run", str(file), "--root", str(tmp_path / "runs"), "--index", "1"]) == 2
+    assert "--index 1: the study has 1 runs, numbered from 0" in capsys.readouterr().err
+    assert main(["study", "plan", str(write_study(tmp_path, small_folder, slurm={"time": "1-00"}))]) == 2
+    assert "sbatch --array" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
 def test_srun_starts_runs_of_several_processes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_NTASKS", raising=False)
-    assert starter() == ()
+    assert command.starter() == ()
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert starter() == ()
+    assert command.starter() == ()
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
-    assert starter() == ("srun", "--disable-status", "--kill-on-bad-exit=1", "--cpus-per-task=4")
+    assert command.starter() == ("srun", "--disable-status", "--kill-on-bad-exit=1", "--cpus-per-task=4")

@@ -11,7 +11,8 @@ import pytest
 
 from recsys_lab.study.plan import Variant, make_plan, read_study
 from recsys_lab.study.plan.planned import seconds_of
-from recsys_lab.study.plan.variants import Checked, make_variants
+from recsys_lab.study.plan.study_settings import Checked
+from recsys_lab.study.plan.variants import make_variants
 from recsys_lab.words import RecsysLabError
 
 
@@ -62,12 +63,6 @@ def test_a_grid_is_every_combination_less_the_exclusions(tmp_path: Path) -> None
     assert found[3].settings["model"] == "GRU4Rec" and found[3].settings["data.max_length"] == 30
     assert all(v.settings["model.dropout"] == 0.1 for v in found)
     assert found[0].settings["early_stopping.monitor"] == found[0].settings["checkpoint.monitor"] == "val/ndcg@10"
-
-
-def test_zipped_lists_go_hand_in_hand(tmp_path: Path) -> None:
-    found = variants(tmp_path, "axes: {size: {zip: {model.embedding_dim: [32, 64], model.num_heads: [1, 2]}}}")
-    assert [(v.settings["model.embedding_dim"], v.settings["model.num_heads"]) for v in found] == [(32, 1), (64, 2)]
-    assert found[0].values == {"size": "embedding_dim=32,num_heads=1"}
 
 
 def test_short_names_are_written_out(tmp_path: Path) -> None:
@@ -130,7 +125,6 @@ def test_the_smoke_test_covers_every_value_once(tmp_path: Path) -> None:
         ("axes: {a: []}", "axes.a: has no value"),
         ("axes: {a: [1, 1]}", "axes.a: value 1 stands there twice"),
         ("axes: {a: {x: 3}}", "axes.a.x: must be a mapping"),
-        ("axes: {a: {zip: {p: [1, 2], q: [1]}}}", "the lists differ in length: p has 2, q has 1"),
         (
             "axes: {encoder: {a: {}}}\nexclude: [{encodr: a}]",
             "unknown axis in exclude 'encodr'. Did you mean 'encoder'",

@@ -1,12 +1,12 @@
 #!/bin/bash
-# One run on one node with 8 GPUs. SLURM starts one process per GPU, and Lightning finds them.
+# One run on nodes with 8 GPUs each. SLURM starts one process per GPU, and Lightning finds them.
 #
-#   recsys-lab prepare ml-1m-sasrec                                   once, where there is a network
-#   sbatch scripts/cluster/one_node_8_gpus.sh                         from the project's folder
-#   sbatch scripts/cluster/one_node_8_gpus.sh --data.batch_size 32    whatever follows goes to `recsys-lab fit`
+#   recsys-lab prepare ml-1m-sasrec                                           once, where there is a network
+#   sbatch scripts/cluster/fit_8_gpus.sh                                      from the project's folder, which all nodes see
+#   sbatch --nodes=4 scripts/cluster/fit_8_gpus.sh --data.batch_size 2        whatever follows goes to `recsys-lab fit`
 #
 # Two minutes before the time is up the run is stopped, and the job queued again: it goes on from its last epoch.
-#SBATCH --job-name=sasrec-8
+#SBATCH --job-name=sasrec
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
@@ -19,13 +19,15 @@
 #SBATCH --output=%x-%j.out
 set -euo pipefail
 
-folder=runs/cluster/sasrec-1x8/seed0
+folder=runs/cluster/sasrec-${SLURM_NNODES}x8/seed0
 fit=(--config configs/ml-1m-sasrec/sasrec.yaml --run.folder "$folder")
-fit+=(--trainer.accelerator gpu --trainer.devices 8 --trainer.num_nodes 1 --trainer.enable_progress_bar false)
+fit+=(--trainer.accelerator gpu --trainer.devices 8 --trainer.num_nodes "$SLURM_NNODES")
+fit+=(--trainer.enable_progress_bar false)
 if [ -f "$folder/checkpoints/last.ckpt" ]; then fit=("$folder"); fi # goes on, with the settings it began with
 
 source .venv/bin/activate
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
+# export NCCL_SOCKET_IFNAME=ib0  # where NCCL picks the wrong network between the nodes
 
 out_of_time=
 trap 'out_of_time=yes; scancel --signal=INT "$SLURM_JOB_ID.0" || true' USR2 # as Ctrl-C for every process
