@@ -27,11 +27,11 @@ def study(tmp_path: Path) -> list[str]:
     return [str(tmp_path), "--root", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
 
 
-def test_a_search_its_end_and_the_final_runs(
+def test_a_search_its_end_and_the_study_of_what_was_found(
     study: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--fast", "--workers", "2", "--threads", "1"]
-    assert main(["study", "tune", *study, *options, "--final"]) == 0, capfd.readouterr().err
+    assert main(["study", "tune", *study, *options]) == 0, capfd.readouterr().err
     out = capfd.readouterr().out
     place = tmp_path / "runs" / "tuned-fast" / "tune"
     assert f"the found settings are the study {place / 'best.yaml'}" in out
@@ -44,23 +44,28 @@ def test_a_search_its_end_and_the_final_runs(
     assert own.params == {"model.optimization.lr": 1e-3, "model.loss": "CrossEntropy"}, "the defaults of the model"
     assert all(not (path.parent / "ranks.parquet").exists() for path in records), "a trial never looks at the test"
     assert all("test/" not in (path.parent / "metrics.json").read_text() for path in records)
-    (final,) = (tmp_path / "runs" / "tuned-fast-tuned").glob("*/seed0/metrics.json")
-    tested = json.loads(final.read_text())["test/ndcg@10"]
-    last_table = out[out.rindex("by trial") :]
-    assert f"{tested:.4f} (1 seed)" in last_table
 
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*/run.yaml")}
     assert main(["study", "tune", *study, *options]) == 0
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*/run.yaml")} == before
     assert main(["study", "tune", *study, "--fast", "--show"]) == 0
-    assert f"{tested:.4f} (1 seed)" in capfd.readouterr().out
+    assert "by trial" in capfd.readouterr().out
+    plan = [
+        "study",
+        "plan",
+        str(place / "best.yaml"),
+        "--root",
+        str(tmp_path / "runs"),
+        "--data_dir",
+        str(tmp_path / "data"),
+    ]
+    assert main(plan) == 0 and "1 runs of 1 variants: 1 missing" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("more", "text"),
     [
         (["--trials", "0"], "--trials: must be at least 1, not 0"),
-        (["--axis", "encoder"], "unknown tune.axis 'encoder'"),
         (["--seconds", "9"], "unrecognized arguments: --seconds"),
         (["--show"], "was not tuned yet"),
     ],

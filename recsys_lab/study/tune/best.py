@@ -15,11 +15,11 @@ from typing import Any
 import yaml
 
 from recsys_lab.runs.finished import TRIALS
-from recsys_lab.study.plan.planned import make_plan
-from recsys_lab.study.plan.study_file import Study, read_study
-from recsys_lab.study.plan.variants import Resolver, Variant
+from recsys_lab.study.plan.remembered import Resolver
+from recsys_lab.study.plan.study_file import Study
+from recsys_lab.study.plan.variants import Variant
 from recsys_lab.study.small_files import write_json
-from recsys_lab.study.tune.results import FINAL_RUNS, TUNING_FILE, read_tuning
+from recsys_lab.study.tune.results import TUNING_FILE, read_tuning
 from recsys_lab.study.tune.searches import Search, describe
 from recsys_lab.study.tune.tune_settings import TuneSettings
 from recsys_lab.study.tune.tune_text import settings_text
@@ -42,7 +42,7 @@ def write_tuning(study: Study, settings: TuneSettings, searches: Sequence[Search
 
 
 def write_best(study: Study, settings: TuneSettings, searches: Sequence[Search], resolver: Resolver) -> Path | None:
-    """Writes best.yaml with what the trials so far have found, and where its runs go.
+    """Writes best.yaml with what the trials so far have found.
 
     Returns:
         the file; None when no search has a complete trial.
@@ -69,9 +69,6 @@ def write_best(study: Study, settings: TuneSettings, searches: Sequence[Search],
     by = f"{settings.trials} trials each"
     head = f"# Written by `recsys-lab study tune {study.file}` ({by}): the best by {study.select} of each search.\n"
     file.write_text(head + yaml.safe_dump(_study(study, variants), sort_keys=False))
-    plan = make_plan(read_study(file, study.root), resolver)
-    finals = {run.variant.label: str(run.folder.parent.relative_to(study.root)) for run in plan.runs}
-    write_json(place / FINAL_RUNS, finals)
     return file
 
 

@@ -2,7 +2,7 @@
 
 <study>/tune/tuning.json                   the searches, their budget, how trials are chosen
 <study>/tune/<search>/trial<k>/trial.json  what was set and what came of it, once the trial has ended
-<study>/tune/best.yaml, best/runs.json     the study of what was found, and where its runs lie (best.py)
+<study>/tune/best.yaml                     the study of what was found (best.py)
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recsys_lab.runs.finished import TRIALS, Run, UnreadableRunError, read_run
-from recsys_lab.study.small_files import read_json, write_json
-from recsys_lab.study.tune.expected import Point, best_so_far, expected_best, expected_best_over_seconds
+from recsys_lab.runs.finished import TRIALS
+from recsys_lab.study.small_files import write_json
+from recsys_lab.study.tune.expected import Point, expected_best
 from recsys_lab.words import RecsysLabError
 
 TRIAL_FILE = "trial.json"
 TUNING_FILE = "tuning.json"
-FINAL_RUNS = Path("best", "runs.json")
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,6 @@ class SearchResult:
     mode: max or min, of the selecting metric.
     space: dotted key -> range or choices.
     measured: equal for searches whose values may be compared: the same data, split and evaluation.
-    finals: label of a variant -> folder of its runs with the found settings, seed<k> inside; they may not be there yet.
     """
 
     label: str
@@ -72,7 +70,6 @@ class SearchResult:
     mode: str
     space: dict[str, Any]
     measured: str
-    finals: dict[str, Path]
 
     @property
     def best(self) -> Trial | None:
@@ -100,29 +97,6 @@ class SearchResult:
         """Expected best over the number of trials. A stopped trial counts with its best epoch until then."""
         return expected_best([trial.value for trial in self.trials], self.mode)
 
-    @cached_property
-    def curve_over_seconds(self) -> list[Point]:
-        return expected_best_over_seconds(
-            [trial.value for trial in self.trials], [trial.seconds for trial in self.trials], self.mode
-        )
-
-    @cached_property
-    def best_so_far(self) -> list[float | None]:
-        """After each trial, as it was."""
-        return best_so_far([trial.value for trial in self.trials], self.mode)
-
-    @cached_property
-    def final_runs(self) -> dict[str, list[Run]]:
-        """Label of a variant -> its finished runs with the found settings, tested, one per seed."""
-        found: dict[str, list[Run]] = {}
-        for label, folder in self.finals.items():
-            for below in sorted(folder.glob("seed*")):
-                try:
-                    found.setdefault(label, []).append(read_run(below))
-                except UnreadableRunError:
-                    continue  # not finished
-        return found
-
 
 @dataclass(frozen=True)
 class TuningResults:
@@ -131,7 +105,6 @@ class TuningResults:
     select: validation metric that trials are compared by.
     axes: that are compared; none: each variant is.
     trials: the budget of each search.
-    best_file: study file of the found settings, once it was written.
     """
 
     study: str
@@ -142,7 +115,6 @@ class TuningResults:
     sampler: str
     pruner: str
     searches: list[SearchResult]
-    best_file: Path | None
 
     def comparable(self) -> list[list[SearchResult]]:
         """The searches, those together whose values may be compared."""
@@ -162,12 +134,10 @@ def read_tuning(folder: str | Path) -> TuningResults | None:
     place = folder / TRIALS
     try:
         plain = json.loads((place / TUNING_FILE).read_text())
-        best_file = place / "best.yaml"
         here = {
             "folder": place,
             "trials": plain["budget"]["trials"],
             "searches": [_search(folder, one) for one in plain["searches"]],
-            "best_file": best_file if best_file.is_file() else None,
         }
         return TuningResults(**_known(TuningResults, plain | here))
     except FileNotFoundError:
@@ -177,13 +147,9 @@ def read_tuning(folder: str | Path) -> TuningResults | None:
 
 
 def _search(folder: Path, plain: dict[str, Any]) -> SearchResult:
-    place, finals = folder / TRIALS / plain["folder"], read_json(folder / TRIALS / FINAL_RUNS)
+    place = folder / TRIALS / plain["folder"]
     trials = [Trial(**json.loads(path.read_text()), folder=path.parent) for path in place.glob(f"trial*/{TRIAL_FILE}")]
-    here = {
-        "folder": place,
-        "trials": sorted(trials, key=lambda trial: trial.number),
-        "finals": {label: folder.parent / finals[label] for label in plain["variants"] if label in finals},
-    }
+    here = {"folder": place, "trials": sorted(trials, key=lambda trial: trial.number)}
     return SearchResult(**_known(SearchResult, plain | here))
 
 

@@ -6,13 +6,15 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from recsys_lab.runs.finished import TRIALS
+from recsys_lab.study.plan.planned import PlannedRun
+from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import Settings, Study
-from recsys_lab.study.plan.variants import LONGEST_LABEL, Resolver, Variant
+from recsys_lab.study.plan.variants import LONGEST_LABEL, Variant
 from recsys_lab.study.tune.space import Space, extremes, own_values
 from recsys_lab.study.tune.tune_settings import TuneSettings
 from recsys_lab.words import RecsysLabError
@@ -149,21 +151,11 @@ def _check_spaces(study: Study, searches: list[Search], resolver: Resolver) -> N
 
 def trial_config(study: Study, search: Search, number: int, settings: Settings, resolver: Resolver) -> dict[str, Any]:
     """What `recsys-lab fit --config` is given for a trial: no test, no second training."""
-    config = resolver.compose([settings], search.start.settings)
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
-    return {
-        **config,
-        "seed_everything": search.seed,
-        "trainer": {**quiet, **config.get("trainer", {})},
-        "run": {
-            **config.get("run", {}),
-            "test_after_fit": False,
-            "retrain": False,
-            "study": study.name,
-            "variant": f"{search.label}-trial{number}",
-            "folder": str(search.trial_folder(number)),
-        },
-    }
+    composed = resolver.compose([settings], search.start.settings)
+    variant = replace(search.start, label=f"{search.label}-trial{number}", settings=composed)
+    config = PlannedRun(study.name, variant, search.seed, search.trial_folder(number), "missing").config
+    config["run"] |= {"test_after_fit": False, "retrain": False}
+    return config
 
 
 def measured(settings: dict[str, Any]) -> str:

@@ -45,16 +45,14 @@ class TuneSettings:
         check_fields(self)
 
 
-def read_settings(study: Study, trials: int | None = None, axes: list[str] | None = None) -> TuneSettings:
-    """The `tune` section, with what the command line sets in its place.
+def read_settings(study: Study, trials: int | None = None) -> TuneSettings:
+    """The `tune` section; `trials` in the place of the file's, where it is given.
 
     Raises:
         RecsysLabError: naming the key; when Optuna is not installed.
     """
-    given = {"trials": trials, "axis": axes}
-    plain = study.tune | {name: value for name, value in given.items() if value not in (None, [])}
     try:
-        return _settings(study, plain)
+        return _settings(study, study.tune | ({} if trials is None else {"trials": trials}))
     except ArgumentError as error:
         raise RecsysLabError(f"{study.file}: tune.{error.argument}: {error.problem}") from error
     except RecsysLabError as error:

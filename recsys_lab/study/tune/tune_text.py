@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from recsys_lab.report.table import UNKNOWN, Cell, Column, Table, text
+from recsys_lab.report.table import Cell, Column, Table, text
 from recsys_lab.study.plan.study_file import text_of
 from recsys_lab.study.tune.results import SearchResult, TuningResults
 
@@ -25,7 +25,10 @@ def render(results: TuningResults) -> str:
     if curves:
         lines += ["", "expected best after n trials [where 90 % of their orders lie]:", _curves(curves)]
         lines.append("each trial is one training on the validation part: no test, and no ranking of the searches")
-    lines += ["", *(_found(search) for search in results.searches)]
+    lines.append("")
+    for search in results.searches:
+        found = settings_text(search.best.settings) if search.best else "no complete trial yet"
+        lines.append(f"{search.label}: {found}")
     return "\n".join(lines)
 
 
@@ -35,8 +38,7 @@ def settings_text(settings: dict[str, Any]) -> str:
 
 
 def searches_table(results: TuningResults) -> Table:
-    """What each search found, by validation, and what the found settings came to on the test targets."""
-    metric = results.select.replace("val/", "test/", 1)
+    """What each search found, by validation."""
     best = f"{results.select} of the best trial: the maximum of noisy values, so too high"
 
     def found(search: SearchResult) -> Cell:
@@ -53,22 +55,9 @@ def searches_table(results: TuningResults) -> Table:
         Column("default", ".4f", "the study's own settings", lambda one: one.default and one.default.value),
         Column("best", ".4f", best, lambda one: one.best and one.best.value),
         Column("by trial", "d", value=lambda one: one.best and one.best.number),
-        Column(metric, ">", "of the found settings, mean over seeds", lambda one: _tests(one, metric)),
         Column("found settings", value=found),
     ]
     return Table(columns, results.searches, "Searches")
-
-
-def _tests(search: SearchResult, metric: str) -> str:
-    """The test of the found settings, in the mean over seeds; by variant where they are for more than one."""
-    texts = []
-    for label, runs in search.final_runs.items():
-        values = [run.metrics[metric] for run in runs if metric in run.metrics]
-        if values:
-            seeds = f"{len(values)} seed{'s' if len(values) > 1 else ''}"
-            name = f"{label} " if len(search.variants) > 1 else ""
-            texts.append(f"{name}{sum(values) / len(values):.4f} ({seeds})")
-    return "; ".join(texts) or UNKNOWN
 
 
 def _curves(searches: list[SearchResult]) -> str:
@@ -77,13 +66,6 @@ def _curves(searches: list[SearchResult]) -> str:
     shown = sorted({n for n in SHOWN_BUDGETS if n <= longest} | {longest})
     rows = [{"n": n, **{label: dict(enumerate(curve, 1)).get(n) for label, curve in curves.items()}} for n in shown]
     return text(Table([Column("n", "d"), *(Column(label, ".4f") for label in curves)], rows))
-
-
-def _found(search: SearchResult) -> str:
-    best = search.best
-    if best is None:
-        return f"{search.label}: no complete trial yet"
-    return f"{search.label}: {settings_text(best.settings)}"
 
 
 def _value(value: Any) -> str:

@@ -6,19 +6,20 @@ import csv
 import math
 import shutil
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from recsys_lab.study.launch.job import GRACE_SECONDS, Execution, Job, read_job, state_of
-from recsys_lab.study.launch.local import Places, stop_all
+from recsys_lab.study.launch.local import Places, Work, side_by_side, watched
+from recsys_lab.study.plan.plan_text import duration
+from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import Study
-from recsys_lab.study.plan.variants import Resolver
 from recsys_lab.study.small_files import read_json
 from recsys_lab.study.tune.journal import ClaimedTrial, Journal, State
 from recsys_lab.study.tune.results import Trial, write_trial
 from recsys_lab.study.tune.searches import Search, trial_config
+from recsys_lab.study.tune.tune_text import settings_text
 
-POLL_SECONDS = 0.1
 TAKE_SECONDS = 2.0
 """Between two looks for a trial to take, while there is none."""
 MOST_LOSSES = 3
@@ -26,11 +27,10 @@ MOST_LOSSES = 3
 
 
 class Worker:
-    """Runs trials until every search has used its budget.
+    """Runs trials until every search has used its budget, and prints each.
 
     Args:
         budget: trials of each search.
-        on_start, on_end: are told of each trial.
     """
 
     def __init__(
@@ -41,11 +41,9 @@ class Worker:
         budget: int,
         places: Places,
         resolver: Resolver,
-        on_start: Callable[[ClaimedTrial], None] = lambda taken: None,
-        on_end: Callable[[Search, Trial], None] = lambda search, trial: None,
     ) -> None:
-        self.study, self.searches, self.journal, self.budget, self.resolver = study, searches, journal, budget, resolver
-        self.places, self.on_start, self.on_end = places, on_start, on_end
+        self.study, self.searches, self.journal, self.budget = study, searches, journal, budget
+        self.places, self.resolver = places, resolver
         self.live: list[Execution] = []
         self.broken: dict[str, str] = {}
 
@@ -57,18 +55,11 @@ class Worker:
             KeyboardInterrupt: after Ctrl-C was passed on to the runs and all have ended; the trials are gone on with by
                 the next call.
         """
-        places = [self._work(environment) for environment in self.places.environments]
-        try:
-            while places := [place for place in places if next(place, "ended") != "ended"]:
-                time.sleep(POLL_SECONDS)
-            return self.broken
-        finally:
-            for place in places:
-                place.close()
+        side_by_side(self._work(environment) for environment in self.places.environments)
+        return self.broken
 
-    def _work(self, environment: dict[str, str]) -> Generator[None]:
-        """One place: trial after trial, while there are some to take, or others have some that they may leave. Yields
-        where it has to wait."""
+    def _work(self, environment: dict[str, str]) -> Work:
+        """One place: trial after trial, while there are some to take, or others have some that they may leave."""
         while (taken := self._take()) is not None or self._others_work():
             if taken is None:
                 again = time.time() + TAKE_SECONDS
@@ -97,28 +88,24 @@ class Worker:
     def _open_searches(self) -> list[Search]:
         return [search for search in self.searches if search.label not in self.broken]
 
-    def _run(self, taken: ClaimedTrial, environment: dict[str, str]) -> Generator[None]:
+    def _run(self, taken: ClaimedTrial, environment: dict[str, str]) -> Work:
         """One process of a trial, until it ends. It is the trial's end too, unless it was killed from outside."""
         self.on_start(taken)
         config = trial_config(self.study, taken.search, taken.number, taken.settings, self.resolver)
         execution = Execution(Job(taken.folder, config), environment)
-        self.live.append(execution)
         kill_at = None  # of a pruned trial, which has until then to stop by itself
         try:
-            while execution.process.poll() is None:
-                yield
-                is_new = taken.report(self._values(taken))
-                if kill_at is not None and time.time() > kill_at:
-                    execution.kill()
-                elif kill_at is None and is_new and taken.should_prune():
-                    execution.ask_to_stop()
-                    kill_at = time.time() + GRACE_SECONDS
-        except BaseException:  # Ctrl-C: all runs at once; they keep their epochs, and the trials stay open
-            stop_all(self.live)
-            raise
+            with watched(execution, self.live):
+                while execution.process.poll() is None:
+                    yield
+                    is_new = taken.report(self._values(taken))
+                    if kill_at is not None and time.time() > kill_at:
+                        execution.kill()
+                    elif kill_at is None and is_new and taken.should_prune():
+                        execution.ask_to_stop()
+                        kill_at = time.time() + GRACE_SECONDS
         finally:
-            self.live.remove(execution)
-            outcome = execution.finish()
+            outcome = execution.outcome
             taken.report(self._values(taken))
             taken.count("seconds", outcome.seconds)
         if outcome.state == "finished":
@@ -146,6 +133,20 @@ class Worker:
         self.journal.tell(taken, state, best)
         shutil.rmtree(taken.folder / "checkpoints", ignore_errors=True)  # of hundreds of trials: they fill the disk
         self.on_end(taken.search, trial)
+
+    def on_start(self, taken: ClaimedTrial) -> None:
+        goes_on = " goes on" if taken.reported else ""
+        print(f"{taken.search.label} trial {taken.number}{goes_on}: {settings_text(taken.settings)}", flush=True)
+
+    def on_end(self, search: Search, trial: Trial) -> None:
+        value = "-" if trial.value is None else f"{trial.value:.4f}"
+        ended = sum(one.state.is_finished() for one in self.journal.trials(search))
+        why = f", {trial.error.splitlines()[-1]}" if trial.error else ""
+        print(
+            f"{search.label} trial {trial.number}: {trial.state}, {value} after {trial.epochs} epochs, "
+            f"{duration(trial.seconds)}{why} ({ended} of {self.budget} trials)",
+            flush=True,
+        )
 
     def _values(self, taken: ClaimedTrial) -> list[tuple[int, float]]:
         return epoch_values(taken.folder / "metrics.csv", self.study.select)

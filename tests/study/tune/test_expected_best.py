@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import combinations, permutations
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.study.tune.expected import best_so_far, expected_best, expected_best_over_seconds
+from recsys_lab.study.tune.expected import expected_best
 
 VALUES = st.lists(st.integers(-50, 50).map(lambda i: i / 10), min_size=1, max_size=7)  # with ties
 
@@ -46,36 +46,3 @@ def test_a_failed_trial_counts_as_the_worst() -> None:
     assert expected_best([0.2, None, 0.4]) == expected_best([0.2, 0.2, 0.4])
     assert expected_best([0.2, None, 0.4], "min") == expected_best([0.2, 0.4, 0.4], "min")
     assert expected_best([None, None]) == [] and expected_best([]) == []
-    assert expected_best_over_seconds([None], [3.0]) == []
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.data())
-def test_over_seconds_it_is_the_mean_over_all_orders(data: st.DataObject) -> None:
-    values = data.draw(st.lists(st.integers(0, 20).map(float), min_size=1, max_size=5))
-    seconds = data.draw(st.lists(st.integers(1, 9).map(float), min_size=len(values), max_size=len(values)))
-    points = expected_best_over_seconds(values, seconds, level=0.8, count=9)
-    assert points[0].budget == max(seconds) and points[-1].budget == sum(seconds)
-    assert points[-1].low == points[-1].high == max(values)
-    for point in points:
-        found = []
-        for order in permutations(range(len(values))):
-            ends = np.cumsum([seconds[i] for i in order])
-            found.append(max(values[i] for i, end in zip(order, ends, strict=True) if end <= point.budget + 1e-9))
-        assert point.expected == pytest.approx(np.mean(found))
-        assert (point.low, point.high) == (quantile(found, 0.1), quantile(found, 0.9))
-
-
-def test_random_orders_are_near_the_exact_mean() -> None:
-    """Trials of one second each: after n seconds, n trials."""
-    values = np.random.default_rng(1).normal(size=12).tolist()
-    exact = expected_best(values)
-    sampled = expected_best_over_seconds(values, [1.0] * 12, count=12, orders=4000)
-    assert [point.budget for point in sampled] == [point.budget for point in exact]
-    error = np.std(values) / np.sqrt(4000)
-    assert all(abs(a.expected - b.expected) < 5 * error for a, b in zip(sampled, exact, strict=True))
-
-
-def test_what_was_seen_so_far() -> None:
-    assert best_so_far([None, 0.2, 0.1, None, 0.3]) == [None, 0.2, 0.2, 0.2, 0.3]
-    assert best_so_far([0.2, 0.3, 0.1], "min") == [0.2, 0.2, 0.1]

@@ -153,7 +153,8 @@ def test_one_search_for_each_value_of_an_axis_is_for_all_its_variants(tmp_path: 
     assert [variant.label for variant in first.variants] == ["a_max_length=10", "a_max_length=20"]
     assert list(first.space) == ["model.dropout"] and list(second.space) == ["model.dropout", "model.heads"]
     assert first.folder == study.folder / "tune" / f"a-{first.identity[:8]}"
-    by_both = searches_of(study, axes=["encoder", "data.max_length"])[0]
+    both = {"axis": ["encoder", "data.max_length"]}
+    by_both = searches_of(make_study(tmp_path, both, axes=TWO_AXES))[0]
     assert [search.label for search in by_both][:2] == ["a_max_length=10", "a_max_length=20"]
 
 

@@ -13,7 +13,8 @@ import yaml
 from recsys_lab.study.launch.job import Job, can_resume
 from recsys_lab.study.launch.local import Places
 from recsys_lab.study.plan import Study, read_study
-from recsys_lab.study.plan.variants import Checked, make_variants
+from recsys_lab.study.plan.study_settings import Checked
+from recsys_lab.study.plan.variants import make_variants
 from recsys_lab.study.tune.best import write_tuning
 from recsys_lab.study.tune.journal import Journal
 from recsys_lab.study.tune.results import TuningResults, read_tuning
