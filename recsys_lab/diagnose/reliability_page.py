@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from recsys_lab.diagnose.reliability_figure import reliability_figure
-from recsys_lab.report.figure import Figure
+from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.report.page import Card, Page, Section
-from recsys_lab.report.palette import Palette
 from recsys_lab.report.table import Column, Table, show, text
 
 SHOWN = {
@@ -22,6 +20,7 @@ SHOWN = {
     "gauc": "AUC within predictions (GAUC)",
 }
 KINDS = {"equal_width": "Bins of equal width", "equal_mass": "Bins of equal mass"}
+WHEN = {"before": "as given", "after": "temperature fitted"}
 FOOT = (
     "A dot is a bin of test targets: to the right, how likely the model called its first item; up, how often that item "
     "came. On the dashed line the two agree; a dot below it was over-confident. Larger dots hold more targets. Every "
@@ -57,14 +56,47 @@ def reliability_page(found: dict[str, Any]) -> Page:
 
 
 def _figure(found: dict[str, Any], kind: str, title: str) -> Figure:
+    """A dot is a bin of test targets; on the dashed diagonal confidence and accuracy agree."""
+    import altair as alt
+
     name, bins = str(found["run"]["variant"]), found["test"]["bins"]
-    errors = [show(bins[when][kind]["error"], ".4f") for when in ("before", "after")]
+    rows = [
+        {
+            "when": how,
+            "confidence": confidence,
+            "accuracy": accuracy,
+            "targets": count,
+            "what": f"{count:,} targets: called {confidence:.2%} likely, {accuracy:.2%} came true",
+        }
+        for when, how in WHEN.items()
+        for confidence, accuracy, count in zip(
+            *(bins[when][kind][part] for part in ("confidence", "accuracy", "count")), strict=True
+        )
+    ]
+    top = max(max(row["confidence"], row["accuracy"]) for row in rows) * 1.05
+    ideal = alt.Chart(data_of([{"confidence": 0, "accuracy": 0}, {"confidence": top, "accuracy": top}]))
+    x = alt.X("confidence:Q", title="called so likely", axis=alt.Axis(format="~%"), scale=alt.Scale(domain=[0, top]))
+    y = alt.Y("accuracy:Q", title="came true", axis=alt.Axis(format="~%"), scale=alt.Scale(domain=[0, top]))
+    when = alt.Color("when:N", scale=alt.Scale(domain=list(WHEN.values())))
+    base = alt.Chart().encode(x=x, y=y, color=when)
+    chart = alt.layer(
+        ideal.mark_line(style="faint", strokeDash=[5, 4]).encode(x=x, y=y),
+        base.mark_line(strokeWidth=1.8).encode(
+            strokeDash=alt.StrokeDash("when:N", scale=alt.Scale(range=[[1, 0], [4, 3]]))
+        ),
+        base.mark_point(filled=True, opacity=1).encode(
+            size=alt.Size("targets:Q", legend=None, scale=alt.Scale(range=[30, 90])),
+            description=alt.Description("what:N"),
+        ),
+        data=data_of(rows),
+    ).properties(height=300)
+    errors = [show(bins[when][kind]["error"], ".4f") for when in WHEN]
     counts = bins["before"][kind]["count"]
     note = (
         f"Calibration error {errors[0]} as given, {errors[1]} with T = {found['temperature']:.4g}, over "
         f"{sum(counts):,} targets in {len(counts)} bins."
     )
-    return reliability_figure(kind.replace("_", "-"), title, {name: bins}, kind, Palette(), note, {name: name})
+    return Figure(kind.replace("_", "-"), title, chart, f"{title} of {name}", note)
 
 
 def headline(found: dict[str, Any]) -> str:

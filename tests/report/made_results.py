@@ -17,9 +17,7 @@ from recsys_lab.study.results import (
     AuditFacts,
     AxisEffect,
     Block,
-    CalibrationEntry,
     Caution,
-    CriticalDifference,
     Curve,
     Flip,
     Front,
@@ -66,7 +64,6 @@ def made_results(variants: int = 5, blocks: int = 2, seeds: int = 3, epochs: int
             Caution("single_seed", "one seed says little.", severity="note"),
         ],
         orders=[_order(a, b, names) for a, b in combinations(made, 2)],
-        critical_differences=[_ranks([*names, *BASELINES], [block.key for block in made])] if blocks > 2 else [],
         records=[record for block in made for record in block.records]
         + [Record("enc9", "enc9", {}, 0, "failed", Path("runs/made/enc9/seed0"), reason="ValueError: <boom> & more")],
     )
@@ -92,12 +89,11 @@ def made_tuning(searches: int = 3, trials: int = 8) -> TuningResults:
             "max",
             {"model.dropout": {"low": 0.0, "high": 0.5}},
             "some data",
-            {},
         )
         for i in range(searches)
     ]
     where = Path("runs/made/tune")
-    return TuningResults("made", where, "val/ndcg@10", ["encoder"], trials, "random", "median", found, None)
+    return TuningResults("made", where, "val/ndcg@10", ["encoder"], trials, "random", "median", found)
 
 
 def _block(
@@ -153,14 +149,10 @@ def _block(
         comparison=comparison,
         lines=lines,
         effects=[_effect("encoder", "enc0", "enc1", 0.006), _effect("max_length", "50", "20", 0.001)],
-        critical_difference=CriticalDifference(
-            "users", "metric", "ndcg", order, [means[name] for name in order], [[0, 1, 2], [2, 3]], 943
-        ),
         curves=[_curve(i, order[i], seed, epochs, means[order[i]], draw) for i in ours for seed in range(seeds)],
         fronts=[_front(cost, rows, order, draw) for cost in ("train_seconds", "parameters")],
         slices=_slices(order[:2], rows),
-        calibration=[_calibration(i, order[i]) for i in ours[:2]],
-        audit=AuditFacts("data/made/audit.json", "f00d", True, True, None, "audit.json can't be <read>"),
+        audit=AuditFacts("data/made/audit.json", None, "audit.json can't be <read>"),
         records=[
             Record(order[i], order[i], {}, seed, "finished", run.folder, "id", key, False, run.manifest, run.metrics)
             for i, row in enumerate(rows)
@@ -195,7 +187,10 @@ def _row(name: str, mean: float, seeds: int, is_automatic: bool) -> Row:
             "cold_targets": "miss",
         },
     }
-    runs = [Run(Path(f"runs/made/v/seed{seed}"), {**manifest, "seed": seed}, {}) for seed in range(seeds)]
+    runs = [
+        Run(Path(f"runs/made/v/seed{seed}"), {**manifest, "seed": seed}, {"test/nll": 6.1, "test/ece": 0.07})
+        for seed in range(seeds)
+    ]
     factor = {"hit_rate": 1.9, "ndcg": 1.0, "mrr": 0.7}
     return Row(
         name,
@@ -255,29 +250,9 @@ def _slices(names: list[str], rows: list[Row]) -> Sliced:
     return Sliced("ndcg", 10, Method(), one("all", "all", 943), found, rows[0].runs[0].evaluation)
 
 
-def _calibration(row: int, name: str) -> CalibrationEntry:
-    bins = {
-        when: {
-            kind: {"confidence": [0.1, 0.3, 0.6], "accuracy": [0.08, 0.2, 0.4], "count": [500, 300, 143], "error": 0.07}
-            for kind in ("equal_width", "equal_mass")
-        }
-        for when in ("before", "after")
-    }
-    before = {"nll": 6.1, "brier": 0.97, "ece": 0.07, "ece_equal_mass": 0.06}
-    return CalibrationEntry(row, name, 3, before, {"nll": 6.0, "ece": 0.02}, 1.4, bins if row == 0 else {})
-
-
 def _order(a: Block, b: Block, names: list[str]) -> OrderAgreement:
     ranks = list(range(1, len(names) + 1))
     flips = [Flip(names[0], names[1], 0.01, -0.01, 0.001, 0.002, True)]
     pairs = len(names) * (len(names) - 1) // 2
     swapped = [2, 1, *ranks[2:]]
     return OrderAgreement(a.key, b.key, "ndcg", names, ranks, swapped, 0.8, pairs, 0.9, 0.85, 3, flips, ["dataset"])
-
-
-def _ranks(names: list[str], blocks: list[str]) -> CriticalDifference:
-    places = [1.4 + 0.7 * i for i in range(len(names))]
-    groups = [[0, 1, 2], [1, 2, 3]]
-    return CriticalDifference(
-        "data sets", "rank", "ndcg", names, places, groups, len(blocks), "leave_one_out", blocks, 2.1, 0.01, "few"
-    )

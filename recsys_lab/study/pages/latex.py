@@ -14,7 +14,7 @@ NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d", *tables.NOT_I
 
 
 def as_latex(results: StudyResults) -> str:
-    """Rankings, effects of axes, the order across blocks and mean ranks: one table environment each, to be put into a
+    """Rankings, effects of axes, and the order across blocks: one table environment each, to be put into a
     document that loads booktabs (and graphicx, which makes wide ones fit)."""
     name = f"{results.deciding}@{results.cutoff}"
     comments = [
@@ -44,12 +44,6 @@ def as_latex(results: StudyResults) -> str:
     if results.orders:
         caption = f"Order of the variants by {name} across blocks: Kendall's tau."
         parts.append(_table(tables.orders(results), caption, f"{results.name}-order"))
-    for diagram in results.critical_differences:
-        caption = (
-            f"Mean ranks by {name} over {diagram.count} data sets, {diagram.protocol}; critical difference "
-            f"{diagram.critical_difference:.2f} (Nemenyi)."
-        )
-        parts.append(_table(tables.mean_ranks(diagram), caption, f"{results.name}-ranks-{diagram.protocol}"))
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from recsys_lab.audit.audit_text import checks_table, headline
 from recsys_lab.diagnose.slices_table import render_slices
 from recsys_lab.report.escapes import prose
-from recsys_lab.report.table import Table, markdown, show
+from recsys_lab.report.table import Table, markdown
 from recsys_lab.runs.comparison_table import evaluation_line
 from recsys_lab.study.pages import tables
 from recsys_lab.study.results import Block, OrderAgreement, StudyResults
@@ -31,13 +31,6 @@ def as_markdown(results: StudyResults, brief: bool = False) -> str:
     if results.orders:
         flips = [text for one in results.orders for text in _flips(one, results)]
         parts += ["## Order of the variants across blocks", *_table(tables.orders(results)), _listed(flips), ORDER]
-    for diagram in results.critical_differences:
-        parts += [f"## Mean ranks over data sets: {prose(diagram.protocol)}", *_table(tables.mean_ranks(diagram))]
-        parts.append(
-            f"{diagram.metric}@{results.cutoff}, {diagram.count} data sets; critical difference "
-            f"{diagram.critical_difference:.2f} (Nemenyi), Friedman p {show(diagram.p_value or 0.0, 'p')}. "
-            f"{diagram.note}".strip()
-        )
     legend = [*tables.legend(results), results.multiplicity]
     parts += ["## How to read this", "\n".join(f"- {line}" for line in legend)]
     if not brief:
@@ -77,8 +70,8 @@ def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
             yield from [f"### Best for the {COSTS.get(one.cost, one.cost)} spent", *_table(tables.front(one, results))]
     if block.slices is not None:
         yield from ["### Where it comes from", render_slices(block.slices, "markdown")]
-    if block.calibration:
-        yield from ["### Calibration", *_table(tables.calibration(block))]
+    if (calibration := tables.calibration(block)).rows:
+        yield from ["### Calibration", *_table(calibration)]
     audit = block.audit
     if audit.content is not None:
         yield from ["### Audit of the data", prose(headline(audit.content)), *_table(checks_table(audit.content))]

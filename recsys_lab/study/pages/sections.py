@@ -6,14 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from recsys_lab.audit.audit_text import audit_tables, checks_table, headline
-from recsys_lab.diagnose.reliability_figure import reliability_figure
 from recsys_lab.report.figure import Figure
 from recsys_lab.report.page import Card, Section
 from recsys_lab.report.palette import Palette
-from recsys_lab.report.theme import SERIES
 from recsys_lab.runs.comparison_table import evaluation_line
 from recsys_lab.study.pages import tables
-from recsys_lab.study.pages.figures.critical_difference import critical_difference_figure
 from recsys_lab.study.pages.figures.effect_bars import effects_figure
 from recsys_lab.study.pages.figures.fronts import front_figures
 from recsys_lab.study.pages.figures.learning import learning_figures
@@ -54,13 +51,12 @@ def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Secti
         of_blocks("ranking", "Ranking", _ranking),
         Section("published", "Published numbers beside ours", _published(results), tables.PUBLISHED),
         of_blocks("effects", "Effect of each axis", _effects),
-        Section("critical-differences", "Critical differences", _critical_differences(results)),
         of_blocks("learning", "Learning curves", lambda block: _figures(block, learning_figures(block, palette))),
         of_blocks("cost", "Quality against cost", lambda block: _figures(block, front_figures(block, palette))),
         Section("order", "Does the order change?", _order(results, palette)),
         Section("tuning", "Tuning", _tuning(tuning, palette)),
         of_blocks("slices", "Slices", lambda block: _slices(block, palette)),
-        of_blocks("calibration", "Calibration", lambda block: _calibration(block, palette)),
+        of_blocks("calibration", "Calibration", _calibration),
         of_blocks("audit", "Audit of the data", _audit),
         Section("runs", "Commands, commits and hashes", _runs(results)),
     ]
@@ -95,21 +91,6 @@ def _effects(block: Block) -> Card | None:
     return Card(block.title, figures=[figure] if figure else [], tables=[table])
 
 
-def _critical_differences(results: StudyResults) -> list[Card]:
-    cards = []
-    for place, over_data_sets in enumerate(results.critical_differences):
-        if figure := critical_difference_figure(over_data_sets, f"critical-difference-{place}", results.cutoff):
-            title = f"Over {over_data_sets.count} {over_data_sets.unit}, {over_data_sets.protocol}".rstrip(", ")
-            cards.append(Card(title, figures=[figure]))
-    for block in results.blocks:
-        found = block.critical_difference
-        if found and (
-            figure := critical_difference_figure(found, f"critical-difference-{block.key}", block.comparison.cutoff)
-        ):
-            cards.append(Card(block.title, figures=[figure]))
-    return cards
-
-
 def _order(results: StudyResults, palette: Palette) -> list[Card]:
     figure = order_figure(results, palette)
     if figure is None:
@@ -138,16 +119,9 @@ def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
     return cards
 
 
-def _calibration(block: Block, palette: Palette) -> Card | None:
-    if not block.calibration:
-        return None
-    shown = [entry for entry in block.calibration if entry.bins][:SERIES]
-    runs = {entry.name: entry.bins for entry in shown}
-    keys = {entry.name: block.lines[entry.row].match for entry in shown}
-    note = "Bins of equal mass, first seed. Below the dashed diagonal a model is over-confident."
-    name = f"calibration-{block.key}"
-    figures = [reliability_figure(name, "Reliability", runs, "equal_mass", palette, note, keys)] if runs else []
-    return Card(block.title, tables_first=[tables.calibration(block)], figures=figures)
+def _calibration(block: Block) -> Card | None:
+    table = tables.calibration(block)
+    return Card(block.title, tables_first=[table]) if table.rows else None
 
 
 def _audit(block: Block) -> Card:

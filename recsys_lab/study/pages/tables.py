@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from recsys_lab.report.table import UNKNOWN, Cell, Column, Table, show
@@ -11,7 +12,7 @@ from recsys_lab.runs.comparison import Row
 from recsys_lab.runs.comparison_table import COSTS, DETECTABLE, number_columns, test_columns, trained_on_column
 from recsys_lab.statistics.pairs import Difference
 from recsys_lab.study.pages.figures.order_change import order_table
-from recsys_lab.study.results import AxisEffect, Block, CriticalDifference, Front, OrderAgreement, Record, StudyResults
+from recsys_lab.study.results import AxisEffect, Block, Front, OrderAgreement, Record, StudyResults
 from recsys_lab.study.results.names import value_name
 from recsys_lab.study.results.published import REACHED
 
@@ -149,18 +150,6 @@ def published(results: StudyResults) -> Table:
     return Table(columns, results.published, "Published numbers")
 
 
-def mean_ranks(diagram: CriticalDifference) -> Table:
-    groups = {
-        i: "".join(chr(97 + g % 26) for g, of in enumerate(diagram.groups) if i in of)
-        for i in range(len(diagram.names))
-    }
-    rows = [
-        {"system": name, "mean rank": place, "group": groups[i] or UNKNOWN}
-        for i, (name, place) in enumerate(zip(diagram.names, diagram.places, strict=True))
-    ]
-    return Table([Column("system"), Column("mean rank", ".2f"), Column("group")], rows)
-
-
 def front(of: Front, results: StudyResults) -> Table:
     """The rows on the front, cheapest first."""
     cost, metric = {"train_seconds": "seconds"}.get(of.cost, of.cost), f"{of.metric}@{results.cutoff}"
@@ -173,23 +162,24 @@ def front(of: Front, results: StudyResults) -> Table:
 
 
 def calibration(block: Block) -> Table:
+    """Of the rows that were measured; the other rows are left out."""
     names = {
         "nll": "log-loss of the next item, in nats",
         "brier": "Brier score",
         "ece": "calibration error of the first item, bins of equal width",
         "ece_equal_mass": "calibration error of the first item, bins of equal mass",
     }
-    columns = [Column("variant", value=lambda entry: entry.name), Column("seeds", "d")]
 
-    def number(part: str, name: str) -> Callable[[Any], Any]:
-        return lambda entry: getattr(entry, part).get(name)
+    def mean(row: Row, name: str) -> float | None:
+        values = [run.metrics[f"test/{name}"] for run in row.runs if f"test/{name}" in run.metrics]
+        return sum(values) / len(values) if values else None
 
-    for name, meaning in names.items():
-        columns.append(Column(name, ".4f", meaning, number("before", name)))
-        fitted = "with the fitted temperature"
-        columns.append(Column(f"{name} fitted", ".4f", fitted, number("after", name)))
-    columns.append(Column("temperature", ".3f", "fitted on the validation targets"))
-    return Table(columns, block.calibration, f"Calibration on {block.title}")
+    lines = dict(zip(block.comparison.rows, block.lines, strict=True))
+    columns = [Column("variant", value=lambda row: lines[row].name)]
+    columns += [
+        Column(name, ".4f", f"{text}, mean over seeds", partial(mean, name=name)) for name, text in names.items()
+    ]
+    return Table(columns, [row for row in lines if mean(row, "nll") is not None], f"Calibration on {block.title}")
 
 
 def provenance(records: Sequence[Record], title: str = "") -> Table:

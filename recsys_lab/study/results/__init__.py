@@ -3,9 +3,8 @@
 from recsys_lab.study.results.block import Block, Line
 from recsys_lab.study.results.curve import Curve
 from recsys_lab.study.results.effects import AxisEffect
-from recsys_lab.study.results.facts import AuditFacts, CalibrationEntry
+from recsys_lab.study.results.facts import AuditFacts
 from recsys_lab.study.results.front import Front, FrontPoint
-from recsys_lab.study.results.mean_ranks import CriticalDifference
 from recsys_lab.study.results.order_agreement import Flip, OrderAgreement
 from recsys_lab.study.results.read import read_results
 from recsys_lab.study.results.record import Record
@@ -17,9 +16,7 @@ __all__ = [
     "AuditFacts",
     "AxisEffect",
     "Block",
-    "CalibrationEntry",
     "Caution",
-    "CriticalDifference",
     "Curve",
     "Flip",
     "Front",

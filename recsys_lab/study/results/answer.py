@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recsys_lab.statistics.pairs import ONE_SEED, Difference
 from recsys_lab.study.results.block import Block
@@ -18,72 +18,79 @@ SHOWN = 3
 class Verdict:
     """What one block says of some values (or variants), by the deciding metric.
 
-    better: value that no other is significantly better than -> the values that it is significantly better than.
-    low, high: the smallest and largest of these differences.
-    largest: of all tested differences: first value, second value, the difference, what would have been found.
-    untested: value in no test -> why.
+    said: equal for blocks that say the same.
+    sizes: of the differences that it names.
+    largest: where no difference is significant, the largest of them, in words.
     """
 
-    better: dict[str, tuple[str, ...]]
-    low: float = 0.0
-    high: float = 0.0
-    largest: tuple[str, str, float, float] | None = None
-    untested: tuple[tuple[str, str], ...] = ()
+    said: str
+    sizes: list[float] = field(default_factory=list)
+    largest: str = ""
+    untested: str = ""
 
-    @property
-    def key(self) -> tuple[object, ...]:
-        """Equal for blocks that say the same."""
-        return tuple(sorted(self.better.items())), self.largest is None, self.untested
+    def text(self, metric: str) -> str:
+        low, high = min(self.sizes, default=0.0), max(self.sizes, default=0.0)
+        size = f" ({low:+.4f} {metric})" if low == high else f" ({low:+.4f} to {high:+.4f} {metric})"
+        return self.said + (size if self.sizes else self.largest) + self.untested
 
 
 def find_answer(results: StudyResults) -> Answer:
     name = f"{results.deciding}@{results.cutoff}"
     phrases, findings = [], []
+    several = len(results.blocks) > 1
     axes = [axis for axis in results.axes if any(_of_axis(block, axis, results) for block in results.blocks)]
     for axis in axes:
-        verdicts = [
-            (block, find_verdict(of, results.method.alpha))
-            for block in results.blocks
-            if (of := _of_axis(block, axis, results))
-        ]
-        phrases.append(f"{axis}: {_over_blocks(verdicts, name, len(results.blocks))}")
-        if len(results.blocks) > 1:
-            findings += [f"{block.title}: {axis}: {_phrase(verdict, name)}" for block, verdict in verdicts]
+        found = {block.title: of for block in results.blocks if (of := _of_axis(block, axis, results))}
+        shown = {title: find_verdict(of, results, SHOWN) for title, of in found.items()}
+        phrases.append(f"{axis}: {_over_blocks(shown, name, len(results.blocks))}")
+        if several:
+            findings += [f"{title}: {axis}: {find_verdict(of, results).text(name)}" for title, of in found.items()]
     for block in results.blocks:
         best = _of_variants(block, results)
-        if not axes:
-            phrases.append(f"{block.title}: {best}" if len(results.blocks) > 1 else best)
         if axes:
             findings.append(f"{block.title}: single variants: {best}")
+        else:
+            phrases.append(f"{block.title}: {best}" if several else best)
         findings += [f"{block.title}: {line}" for line in [_against_baseline(block, results)] if line]
-    orders = [_order(results)] if _order(results) else []
     finished = sum(record.state == "finished" and not record.is_automatic for record in results.records)
     is_complete = finished == results.planned
     start = "" if is_complete else f"Incomplete ({finished} of {results.planned} runs are finished), so far: "
-    sentence = start + "; ".join([*phrases, *orders]) + f" ({_protocol(results)})."
+    sentence = start + "; ".join([*phrases, *_order(results)]) + f" ({_protocol(results)})."
     return Answer(sentence[0].upper() + sentence[1:], findings, is_complete)
 
 
-def find_verdict(tested: Iterable[tuple[str, str, Difference]], alpha: float) -> Verdict:
-    """Of all differences between some values: first value, second value, first minus second in the deciding metric."""
+def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyResults, most: int = 1000) -> Verdict:
+    """Of all differences between some values: first value, second value, first minus second in the deciding metric.
+
+    Args:
+        most: values named in a list.
+    """
     tested = [one if one[2].difference >= 0 else (one[1], one[0], one[2].turned()) for one in tested]
-    significant = [(a, b, of) for a, b, of in tested if of.is_significant(alpha)]
-    beaten = {b for _, b, _ in significant}
-    of_best = [(a, b, of) for a, b, of in significant if a not in beaten]
-    better: dict[str, tuple[str, ...]] = {}
-    for a, b, _ in of_best:
-        better[a] = (*better.get(a, ()), b)
     known = [one for one in tested if not one[2].untested]
     in_a_test = {value for a, b, _ in known for value in (a, b)}
-    untested = {value: of.untested for a, b, of in tested for value in (a, b) if value not in in_a_test}
-    largest = max(known, key=lambda one: one[2].difference, default=None)
-    return Verdict(
-        better,
-        min((of.difference for _, _, of in of_best), default=0.0),
-        max((of.difference for _, _, of in of_best), default=0.0),
-        None if largest is None else (*largest[:2], largest[2].difference, largest[2].detectable),
-        tuple(sorted(untested.items())),
+    reasons: dict[str, list[str]] = {}  # why -> values that are in no test
+    for a, b, of in tested:
+        for value in sorted({a, b} - in_a_test):
+            reasons.setdefault(of.untested, []).append(value)
+    if not known:
+        return Verdict(" and ".join(map(not_tested, reasons)))
+    untested = "".join(f"; {not_tested(reason)}: {listed(values, most)}" for reason, values in reasons.items())
+    significant = [one for one in known if one[2].is_significant(results.method.alpha)]
+    beaten = {b for _, b, _ in significant}
+    better: dict[str, list[str]] = {}  # a value that no other is better than -> those that it is better than
+    for a, b, _ in significant:
+        if a not in beaten:
+            better.setdefault(a, []).append(b)
+    if better:
+        texts = [f"{a} is significantly better than {listed(b, most)}" for a, b in better.items()]
+        sizes = [of.difference for a, _, of in significant if a in better]
+        return Verdict(listed(texts, most), sizes, untested=untested)
+    a, b, of = max(known, key=lambda one: one[2].difference)
+    largest = (
+        f" (the largest, {a} - {b}, is {of.difference:+.4f} {results.deciding}@{results.cutoff}; {of.detectable:.4f} "
+        "would be found with 80 % power)"
     )
+    return Verdict("no significant difference", largest=largest, untested=untested)
 
 
 def _of_axis(block: Block, axis: str, results: StudyResults) -> list[tuple[str, str, Difference]]:
@@ -106,7 +113,7 @@ def _of_variants(block: Block, results: StudyResults) -> str:
         for pair in block.comparison.pairs
         if pair.metric == results.deciding and pair.a in asked and pair.b in asked
     ]
-    return _phrase(find_verdict(pairs, results.method.alpha), name, SHOWN)
+    return find_verdict(pairs, results, SHOWN).text(name)
 
 
 def not_tested(reason: str) -> str:
@@ -114,39 +121,18 @@ def not_tested(reason: str) -> str:
     return f"not tested over seeds ({ONE_SEED})" if reason == ONE_SEED else f"not tested ({reason})"
 
 
-def _phrase(verdict: Verdict, metric: str, most: int = 1000) -> str:
-    """most: values named in a list."""
-    if verdict.largest is None:
-        return " and ".join(dict.fromkeys(not_tested(reason) for _, reason in verdict.untested))
-    if verdict.better:
-        size = f"{verdict.low:+.4f}" if verdict.low == verdict.high else f"{verdict.low:+.4f} to {verdict.high:+.4f}"
-        texts = [f"{a} is significantly better than {listed(b, most)}" for a, b in verdict.better.items()]
-        said = f"{listed(texts, most)} ({size} {metric})"
-    else:
-        a, b, difference, detectable = verdict.largest
-        said = (
-            f"no significant difference (the largest, {a} - {b}, is {difference:+.4f} {metric}; {detectable:.4f} would "
-            "be found with 80 % power)"
-        )
-    for reason in dict.fromkeys(reason for _, reason in verdict.untested):
-        said += f"; {not_tested(reason)}: {listed([value for value, of in verdict.untested if of == reason], most)}"
-    return said
-
-
-def _over_blocks(verdicts: list[tuple[Block, Verdict]], metric: str, blocks: int) -> str:
-    """Blocks that say the same together, the most common first."""
+def _over_blocks(verdicts: dict[str, Verdict], metric: str, blocks: int) -> str:
+    """Title of a block -> its verdict: blocks that say the same together, the most common first."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for title, verdict in verdicts.items():
+        alike.setdefault((verdict.said, verdict.untested), []).append(title)
     if blocks == 1:
-        return _phrase(verdicts[0][1], metric, SHOWN)
-    alike: dict[tuple[object, ...], list[tuple[Block, Verdict]]] = {}
-    for block, verdict in verdicts:
-        alike.setdefault(verdict.key, []).append((block, verdict))
+        return next(iter(verdicts.values())).text(metric)
     texts = []
-    for group in sorted(alike.values(), key=len, reverse=True):
-        where = "in every block" if len(group) == blocks else "on " + listed([block.title for block, _ in group], 3)
-        first = group[0][1]
-        largest = max((v.largest for _, v in group if v.largest), key=lambda one: one[2], default=None)
-        low, high = min(v.low for _, v in group), max(v.high for _, v in group)
-        texts.append(f"{where} {_phrase(Verdict(first.better, low, high, largest, first.untested), metric, SHOWN)}")
+    for (said, untested), titles in sorted(alike.items(), key=lambda one: -len(one[1])):
+        where = "in every block" if len(titles) == blocks else f"on {listed(titles, SHOWN)}"
+        sizes = [size for title in titles for size in verdicts[title].sizes]
+        texts.append(f"{where} {Verdict(said, sizes, untested=untested).text(metric)}")
     return "; ".join(texts)
 
 
@@ -171,19 +157,21 @@ def _against_baseline(block: Block, results: StudyResults) -> str:
     return f"{best} is significantly {how} than the best untrained baseline, {baseline} ({size})"
 
 
-def _order(results: StudyResults) -> str:
-    """What becomes of the order where only the split differs."""
+def _order(results: StudyResults) -> list[str]:
+    """What becomes of the order where only the split differs; a phrase at most."""
     found = [one for one in results.orders if one.differs_in == ["split"]]
     if not found:
-        return ""
+        return []
     flips = sum(flip.is_significant for one in found for flip in one.flips)
     pairs = sum(one.significant_pairs for one in found)
     taus = [one.tau for one in found]
     tau = f"tau {taus[0]:.2f}" if len(taus) == 1 else f"tau {min(taus):.2f} to {max(taus):.2f}"
     if not pairs:
-        return f"whether the order changes with the split can't be said: no pair differs significantly in both ({tau})"
+        return [
+            f"whether the order changes with the split can't be said: no pair differs significantly in both ({tau})"
+        ]
     changes = f"changes for {flips}" if flips else "does not change for any"
-    return f"the order of models {changes} of the {pairs} pairs that differ significantly under both splits ({tau})"
+    return [f"the order of models {changes} of the {pairs} pairs that differ significantly under both splits ({tau})"]
 
 
 def _protocol(results: StudyResults) -> str:

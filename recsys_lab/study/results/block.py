@@ -11,9 +11,8 @@ from recsys_lab.runs.comparison import Comparison
 from recsys_lab.statistics.pairs import Pair
 from recsys_lab.study.results.curve import Curve
 from recsys_lab.study.results.effects import AxisEffect
-from recsys_lab.study.results.facts import AuditFacts, CalibrationEntry
+from recsys_lab.study.results.facts import AuditFacts
 from recsys_lab.study.results.front import Front
-from recsys_lab.study.results.mean_ranks import CriticalDifference
 from recsys_lab.study.results.record import Record
 
 
@@ -59,11 +58,9 @@ class Block:
     comparison: Comparison
     lines: list[Line]
     effects: list[AxisEffect] = field(default_factory=list)
-    critical_difference: CriticalDifference | None = None  # over users, in the deciding metric
     curves: list[Curve] = field(default_factory=list)
     fronts: list[Front] = field(default_factory=list)
     slices: Sliced | None = None
-    calibration: list[CalibrationEntry] = field(default_factory=list)
     audit: AuditFacts = field(default_factory=AuditFacts)
     records: list[Record] = field(default_factory=list)  # finished runs, in the order of the rows, then by seed
     notes: list[str] = field(default_factory=list)

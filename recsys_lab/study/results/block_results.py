@@ -1,4 +1,4 @@
-"""One block measured: its comparison, effects, curves, fronts, slices, calibration and audit."""
+"""One block measured: its comparison, effects, curves, fronts, slices and audit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from recsys_lab.statistics.pairs import Method
 from recsys_lab.study.results.block import Block, Line
 from recsys_lab.study.results.curve import Curve, read_curve
 from recsys_lab.study.results.effects import PairIndex, axis_effects
-from recsys_lab.study.results.facts import read_audit, read_calibration
+from recsys_lab.study.results.facts import read_audit
 from recsys_lab.study.results.front import find_front
-from recsys_lab.study.results.mean_ranks import over_users
 from recsys_lab.study.results.names import Values, block_axes, joined, unique, varying_axes
 from recsys_lab.study.results.order_agreement import Ordered, SeedMeans
 from recsys_lab.study.results.record import Record
@@ -72,17 +71,14 @@ class Measured:
         )
 
     def find_letters(self) -> None:
-        """Letters and the diagram over users, from the corrected pairs of the deciding metric. Rows that were not
-        tested (one seed, all baselines but the best) take no part."""
-        block, comparison = self.block, self.block.comparison
-        metric, alpha = comparison.deciding, comparison.method.alpha
-        tested = [pair for pair in comparison.pairs if pair.metric == metric and not pair.untested]
+        """From the corrected pairs of the deciding metric. Rows that were not tested (one seed, all baselines but the
+        best) have none."""
+        comparison = self.block.comparison
+        tested = [pair for pair in comparison.pairs if pair.metric == comparison.deciding and not pair.untested]
         best_first = sorted({row for pair in tested for row in (pair.a, pair.b)})
-        different = [(pair.a, pair.b) for pair in tested if pair.is_significant(alpha)]
-        groups = groups_of(best_first, different)
-        for row, letters in letters_of(best_first, groups).items():
-            block.lines[row].letters = letters
-        block.critical_difference = over_users(comparison, [line.name for line in block.lines], metric, groups)
+        different = [(pair.a, pair.b) for pair in tested if pair.is_significant(comparison.method.alpha)]
+        for row, letters in letters_of(best_first, groups_of(best_first, different)).items():
+            self.block.lines[row].letters = letters
 
 
 def group_runs(records: list[Record], runs: list[Run | None]) -> list[Group]:
@@ -130,9 +126,6 @@ def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -
         effects=axis_effects(setting.axes, values, sample, pairs, metric),
         curves=_curves(comparison, names, setting.select),
         fronts=[find_front(comparison, names, cost, metric) for cost in COSTS],
-        calibration=[
-            entry for i, row in enumerate(rows) if (entry := read_calibration(i, names[i], row.runs)) is not None
-        ],
         audit=read_audit(group.runs),
         records=_records(rows, lines, group),
         users=rows[0].estimates[metric].users,

@@ -18,7 +18,6 @@ from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.block_results import Automatic, Measured, Setting, group_runs, measure_block
 from recsys_lab.study.results.cautions import find_cautions
 from recsys_lab.study.results.effects import find_reversals
-from recsys_lab.study.results.mean_ranks import CriticalDifference, over_data_sets
 from recsys_lab.study.results.names import anchor, unique
 from recsys_lab.study.results.order_agreement import OrderAgreement, agreement
 from recsys_lab.study.results.published import find_published
@@ -91,7 +90,6 @@ def read_results(
         method=method,
         blocks=blocks,
         orders=_orders(measured, setting),
-        critical_differences=_over_data_sets(blocks, setting),
         records=records,
         multiplicity=multiplicity(blocks, method),
         answer=Answer(""),
@@ -179,27 +177,3 @@ def _orders(measured: list[Measured], setting: Setting) -> list[OrderAgreement]:
     ordered = [one.ordered(metric) for one in measured]
     found = [agreement(a, b, metric, setting.method.alpha) for i, a in enumerate(ordered) for b in ordered[i + 1 :]]
     return [one for one in found if one is not None]
-
-
-def _over_data_sets(blocks: list[Block], setting: Setting) -> list[CriticalDifference]:
-    """One for each protocol that several data sets share; of the systems that take part in tests."""
-    metric = deciding(setting.metrics)
-    protocols: dict[tuple[str, ...], list[Block]] = {}
-    for block in blocks:
-        agreed = (str(block.evaluation.get(name)) for name in ("exclude_seen", "ties", "cold_targets"))
-        protocols.setdefault((block.split, "retrained" * block.is_retrained, *agreed), []).append(block)
-    found = []
-    for (split, retrained, *_), group in protocols.items():
-        values: dict[str, dict[str, list[float]]] = {}
-        for block in group:
-            of = values.setdefault(block.dataset, {})
-            for line, row in zip(block.lines, block.comparison.rows, strict=True):
-                if row.untested:
-                    continue
-                of.setdefault(line.match, []).append(row.estimates[metric].mean)
-        means = {data: {name: sum(v) / len(v) for name, v in of.items()} for data, of in values.items()}
-        protocol = f"{split}, retrained" if retrained else split
-        one = over_data_sets(means, metric, protocol, [block.key for block in group], setting.method.alpha)
-        if one is not None:
-            found.append(one)
-    return found

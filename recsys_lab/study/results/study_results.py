@@ -8,7 +8,6 @@ from typing import Literal
 
 from recsys_lab.statistics.pairs import Method
 from recsys_lab.study.results.block import Block
-from recsys_lab.study.results.mean_ranks import CriticalDifference
 from recsys_lab.study.results.order_agreement import OrderAgreement
 from recsys_lab.study.results.published import Published
 from recsys_lab.study.results.record import Record
@@ -61,6 +60,5 @@ class StudyResults:
     multiplicity: str = ""  # what is corrected for what, in plain words
     cautions: list[Caution] = field(default_factory=list)
     orders: list[OrderAgreement] = field(default_factory=list)
-    critical_differences: list[CriticalDifference] = field(default_factory=list)  # over data sets
     records: list[Record] = field(default_factory=list)  # all planned runs, then the counted baselines
     published: list[Published] = field(default_factory=list)  # others' numbers beside ours
