@@ -18,7 +18,7 @@ import pytest
 from recsys_lab.cli import main
 from recsys_lab.runs.run_files import write_manifest
 from recsys_lab.study.launch.job import read_job, state_of
-from recsys_lab.study.plan.remembered import RememberingResolver
+from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_settings import compose
 
 BASE = """
@@ -38,8 +38,8 @@ AXES = "axes: {e: {good: {}, bad: {model: LSTMAttention, model.time: relative}}}
 
 
 @pytest.fixture(scope="module")
-def resolver() -> RememberingResolver:
-    return RememberingResolver()
+def resolver() -> Resolver:
+    return Resolver()
 
 
 class Lab:
@@ -66,13 +66,13 @@ def lab(tmp_path: Path, small_folder: Path) -> Lab:
     return Lab(tmp_path, small_folder)
 
 
-def identity(resolver: RememberingResolver, *layers: dict[str, Any]) -> str:
+def identity(resolver: Resolver, *layers: dict[str, Any]) -> str:
     checked = resolver.check([resolver.compose(list(layers))])[0]
     assert not checked.error
     return checked.identity
 
 
-def test_identity_is_of_what_a_run_does(resolver: RememberingResolver) -> None:
+def test_identity_is_of_what_a_run_does(resolver: Resolver) -> None:
     base = {"model": "SASRec", "data.max_length": 20}
     same = [
         {"model.dropout": 0.2},  # its default
@@ -88,7 +88,7 @@ def test_identity_is_of_what_a_run_does(resolver: RememberingResolver) -> None:
     assert len({identity(resolver, base, one) for one in [{}, *other]}) == len(other) + 1
 
 
-def test_identities_of_many_are_those_of_each(resolver: RememberingResolver) -> None:
+def test_identities_of_many_are_those_of_each(resolver: Resolver) -> None:
     """Only a few of a grid are parsed; the others are put together from their parts."""
     grid = [
         {"model": model, "model.loss": loss, "model.dropout": dropout, "data.max_length": length}
@@ -103,14 +103,14 @@ def test_identities_of_many_are_those_of_each(resolver: RememberingResolver) -> 
     assert len(set(together)) == len(grid)
 
 
-def test_a_check_leaves_the_configuration_as_it_is(resolver: RememberingResolver) -> None:
+def test_a_check_leaves_the_configuration_as_it_is(resolver: Resolver) -> None:
     callbacks = [{"class_path": "LearningRateMonitor", "init_args": {"logging_interval": "epoch"}}]
     config = resolver.compose([{"model": "SASRec", "trainer.callbacks": callbacks}])
     assert not resolver.check([config])[0].error
     assert [type(one) for one in config["trainer"]["callbacks"]] == [dict]
 
 
-def test_a_swapped_class_keeps_the_settings_it_has(resolver: RememberingResolver) -> None:
+def test_a_swapped_class_keeps_the_settings_it_has(resolver: Resolver) -> None:
     base = {
         "model": "SASRec",
         "model.embedding_dim": 8,

@@ -12,7 +12,7 @@ import pytest
 
 from recsys_lab.cli import main
 from recsys_lab.study.plan import make_plan, read_study
-from recsys_lab.study.plan.remembered import RememberingResolver
+from recsys_lab.study.plan.remembered import Resolver
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STUDIES = sorted(path.parent for path in EXPERIMENTS.glob("*/study.yaml"))
@@ -26,12 +26,12 @@ def test_they_are_there() -> None:
 
 
 @pytest.fixture(scope="module")
-def resolver() -> RememberingResolver:
-    return RememberingResolver()
+def resolver() -> Resolver:
+    return Resolver()
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
-def test_it_can_be_planned_and_says_how_it_is_run(folder: Path, tmp_path: Path, resolver: RememberingResolver) -> None:
+def test_it_can_be_planned_and_says_how_it_is_run(folder: Path, tmp_path: Path, resolver: Resolver) -> None:
     study = read_study(folder, tmp_path)
     plan = make_plan(study, resolver)
     assert study.name == folder.name and study.question.endswith("?")

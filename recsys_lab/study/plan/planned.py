@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -14,8 +13,10 @@ from recsys_lab.data.locate import DATASET
 from recsys_lab.runs.finished import Run, read_run
 from recsys_lab.runs.seeds import current_numbers, numbers_version
 from recsys_lab.study.launch.job import State, read_job, state_of
+from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import Study
-from recsys_lab.study.plan.variants import Resolver, Variant, make_variants
+from recsys_lab.study.plan.study_settings import data_key
+from recsys_lab.study.plan.variants import Variant, make_variants
 from recsys_lab.study.small_files import read_json
 from recsys_lab.study.values import KeptRun, find_values
 
@@ -187,9 +188,7 @@ def _other_data(runs: list[PlannedRun], resolver: Resolver) -> list[str]:
     by_data: dict[str, list[PlannedRun]] = {}
     for run in runs:
         if run.state == "finished":
-            data = run.variant.settings.get("data") or {}
-            key = json.dumps([data.get(name) for name in ("dataset", "data_dir", "prepare")], default=str)
-            by_data.setdefault(key, []).append(run)
+            by_data.setdefault(data_key(run.variant.settings), []).append(run)
     lines = []
     for group in by_data.values():
         now = resolver.data_hash(group[0].variant.settings)

@@ -25,8 +25,7 @@ from recsys_lab.config import CLASS_PATH
 from recsys_lab.data.locate import DATA_DIR, DATASET, find_prepared
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.study.plan.study_file import Settings
-from recsys_lab.study.plan.study_settings import compose
-from recsys_lab.study.plan.variants import Checked
+from recsys_lab.study.plan.study_settings import Checked, compose
 from recsys_lab.study.small_files import write_text
 
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ KNOWN_PACKAGES = re.compile(r"(recsys_lab|lightning|pytorch_lightning|torch)\.")
 PARSED_BY = ("torch", "lightning", "jsonargparse")
 
 
-class RememberingResolver:
-    """`study.plan.variants.Resolver`: asks the parser only what it has not said before.
+class Resolver:
+    """What a plan must know of run configurations. Asks the parser only what it has not said before.
 
     Args:
         file: of what is remembered; None = in the user's cache.
@@ -45,7 +44,6 @@ class RememberingResolver:
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file or cache_folder() / "studies.json"
-        self._hashes: dict[str, str | None] = {}
         self._is_foreign = False
 
     @cached_property
@@ -66,9 +64,15 @@ class RememberingResolver:
         return found if is_ours else empty
 
     def compose(self, settings: list[Settings], start: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Settings one over the other, on top of the nested configuration `start`, as a nested run configuration.
+
+        Raises:
+            RecsysLabError: when a key can't be set there.
+        """
         return compose(settings, self._options, start)
 
     def check(self, configs: list[dict[str, Any]]) -> list[Checked]:
+        """Validates configurations: unknown keys, wrong types, parts that can't be built."""
         self._is_foreign = self._is_foreign or any(_is_foreign(text) for text in _texts(configs))
         keys = [_hash_of(config) for config in configs]
         known = self._known["identities"]
@@ -80,16 +84,15 @@ class RememberingResolver:
         return found
 
     def resolved(self, config: dict[str, Any]) -> Settings:
+        """Every setting of a right configuration, its defaults included, by dotted key."""
         return self._parser.resolved(config)
 
     def data_hash(self, config: dict[str, Any]) -> str | None:
+        """Of the prepared data set that a run with this configuration would open now; None when not prepared yet."""
         data = config.get("data") or {}
-        key = json.dumps([data.get(name) for name in ("dataset", "data_dir", "prepare")], default=str)
-        if key not in self._hashes:
-            prepare = PrepareSettings.from_dict(data["prepare"]) if data.get("prepare") else None
-            there = find_prepared(data.get("dataset", DATASET), data.get("data_dir", DATA_DIR), prepare)
-            self._hashes[key] = None if there is None else there.data_hash
-        return self._hashes[key]
+        prepare = PrepareSettings.from_dict(data["prepare"]) if data.get("prepare") else None
+        there = find_prepared(data.get("dataset", DATASET), data.get("data_dir", DATA_DIR), prepare)
+        return None if there is None else there.data_hash
 
     def prepare(self, configs: list[dict[str, Any]]) -> None:
         """Downloads and prepares every data set of the configurations that is not there yet, once and before the runs.
@@ -98,7 +101,6 @@ class RememberingResolver:
             RecsysLabError: when one can't be had.
         """
         self._parser.prepare(configs)
-        self._hashes.clear()
 
     def _options(self, class_path: str) -> set[str] | None:
         known = self._known["options"]

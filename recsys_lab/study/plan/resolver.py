@@ -10,7 +10,6 @@ import copy
 import hashlib
 import json
 from dataclasses import is_dataclass
-from functools import cache
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -29,8 +28,7 @@ from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.runs.fit.parse_errors import class_options, explain, mendable
 from recsys_lab.runs.fit.run_parser import TRAINER_DEFAULTS, add_run_arguments
 from recsys_lab.runs.fit.trainer_ranges import check_ranges
-from recsys_lab.study.plan.study_settings import short
-from recsys_lab.study.plan.variants import Checked
+from recsys_lab.study.plan.study_settings import Checked, data_key, short
 from recsys_lab.words import RecsysLabError
 
 Flat = dict[tuple[str, ...], Any]
@@ -81,7 +79,6 @@ class ParsingResolver:
         return found
 
     def resolved(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Every setting of a right configuration, its defaults included, by dotted key."""
         parsed = {name: self._parsed(name, _section(config, name)) for name in (*SECTIONS, REST)}
         model = self._build("model", parsed["model"])
         given = to_config(model)
@@ -93,23 +90,21 @@ class ParsingResolver:
         return {".".join(p for p in path if p != "init_args"): v for part in whole for path, v in part.items()}
 
     def prepare(self, configs: list[dict[str, Any]]) -> None:
-        """Downloads and prepares every data set of the configurations that is not there yet, once and before the runs.
-
-        Raises:
-            RecsysLabError: when one can't be had.
-        """
-        sections = {json.dumps(config.get("data") or {}, sort_keys=True, default=str): config for config in configs}
-        done = set()
-        for config in sections.values():
-            data: SequenceDataModule = self._build("data", self._parsed("data", {"data": config.get("data") or {}}))
-            key = (data.dataset, str(data.data_dir), str(data.prepare_settings))
-            if key not in done:
-                data.prepare_data()
-                done.add(key)
+        for config in {data_key(config): config for config in configs}.values():
+            data: SequenceDataModule = self._build("data", self._parsed("data", _section(config, "data")))
+            data.prepare_data()
 
     def options(self, class_path: str) -> set[str] | None:
         """What a class takes; None where there is no such class (validation will say so)."""
-        return _options(class_path)
+        if "." in class_path:
+            try:
+                cls: type | None = import_class(class_path)
+            except RecsysLabError:
+                cls = None
+        else:
+            bases = (NextItemModule, Loss, NegativeSampler, Split)
+            cls = next((c for base in bases for c in _below(base) if c.__name__ == class_path), None)
+        return None if cls is None else {name.partition(".")[0] for name in class_options(cls)}
 
     # -- one section ---------------------------------------------------------------------------------------------------
 
@@ -212,19 +207,6 @@ def _named(parsed: Flat, given: Flat) -> Flat:
 
 def _plain(parsed: Any) -> Any:
     return parsed.as_dict() if hasattr(parsed, "as_dict") else parsed
-
-
-@cache
-def _options(class_path: str) -> set[str] | None:
-    if "." in class_path:
-        try:
-            cls: type | None = import_class(class_path)
-        except RecsysLabError:
-            cls = None
-    else:
-        bases = (NextItemModule, Loss, NegativeSampler, Split)
-        cls = next((c for base in bases for c in _below(base) if c.__name__ == class_path), None)
-    return None if cls is None else {name.partition(".")[0] for name in class_options(cls)}
 
 
 def _below(cls: type) -> list[type]:

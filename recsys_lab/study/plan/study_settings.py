@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,14 @@ from recsys_lab.words import RecsysLabError
 
 Options = Callable[[str], set[str] | None]
 """Class name -> the settings that it takes; None for a class that is not known."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of one run configuration: its identity, or why it can't be built."""
+
+    identity: str = ""
+    error: str = ""
 
 
 def compose(layers: list[dict[str, Any]], options: Options, start: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -42,6 +52,12 @@ def compose(layers: list[dict[str, Any]], options: Options, start: dict[str, Any
     run = config.pop("run", {})
     kept = {name: run[name] for name in ("retrain", "logger", "test_after_fit") if name in run}
     return {**config, "run": kept} if kept else config
+
+
+def data_key(config: dict[str, Any]) -> str:
+    """Of a run configuration: equal for two that open the same prepared data set."""
+    data = config.get("data") or {}
+    return json.dumps([data.get(name) for name in ("dataset", "data_dir", "prepare")], default=str)
 
 
 def short(class_path: Any) -> str:

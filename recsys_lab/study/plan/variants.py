@@ -6,44 +6,14 @@ import re
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import AxisValue, Settings, Study, matches
 from recsys_lab.words import RecsysLabError
 
 LONGEST_LABEL = 120
 """Of file names, in characters: file systems take 255, and the identity follows."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What is known of one run configuration: its identity, or why it can't be built."""
-
-    identity: str = ""
-    error: str = ""
-
-
-class Resolver(Protocol):
-    """What a plan must know of run configurations."""
-
-    def compose(self, settings: list[Settings], start: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Settings one over the other, on top of the nested configuration `start`, as a nested run configuration.
-
-        Raises:
-            RecsysLabError: when a key can't be set there.
-        """
-
-    def check(self, configs: list[dict[str, Any]]) -> list[Checked]:
-        """Validates configurations: unknown keys, wrong types, parts that can't be built."""
-
-    def resolved(self, config: dict[str, Any]) -> Settings:
-        """Every setting of a right configuration, its defaults included, by dotted key."""
-
-    def data_hash(self, config: dict[str, Any]) -> str | None:
-        """Of the prepared data set that a run with this configuration would open now; None when not prepared yet."""
-
-    def prepare(self, configs: list[dict[str, Any]]) -> None:
-        """Downloads and prepares the data sets of configurations that are not there yet."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from own_process import told_without
 
 from recsys_lab.cli import main
 from recsys_lab.study.plan import remembered
-from recsys_lab.study.plan.remembered import RememberingResolver
+from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.resolver import ParsingResolver
 
 GRID = [{"model": "SASRec"}, {"model": "SASRec", "model.dropout": 0.5}, {"model": "GRU4Rec", "model.loss": "GBCE"}]
@@ -33,7 +33,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def identities(file: Path, *layers: dict[str, Any]) -> list[str]:
-    resolver = RememberingResolver(file)
+    resolver = Resolver(file)
     return [checked.identity for checked in resolver.check([resolver.compose([layer]) for layer in layers])]
 
 
@@ -61,7 +61,7 @@ def test_a_damaged_file_is_made_again(text: str, tmp_path: Path, asked: list[Any
 
 def test_an_error_is_said_every_time(tmp_path: Path) -> None:
     for _ in range(2):
-        resolver = RememberingResolver(tmp_path / "kept.json")
+        resolver = Resolver(tmp_path / "kept.json")
         (found,) = resolver.check([resolver.compose([{"model": "SASRec", "model.dropout": 7}])])
         assert "dropout" in found.error and not found.identity
 

@@ -18,7 +18,7 @@ from recsys_lab.runs.finished import hash_targets, read_run
 from recsys_lab.study.plan import Plan, make_plan, read_study
 from recsys_lab.study.plan.keep import keep_values
 from recsys_lab.study.plan.plan_text import counts_line, plan_table
-from recsys_lab.study.plan.variants import Checked
+from recsys_lab.study.plan.study_settings import Checked
 from recsys_lab.study.results import StudyResults, as_table, read_results
 from recsys_lab.study.values import baseline_file, find_kept_baselines, read_values, values_file, write_values
 
