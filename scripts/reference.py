@@ -37,14 +37,8 @@ from recsys_lab.cli import main
 ENCODERS = {"GRU4Rec": ["hidden_dim=16"], "LSTMAttention": [], "SASRec": []}
 LOSSES = ("CrossEntropy", "SampledSoftmax", "BCE", "GBCE", "BPR", "BPRMax", "TOP1Max")
 BASELINES = ("Popularity", "RecentPopularity", "RepeatLast", "Markov", "ItemKNN", "SessionKNN", "EASE")
-QUIET = [
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.enable_progress_bar",
-    "false",
-    "--trainer.enable_model_summary",
-    "false",
-]
+QUIET = ["--trainer.accelerator", "cpu"]
+QUIET += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 TIMES = re.compile(r"seconds|started|written|tokens_per_second|commit|dirty|version|device|command")
 STUDY = """
 name: small

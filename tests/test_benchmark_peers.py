@@ -56,12 +56,12 @@ def test_notes_name_the_fastest_peer_and_what_is_wrong(peer_table: ModuleType) -
         measured("slow", 0, 10.0, peak_rss_mb=50.0),
         measured("fast", 0, 15.0, targets_per_epoch=8, busy_cores_before=1.5),
     ]
-    text = "\n".join(peer_table.notes(rows, max_busy=0.3))
+    text = "\n".join([*peer_table.notes(rows), *sys.modules["harness"].not_idle(rows)])
     assert "fastest peer in training: fast (15); ours/theirs 2.00" in text
     assert "lowest peak memory: slow (50); ours/theirs 2.00" in text
     assert "NOT the same work as fast: targets_per_epoch [7, 8]" in text
     assert "NOT an idle machine: before 1 of 3 measurements" in text and "1.5 cores" in text
-    assert not peer_table.notes(rows[:1], max_busy=0.3)
+    assert not peer_table.notes(rows[:1]) and not sys.modules["harness"].not_idle(rows[:1])
 
 
 def test_ours_and_a_peer_in_turn_on_the_same_targets(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_quality_that_is_not_reached(peer_table: ModuleType) -> None:
     shared = {"data": "d", "model": "SASRec", "round": 0, "best_val": 0.1, "stopped_by": "patience"}
     theirs = {**shared, "who": "peer", "seconds_to_best": 8.0}
     mine = {**shared, "who": peer_table.OURS, "against": "peer", "seconds_to_goal": None, "seconds_to_best": 5.0}
-    (line,) = peer_table.quality_table([theirs, mine])[2:]
+    *_, line = peer_table.quality_table([theirs, mine])
     assert "| 0.1000 | 8.0 | not reached |  | 0.1000 | 5.0 |" in line
 
 

@@ -37,8 +37,7 @@ def test_a_small_log_is_measured_on_both_sides(tmp_path: Path) -> None:
 def test_the_made_log_is_in_the_order_of_time_and_popular_items_lead(tmp_path: Path) -> None:
     job = {"kind": "make_log", "log": str(tmp_path / "log"), "ids": "numbers", "seed": 1}
     job |= {"events": 30_000, "users": 300, "items": 100}
-    child = SCRIPT.with_name("prepare_jobs.py")
-    subprocess.run([sys.executable, str(child), json.dumps(job)], check=True, capture_output=True)
+    subprocess.run([sys.executable, str(SCRIPT), "--job", json.dumps(job)], check=True, capture_output=True)
     log = pl.read_parquet(tmp_path / "log" / "*.parquet")
     assert log.height == 30_000 and log["timestamp"].is_sorted()
     popularity = log["item_id"].value_counts(sort=True)["count"].to_numpy()

@@ -13,25 +13,30 @@ linear, 0 no growth. Two are given: over all points, and between the last two, w
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness import (
-    MAX_BUSY_CORES,
     QUIET,
+    Row,
     busy_cores,
-    describe_machine,
-    header,
-    last_json,
+    child,
+    groups,
+    head,
+    line,
+    measured,
+    median,
+    not_idle,
+    parser_of,
     peak_mb,
     publish,
-    require_idle,
+    run,
 )
 
 BASE = {"users": 2_000, "history": 23, "items": 2_000, "length": 20, "width": 64, "batch_size": 128}
@@ -61,63 +66,32 @@ CAPTIONS = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "costs.jsonl", rounds=1)
     add = parser.add_argument
     add("--sweep", action="append", choices=list(SWEEPS), help="repeatable; default: all")
     add("--points", type=int, default=99, help="only the first points of each sweep")
-    add("--rounds", type=int, default=1, help="how often each point is measured; medians (default 1)")
-    add("--threads", type=int, default=2)
-    add("--out", default="costs.jsonl", help="one JSON line per point is appended (default costs.jsonl)")
-    add("--markdown", type=Path, help="write the page here")
     add("--figure", type=Path, help="write the figure here, .svg or .png")
-    add("--even-if-busy", action="store_true")
-    add("--point", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.point:
-        print(json.dumps(measure(json.loads(args.point))))
-        return 0
-    if not require_idle(args.even_if_busy):
-        return 2
-    machine, environment, busiest = describe_machine(), {}, 0.0
-    rows: list[dict[str, Any]] = []
-    with open(args.out, "a") as out:
-        for _ in range(args.rounds):
-            for sweep in args.sweep or SWEEPS:
-                for changed in SWEEPS[sweep][: args.points]:
-                    busiest = max(busiest, busy_cores(1.0))
-                    point = {**BASE, **changed, "threads": args.threads}
-                    found = {}
-                    with tempfile.TemporaryDirectory() as folder:
-                        for kind in ("prepare", "train"):
-                            half = json.dumps({**point, "kind": kind, "folder": folder})
-                            found |= last_json([sys.executable, __file__, "--point", half], args.threads)
-                    environment = found.pop("environment")
-                    row = {"sweep": sweep, "x": point[VARIED[sweep]], **point, **found}
-                    rows.append(row)
-                    out.write(json.dumps({**machine, "commit": environment.get("commit"), **row}) + "\n")
-                    out.flush()
-                    print(sweep, row["x"], {name: round(row[name], 3) for name in COSTS}, file=sys.stderr, flush=True)
+    rows, lines = measured(measurements(args), args)
     points = medians(rows)
-    lines = ["# What costs grow with", "", *__doc__.strip().split("\n\n")[2].splitlines(), ""]
-    lines += header(machine, environment, {"threads": args.threads, "rounds": args.rounds})
-    if busiest > MAX_BUSY_CORES:
-        lines.append(f"- NOT an idle machine: others used up to {busiest:.1f} cores. Do not quote these numbers")
+    lines = ["# What costs grow with", "", *(__doc__ or "").strip().split("\n\n")[2].splitlines(), "", *lines]
+    lines += not_idle(rows)
     if args.figure:
         draw(points, args.figure)
         lines += ["", f"![costs]({args.figure.name})"]
-    lines += page(points)
-    publish(lines, args.markdown)
-    return 0
+    return publish([*lines, *page(points)], args.markdown)
 
 
-def measure(point: dict[str, Any]) -> dict[str, Any]:
-    """One half of a point, in this process."""
-    import logging
-    import warnings
-
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    return {"prepare": measure_prepare, "train": measure_train}[point["kind"]](point)
+def measurements(args: argparse.Namespace) -> Iterator[Row]:
+    for _ in range(args.rounds):
+        for sweep in args.sweep or SWEEPS:
+            for changed in SWEEPS[sweep][: args.points]:
+                point: Row = {**BASE, **changed}
+                row = {"sweep": sweep, "x": point[VARIED[sweep]], **point, "busy_cores_before": busy_cores(1.0)}
+                with tempfile.TemporaryDirectory() as folder:
+                    for kind in ("prepare", "train"):
+                        row |= child(__file__, args.threads, kind=kind, folder=folder, **point)
+                yield row
 
 
 def measure_prepare(point: dict[str, Any]) -> dict[str, Any]:
@@ -184,19 +158,21 @@ def measure_train(point: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def medians(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, float]]]:
+JOBS = {"prepare": measure_prepare, "train": measure_train}
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def medians(rows: list[Row]) -> dict[str, list[Row]]:
     """sweep -> its points in ascending order, each with x and the median of each cost."""
-    found: dict[str, list[dict[str, float]]] = {}
-    for sweep in dict.fromkeys(row["sweep"] for row in rows):
-        here = [row for row in rows if row["sweep"] == sweep]
-        found[sweep] = [
-            {"x": x, **{name: statistics.median(row[name] for row in here if row["x"] == x) for name in COSTS}}
-            for x in sorted({row["x"] for row in here})
-        ]
-    return found
+    found: dict[str, list[Row]] = {}
+    for (sweep, x), here in sorted(groups(rows, "sweep", "x"), key=lambda one: one[0][1]):
+        found.setdefault(sweep, []).append({"x": x, **{name: median(here, name) for name in COSTS}})
+    return {sweep: found[sweep] for (sweep,), _ in groups(rows, "sweep")}
 
 
-def exponent(points: list[dict[str, float]], cost: str) -> float | None:
+def exponent(points: list[Row], cost: str) -> float | None:
     """Least-squares slope of log cost over log x; None where a cost is 0 or there is one point only."""
     if len(points) < 2 or any(point[cost] <= 0 for point in points):
         return None
@@ -205,24 +181,21 @@ def exponent(points: list[dict[str, float]], cost: str) -> float | None:
     return statistics.linear_regression(x, y).slope
 
 
-def page(sweeps: dict[str, list[dict[str, float]]]) -> list[str]:
+def page(sweeps: dict[str, list[Row]]) -> list[str]:
     lines = []
     for sweep, points in sweeps.items():
         lines += ["", f"## {sweep}", ""]
         if sweep in CAPTIONS:
-            lines += [CAPTIONS[sweep][0].upper() + CAPTIONS[sweep][1:] + ".", ""]
-        lines.append(f"| {sweep} | " + " | ".join(f"{text} {'MB' if '_mb' in n else 's'}" for n, text in COSTS.items()))
-        lines[-1] += " |"
-        lines.append("|" + "---|" * (len(COSTS) + 1))
-        for point in points:
-            lines.append(f"| {point['x']:,} | " + " | ".join(f"{point[name]:.3g}" for name in COSTS) + " |")
+            lines.append(CAPTIONS[sweep][0].upper() + CAPTIONS[sweep][1:] + ".")
+        lines += head(sweep, *(f"{text} {'MB' if '_mb' in name else 's'}" for name, text in COSTS.items()))
+        lines += [line(f"{point['x']:,}", *(f"{point[name]:.3g}" for name in COSTS)) for point in points]
         for text, part in (("exponent", points), ("between the last two", points[-2:])):
             slopes = [exponent(part, name) for name in COSTS]
-            lines.append(f"| **{text}** | " + " | ".join("" if s is None else f"**{s:.2f}**" for s in slopes) + " |")
+            lines.append(line(f"**{text}**", *("" if s is None else f"**{s:.2f}**" for s in slopes)))
     return lines
 
 
-def draw(sweeps: dict[str, list[dict[str, float]]], file: Path) -> None:
+def draw(sweeps: dict[str, list[Row]], file: Path) -> None:
     import altair as alt
     import polars as pl
 
@@ -248,4 +221,4 @@ def draw(sweeps: dict[str, list[dict[str, float]]], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, JOBS))

@@ -1,13 +1,12 @@
 """Kills runs at random moments, goes on with them, and compares the outcome with a run that nobody disturbed.
 
-    python scripts/benchmarks/kills.py                              # 20 kills, one Markdown table
+    python scripts/benchmarks/kills.py                              # 17 kills, one Markdown table
     python scripts/benchmarks/kills.py --kills fit=1,prepare=1      # fewer
 
 Each kind of work is done once undisturbed. Then it is begun again, stopped by SIGKILL at a moment drawn from the whole
 time that it took, and taken up by the command that its own messages name. The time counts from its first file on:
-before, Python imports. "Disk full": no file may grow beyond a size drawn below that of a checkpoint. All that the work
-leaves must be equal bit for bit: weights and optimiser of the checkpoints, ranks, metrics but for times, prepared
-arrays. The exit code is 1 if anything differs.
+before, Python imports. All that the work leaves must be equal bit for bit: weights and optimiser of the checkpoints,
+ranks, metrics but for times, prepared arrays. The exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -33,18 +31,14 @@ from typing import Any
 import polars as pl
 import torch
 
-COUNTS = {"fit": 7, "fit on 2 processes": 4, "prepare": 3, "study run": 3, "disk full": 3}
+COUNTS = {"fit": 7, "fit on 2 processes": 4, "prepare": 3, "study run": 3}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-COMMAND = [sys.executable, "-m", "recsys_lab.cli"]
 TIMES = ("seconds", "tokens_per_second", "wall_seconds")
 LIMIT = 600.0
 """Seconds after which a command hangs."""
 
-MODEL = ["--model", "SASRec", "--model.embedding_dim", "32", "--model.loss", "BCE", "--data.max_length", "20"]
-QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
-QUIET += ["--trainer.enable_model_summary", "false"]
-TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
-
+FIT = "fit --model SASRec --model.embedding_dim 32 --model.loss BCE --data.max_length 20 --trainer.max_epochs 5"
+QUIET = "--trainer.accelerator cpu --trainer.enable_progress_bar false --trainer.enable_model_summary false"
 STUDY = """question: Which rate?
 base:
   model: SASRec
@@ -60,6 +54,8 @@ axes:
     high: {{model.optimization.lr: 0.01}}
 seeds: [0]
 """
+Outcome = dict[str, str]
+"""Name of what a piece of work left -> its hash."""
 
 
 @dataclass
@@ -67,20 +63,74 @@ class Work:
     """Something that can be killed.
 
     Args:
-        start: the arguments that begin it in a folder. again: those that take it up. outcome: what it left, by name.
+        start: the arguments that begin it in a folder. outcome: of what it left there.
         first: the pattern of the first file that it writes there.
         ranks: processes of which one is killed.
     """
 
     start: Callable[[Path], list[str]]
-    again: Callable[[Path], list[str]]
-    outcome: Callable[[Path], dict[str, str]]
+    outcome: Callable[[Path], Outcome]
     first: str = "config.yaml"
     ranks: int = 1
 
-    def wait_for_first(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def again(self, folder: Path) -> list[str]:
+        """As the messages say: `fit FOLDER`; elsewhere, and before there is a run, the same command."""
+        return ["fit", str(folder)] if (folder / "config.yaml").is_file() else self.start(folder)
+
+    def begin(self, arguments: list[str], output: Path, folder: Path) -> subprocess.Popen[bytes]:
+        """Until its first file is there."""
+        with output.open("ab") as file:  # a group of its own: whatever it starts can be ended with it
+            process = subprocess.Popen(
+                [sys.executable, "-m", "recsys_lab.cli", *arguments],
+                stdout=file,
+                stderr=file,
+                env=ENVIRONMENT,
+                start_new_session=True,
+            )
         while process.poll() is None and not any(folder.glob(self.first)):
             time.sleep(0.01)
+        return process
+
+    def whole(self, arguments: list[str], output: Path, folder: Path) -> float:
+        """Seconds that the command took, from its first file on. Raises RuntimeError if it failed."""
+        process = self.begin(arguments, output, folder)
+        started = time.monotonic()
+        try:
+            code = process.wait(LIMIT)
+        finally:
+            end(process)
+        if code:
+            raise RuntimeError(f"exit code {code}: {output.read_text(errors='replace').strip().splitlines()[-1]}")
+        return time.monotonic() - started
+
+    def kill(self, folder: Path, output: Path, seconds: float, draw: random.Random) -> str | None:
+        """-> what was killed; None if the work had ended before."""
+        process = self.begin(self.start(folder), output, folder)
+        try:
+            time.sleep(seconds)
+            victims = [process.pid, *children(process.pid)][: self.ranks]
+            victim = draw.randrange(len(victims))
+            if process.poll() is not None:
+                return None
+            os.kill(victims[victim], signal.SIGKILL)
+            if victim:  # the other ranks must end by themselves
+                process.wait(60)
+            return f"rank {victim}" if self.ranks > 1 else "the process"
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """The process and what it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------
@@ -100,7 +150,7 @@ def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not name.endswith(TIMES)}
 
 
-def run_outcome(folder: Path) -> dict[str, str]:
+def run_outcome(folder: Path) -> Outcome:
     """Of a run folder."""
     found = {}
     for name in ("best", "last"):
@@ -114,14 +164,14 @@ def run_outcome(folder: Path) -> dict[str, str]:
     return found
 
 
-def prepared_outcome(folder: Path) -> dict[str, str]:
+def prepared_outcome(folder: Path) -> Outcome:
     """Of a prepared data set: its arrays and tables, and leftovers beside it."""
     files = [path for path in sorted(folder.glob("made/*")) if path.suffix in (".npy", ".parquet")]
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in files}
     return found | {"leftovers": digest(sorted(p.name for p in folder.iterdir() if "tmp" in p.name))}
 
 
-def study_outcome(folder: Path) -> dict[str, str]:
+def study_outcome(folder: Path) -> Outcome:
     runs = sorted(path.parent for path in folder.glob("runs/**/ranks.parquet"))
     return {f"{run.parent.name} {name}": value for run in runs for name, value in run_outcome(run).items()}
 
@@ -130,31 +180,25 @@ def study_outcome(folder: Path) -> dict[str, str]:
 
 
 def works(base: Path) -> dict[str, Work]:
-    data, log = base / "data", base / "log.csv"
+    data = base / "data" / "made"
 
-    def fit(*more: str) -> Callable[[Path], list[str]]:
-        own = [*MODEL, *QUIET, "--data.dataset", str(data / "made"), "--trainer.max_epochs", "5", *more]
-        return lambda folder: ["fit", *own, "--run.folder", str(folder)]
-
-    def go_on(start: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
-        """As the messages say: `fit FOLDER`; before there is a folder, the same command."""
-        return lambda folder: ["fit", str(folder)] if (folder / "config.yaml").is_file() else start(folder)
+    def fit(devices: str) -> Callable[[Path], list[str]]:
+        own = [*FIT.split(), *QUIET.split(), "--data.dataset", str(data), *devices.split()]
+        return lambda folder: [*own, "--run.folder", str(folder)]
 
     def prepare(folder: Path) -> list[str]:
-        return ["prepare", "--input", str(log), "--name", "made", "--data_dir", str(folder)]
+        return ["prepare", "--input", str(base / "log.csv"), "--name", "made", "--data_dir", str(folder)]
 
     def study(folder: Path) -> list[str]:
         folder.mkdir(exist_ok=True)
-        (folder / "study.yaml").write_text(STUDY.format(data=data / "made"))
+        (folder / "study.yaml").write_text(STUDY.format(data=data))
         return ["study", "run", str(folder), "--root", str(folder / "runs"), "--workers", "1"]
 
-    alone, two = fit("--trainer.devices", "1"), fit(*TWO)
     return {
-        "fit": Work(alone, go_on(alone), run_outcome),
-        "fit on 2 processes": Work(two, go_on(two), run_outcome, ranks=2),
-        "prepare": Work(prepare, prepare, prepared_outcome, "*/*"),
-        "study run": Work(study, study, study_outcome, "runs/**/config.yaml"),
-        "disk full": Work(alone, go_on(alone), run_outcome),
+        "fit": Work(fit("--trainer.devices 1"), run_outcome),
+        "fit on 2 processes": Work(fit("--trainer.strategy ddp --trainer.devices 2"), run_outcome, ranks=2),
+        "prepare": Work(prepare, prepared_outcome, "*/*"),
+        "study run": Work(study, study_outcome, "runs/**/config.yaml"),
     }
 
 
@@ -171,74 +215,62 @@ def made_log(path: Path, users: int, seed: int = 0) -> None:
     pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(path)
 
 
-# -- killing -----------------------------------------------------------------------------------------------------------
+# -- kill after kill ---------------------------------------------------------------------------------------------------
 
 
-def children(pid: int) -> list[int]:
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", default=",".join(f"{name}={count}" for name, count in COUNTS.items()))
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--users", type=int, default=600, help="of the made data")
+    asked = parser.parse_args(arguments)
+    counts = {name: int(count) for name, count in (part.split("=") for part in asked.kills.split(","))}
+    draw, results = random.Random(asked.seed), []
+    base = Path(tempfile.mkdtemp(prefix="kills-"))
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def begin(arguments: list[str], output: Path, file_limit: int | None = None) -> subprocess.Popen[bytes]:
-    def limit() -> None:
-        if file_limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
-
-    with output.open("ab") as file:  # a group of its own: whatever it starts can be ended with it
-        return subprocess.Popen(
-            [*COMMAND, *arguments], stdout=file, stderr=file, env=ENVIRONMENT, preexec_fn=limit, start_new_session=True
-        )
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """The process and what it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def whole(arguments: list[str], output: Path, work: Work | None = None, folder: Path = Path()) -> float:
-    """Seconds that the command took, from its first file on. Raises RuntimeError if it failed."""
-    process = begin(arguments, output)
-    try:
-        if work is not None:
-            work.wait_for_first(process, folder)
-        started = time.monotonic()
-        code = process.wait(LIMIT)
+        made_log(base / "log.csv", asked.users)
+        known = works(base)
+        known["prepare"].whole(known["prepare"].start(base / "data"), base / "data.txt", base / "data")
+        print("| killed | moment | it left | then | seconds |\n|---|---|---|---|---|", flush=True)
+        for kind, count in counts.items():
+            work, reference = known[kind], base / f"{kind} reference".replace(" ", "-")
+            seconds = work.whole(work.start(reference), base / "reference.txt", reference)
+            expected = work.outcome(reference)
+            for number in range(count):
+                started, folder = time.monotonic(), base / f"{kind}-{number}".replace(" ", "-")
+                *cells, then = one(work, folder, seconds, expected, draw)
+                results.append(then)
+                row = (f"{kind}: {cells[0]}", *cells[1:], then, f"{time.monotonic() - started:.0f}")
+                print("| " + " | ".join(row) + " |", flush=True)
     finally:
-        end(process)
-    if code:
-        raise RuntimeError(f"exit code {code}: {output.read_text(errors='replace').strip().splitlines()[-1]}")
-    return time.monotonic() - started
+        shutil.rmtree(base, ignore_errors=True)
+    print(f"\n{results.count('equal')} of {len(results)} equal bit for bit.")
+    return 0 if set(results) == {"equal"} else 1
 
 
-def kill(work: Work, folder: Path, output: Path, seconds: float, draw: random.Random) -> str | None:
-    """-> what was killed and what was there then; None if the work had ended before."""
-    process = begin(work.start(folder), output)
+def one(work: Work, folder: Path, seconds: float, expected: Outcome, draw: random.Random) -> tuple[str, str, str, str]:
+    """What was killed, when, what it left, and what became of it."""
+    output, what, moment = folder.with_suffix(".txt"), None, 0.0
+    while what is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        moment = draw.random() * seconds
+        what = work.kill(folder, output, moment, draw)
+    left = state(folder)
     try:
-        work.wait_for_first(process, folder)
-        time.sleep(seconds)
-        victims = [process.pid, *children(process.pid)][: work.ranks]
-        victim = draw.randrange(len(victims))
-        if process.poll() is not None:
-            return None
-        os.kill(victims[victim], signal.SIGKILL)
-        if victim:  # the other ranks must end by themselves
-            process.wait(60)
-        return f"rank {victim}" if work.ranks > 1 else "the process"
-    finally:
-        end(process)
-
-
-def fill_disk(work: Work, folder: Path, output: Path, size: int) -> str:
-    process = begin(work.start(folder), output, size)
-    try:
-        process.wait(LIMIT)
-    finally:
-        end(process)
-    return f"files up to {size:,} bytes (exit code {process.returncode})"
+        work.whole(work.again(folder), output, folder)
+        found = work.outcome(folder)
+        patience = time.monotonic() + LIMIT / 4  # a run of a study that outlived its launcher ends by itself
+        while work.outcome is study_outcome and set(expected) - set(found) and time.monotonic() < patience:
+            time.sleep(1)
+            with suppress(OSError):
+                found = work.outcome(folder)
+        missing = [name for name in expected if name not in found]
+        differ = [name for name in expected if name in found and found[name] != expected[name]]
+        words = [f"{word}: {', '.join(names)}" for word, names in (("missing", missing), ("differs", differ)) if names]
+        then = "; ".join(words) or "equal"
+    except Exception as error:
+        then = f"failed: {' '.join(str(error).split())[:200]}".replace("|", "/")
+    return what, f"{moment:.1f} s", left, then
 
 
 def state(folder: Path) -> str:
@@ -251,69 +283,6 @@ def state(folder: Path) -> str:
             return "a broken last.ckpt"
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     return "before the first checkpoint" if "config.yaml" in names else f"{len(names)} entries"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", default=",".join(f"{name}={count}" for name, count in COUNTS.items()))
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--users", type=int, default=600, help="of the made data")
-    asked = parser.parse_args(arguments)
-    counts = {name: int(count) for name, count in (part.split("=") for part in asked.kills.split(","))}
-    draw, rows, equal = random.Random(asked.seed), [], 0
-    base = Path(tempfile.mkdtemp(prefix="kills-"))
-    try:
-        made_log(base / "log.csv", asked.users)
-        known = works(base)
-        if set(counts) - {"prepare"}:
-            whole(known["prepare"].start(base / "data"), base / "data.txt")
-        print("| killed | moment | it left | then | seconds |\n|---|---|---|---|---|", flush=True)
-        for kind, count in counts.items():
-            work, reference = known[kind], base / f"{kind} reference".replace(" ", "-")
-            seconds = whole(work.start(reference), base / "reference.txt", work, reference)
-            expected = work.outcome(reference)
-            for number in range(count):
-                row = one(kind, work, base / f"{kind}-{number}".replace(" ", "-"), reference, seconds, expected, draw)
-                rows.append(row)
-                equal += row[3] == "equal"
-                print("| " + " | ".join(row) + " |", flush=True)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
-    print(f"\n{equal} of {len(rows)} equal bit for bit.")
-    return 0 if equal == len(rows) else 1
-
-
-def one(
-    kind: str, work: Work, folder: Path, reference: Path, seconds: float, expected: dict[str, str], draw: random.Random
-) -> tuple[str, ...]:
-    """A kill, what followed, and the row of the table."""
-    output, started = folder.with_suffix(".txt"), time.monotonic()
-    what, moment = None, 0.0
-    while what is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        if kind == "disk full":
-            size = (reference / "checkpoints" / "last.ckpt").stat().st_size
-            what = fill_disk(work, folder, output, draw.randrange(1_000, size))
-        else:
-            moment = draw.random() * seconds
-            what = kill(work, folder, output, moment, draw)
-    left = state(folder)
-    try:
-        whole(work.again(folder), output)
-        found = work.outcome(folder)
-        patience = time.monotonic() + LIMIT / 4  # a run of a study that outlived its launcher ends by itself
-        while kind == "study run" and set(expected) - set(found) and time.monotonic() < patience:
-            time.sleep(1)
-            with suppress(OSError):
-                found = work.outcome(folder)
-        missing = [name for name in expected if name not in found]
-        differ = [name for name in expected if name in found and found[name] != expected[name]]
-        words = [f"{word}: {', '.join(names)}" for word, names in (("missing", missing), ("differs", differ)) if names]
-        then = "; ".join(words) or "equal"
-    except Exception as error:
-        then = f"failed: {' '.join(str(error).split())[:200]}".replace("|", "/")
-    when = "while writing" if kind == "disk full" else f"{moment:.1f} s"
-    return f"{kind}: {what}", when, left, then, f"{time.monotonic() - started:.0f}"
 
 
 if __name__ == "__main__":

@@ -10,20 +10,26 @@ Three tables. Speed: forward and backward of each loss on the same made states a
 the three products of full cross-entropy (6 x positions x items x width operations), beside one plain float32 product of
 the same sizes, and the largest relative difference of loss and gradients from `chunked`, the default. Memory: what a
 loss takes at its peak beyond inputs, weights and their gradients. Step: training steps of SASRec with sampled softmax
-under dense and row-sparse optimisers. Every memory and step measurement is a process of its own.
+under dense and row-sparse optimisers. Every measurement is a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import statistics
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness import busy_cores, describe_machine, header, last_json, not_idle, one, publish, require_idle, whole
+from harness import Row, busy_cores, child, head, line, measured, not_idle, parser_of, publish, run
 
-HERE = Path(__file__).resolve().parent
+MB = 2**20
+FULL_LOGITS_UP_TO = 2 << 30  # bytes; the plain way keeps about three such matrices
+NEGATIVES = {"shared": 256, "own": 16}
+SAMPLED = ("SampledSoftmax", "BCE")
 SPEED = [(6_400, 1_682), (6_400, 3_416), (6_400, 12_101), (3_200, 50_000), (256, 1_000_000)]
 MEMORY = [(6_400, 12_101), (1_024, 1_000_000)]
 KINDS = ("speed", "memory", "step")
@@ -32,33 +38,18 @@ WAYS = (
     *("SampledSoftmax, 256 shared", "BCE, 16 own", "BCE, 16 own, gathered"),
 )
 OPTIMIZERS = ("adam", "sparse_adam", "rowwise_adagrad")
+LENGTH = 50
+"""Of a window of step."""
 
 
 def main() -> int:
     args = parse_args()
-    if not require_idle(args.even_if_busy):
-        return 2
-    machine, rows = describe_machine(), []
-    shared = {"width": args.width, "threads": args.threads, "rounds": args.rounds}
-    with open(args.out, "a") as out:
-        for job in jobs(args):
-            busy = busy_cores()
-            command = [sys.executable, str(HERE / "losses_jobs.py"), json.dumps({**shared, **job})]
-            row = {"busy_cores_before": busy, **last_json(command, args.threads)}
-            rows.append(row)
-            out.write(json.dumps({**machine, **row}) + "\n")
-            out.flush()
-            print(
-                f"{job['kind']} {job.get('way') or job.get('optimizer') or ''} {job['items']:,} items: done",
-                file=sys.stderr,
-            )
-    lines = [*header(machine, rows[-1]["environment"], shared), *tables(rows)]
-    publish([*lines, *not_idle(rows)], args.markdown)
-    return 0
+    rows, lines = measured(measurements(args), args, width=args.width)
+    return publish([*lines, *tables(rows), *not_idle(rows)], args.markdown)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "benchmark_losses.jsonl")
     add = parser.add_argument
     add("--size", action="append", type=pair, metavar="POSITIONS:ITEMS", help="of speed; repeatable")
     add("--memory", action="append", type=pair, metavar="POSITIONS:ITEMS", help="of memory; repeatable")
@@ -68,11 +59,6 @@ def parse_args() -> argparse.Namespace:
     add("--optimizer", action="append", choices=OPTIMIZERS, help="of step, only this; repeatable")
     add("--only", choices=KINDS, nargs="+", default=list(KINDS), help="measure only these")
     add("--width", type=int, default=64, help="D (default 64)")
-    add("--rounds", type=int, default=3, help="after a first that is not counted (default 3)")
-    add("--threads", type=int, default=2)
-    add("--out", default="benchmark_losses.jsonl", help="one JSON line per measurement is appended")
-    add("--markdown", help="also write the tables to this file")
-    add("--even-if-busy", action="store_true", help="measure although other processes use the machine")
     args = parser.parse_args()
     args.size, args.memory, args.step = args.size or SPEED, args.memory or MEMORY, args.step or [1_000_000]
     return args
@@ -85,30 +71,34 @@ def pair(text: str) -> tuple[int, int]:
     return int(positions), int(items)
 
 
-def jobs(args: argparse.Namespace) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def measurements(args: argparse.Namespace) -> Iterator[Row]:
+    shared = {"width": args.width, "threads": args.threads, "rounds": args.rounds}
+    for job in jobs(args):
+        busy = busy_cores()
+        yield {"busy_cores_before": busy, **job, **child(__file__, **shared, **job)}
+
+
+def jobs(args: argparse.Namespace) -> Iterator[Row]:
     if "speed" in args.only:
-        found += [{"kind": "speed", "positions": n, "items": v, "ways": args.way} for n, v in args.size]
+        for n, v in args.size:
+            yield {"kind": "speed", "positions": n, "items": v, "ways": args.way}
     if "memory" in args.only:
         for n, v in args.memory:
-            ways = [way for way in args.way or WAYS if fits(way, n, v)]
-            found += [{"kind": "memory", "positions": n, "items": v, "way": way} for way in ways]
+            for way in args.way or WAYS:
+                if way != "full" or fits(n, v):
+                    yield {"kind": "memory", "positions": n, "items": v, "way": way, "ways": [way]}
     if "step" in args.only:
-        step = {"kind": "step", "positions": args.step_positions, "length": 50}
-        found += [
-            {**step, "items": v, "optimizer": optimizer}
-            for v in args.step
-            for optimizer in args.optimizer or OPTIMIZERS
-        ]
-    return found
+        for v in args.step:
+            for optimizer in args.optimizer or OPTIMIZERS:
+                yield {"kind": "step", "positions": args.step_positions, "items": v, "optimizer": optimizer}
 
 
-def fits(way: str, positions: int, items: int) -> bool:
-    """As `losses_jobs.losses` leaves out what would take too much memory or time."""
-    return way != "full" or positions * items <= 5e8
+def fits(positions: int, items: int) -> bool:
+    """Whether all logits at once do."""
+    return 4 * positions * items <= FULL_LOGITS_UP_TO
 
 
-def tables(rows: list[dict[str, Any]]) -> list[str]:
+def tables(rows: list[Row]) -> list[str]:
     of = {kind: [row for row in rows if row["kind"] == kind] for kind in KINDS}
     lines: list[str] = []
     if of["speed"]:
@@ -116,31 +106,191 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
     for row in of["speed"]:
         size = (f"{row['positions']:,}", f"{row['items']:,}")
         for way, seconds in row["seconds"].items():
-            exact = not way.startswith(("SampledSoftmax", "BCE"))
             gflops = 6 * row["positions"] * row["items"] * row["width"] / seconds / 1e9
-            speed = (one(gflops), f"{gflops / row['product_gflops']:.2f}") if exact else ("", "")
-            lines.append(line(*size, way, one(1000 * seconds), *speed, f"{row['errors'][way]:.0e}"))
-        lines.append(line(*size, "the plain product", "", one(row["product_gflops"]), "1.00", ""))
+            speed = (f"{gflops:,.1f}", f"{gflops / row['product_gflops']:.2f}")
+            speed = ("", "") if way.startswith(SAMPLED) else speed
+            lines.append(line(*size, way, f"{1000 * seconds:,.1f}", *speed, f"{row['errors'][way]:.0e}"))
+        lines.append(line(*size, "the plain product", "", f"{row['product_gflops']:,.1f}", "1.00", ""))
     if of["memory"]:
         lines += head("positions", "items", "loss", "extra MB at the peak", "gradients MB", "s")
     for row in of["memory"]:
-        numbers = (whole(row["extra_mb"]), whole(row["gradients_mb"]), one(row["seconds"]))
+        numbers = (f"{row['extra_mb']:,.0f}", f"{row['gradients_mb']:,.0f}", f"{row['seconds']:,.1f}")
         lines.append(line(f"{row['positions']:,}", f"{row['items']:,}", row["way"], *numbers))
     if of["step"]:
         lines += head("SASRec, sampled softmax: positions", "items", "optimizer", "ms a step", "peak MB")
     for row in of["step"]:
-        numbers = (one(1000 * row["seconds"]), whole(row["peak_mb"]))
+        numbers = (f"{1000 * row['seconds']:,.1f}", f"{row['peak_mb']:,.0f}")
         lines.append(line(f"{row['positions']:,}", f"{row['items']:,}", row["optimizer"], *numbers))
     return lines
 
 
-def head(*names: str) -> list[str]:
-    return ["", line(*names), "|" + "---|" * len(names)]
+# -- in a process of its own -------------------------------------------------------------------------------------------
 
 
-def line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+def inputs(job: Row) -> Any:
+    """hidden (N, D), target_ids (N,), a scorer with its table (V, D); logits of about 1, as in a trained model."""
+    import torch
+    from torch import nn
+
+    from recsys_lab.models.blocks.item_table import ItemTable
+    from recsys_lab.models.blocks.scoring import TiedScorer
+
+    torch.manual_seed(0)
+    hidden = torch.randn(job["positions"], job["width"]).requires_grad_()
+    target_ids = torch.randint(1, job["items"] + 1, (job["positions"],))
+    table = ItemTable(job["items"] + 1, job["width"])
+    nn.init.normal_(table.weight, std=2 * job["width"] ** -0.5)
+    return hidden, target_ids, TiedScorer(table)
+
+
+def losses(job: Row, hidden: Any, target_ids: Any, scorer: Any) -> dict[str, Callable[[], Any]]:
+    """Name -> a call that gives the scalar."""
+    import torch
+    import torch.nn.functional as F
+
+    from recsys_lab.losses import BCE, CrossEntropy, SampledSoftmax
+    from recsys_lab.losses.negatives import UniformNegatives
+    from recsys_lab.models.blocks.scoring import TiedScorer
+    from recsys_lab.ops.linear_cross_entropy import linear_cross_entropy
+
+    class Gathered(TiedScorer):
+        """Own negatives by a gather of all their rows, as a batched product wants them."""
+
+        def scores(self, state: Any, items: Any) -> Any:
+            return torch.bmm(F.embedding(items, self.items.weight), state.unsqueeze(2)).squeeze(2)
+
+    def sampled(loss: Any, own: bool, scorer: Any = scorer) -> Callable[[], Any]:
+        sampler = UniformNegatives(NEGATIVES["own" if own else "shared"], per_position=own)
+        sampler.prepare(torch.ones(job["items"] + 1))
+        negatives = sampler.sample(target_ids, torch.Generator().manual_seed(0))
+        return lambda: loss(hidden, target_ids, scorer, negatives)
+
+    weight = scorer.items.weight
+    ways: dict[str, Callable[[], Any]] = {"chunked": lambda: CrossEntropy()(hidden, target_ids, scorer)}
+    blocked = min(job["positions"], 512)
+    ways["chunked, in blocks"] = lambda: linear_cross_entropy(
+        hidden, weight, target_ids, chunk_size=blocked, block_size=min(5_000, job["items"] // 2)
+    )
+    if fits(job["positions"], job["items"]):
+        ways["full"] = lambda: CrossEntropy(implementation="full")(hidden, target_ids, scorer)
+    ways[f"SampledSoftmax, {NEGATIVES['shared']} shared"] = sampled(SampledSoftmax(), own=False)
+    ways[f"BCE, {NEGATIVES['own']} own"] = sampled(BCE(), own=True)
+    ways[f"BCE, {NEGATIVES['own']} own, gathered"] = sampled(BCE(), True, Gathered(scorer.items))
+    return {name: way for name, way in ways.items() if not job["ways"] or name in job["ways"]}
+
+
+def measure_speed(job: Row) -> Row:
+    """All losses on the same made inputs, in turn: seconds of forward + backward, and how far exact ones differ."""
+    import torch
+
+    hidden, target_ids, scorer = inputs(job)
+    ways = losses(job, hidden, target_ids, scorer)
+    weight = scorer.items.weight
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    references: dict[str, list[Any]] = {}
+    errors: dict[str, float] = {}
+    for turn in range(job["rounds"] + 1):
+        for name, way in ways.items():
+            hidden.grad = weight.grad = None
+            started = time.perf_counter()
+            loss = way()
+            loss.backward()
+            if turn:  # the first is warm-up
+                seconds[name].append(time.perf_counter() - started)
+            if turn == job["rounds"]:
+                found = [loss.detach(), hidden.grad, weight.grad]
+                same = references.setdefault(next((n for n in SAMPLED if name.startswith(n)), "exact"), found)
+                errors[name] = max(float((a - b).norm() / b.norm()) for a, b in zip(found, same, strict=True))
+    rows = min(job["positions"], max(FULL_LOGITS_UP_TO // (4 * job["items"]), 1))
+    product, states = torch.empty(rows, job["items"] + 1), hidden.detach()[:rows]
+    alone = []
+    for _ in range(3):
+        started = time.perf_counter()
+        torch.mm(states, weight.detach().T, out=product)
+        alone.append(time.perf_counter() - started)
+    return {
+        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
+        "errors": errors,
+        "product_gflops": 2 * product.numel() * job["width"] / min(alone) / 1e9,
+    }
+
+
+def measure_memory(job: Row) -> Row:
+    """One loss once: peak memory beyond inputs, weights and their gradients."""
+    small = {**job, "positions": 8, "items": 500}
+    losses(small, *inputs(small))[job["way"]]().backward()  # so that threads and libraries are there
+    hidden, target_ids, scorer = inputs(job)
+    way = losses(job, hidden, target_ids, scorer)[job["way"]]
+    before = forget_peak()
+    started = time.perf_counter()
+    way().backward()
+    seconds = time.perf_counter() - started
+    gradients = sum(t.grad.numel() * t.grad.element_size() for t in (hidden, scorer.items.weight))
+    return {"extra_mb": (peak() - before - gradients) / MB, "gradients_mb": gradients / MB, "seconds": seconds}
+
+
+def measure_step(job: Row) -> Row:
+    """Training steps as Lightning's loop takes them, without its loop: forward, backward, optimiser."""
+    import torch
+
+    from recsys_lab.contracts import Batch, DataSpec
+    from recsys_lab.losses import SampledSoftmax
+    from recsys_lab.losses.negatives import UniformNegatives
+    from recsys_lab.models import Optimization, SASRec
+    from recsys_lab.models.optimization import make_optimizer
+
+    torch.manual_seed(0)
+    base = forget_peak()
+    settings = Optimization(optimizer=job["optimizer"])
+    sampler = UniformNegatives(NEGATIVES["shared"], per_position=False)
+    model = SASRec(embedding_dim=job["width"], loss=SampledSoftmax(), negatives=sampler, optimization=settings)
+    rows = job["positions"] // LENGTH
+    model._build(DataSpec("made", job["items"], rows, LENGTH, False, 1.0, "0", "0", "none"))
+    sampler.prepare(torch.ones(job["items"] + 1))
+    optimizer = make_optimizer(model, settings, lambda: 1.0)
+    full = torch.full((rows,), LENGTH)
+    losses, seconds = [], []
+    for turn in range(job["rounds"] + 2):
+        ids = torch.randint(1, job["items"] + 1, (rows, LENGTH + 1))
+        inputs, targets = ids[:, :-1], ids[:, 1:].flatten()
+        batch = Batch(inputs, ids[:, 1:], inputs > 0, inputs, full, full)
+        started = time.perf_counter()
+        history, negatives = model.encode(batch), sampler.sample(targets, None)
+        loss = model.task.objective(history, torch.arange(len(targets)), targets, model.scorer, negatives)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if turn > 1:  # the first makes the optimiser's state
+            seconds.append(time.perf_counter() - started)
+        losses.append(loss.item())
+    return {"seconds": statistics.median(seconds), "peak_mb": (peak() - base) / MB, "losses": losses}
+
+
+def forget_peak() -> int:
+    """Resident bytes now; the peak counts from here where the kernel lets a process reset its own."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def measure(job: Row) -> Row:
+    import torch
+
+    from recsys_lab.runs.environment import describe_environment
+
+    torch.set_num_threads(job["threads"])
+    found = {"speed": measure_speed, "memory": measure_memory, "step": measure_step}[job["kind"]](job)
+    return {**found, "width": job["width"], "environment": describe_environment()}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, dict.fromkeys(KINDS, measure)))

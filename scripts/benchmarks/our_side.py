@@ -1,4 +1,4 @@
-"""One measurement of our side in a process of its own: `python our_side.py '<job as JSON>'` prints one JSON line.
+"""Our side of peers.py, in a process of its own.
 
 Jobs (`kind`), all through what a user calls (`prepare`, `SequenceDataModule`, a model, `Trainer`):
 
@@ -10,19 +10,16 @@ Jobs (`kind`), all through what a user calls (`prepare`, `SequenceDataModule`, a
 from __future__ import annotations
 
 import copy
-import json
-import logging
 import statistics
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
-from harness import QUIET, peak_mb
+from harness import QUIET, Row, peak_mb, run
 
 
-def measure_prepare(job: dict[str, Any]) -> dict[str, Any]:
+def measure_prepare(job: Row) -> Row:
     from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
     from recsys_lab.data.reading.file_source import FileSource
 
@@ -34,6 +31,7 @@ def measure_prepare(job: dict[str, Any]) -> dict[str, Any]:
         "num_users": data.num_users,
         "num_items": data.num_items,
         "num_events": data.num_events,
+        "peak_rss_mb": peak_mb(),
     }
 
 
@@ -53,7 +51,7 @@ def make_model(name: str, lr: float = 1e-3) -> Any:
     return LSTMAttention(num_layers=1, attention="narm", time="none", **shared)  # NARM has a GRU where this has an LSTM
 
 
-def make_data(job: dict[str, Any], **changed: Any) -> Any:
+def make_data(job: Row, **changed: Any) -> Any:
     from recsys_lab.data.datamodule import SequenceDataModule
 
     given = {
@@ -67,7 +65,7 @@ def make_data(job: dict[str, Any], **changed: Any) -> Any:
     return data
 
 
-def measure_train(job: dict[str, Any]) -> dict[str, Any]:
+def measure_train(job: Row) -> Row:
     started = time.perf_counter()
     import lightning as L
     import torch
@@ -131,11 +129,12 @@ def measure_train(job: dict[str, Any]) -> dict[str, Any]:
         "eval_users": tested,
         "eval_users_per_s": tested / min(test_seconds),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "peak_rss_mb": peak_mb(),
         "environment": describe_environment(),
     }
 
 
-def measure_quality(job: dict[str, Any]) -> dict[str, Any]:
+def measure_quality(job: Row) -> Row:
     import lightning as L
     import torch
 
@@ -189,22 +188,13 @@ def measure_quality(job: dict[str, Any]) -> dict[str, Any]:
         "val_curve": [round(value, 5) for value in curve.values],
         "val_seconds": [round(second, 2) for second in curve.seconds],
         **tests,
+        "peak_rss_mb": peak_mb(),
         "environment": describe_environment(),
     }
 
 
-MEASURES = {"prepare": measure_prepare, "train": measure_train, "quality": measure_quality}
-
-
-def main() -> None:
-    warnings.filterwarnings("ignore")
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    job = json.loads(sys.argv[1])
-    result = MEASURES[job["kind"]](job)
-    result["peak_rss_mb"] = peak_mb()
-    print(json.dumps(result))
+JOBS = {"prepare": measure_prepare, "train": measure_train, "quality": measure_quality}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(lambda: 2, JOBS))

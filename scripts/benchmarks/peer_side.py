@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import last_json
+from harness import Row, last_json
 from peer_table import ALL, NEWEST
 
 MIN_USER_EVENTS = 5
@@ -40,7 +40,7 @@ class Peer:
 
     def measure(
         self, args: argparse.Namespace, folder: Path, model: str, name: str, file: Path, max_length: int, **limits: Any
-    ) -> dict[str, Any]:
+    ) -> Row:
         """What its script printed; `limits` are options of it."""
         options = {
             "data": file,
@@ -80,7 +80,7 @@ def who(peer: Peer, result: dict[str, Any]) -> str:
     return " ".join([peer.name, str(result.get("version", ""))]).strip()
 
 
-def speed_row(peer: Peer, result: dict[str, Any]) -> dict[str, Any]:
+def speed_row(peer: Peer, result: dict[str, Any]) -> Row:
     """Its answer in our names. Of its two ways to rank (seen items in or out) the faster counts."""
     modes = [result[key] for key in ("eval_users_per_s", "eval_users_per_s_B") if result.get(key)]
     return {
@@ -98,7 +98,7 @@ def speed_row(peer: Peer, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def quality_row(peer: Peer, result: dict[str, Any]) -> dict[str, Any]:
+def quality_row(peer: Peer, result: dict[str, Any]) -> Row:
     """Its best validation, when it got there, and its test."""
     return {
         "who": who(peer, result),

@@ -26,26 +26,20 @@ medians over the rounds.
 
 --made EVENTS:ITEMS makes a log (100 events a user on average, items by a power law; see prepare.py) and
 measures it like a file; items that no event drew are not in the catalogue.
-
-This process imports nothing heavy: a child's peak memory starts at that of its parent.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness import MAX_BUSY_CORES, OURS, busy_cores, describe_machine, header, last_json, publish, require_idle
+from harness import OURS, Row, busy_cores, child, measured, not_idle, parser_of, publish
 from peer_side import MIN_USER_EVENTS, Peer, find_peers, quality_row, speed_row
-from peer_table import ALL, NEWEST, notes, quality_table, startup_line, table
+from peer_table import ALL, NEWEST, notes, quality_table, table
 
 HERE = Path(__file__).resolve().parent
 MODELS = ("SASRec", "GRU4Rec", "NARM")
@@ -54,37 +48,17 @@ PATIENCE = 10
 
 def main() -> int:
     args = parse_args()
-    if not require_idle(args.even_if_busy):
-        return 2
-    peers = find_peers(args)
-    rows: list[dict[str, Any]] = []
-    environment: dict[str, Any] = {}
-    machine = describe_machine()
-    startup = measure_startup() if args.startup else {}
-    with tempfile.TemporaryDirectory(dir=args.work_dir) as folder, open(args.out, "a") as out:
-        for row in measurements(args, peers, Path(folder)):
-            environment = row.pop("environment", environment)
-            rows.append(row)
-            say(row)
-            out.write(json.dumps({**machine, "commit": environment.get("commit"), **row}) + "\n")
-            out.flush()
-    settings = {
-        "threads": args.threads,
-        "rounds": args.rounds,
-        "our epochs": args.epochs,
-        "our batches per epoch": args.max_batches or "all",
-    }
-    if peers:
+    settings = {"our epochs": args.epochs, "our batches per epoch": args.max_batches or "all"}
+    if args.peers:
         settings |= {"peer epochs": args.peer_epochs, "peer batches per epoch": args.peer_max_batches or "all"}
-    lines = [*header(machine, environment, settings), *([startup_line(startup)] if startup else []), ""]
+    with tempfile.TemporaryDirectory(dir=args.work_dir) as folder:
+        rows, lines = measured(measurements(args, find_peers(args), Path(folder)), args, **settings)
     lines += quality_table(rows) if args.quality else table(rows)
-    lines += ["", *notes(rows, MAX_BUSY_CORES)]
-    publish(lines, args.markdown)
-    return 0
+    return publish([*lines, "", *notes(rows), *not_idle(rows)], args.markdown)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "benchmark.jsonl")
     add = parser.add_argument
     add(
         "--data",
@@ -107,8 +81,6 @@ def parse_args() -> argparse.Namespace:
     add("--max-batches", type=int, default=0, help="batches of ours per epoch; 0 = all")
     add("--max-test-batches", type=int, default=0, help="batches of ours per test, 512 users each; 0 = all")
     add("--batch-size", type=int, default=128, help="windows per batch, ours and theirs (default 128)")
-    add("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
-    add("--threads", type=int, default=2, help="OMP_NUM_THREADS of every process (default 2)")
     add("--seed", type=int, default=42)
     add(
         "--windows",
@@ -118,17 +90,13 @@ def parse_args() -> argparse.Namespace:
         "on is always measured",
     )
     add("--quality", type=float, metavar="SECONDS", help="measure how soon ours is as good as each peer becomes")
-    add("--startup", action="store_true", help="also time `import recsys_lab` and `recsys-lab --help`")
     add("--peers", type=Path, metavar="VENVS", help="folder of the peers' virtual environments")
     add("--peer-scripts", type=Path, metavar="SCRIPTS", help="folder of their bench_NAME.py")
     add("--peer", action="append", metavar="NAME", help="only this one; repeatable. Default: all that are found")
     add("--peer-epochs", type=int, default=4)
     add("--peer-max-batches", type=int, default=0, help="their batches per epoch, e.g. 10 for slow ones; 0 = all")
     add("--peer-timeout", type=float, default=3600, help="seconds after which a peer's measurement is given up")
-    add("--out", default="benchmark.jsonl", help="one JSON line per measurement is appended (default benchmark.jsonl)")
-    add("--markdown", help="also write header and table to this file")
     add("--work-dir", help="where temporary folders are made; default: the system's")
-    add("--even-if-busy", action="store_true", help="measure although other processes use the machine")
     args = parser.parse_args()
     if (args.peers is None) != (args.peer_scripts is None):
         parser.error("--peers and --peer-scripts belong together")
@@ -151,7 +119,7 @@ def data_set(text: str) -> tuple[str, Path, int]:
 
 
 def made_log(text: str) -> tuple[str, dict[str, int], int]:
-    """-> name, what `prepare_jobs.make_log` wants, L."""
+    """-> name, what `make_log` of prepare.py wants, L."""
     try:
         events, items, *length = (int(float(part)) for part in text.split(":"))
         if events < 1 or items < 1 or len(length) > 1 or min(length, default=1) < 1:
@@ -167,19 +135,25 @@ def logs(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, in
     yield from args.data
     for name, size, max_length in args.made:
         with tempfile.TemporaryDirectory(dir=folder) as made:
-            job = {"kind": "make_log", "log": f"{made}/log", "seed": args.seed, "ids": "integer", **size}
-            last_json([sys.executable, str(HERE / "prepare_jobs.py"), json.dumps(job)], args.threads)
+            child(
+                HERE / "prepare.py",
+                args.threads,
+                kind="make_log",
+                log=f"{made}/log",
+                seed=args.seed,
+                ids="numbers",
+                **size,
+            )
             yield name, Path(made) / "log", max_length
 
 
-def measurements(args: argparse.Namespace, peers: list[Peer], folder: Path) -> Iterator[dict[str, Any]]:
+def measurements(args: argparse.Namespace, peers: list[Peer], folder: Path) -> Iterator[Row]:
     for number, (name, file, max_length) in enumerate(logs(args, folder)):
         for turn in range(args.rounds):
             # a new folder each round: nothing is reused, preparation is measured
             basis = {"data": name, "round": turn, "max_length": max_length}
             job = {
                 "folder": str(folder / f"{number}-{turn}"),
-                "threads": args.threads,
                 "seed": args.seed,
                 "max_length": max_length,
                 "batch_size": args.batch_size,
@@ -197,11 +171,11 @@ def measurements(args: argparse.Namespace, peers: list[Peer], folder: Path) -> I
 def speed(
     args: argparse.Namespace,
     peers: list[Peer],
-    job: dict[str, Any],
+    job: Row,
     model: str,
     data: tuple[str, Path, int, Path],
-    preparation: dict[str, Any],
-) -> Iterator[dict[str, Any]]:
+    preparation: Row,
+) -> Iterator[Row]:
     name, file, max_length, folder = data
     wanted = {NEWEST, ALL} if args.windows == "both" else {args.windows}
     for windows in sorted(wanted | {peer.way.windows for peer in peers}, reverse=True):
@@ -227,11 +201,11 @@ def speed(
 def quality(
     args: argparse.Namespace,
     peers: list[Peer],
-    job: dict[str, Any],
+    job: Row,
     model: str,
     data: tuple[str, Path, int, Path],
-    preparation: dict[str, Any],
-) -> Iterator[dict[str, Any]]:
+    preparation: Row,
+) -> Iterator[Row]:
     name, file, max_length, folder = data
     for peer in peers:
         limits = {"max_epochs": 10_000, "max_seconds": args.quality, "patience": PATIENCE}
@@ -241,34 +215,8 @@ def quality(
         yield {"who": OURS, "against": theirs["who"], **ours(args, job, kind="quality", model=model, **limits)}
 
 
-def ours(args: argparse.Namespace, job: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return last_json([sys.executable, str(HERE / "our_side.py"), json.dumps({**job, **more})], args.threads)
-
-
-def measure_startup(times: int = 5) -> dict[str, float]:
-    """Median seconds of a whole process, the interpreter's own start included."""
-    found = {}
-    for name, command in (
-        ("import recsys_lab", ["-c", "import recsys_lab"]),
-        ("recsys-lab --help", ["-m", "recsys_lab.cli", "--help"]),
-    ):
-        seconds = []
-        for _ in range(times):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *command], check=True, capture_output=True)
-            seconds.append(time.perf_counter() - started)
-        found[name] = statistics.median(seconds)
-    return found
-
-
-def say(row: dict[str, Any]) -> None:
-    names = ("targets_per_s", "eval_users_per_s", "peak_rss_mb", "best_val", "seconds_to_goal", "seconds_to_best")
-    numbers = ", ".join(f"{name} {row[name]:,.4g}" for name in names if row.get(name) is not None)
-    print(
-        f"{row['data']} {row['model']} round {row['round']} {row['who']} ({row.get('windows', 'quality')}): {numbers}",
-        file=sys.stderr,
-        flush=True,
-    )
+def ours(args: argparse.Namespace, job: Row, **more: Any) -> Row:
+    return child(HERE / "our_side.py", args.threads, **job, **more)
 
 
 if __name__ == "__main__":
