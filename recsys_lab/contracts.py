@@ -87,6 +87,9 @@ class Batch:
     target_positions: Tensor | None = None
     """(N,) int64, in training: where `target_ids.flatten()` is not `PAD_ID`, ascending. None: the model looks itself.
     Whoever changes which positions of a batch are targets sets it to None."""
+    target_weights: Tensor | None = None  # as target_ids, float32 above 0 at targets, in training: how much each counts
+    begins_with_user: bool = False
+    """Position 0 is a token of the user and no event: see `models/blocks/user_token.py`."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """A copy with every tensor moved; Lightning calls this to bring a batch to the device.
@@ -102,7 +105,7 @@ class Batch:
         def moved(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: function(tensor) for name, tensor in value.items()}
-            return value if value is None else function(value)
+            return function(value) if isinstance(value, Tensor) else value
 
         return type(self)(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
 
@@ -175,6 +178,11 @@ class Scorer(nn.Module, ABC):
     A linear scorer also shows its table block by block: fused losses and fast ranks use it, and everything else works
     without. A prior, a rule or a mask is a scorer around a scorer.
     """
+
+    numbers_per_score: int = 1
+    """What it holds for a score until the gradients are made: losses go over fewer items at once where it is more."""
+    scores_untrained: bool = False
+    """Says something of items without a training event, by what else is known of them."""
 
     @property
     @abstractmethod

@@ -103,7 +103,7 @@ def slices(
         seed: of the resamples.
         format: of the table.
     """
-    from recsys_lab.diagnose.slice_values import DIMENSIONS, HISTORY_BINS
+    from recsys_lab.diagnose.slice_values import HISTORY_BINS, OF_ALL_DATA
     from recsys_lab.diagnose.slice_values import slices as sliced
     from recsys_lab.diagnose.slices_table import render_slices
     from recsys_lab.runs.finished import find_runs
@@ -112,7 +112,7 @@ def slices(
     found, problems = find_runs(runs)
     _left_out(problems)
     method = Method(interval, resamples, alpha, seed)
-    print(render_slices(sliced(found, by or list(DIMENSIONS), metric, cutoff, method, bins or HISTORY_BINS), format))
+    print(render_slices(sliced(found, by or list(OF_ALL_DATA), metric, cutoff, method, bins or HISTORY_BINS), format))
 
 
 def _left_out(problems: Sequence[str]) -> None:

@@ -7,37 +7,36 @@ import logging
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import lightning as L
 import numpy as np
 import torch
 
 from recsys_lab.arguments import Count, Range, Seed
 from recsys_lab.config import Configurable
 from recsys_lab.contracts import DataSpec
-from recsys_lab.data.batches.gather import (
-    EvaluationBatches,
-    Events,
-    ExcludeSeen,
-    TrainBatches,
-    WindowDataset,
-    WindowLoader,
-)
+from recsys_lab.data.availability import Available
+from recsys_lab.data.batches.event_rules import Rules
+from recsys_lab.data.batches.gather import Events, ExcludeSeen
 from recsys_lab.data.batches.samplers import MEGA_BATCHES
 from recsys_lab.data.batches.shown_dataset import ShownDataset
-from recsys_lab.data.batches.windows import Queries, TrainingMode, Windows, evaluation_windows, training_windows
+from recsys_lab.data.batches.windows import TrainingMode, Windows, training_windows, windows_in_sessions
+from recsys_lab.data.event_types import TargetWeights
 from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown_of
-from recsys_lab.data.fitting.fit_fields import FieldChoice, choose_fields, fit_fields
+from recsys_lab.data.fitting.fit_fields import FieldChoice, Numerics, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
+from recsys_lab.data.loaders import Loaders
 from recsys_lab.data.locate import DATA_DIR, DATASET, locate, prepare_frames
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.frames import FrameSource
-from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult, Targets
+from recsys_lab.data.rules_of import rules_of
+from recsys_lab.data.sessions import SAME_SESSION
+from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult
 from recsys_lab.data.split.split_rule import without_repeated_targets
+from recsys_lab.data.split.target_types import apply_split
 from recsys_lab.data.training_counts import count_items, mean_gap, training_positions
 from recsys_lab.data.training_settings import evaluation_settings, sees_targets, training_hash, training_settings
 from recsys_lab.words import RecsysLabError
@@ -47,7 +46,7 @@ log = logging.getLogger("recsys_lab")
 Length = Annotated[int, Range(at_least=1, at_most=1_000_000)]
 
 
-class SequenceDataModule(Configurable, L.LightningDataModule):
+class SequenceDataModule(Configurable, Loaders):
     """Next-item samples of one data set.
 
     Args:
@@ -75,6 +74,16 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
             where histories are short and uneven (Amazon) leave more padding: 50 leave 8 % of it there, 100 leave 4 %.
         fields: what a model is fed beside items and times: names as `recsys-lab prepare` lists them (`price`,
             `item.genre`, `user.age`), or `all`. None = `event_type`, where the data has it.
+        numerics: how numbers are scaled before they are standardised: `standard` (as they are), `log1p` or `quantile`;
+            one for all, or by name: `{price: log1p}`.
+        target_types: event types that are predicted, in training and in evaluation; all others are input. None = all.
+        exclude_seen_types: `exclude_seen` leaves out items of events of these types alone. None = of all.
+        weights: how much an event counts in the loss as a target; None = all alike.
+        sessions: what a session is: a categorical field of the events, or the pause that ends one, such as `30m`.
+        window_within: windows reach back in the user's `history`, or stop where the `session` of their last event
+            begins.
+        available: candidates are items that can be had at the time of the question: from their `first_event` on,
+            between their first and last `events`, or as two fields of the items say. None = always.
     """
 
     def __init__(
@@ -97,6 +106,13 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         batch_tokens: Count | None = None,
         bucket_batches: Count = MEGA_BATCHES,
         fields: FieldChoice = None,
+        numerics: Numerics = "standard",
+        target_types: list[str] | None = None,
+        exclude_seen_types: list[str] | None = None,
+        weights: TargetWeights | None = None,
+        sessions: str | None = None,
+        window_within: Literal["history", "session"] = "history",
+        available: Available = None,
     ) -> None:
         super().__init__()
         if batch_tokens is not None and batch_tokens < max_length:
@@ -111,7 +127,12 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         self.length_bucketing, self.exclude_seen, self.num_workers = length_bucketing, exclude_seen, num_workers
         self.batch_tokens, self.bucket_batches = batch_tokens, bucket_batches
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.retrained, self.fields = retrained, fields
+        self.retrained, self.fields, self.numerics = retrained, fields, numerics
+        self.target_types, self.exclude_seen_types, self.weights = target_types, exclude_seen_types, weights
+        self.sessions, self.window_within, self.available = sessions, window_within, available
+        if sessions is None and (window_within == "session" or exclude_seen == "session"):
+            name = "window_within" if window_within == "session" else "exclude_seen"
+            raise RecsysLabError(f"--data.{name} session needs --data.sessions: a field of the events or a pause (30m)")
 
     @classmethod
     def from_frames(
@@ -173,12 +194,21 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
     @cached_property
     def fitted_fields(self) -> FittedFields:
         """What a model is fed beside items and times, as the training part knows it."""
-        keys = choose_fields(self.processed.fields, self.fields, getattr(self.split, "column", None))
-        return fit_fields(self.processed, keys, self.split_result, lambda: self.item_counts.numpy())
+        own, extra = self.processed.fields, SAME_SESSION
+        known = own if self.sessions is None else {extra.key: extra, **own}
+        keys = choose_fields(known, self.fields, getattr(self.split, "column", None))
+        given = [key for key in keys if key in own]
+        fitted = fit_fields(self.processed, given, self.split_result, lambda: self.item_counts.numpy(), self.numerics)
+        return fitted if len(given) == len(keys) else FittedFields((*fitted, extra))
 
     @cached_property
     def events(self) -> Events:
-        return events_of(self.processed, self.fitted_fields, self.split_result.train_stop)
+        return events_of(self.processed, self.fitted_fields, self.split_result.train_stop, self.rules)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Which events may be targets, how much they count, and what ranking leaves out."""
+        return rules_of(self)
 
     @cached_property
     def item_fields(self) -> dict[str, torch.Tensor]:
@@ -214,18 +244,20 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
 
     @cached_property
     def _split_with_validation(self) -> SplitResult:
-        return without_repeated_targets(self.split.of(self.processed), self.processed.item_ids)
+        return without_repeated_targets(
+            apply_split(self.split, self.processed, self.target_types), self.processed.item_ids
+        )
 
     @cached_property
     def train_windows(self) -> Windows:
-        return training_windows(
-            self.events.offsets[:-1],
-            self.split_result.train_stop,
-            self.max_length,
-            self.stride,
-            self.training_mode,
-            self.max_windows_per_user,
-        )
+        stop = self.split_result.train_stop
+        cut = (self.max_length, self.stride, self.training_mode, self.max_windows_per_user)
+        if self.window_within == "session":
+            assert self.rules.session_start is not None
+            windows = windows_in_sessions(self.events.offsets, stop, self.rules.session_start, *cut)
+        else:
+            windows = training_windows(self.events.offsets[:-1], stop, *cut)
+        return windows if self.rules.is_target is None else windows.with_targets(self.rules.is_target)
 
     @cached_property
     def train_positions(self) -> np.ndarray:
@@ -279,59 +311,3 @@ class SequenceDataModule(Configurable, L.LightningDataModule):
         """What must agree for two runs' test numbers to be comparable. `val_targets` are those that chose the epoch,
         also where they trained afterwards (`retrained`)."""
         return evaluation_settings(self, self._split_with_validation.val)
-
-    # -- loaders -------------------------------------------------------------------------------------------------------
-
-    def train_dataloader(self) -> WindowLoader:
-        windows = self.train_windows
-        batches = TrainBatches(
-            windows.lengths,
-            self.batch_size,
-            self.length_bucketing,
-            self.seed,
-            self.batch_tokens,
-            self.bucket_batches,
-        )
-        return self._loader(WindowDataset(self.events, windows), batches)
-
-    def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
-        if not self.retrained:
-            return self._evaluation_loader(self.split_result.val)
-        if self.trainer is not None and self.trainer.state.fn == "validate":
-            raise RecsysLabError(
-                "this model was trained on the validation part too (data.retrained): there is nothing to validate on. "
-                "Validate the model of the first fit: --data.retrained false --ckpt_path .../checkpoints/first_fit.ckpt"
-            )
-        return []
-
-    def test_dataloader(self) -> WindowLoader:
-        return self._evaluation_loader(self.split_result.test)
-
-    def predict_dataloader(self) -> WindowLoader:
-        """One sample per user: the newest window of the whole history, to recommend what comes next."""
-        offsets = self.events.offsets
-        users = np.flatnonzero(np.diff(offsets) > 0)
-        windows = evaluation_windows(offsets[:-1], users, offsets[1:][users], self.max_length)
-        return self._loader(
-            WindowDataset(self.events, windows, "predict", self.exclude_seen),
-            EvaluationBatches(windows.lengths, self.eval_batch_size),
-        )
-
-    def _evaluation_loader(self, targets: Targets) -> WindowLoader:
-        user, stop, held = targets.user_index, targets.position, None
-        if targets.query is not None:
-            held = Queries.of(targets.query, targets.position)
-            user, stop = user[held.first[:-1]], targets.query[held.first[:-1]]
-        windows = evaluation_windows(self.events.offsets[:-1], user, stop, self.max_length)
-        dataset = WindowDataset(self.events, windows, "evaluate", self.exclude_seen, find_prefixes=True, queries=held)
-        # a user's windows that begin with the same event are prefixes of one another, and encoded once
-        return self._loader(dataset, EvaluationBatches(windows.lengths, self.eval_batch_size, windows.start))
-
-    def _loader(self, dataset: WindowDataset, batches: TrainBatches | EvaluationBatches) -> WindowLoader:
-        return WindowLoader(
-            dataset,
-            sampler=batches,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )

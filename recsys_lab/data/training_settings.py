@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_lab.config import from_config, to_config
+from recsys_lab.data.split.target_types import apply_split
 from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
@@ -29,25 +30,54 @@ def training_settings(data: SequenceDataModule, retrained_from: SplitResult) -> 
     """
     stop = data.split_result.train_stop
     fitted = data.fitted_fields
-    own = [data.processed.field_hash(one.key) for one in fitted]  # the hash of the data covers ids and times alone
+    own = [
+        data.processed.field_hash(one.key) for one in fitted if one.key in data.processed.fields
+    ]  # the hash of the data covers ids and times alone
     values = hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16]
     fields = {"fields": [asdict(f) for f in fitted.fields], "fields_hash": fitted.hash, "field_values_hash": values}
-    fields = fields if own else {}
-    return fields | {
-        "data_hash": data.processed.data_hash,
-        "split": data.split.describe(),
-        "train_hash": hashlib.sha256(np.ascontiguousarray(stop, dtype=np.int64).tobytes()).hexdigest()[:16],
-        "val_hash": retrained_from.val.digest(),
-        "retrained": data.retrained,
-        "max_length": data.max_length,
-        "stride": 1 if data.training_mode == "last_position" else data.stride or data.max_length,
-        "training_mode": data.training_mode,
-        "max_windows_per_user": data.max_windows_per_user,
-        "num_event_types": data.processed.num_event_types,
-        "has_timestamps": data.processed.has_timestamps,
-        "split_config": _config_of(data.split),
-        "train_until": _newest(data, stop),
+    fields = fields if len(fitted) else {}
+    return (
+        fields
+        | _behaviours(data)
+        | {
+            "data_hash": data.processed.data_hash,
+            "split": data.split.describe(),
+            "train_hash": hashlib.sha256(np.ascontiguousarray(stop, dtype=np.int64).tobytes()).hexdigest()[:16],
+            "val_hash": retrained_from.val.digest(),
+            "retrained": data.retrained,
+            "max_length": data.max_length,
+            "stride": 1 if data.training_mode == "last_position" else data.stride or data.max_length,
+            "training_mode": data.training_mode,
+            "max_windows_per_user": data.max_windows_per_user,
+            "num_event_types": data.processed.num_event_types,
+            "has_timestamps": data.processed.has_timestamps,
+            "split_config": _config_of(data.split),
+            "train_until": _newest(data, stop),
+        }
+    )
+
+
+def _behaviours(data: SequenceDataModule) -> dict[str, Any]:
+    """What is set of it: runs of before have none."""
+    derived = any(one.key not in data.processed.fields for one in data.fitted_fields)  # `same_session`
+    named = {
+        "target_types": data.target_types,
+        "weights": to_config(data.weights),
+        "window_within": data.sessions if data.window_within == "session" else None,
+        "sessions": data.sessions if derived else None,
     }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _of_test(data: SequenceDataModule) -> dict[str, Any]:
+    seen = data.sessions if data.exclude_seen == "session" else None
+    named = {
+        "target_types": data.target_types,
+        "exclude_seen_types": data.exclude_seen_types,
+        "exclude_seen_session": seen,
+        "available": data.available,
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def evaluation_settings(data: SequenceDataModule, val: Targets) -> dict[str, Any]:
@@ -63,6 +93,7 @@ def evaluation_settings(data: SequenceDataModule, val: Targets) -> dict[str, Any
         "split_warning": data.split.warning,
         "retrained": data.retrained,
         "exclude_seen": data.exclude_seen,
+        **_of_test(data),
         "val_targets": len(val),
         "test_targets": len(result.test),
         **({} if result.test.query is None else {"test_queries": len(np.unique(result.test.query))}),
@@ -100,8 +131,8 @@ def sees_targets(trained: dict[str, Any], data: SequenceDataModule, stage: str) 
         return True
     try:
         split = from_config(trained["split_config"])
-        whole = split.of(data.processed)
-        used = whole.final if trained["retrained"] else whole
+        whole = apply_split(split, data.processed, trained.get("target_types"))
+        used = whole.final if trained["retrained"] and whole.final is not None else whole
     except (RecsysLabError, KeyError, TypeError):
         return True  # a split that can't be applied again
     chose = stage != "val" and np.isin(targets.position, whole.val.position).any()

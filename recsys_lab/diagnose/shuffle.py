@@ -23,6 +23,7 @@ from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.diagnose.shuffle_effect import list_overlap, shuffle_effect
 from recsys_lab.diagnose.shuffled_data import Kind, Scope, ShuffledWindows
 from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.candidates import candidate_mask
 from recsys_lab.evaluation.row_blocks import scored_rows
 from recsys_lab.models.checkpoint import check_same_training
 from recsys_lab.models.lightning import NextItemModule
@@ -135,7 +136,7 @@ def rank_and_list(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval()
-    is_candidate = (data.item_counts > 0).to(device)
+    is_candidate = candidate_mask(data, model, evaluation.candidates)
     greater, ties = np.empty((2, len(samples)), dtype=np.int64)
     items = np.zeros((len(samples), cutoff), dtype=np.int32)
     order = np.argsort(-samples.windows.lengths, kind="stable")  # little padding

@@ -56,7 +56,14 @@ def repeat(facts: pl.DataFrame) -> Cut:
 
 def cold(facts: pl.DataFrame) -> Cut:
     """By whether the target has training events."""
-    return ["warm", "cold"], facts["is_cold"].cast(pl.Int64).to_numpy()
+    return ["warm", "cold"], (facts["target_count"] == 0).cast(pl.Int64).to_numpy()
+
+
+def event_type(facts: pl.DataFrame) -> Cut:
+    """By the type of the target's event."""
+    types = facts["event_type"].fill_null("no type")
+    names = types.unique().sort()
+    return names.to_list(), names.search_sorted(types).to_numpy()
 
 
 DIMENSIONS: dict[str, tuple[str, Callable[..., Cut]]] = {
@@ -64,10 +71,13 @@ DIMENSIONS: dict[str, tuple[str, Callable[..., Cut]]] = {
     "popularity": ("popularity_decile", popularity),
     "gap": ("gap_seconds", gap),
     "repeat": ("is_repeat", repeat),
-    "cold": ("is_cold", cold),
+    "cold": ("target_count", cold),
+    "event_type": ("event_type", event_type),
 }
 """Name -> the column of ranks.parquet it needs, and how it cuts."""
-OF_TARGETS = ("popularity", "repeat", "cold")
+OF_ALL_DATA = tuple(name for name in DIMENSIONS if name != "event_type")
+"""Those that every data set has."""
+OF_TARGETS = ("popularity", "repeat", "cold", "event_type")
 """Dimensions that targets of one query need not share."""
 
 
@@ -121,7 +131,7 @@ class Sliced:
 
 def slices(
     runs: Sequence[Run],
-    by: Sequence[str] = tuple(DIMENSIONS),
+    by: Sequence[str] = OF_ALL_DATA,
     metric: str = "ndcg",
     cutoff: int = 10,
     method: Method | None = None,

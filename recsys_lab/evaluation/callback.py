@@ -20,10 +20,11 @@ from torch import Tensor
 from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.config import Configurable
 from recsys_lab.contracts import Batch, Scorer
+from recsys_lab.evaluation.candidates import Candidates, candidate_mask
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.evaluation.processes import gather_rows
 from recsys_lab.evaluation.row_blocks import scored_rows
-from recsys_lab.evaluation.target_facts import queries, target_facts
+from recsys_lab.evaluation.target_facts import event_types, queries, target_facts
 from recsys_lab.evaluation.unit_values import unit_values
 from recsys_lab.ops.linear_ranks import linear_target_ranks
 from recsys_lab.ops.query_metrics import unit_metrics
@@ -54,6 +55,8 @@ class RankingEvaluation(Configurable, L.Callback):
             `conservative` puts all of them above the target, `optimistic` below it.
         cold_targets: a target without training events is a `miss`, or is left out (`drop`); its share is logged.
         max_score_mb: bound on the memory of one block of scores.
+        candidates: `trained`: items with a training event. `all`: the others too, by their fields or vectors: another
+            task, named in the manifest; the cold targets have metrics of their own then, `ndcg@10_cold`.
         measures: what else `trainer.test` and a `trainer.validate` of its own compute from the same scores, e.g.
             `[BeyondAccuracy(), Calibration()]`; the validation inside `fit` does not.
     """
@@ -65,6 +68,7 @@ class RankingEvaluation(Configurable, L.Callback):
         cold_targets: Literal["miss", "drop"] = "miss",
         max_score_mb: Megabytes = 64,
         measures: list[Measure] | None = None,
+        candidates: Candidates = "trained",
     ) -> None:
         super().__init__()
         if ties == "mean":  # in the config of an older run: its numbers compare as another evaluation
@@ -76,7 +80,7 @@ class RankingEvaluation(Configurable, L.Callback):
             raise RecsysLabError(f"cutoffs must be positive, got {list(cutoffs)}")
         self.cutoffs, self.ties, self.cold_targets = tuple(cutoffs), ties, cold_targets
         self.max_score_bytes = max_score_mb << 20
-        self.measures = list(measures or ())
+        self.measures, self.candidates = list(measures or ()), candidates
         self._running: list[Measure] = []  # those of the evaluation that is under way
         self._rows: list[Tensor] = []
         self._is_candidate: Tensor | None = None
@@ -108,7 +112,7 @@ class RankingEvaluation(Configurable, L.Callback):
     def _start(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._rows = []
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self._is_candidate = (datamodule.item_counts > 0).to(pl_module.device)
+        self._is_candidate = candidate_mask(datamodule, pl_module, self.candidates)
         self._running = self.measures if trainer.state.fn in ("validate", "test") else []
         for measure in self._running:
             measure.start(EvaluationSetting(datamodule, stage, self.cutoffs, self.ties, self._is_candidate))
@@ -153,7 +157,7 @@ class RankingEvaluation(Configurable, L.Callback):
         self.last_stage = stage
         is_cold, is_hidden = self.last_ranks[:, 4] > 0, self.last_ranks[:, 5] > 0
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        metrics = means(self._of_units(datamodule)[1])
+        metrics = means(self._of_units(datamodule)[1]) | self._of_groups(datamodule)
         if len(is_cold):
             metrics["cold_target_share"] = float(is_cold.mean())
             metrics["hidden_target_share"] = float(is_hidden.mean())
@@ -174,6 +178,26 @@ class RankingEvaluation(Configurable, L.Callback):
         query = queries(datamodule, self.last_stage, position)
         values = unit_metrics(greater, ties, num_candidates, query, self.cutoffs)
         return position if query is None else np.unique(query), values
+
+    def _of_groups(self, datamodule: Any) -> dict[str, float]:
+        """The metrics of some targets alone: of those without a training event, where all items are candidates; of each
+        type, where several are named as targets. Queries with several targets have none."""
+        assert self.last_ranks is not None
+        position, greater, ties, num_candidates, _, _ = self.last_ranks.T
+        groups: dict[str, np.ndarray] = {}
+        if self.candidates == "all":
+            counts = datamodule.item_counts.numpy()[np.asarray(datamodule.events.item_ids)[position]]
+            groups["cold"] = counts == 0
+        if len(datamodule.target_types or ()) > 1:
+            types = event_types(datamodule, position)
+            groups |= {name: (types == name).to_numpy() for name in datamodule.target_types}
+        found: dict[str, float] = {}
+        for name, is_in in groups.items():
+            found[f"target_share_{name}"] = float(is_in.mean()) if len(is_in) else 0.0
+            if is_in.any() and queries(datamodule, self.last_stage, position) is None:
+                values = means(unit_metrics(greater[is_in], ties[is_in], num_candidates[is_in], None, self.cutoffs))
+                found |= {f"{metric}_{name}": value for metric, value in values.items()}
+        return found
 
     def values_frame(self, datamodule: Any) -> pl.DataFrame:
         """The last evaluation as one table of values: what `values.parquet` holds (see `unit_values`)."""

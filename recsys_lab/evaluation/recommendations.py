@@ -10,11 +10,11 @@ from typing import Any
 import lightning as L
 import numpy as np
 import polars as pl
-from torch import Tensor
 
 from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.config import Configurable
 from recsys_lab.contracts import Batch
+from recsys_lab.evaluation.candidates import Candidates, candidate_mask
 from recsys_lab.evaluation.row_blocks import row_blocks
 from recsys_lab.evaluation.spilled_lists import SpilledLists
 from recsys_lab.ops.top_items import top_items
@@ -27,8 +27,8 @@ class Recommendations(Configurable, L.Callback):
     """Writes `user_id, position, item_id, score, query_time`, best first, sorted by user; `query_time` is the time of
     the user's last event.
 
-    Items without training events, and what the datamodule's `exclude_seen` names, are never recommended. A user for
-    whom fewer than `top_k` candidates are left gets fewer rows.
+    Candidates are those of the evaluation (`--evaluation.candidates`), without what the datamodule's `exclude_seen`
+    names. A user for whom fewer than `top_k` candidates are left gets fewer rows.
 
     Memory does not grow with the users: lists go to a folder beside the file as they come, and are joined at the end.
     The file appears whole or not at all. Several processes must see the same folder.
@@ -54,15 +54,16 @@ class Recommendations(Configurable, L.Callback):
         return self.path.with_name(self.path.name + ".partial")
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        counts: Tensor = trainer.datamodule.item_counts  # type: ignore[attr-defined]
-        self._is_candidate = (counts > 0).to(pl_module.device)
+        ranking = next((c for c in getattr(trainer, "callbacks", ()) if hasattr(c, "candidates")), None)
+        asked: Candidates = getattr(ranking, "candidates", "trained")
+        self._is_candidate = candidate_mask(trainer.datamodule, pl_module, asked)  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             self._clear()  # of a prediction that was killed
             (self.scratch / "lists").mkdir(parents=True)
         trainer.strategy.barrier("recommendations: the folder is there")
         if not self.scratch.is_dir():
             raise RecsysLabError(f"process {trainer.global_rank} does not see {self.scratch}, which process 0 has made")
-        k = min(self.top_k, len(counts))
+        k = min(self.top_k, len(self._is_candidate))
         self._lists = SpilledLists(self.scratch / "lists", k, trainer.global_rank)
 
     def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:

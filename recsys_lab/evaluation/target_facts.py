@@ -33,6 +33,7 @@ def target_facts(datamodule: Any, position: np.ndarray, query: np.ndarray | None
         with equal counts share a decile; null = cold.
     gap_seconds: since the last event of that history; null without timestamps.
     is_repeat: the target is in the user's history, whether or not ranking hides it.
+    event_type: of the target's event, by name; only where the data has types.
     """
     events, counts = datamodule.events, datamodule.item_counts.numpy()
     item_ids, times, offsets = np.asarray(events.item_ids), np.asarray(events.timestamps), np.asarray(events.offsets)
@@ -41,6 +42,7 @@ def target_facts(datamodule: Any, position: np.ndarray, query: np.ndarray | None
     decile = popularity_deciles(counts)[target]
     query = position if query is None else query
     gap = times[position] - times[query - 1]  # a query always has an event before it
+    types = {} if datamodule.processed.event_types is None else {"event_type": event_types(datamodule, position)}
     return pl.DataFrame(
         {
             "user_index": user,
@@ -49,9 +51,17 @@ def target_facts(datamodule: Any, position: np.ndarray, query: np.ndarray | None
             "popularity_decile": pl.Series(decile).replace(0, None),
             "gap_seconds": pl.Series(gap, dtype=pl.Int64) if datamodule.processed.has_timestamps else None,
             "is_repeat": ~events.first_occurrence[position],
+            **types,
         },
         schema_overrides={"gap_seconds": pl.Int64},
     )
+
+
+def event_types(datamodule: Any, position: np.ndarray) -> pl.Series:
+    """(N,) names of the types of events; null where one has none."""
+    codes = np.asarray(datamodule.processed.event_types)[position].astype(np.int64)
+    names = pl.Series([None, *datamodule.processed.event_type_names], dtype=pl.String)
+    return names.gather(codes)
 
 
 def popularity_deciles(counts: np.ndarray) -> np.ndarray:

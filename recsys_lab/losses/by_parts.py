@@ -10,7 +10,7 @@ from recsys_lab.contracts import Scorer
 from recsys_lab.losses.candidates import wide
 
 PART_ELEMENTS = 8_000_000
-"""Logits of a part: 32 MB."""
+"""Logits of a part, or the numbers that a scorer holds for them: 32 MB."""
 
 
 def by_parts(
@@ -32,7 +32,7 @@ def by_parts(
     Returns:
         (N,) in float32 (float64 where scores are).
     """
-    width = max(1, PART_ELEMENTS // max(len(hidden), 1))
+    width = max(1, PART_ELEMENTS // (max(len(hidden), 1) * scorer.numbers_per_score))
     parts: list[Tensor | slice]
     if candidates is not None:
         parts = list(candidates.split(width))

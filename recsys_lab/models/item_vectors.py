@@ -1,9 +1,9 @@
-"""Vectors of the user's own for the items, read from a Parquet file and matched by raw ids."""
+"""Vectors of the user's own for the items, matched by raw ids, in the tables of a model."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from recsys_lab.models.blocks.item_parts import OwnVectors, VectorsMode
 from recsys_lab.models.blocks.item_table import ItemTable
-from recsys_lab.words import ITEM_ID, RecsysLabError
+from recsys_lab.models.vector_files import OPTION, matched, read
+from recsys_lab.models.vector_preprocessing import check, preprocessed, width_after
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
-OPTION = "--model.item_vectors"
+Missing = Literal["error", "learn"]
 
 
 class ItemVectors:
@@ -24,11 +26,22 @@ class ItemVectors:
     Args:
         path: the file; None = there are no such vectors.
         mode: see `OwnVectors`; `init` puts them where the vectors of the ids start.
-        width: how many numbers a vector has, where that is known without the file.
+        width: how many numbers a vector has in the model, where that is known without the file.
+        preprocessing: see `vector_preprocessing`.
+        missing: whether items may lack a vector: `learn` leaves them that of their id, `error` refuses them.
     """
 
-    def __init__(self, path: str | None, mode: VectorsMode, width: int | None) -> None:
-        self.path, self.mode, self.width = path, mode, width
+    def __init__(
+        self,
+        path: str | None,
+        mode: VectorsMode,
+        width: int | None,
+        preprocessing: str = "none",
+        missing: Missing = "error",
+    ) -> None:
+        check(preprocessing)
+        self.path, self.mode, self.width, self.preprocessing = path, mode, width, preprocessing
+        self.missing = missing
         self._fault: RecsysLabError | None = None
 
     def add_to(self, model: nn.Module) -> None:
@@ -40,7 +53,7 @@ class ItemVectors:
         if self.path is None:
             return
         try:
-            self.width = self.width or int(_read(self.path)[1].shape[1])
+            self.width = self.width or width_after(self.preprocessing, read(self.path)[1].shape[1])
         except RecsysLabError as error:
             self._fault = error
         for table in tables_of(model):
@@ -53,16 +66,20 @@ class ItemVectors:
                 )
 
     @torch.no_grad()
-    def fill(self, model: nn.Module, raw_ids: pl.Series) -> None:
+    def fill(self, model: nn.Module, raw_ids: pl.Series, item_counts: Tensor) -> None:
         """Puts them where the items are.
 
         Args:
             raw_ids: (num_items,) those of the data set: entry i - 1 belongs to item i.
+            item_counts: (V,) training events of each item.
         """
         if self.path is None or self._fault is not None:
             return
         try:
             vectors, has_vector = matched(self.path, raw_ids)
+            if self.missing == "error" and not has_vector[1:].all():
+                raise _lacking(self.path, raw_ids.filter(pl.Series((~has_vector[1:]).numpy())), len(raw_ids))
+            vectors = preprocessed(vectors, has_vector, item_counts > 0, self.preprocessing)
         except RecsysLabError as error:
             self._fault = error
             return
@@ -95,26 +112,11 @@ class ItemVectors:
             raise self._fault
 
 
-def matched(path: str | Path, raw_ids: pl.Series) -> tuple[Tensor, Tensor]:
-    """-> (V, width) float32 vectors, zeros where there is none, and (V,) bool which items have one.
-
-    Raises:
-        RecsysLabError: when no item of the data set has a vector in the file.
-    """
-    ids, vectors = _read(path)
-    place = pl.DataFrame({"id": ids.cast(pl.String), "row": range(len(ids))})
-    wanted = raw_ids.rename("id").cast(pl.String).to_frame()
-    row = wanted.join(place, on="id", how="left", maintain_order="left")["row"]
-    if row.null_count() == len(row):
-        raise RecsysLabError(
-            f"{OPTION} {path}: none of its {len(ids)} ids is an item of the data set: its first is {ids[0]!r}, that of "
-            f"the data set {raw_ids[0]!r}"
-        )
-    found = torch.zeros(len(raw_ids) + 1, vectors.shape[1])
-    has_vector = torch.zeros(len(raw_ids) + 1, dtype=torch.bool)
-    has_vector[1:] = row.is_not_null().to_torch()
-    found[has_vector] = vectors[row.drop_nulls().cast(pl.Int64).to_torch()]
-    return found, has_vector
+def _lacking(path: str, ids: pl.Series, total: int) -> RecsysLabError:
+    return RecsysLabError(
+        f"{OPTION} {path} has no vector for {len(ids)} of {total} items; the first is {ids[0]!r}. Give them one, or "
+        f"let them learn one by their id alone: {OPTION}_missing learn"
+    )
 
 
 def tables_of(model: nn.Module) -> list[ItemTable]:
@@ -124,28 +126,3 @@ def tables_of(model: nn.Module) -> list[ItemTable]:
             f"{OPTION}: {type(model).__name__} has no ItemTable to put vectors in (recsys_lab.models.blocks.item_table)"
         )
     return list(tables.values())
-
-
-def _read(path: str | Path) -> tuple[pl.Series, Tensor]:
-    """Ids and vectors (N, width) of a file."""
-    try:
-        frame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        why = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        raise RecsysLabError(f"{OPTION} {path} can't be read as a Parquet file: {why}") from error
-    lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
-    if ITEM_ID not in frame.columns or len(lists) != 1:
-        raise RecsysLabError(
-            f"{OPTION} {path} must have a column {ITEM_ID} and one column of lists, the vectors; it has "
-            f"{', '.join(f'{name} ({kind})' for name, kind in frame.schema.items())}"
-        )
-    ids, lengths = frame[ITEM_ID], frame[lists[0]].cast(pl.List(pl.Float32)).list.len()
-    if not len(frame) or lengths.null_count() or lengths.n_unique() != 1 or not lengths[0]:
-        raise RecsysLabError(f"{OPTION} {path}: the vectors in {lists[0]} are missing, empty or not of one length")
-    if ids.null_count() or ids.n_unique() != len(ids):
-        raise RecsysLabError(f"{OPTION} {path}: {ITEM_ID} must be there, and only once, in each row")
-    flat = frame[lists[0]].cast(pl.List(pl.Float32)).explode()
-    vectors = flat.to_torch().reshape(len(frame), int(lengths[0]))
-    if flat.null_count() or not torch.isfinite(vectors).all():
-        raise RecsysLabError(f"{OPTION} {path}: a vector in {lists[0]} holds a value that is no finite number")
-    return ids, vectors

@@ -14,11 +14,13 @@ from recsys_lab.config import from_config
 from recsys_lab.contracts import AuxiliaryLoss, DataSpec, Loss, NegativeSampler, Task
 from recsys_lab.models import randomness, resume
 from recsys_lab.models.accumulation import Accumulation
+from recsys_lab.models.blocks.chosen_scorer import ChosenScorer
+from recsys_lab.models.blocks.inputs import Inputs
 from recsys_lab.models.blocks.item_parts import ItemField, VectorsMode
 from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.checkpoint import check_trained
 from recsys_lab.models.finite_loss import FiniteLoss
-from recsys_lab.models.item_vectors import ItemVectors
+from recsys_lab.models.item_vectors import ItemVectors, Missing
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
 from recsys_lab.models.steps import Steps
 from recsys_lab.models.stored_model import StoredModel
@@ -40,7 +42,7 @@ class NextItemModule(StoredModel, Steps, LearningRate):
         optimization: optimiser and schedule.
         compile_model: `torch.compile` the encoder and those losses that gain by it, for training (costs about a minute
             at the start; meant for GPUs: docs/batches.md has what it brings on a CPU).
-        item_vectors: Parquet file with vectors of your own for the items: a column `item_id` and one of lists.
+        item_vectors: file with vectors of your own for the items (.parquet, .npy or .safetensors): docs/behaviours.md.
         item_vectors_mode: `frozen`: in place of the vectors that are learned for the ids; `delta`: beside them, which
             then start at zero; `concat`: both, through one linear map; `init`: where those of the ids start.
         item_vectors_width: how many numbers they have; None = as the file says. A checkpoint's configuration holds it,
@@ -48,6 +50,10 @@ class NextItemModule(StoredModel, Steps, LearningRate):
         target_fields: event fields whose value of the event to predict is known, and is read: another task.
         task: what is predicted; None = `NextItem(loss, negatives)`.
         auxiliary: losses that are added to that of the task.
+        inputs: how fields and time become the vector of an event; None = fields are added, and time is not read.
+        item_vectors_preprocessing: `none`, `center`, `pca(D)`, `zca` or `unit_norm`, fitted on the items that train.
+        scorer: how state and item become a score; None = their product (the table costs in `blocks/deep_scorer.py`).
+        item_vectors_missing: what if the file lacks items: `error`, or `learn` a vector of their id alone.
     """
 
     describe_system = identity_of  # entries of a run's manifest
@@ -64,6 +70,10 @@ class NextItemModule(StoredModel, Steps, LearningRate):
         target_fields: Sequence[str] = (),
         task: Task | None = None,
         auxiliary: list[AuxiliaryLoss] | None = None,
+        inputs: Inputs | None = None,
+        item_vectors_preprocessing: str = "none",
+        item_vectors_missing: Missing = "error",
+        scorer: ChosenScorer | None = None,
     ) -> None:
         super().__init__()
         if task is not None and (loss is not None or negatives is not None):
@@ -71,15 +81,18 @@ class NextItemModule(StoredModel, Steps, LearningRate):
             raise ArgumentError(type(self).__name__, "task", problem, type(task).__name__)
         self.task = NextItem(loss, negatives) if task is None else task
         self.auxiliary = nn.ModuleList(auxiliary or ())
-        self.optimization = optimization or Optimization()
+        self.optimization, self.inputs = optimization or Optimization(), inputs
         self._row_sparse = self.optimization.row_sparse
         if self._row_sparse:
             for part in (self.loss, *self.auxiliary):
                 row_sparse.check(self.optimization.optimizer, part, compile_model)
         self.compile_model = compile_model
-        self.item_vectors = ItemVectors(item_vectors, item_vectors_mode, item_vectors_width)
+        self.item_vectors = ItemVectors(
+            item_vectors, item_vectors_mode, item_vectors_width, item_vectors_preprocessing, item_vectors_missing
+        )
         if target_fields:
             self.uses_target_fields = tuple(target_fields)
+        self._chosen_scorer = (scorer,)  # held in a tuple: as an attribute it would be a module before it is built
         self.spec: DataSpec | None = None
         self._train_tokens: Tensor | int = 0
         self._seed: int | None = None  # of the run, while it trains and afterwards
@@ -117,7 +130,7 @@ class NextItemModule(StoredModel, Steps, LearningRate):
     def on_fit_start(self) -> None:
         self.item_vectors.require()
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if (not self.causal or self.uses_query_time) and datamodule.training_mode != "last_position":
+        if self.last_positions_only and datamodule.training_mode != "last_position":
             reads = "the time of the prediction" if self.causal else "later events of its window"
             raise RecsysLabError(
                 f"{type(self).__name__} reads {reads}, so it must train with data.training_mode: last_position"
@@ -190,7 +203,11 @@ class NextItemModule(StoredModel, Steps, LearningRate):
                 found = ", ".join(known) or "none"
                 problem = f"names {name!r}; in {spec.dataset} known of the event to predict: {found}"
                 raise ArgumentError(type(self).__name__, "target_fields", problem, name)
-        self.build(spec)
+        self.build(spec if self.inputs is None else self.inputs.spec_to_build(spec))
+        if self.inputs is not None:
+            self.inputs.add_to(self, spec)
+        if self._chosen_scorer[0] is not None:
+            self._chosen_scorer[0].replace_in(self)
         self.item_vectors.add_to(self)
         if self.item_vectors.width is not None:
             self._init_args["item_vectors_width"] = self.item_vectors.width
@@ -209,4 +226,4 @@ class NextItemModule(StoredModel, Steps, LearningRate):
             if isinstance(module, ItemField):
                 module.values.copy_(datamodule.item_fields[module.name])
         if self.item_vectors.path is not None:
-            self.item_vectors.fill(self, datamodule.processed.item_ids_raw)
+            self.item_vectors.fill(self, datamodule.processed.item_ids_raw, datamodule.item_counts)

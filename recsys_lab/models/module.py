@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recsys_lab.config import Configurable
 from recsys_lab.contracts import Batch, DataSpec, Scorer, State
+from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.words import RecsysLabError
 
 
@@ -29,10 +30,14 @@ class SequenceModel(Configurable):
     window in one pass. False where positions are counted from the window's end, for example."""
     uses_query_time: bool = False
     """Reads `batch.query_time`, the time of the event to predict. Tables say so: such numbers are another task."""
+    query_time_of_each_target: bool = False
+    """Reads at each position the time of that position's own target, so that it may train on all positions."""
     uses_target_fields: tuple[str, ...] = ()
     """Names of the fields that it reads of `batch.target`, which are known of the event to predict: another task."""
     scores_whole_rows: bool = False
     """Counted models define `score(query)`, and their scorer is made of it."""
+    begins_with_user: bool = False
+    """Its windows begin with a token of the user: `--model.inputs.user first`."""
     scorer: Scorer
     """State -> scores of items. A model that scores in another way sets another one."""
 
@@ -78,6 +83,17 @@ class SequenceModel(Configurable):
         """
         raise NotImplementedError(f"{type(self).__name__} can't go on from a state: encode the window")
 
+    def hidden(self, batch: Batch) -> Tensor:
+        """`encode` for whoever has a batch as the data gives it: with the user's token in front, where the model has
+        one, and without its state."""
+        return self.encode(with_token(batch))[:, 1:] if self.begins_with_user else self.encode(batch)
+
+    @property
+    def last_positions_only(self) -> bool:
+        """It trains on `last_position` windows only, where no state but a window's last has a target, since states read
+        what comes after their event. A class whose states never read their own target may say False."""
+        return not self.causal or (self.uses_query_time and not self.query_time_of_each_target)
+
     # -- what evaluation asks for; baselines define these --------------------------------------------------------------
 
     def query(self, batch: Batch) -> Tensor:
@@ -86,9 +102,9 @@ class SequenceModel(Configurable):
         Rows that are prefixes of another row are read off that row's states, where the model allows it.
         """
         if batch.prefix_of is None or not self.shares_prefixes:
-            return self.encode_last(batch)
+            return self.encode_last(with_token(batch) if self.begins_with_user else batch)
         rows, row = batch.prefix_of.unique(return_inverse=True)
-        return self.encode(batch.windows(rows))[row, batch.lengths - 1]  # (R, L, D) -> (B, D)
+        return self.hidden(batch.windows(rows))[row, batch.lengths - 1]  # (R, L, D) -> (B, D)
 
     @property
     def shares_prefixes(self) -> bool:

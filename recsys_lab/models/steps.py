@@ -36,7 +36,7 @@ class Steps(SequenceModel, L.LightningModule):
         state = State(query=None, history=self.training_states(batch))
         mean, total = self.task.loss(state, batch, self.scorer, draws)
         for extra in self.auxiliary:
-            mean = mean + extra.share * extra(self.encode, state, batch, self.scorer, draws)
+            mean = mean + extra.share * extra(self.hidden, state, batch, self.scorer, draws)
         whole = over_processes(self.trainer, mean, total)
         self._finite.see(whole, self.global_step, self.current_epoch)
         self._train_tokens = self._train_tokens + batch.lengths.sum()  # on the device: a sum that nobody waits for
@@ -46,8 +46,8 @@ class Steps(SequenceModel, L.LightningModule):
         return mean * (whole.weight if alone else self._accumulation.add(whole))
 
     def training_states(self, batch: Batch) -> Tensor:
-        """`encode` in training: what `compile_model` compiles."""
-        return self.encode(batch)
+        """`hidden` in training: what `compile_model` compiles."""
+        return self.hidden(batch) if self.begins_with_user else self.encode(batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         return self._evaluated(batch)

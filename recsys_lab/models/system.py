@@ -47,7 +47,17 @@ RESOLVED = ("loss", "negatives", "optimization")
 """Arguments of a model that may be None, and what the model then takes."""
 FOUND = ("item_vectors_width",)
 """Arguments that follow from a file which another argument names."""
-LATER = {"item_vectors": None, "item_vectors_mode": "frozen", "target_fields": (), "task": None, "auxiliary": None}
+LATER = {
+    "item_vectors": None,
+    "item_vectors_mode": "frozen",
+    "target_fields": (),
+    "task": None,
+    "auxiliary": None,
+    "inputs": None,
+    "item_vectors_preprocessing": "none",
+    "item_vectors_missing": "error",
+    "scorer": None,
+}
 """Arguments that came later, and the values by which nothing changes: left out then, so that runs from before are seeds
 of the same systems."""
 FINDERS = (BatchSizeFinder, LearningRateFinder)
@@ -103,6 +113,8 @@ def system_of(module: Any, trainer: Any = None, data: Any = None) -> dict[str, A
         "evaluation": _of(ranking, "ties", "cold_targets"),
         "callbacks": sorted(type(c).__name__ for c in callbacks if not _only_watches(c)),
     }
+    if ranking is not None and getattr(ranking, "candidates", "trained") != "trained":
+        found["evaluation"]["candidates"] = ranking.candidates
     if trainer.accumulate_grad_batches != 1:  # before, each batch of a step weighed the same, whatever its targets
         found["accumulation"] = "mean over targets"
     plain: dict[str, Any] = json.loads(json.dumps(found, default=str))  # as a manifest and a checkpoint hold it
@@ -112,7 +124,11 @@ def system_of(module: Any, trainer: Any = None, data: Any = None) -> dict[str, A
 def identity_of(module: Any) -> dict[str, Any]:
     """What manifest.json says of the system that `module`, attached to a Trainer, is."""
     system = getattr(module, "trained_system", None) or system_of(module)
+    reads = ["query_time"] * bool(getattr(module, "uses_query_time", False)) + list(
+        getattr(module, "uses_target_fields", ())
+    )
     return {
+        **({"reads_of_target": reads} if reads else {}),
         "training_hash": module.spec.training_hash or None,
         "numbers_version": numbers_version(),
         "system_hash": system_hash(system),

@@ -20,7 +20,19 @@ from recsys_lab.runs.run_files import OF_A_TEST, ChangedRunError, check_checkpoi
 from recsys_lab.words import RecsysLabError
 
 # What must agree for two numbers to mean the same thing.
-COMPARED = ("data_hash", "vocabulary_hash", "split", "split_hash", "exclude_seen", "ties", "cold_targets")
+COMPARED = (
+    "data_hash",
+    "vocabulary_hash",
+    "split",
+    "split_hash",
+    "exclude_seen",
+    "exclude_seen_types",
+    "exclude_seen_session",
+    "available",
+    "ties",
+    "cold_targets",
+    "candidates",
+)
 # Says why data hashes differ; the data hash alone decides, and older manifests don't have it.
 EXPLAINING = ("tie_order",)
 UNFINISHED = ("running", "interrupted", "nan", "error")
@@ -52,7 +64,7 @@ class Run:
     @property
     def evaluation(self) -> dict[str, Any]:
         found: dict[str, Any] = self.manifest["evaluation"]
-        return found
+        return {"candidates": "trained", **found}  # of a run of before
 
     @property
     def is_retrained(self) -> bool:
@@ -241,6 +253,7 @@ SETTING_OF = {
     "exclude_seen": "--data.exclude_seen",
     "ties": "--evaluation.ties",
     "cold_targets": "--evaluation.cold_targets",
+    "candidates": "--evaluation.candidates",
 }
 """Settings of the test alone: a run can be tested again with another value."""
 

@@ -19,7 +19,7 @@ from recsys_lab.evaluation import target_facts
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import Popularity
 
-FACTS = ["history_length", "target_count", "popularity_decile", "gap_seconds", "is_repeat"]
+FACTS = ["history_length", "target_count", "popularity_decile", "gap_seconds", "is_repeat", "event_type"]
 
 
 @pytest.mark.parametrize("at_once", [1, 9, 1 << 22])
@@ -48,6 +48,7 @@ def test_facts_are_those_of_each_user_alone(at_once: int, tmp_path: Path, monkey
         assert row["gap_seconds"] == events.timestamps[position] - events.timestamps[position - 1]
         assert row["target_count"] == counts[item] and row["is_cold"] == (counts[item] == 0)
         assert (row["popularity_decile"] is None) == row["is_cold"]
+        assert row["event_type"] == data.processed.event_type_names[data.processed.event_types[position] - 1]
 
 
 def test_an_evaluation_cut_short_keeps_its_facts(small_folder: Path, tmp_path: Path) -> None:

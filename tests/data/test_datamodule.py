@@ -143,7 +143,7 @@ def test_a_set_prepared_into_the_data_folder_goes_by_its_name(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"exclude_seen": "all"}, "exclude_seen must be one of 'history', 'window', 'none', not 'all'"),
+        ({"exclude_seen": "all"}, "exclude_seen must be one of 'history', 'window', 'session', 'none', not 'all'"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"eval_batch_size": -1}, "eval_batch_size must be at least 1, not -1"),
     ],

@@ -74,8 +74,7 @@ def built(cls: type[NextItemModule], spec: DataSpec = SPEC, seed: int = 0, **set
     """A small model with its tables, in evaluation mode, without a Trainer."""
     torch.manual_seed(seed)
     model = small(cls, **settings)
-    model.build(spec)
-    model.spec = spec
+    model._build(spec)
     return model.eval()
 
 

@@ -17,8 +17,9 @@ from recsys_lab.cli import main
 from recsys_lab.config import to_config
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import GRU4Rec, NextItemModule, SASRec
-from recsys_lab.models.item_vectors import matched
 from recsys_lab.models.system import model_settings
+from recsys_lab.models.vector_files import matched
+from recsys_lab.models.vector_preprocessing import preprocessed
 from recsys_lab.words import RecsysLabError
 
 MODES = ["frozen", "init", "delta", "concat"]
@@ -53,7 +54,7 @@ def test_a_mode_trains_is_stored_and_comes_back_without_the_file(
     raw = data.processed.item_ids_raw.to_list()
     file = write(tmp_path / "v.parquet", raw[:-2])
     caplog.set_level(logging.INFO)
-    model = small(SASRec, item_vectors=str(file), item_vectors_mode=mode)
+    model = small(SASRec, item_vectors=str(file), item_vectors_mode=mode, item_vectors_missing="learn")
     trainer = quiet_trainer(tmp_path, max_epochs=2)
     trainer.fit(model, data)
     assert f"{len(raw) - 2} of {len(raw)} items have a vector there (2 have none)" in caplog.text
@@ -80,7 +81,7 @@ def test_what_a_mode_is_at_first(mode: Any, data: SequenceDataModule, tmp_path: 
     raw = data.processed.item_ids_raw.to_list()
     file = write(tmp_path / "v.parquet", raw[:-1])
     vectors = torch.cat([torch.zeros(1, WIDTH), torch.tensor(pl.read_parquet(file)["vector"].to_list())])
-    model = small(SASRec, item_vectors=str(file), item_vectors_mode=mode)
+    model = small(SASRec, item_vectors=str(file), item_vectors_mode=mode, item_vectors_missing="learn")
     quiet_trainer(tmp_path, limit_train_batches=0, limit_val_batches=0).test(model, data, verbose=False)
     table = model.embedding.items
     rows, last = table(torch.arange(len(raw) + 1)).detach(), len(raw)
@@ -116,6 +117,30 @@ def test_a_file_that_can_not_be_used(frame: Any, text: str, data: SequenceDataMo
         frame.write_parquet(file)
     with pytest.raises(RecsysLabError, match=f"--model.item_vectors .*{text}"):
         quiet_trainer(tmp_path).fit(small(GRU4Rec, item_vectors=str(file)), data)
+
+
+def test_a_file_must_have_every_item_unless_they_may_learn(data: SequenceDataModule, tmp_path: Path) -> None:
+    raw = data.processed.item_ids_raw.to_list()
+    file = write(tmp_path / "v.parquet", raw[:-2])
+    trainer = quiet_trainer(tmp_path)
+    with pytest.raises(RecsysLabError, match=f"has no vector for 2 of {len(raw)} items; the first is {raw[-2]}.*learn"):
+        trainer.fit(small(GRU4Rec, item_vectors=str(file)), data)
+
+
+@pytest.mark.parametrize("how", ["center", "pca(8)", "zca", "unit_norm"])
+def test_vectors_are_preprocessed_before_they_are_in_the_model(
+    how: str, data: SequenceDataModule, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "v.parquet", data.processed.item_ids_raw.to_list())
+    model = small(SASRec, item_vectors=str(file), item_vectors_preprocessing=how)
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(model, data)
+    own, (vectors, has) = model.embedding.items.parts[0], matched(file, data.processed.item_ids_raw)
+    assert torch.equal(own.vectors, preprocessed(vectors, has, data.item_counts > 0, how))
+    trainer.save_checkpoint(tmp_path / "m.ckpt")
+    file.unlink()
+    loaded = NextItemModule.load_from_checkpoint(tmp_path / "m.ckpt")
+    assert torch.equal(loaded.embedding.items.parts[0].vectors, own.vectors)
 
 
 def test_init_needs_the_width_of_the_table(data: SequenceDataModule, tmp_path: Path) -> None:

@@ -14,7 +14,16 @@ from small_data import ndcg, value_of
 from test_compare import make_run
 
 from recsys_lab.cli import main
-from recsys_lab.diagnose.slice_values import DIMENSIONS, Slice, Sliced, gap, history_length, popularity, slices
+from recsys_lab.diagnose.slice_values import (
+    DIMENSIONS,
+    OF_ALL_DATA,
+    Slice,
+    Sliced,
+    gap,
+    history_length,
+    popularity,
+    slices,
+)
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
 from recsys_lab.runs.finished import find_runs
 from recsys_lab.statistics.pairs import Method
@@ -30,7 +39,11 @@ FACTS = pl.DataFrame(
         "gap_seconds": pl.Series([None if n % 7 == 0 else (n % 5) ** 9 for n in range(TARGETS)], dtype=pl.Int64),
         "is_repeat": [n % 3 == 0 for n in range(TARGETS)],
     }
-).with_columns(is_cold=pl.col("popularity_decile").is_null())
+).with_columns(
+    is_cold=pl.col("popularity_decile").is_null(),
+    target_count=pl.col("popularity_decile").fill_null(0),
+    event_type=pl.Series(["buy" if n % 5 == 0 else "view" for n in range(TARGETS)]),
+)
 
 
 def sliced_run(folder: Path, seed: int, worst: int = 25, variant: str = "a", facts: pl.DataFrame = FACTS) -> Path:
@@ -56,8 +69,8 @@ def test_weighted_slice_means_are_the_overall_metric(metric: str, tmp_path: Path
     sliced = slices(find_runs([tmp_path])[0], metric=metric, cutoff=5)
     overall = value_of(metric, ranks_of(folder), 5).mean()
     assert sliced.overall.parts[0].mean == pytest.approx(overall, abs=1e-15)
-    assert {one.dimension for one in sliced.slices} == set(DIMENSIONS)
-    for dimension in DIMENSIONS:
+    assert {one.dimension for one in sliced.slices} == set(OF_ALL_DATA)
+    for dimension in OF_ALL_DATA:
         found = list(of(sliced, dimension).values())
         assert sum(one.targets for one in found) == TARGETS
         assert sum(one.share_of_targets for one in found) == pytest.approx(1, abs=1e-12)
@@ -82,6 +95,8 @@ def test_slices_are_those_of_a_slow_count(name: str, tmp_path: Path) -> None:
             return "no time" if seconds is None else next((k for k, v in limits.items() if seconds <= v), "longer")
         if name == "repeat":
             return "repeat" if row["is_repeat"] else "explore"
+        if name == "event_type":
+            return str(row["event_type"])
         return "cold" if row["is_cold"] else "warm"
 
     folder = sliced_run(tmp_path / "a", 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -66,19 +67,43 @@ class MultiColumn:
         return torch.from_numpy(rows)
 
 
+NumericScale = Literal["standard", "log1p", "quantile"]
+Knots = Sequence[tuple[float, float]]
+"""Values and the share of the training part that lies below each: both ascending."""
+
+
+def rescaled(values: np.ndarray, scale: NumericScale, knots: Knots = ()) -> np.ndarray:
+    """Numbers before they are standardised, float; NaN stays.
+
+    Args:
+        scale: `standard`: as they are; `log1p`: sign(x) log(1 + |x|); `quantile`: the share of the training part that
+            lies below, by straight lines between `knots`.
+    """
+    if scale == "log1p":
+        return np.sign(values) * np.log1p(np.abs(values))
+    if scale == "quantile" and len(knots):
+        at, share = np.array(knots, dtype=np.float64).T
+        return np.interp(values, at, share).astype(np.float32)
+    return values
+
+
 class NumericColumn:
     """Numbers -> the standardised number, and 1.0 where there is none.
 
     Args:
         values: (R,) float32, NaN = missing.
-        mean, std: of the training part.
+        mean, std: of the training part, rescaled.
+        scale, knots: see `rescaled`.
     """
 
-    def __init__(self, values: np.ndarray, mean: float, std: float) -> None:
+    def __init__(
+        self, values: np.ndarray, mean: float, std: float, scale: NumericScale = "standard", knots: Knots = ()
+    ) -> None:
         self.values, self.mean, self.std = np.asarray(values), np.float32(mean), np.float32(std)
+        self.scale, self.knots = scale, knots
 
     def take(self, index: np.ndarray, is_real: np.ndarray) -> torch.Tensor:
-        value = (self.values[index] - self.mean) / self.std  # (...)
+        value = (rescaled(self.values[index], self.scale, self.knots) - self.mean) / self.std  # (...)
         missing = np.isnan(value)
         pair = np.stack([np.where(missing, np.float32(0), value), missing], axis=-1).astype(np.float32, copy=False)
         return torch.from_numpy(pair * is_real[..., None])

@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from recsys_lab.contracts import Batch
 from recsys_lab.data import histories
+from recsys_lab.data.batches.event_rules import Rules
 from recsys_lab.data.batches.field_columns import FieldColumn
 from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
 from recsys_lab.data.batches.windows import Queries, Windows
 
-ExcludeSeen = Literal["history", "window", "none"]
+ExcludeSeen = Literal["history", "window", "session", "none"]
 
 
 class Events:
@@ -32,6 +33,7 @@ class Events:
         fields: name -> what the batches hold of each event field.
         query_fields: names of those that are known of the event to predict.
         user_fields: name -> the same of each field of the users.
+        rules: which events may be targets, how much they count, and what ranking leaves out.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Events:
         fields: Mapping[str, FieldColumn] | None = None,
         query_fields: Sequence[str] = (),
         user_fields: Mapping[str, FieldColumn] | None = None,
+        rules: Rules | None = None,
     ) -> None:
         # np.asarray of a memory map is a view of the same pages; indexing an np.memmap costs microseconds each time
         self.item_ids, self.timestamps = np.asarray(item_ids), np.asarray(timestamps)
         self.offsets, self.fields = np.asarray(offsets), dict(fields or {})
         self.query_fields, self.user_fields = tuple(query_fields), dict(user_fields or {})
+        self.rules = rules or Rules()
 
     def of_targets(self, position: np.ndarray, is_target: np.ndarray) -> dict[str, torch.Tensor]:
         """Fields of events to predict that are known when the question is asked."""
@@ -74,7 +78,8 @@ class WindowDataset(Dataset[Batch]):
         mode: `train`, with the time of the window's last target as `query_time`; `evaluate` gives batches with (B,)
             targets, `query_time` and the seen items; `predict` the same with `PAD_ID` as target, no `Batch.target`
             and the time of the last event as `query_time`: the future is not known.
-        exclude_seen: not for `train`: what ranking leaves out: all of the `history`, those in the `window`, `none`.
+        exclude_seen: not for `train`: what ranking leaves out: all of the `history`, those in the `window`, those in
+            the `session` of the last event, `none`.
         find_prefixes: for `evaluate`: set `prefix_of` where windows of one user begin with the same event.
         queries: for `evaluate`: several targets for each window, (B, T) in its batches. The time of the prediction and
             the fields of the event to predict are those of the first.
@@ -91,7 +96,8 @@ class WindowDataset(Dataset[Batch]):
     ) -> None:
         self.events, self.windows, self.mode, self.exclude_seen = events, windows, mode, exclude_seen
         self.find_prefixes, self.queries = find_prefixes, queries
-        self._is_first = events.first_occurrence if mode != "train" and exclude_seen == "history" else None
+        by_flag = mode != "train" and exclude_seen == "history" and events.rules.hides is None
+        self._is_first = events.first_occurrence if by_flag else None
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -120,6 +126,11 @@ class WindowDataset(Dataset[Batch]):
         if self.mode == "train":
             counted = valid & (position + 1 >= self.windows.first_target[rows][:, None])
             target = np.where(counted, position + 1, 0)  # (B, L)
+            if events.rules.is_target is not None:
+                counted &= events.rules.is_target[target]
+                target *= counted
+            if events.rules.weights is not None:
+                batch["target_weights"] = torch.from_numpy(events.rules.weights[target] * counted)
             batch["target_ids"] = _long(events.item_ids[target] * counted)
             batch["target"] = events.of_targets(target, counted)
             batch["target_positions"] = torch.from_numpy(np.flatnonzero(counted))
@@ -142,19 +153,37 @@ class WindowDataset(Dataset[Batch]):
 
     def _seen(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """CSR of the distinct items that ranking leaves out for each row."""
+        rules, stop = self.events.rules, self.windows.stop[rows]
         if self.exclude_seen == "none":
-            return np.zeros(0, dtype=np.int64), np.zeros(len(rows) + 1, dtype=np.int64)
-        stop = self.windows.stop[rows]
-        whole = self.exclude_seen == "history"
-        start = self.events.offsets[:-1][self.windows.user_index[rows]] if whole else self.windows.start[rows]
-        row, position = _ragged(start, stop)
+            row, items = np.zeros((2, 0), dtype=np.int64)
+        else:
+            row, position = _ragged(self._seen_from(rows), stop)
+            if rules.hides is not None:
+                keep = rules.hides[position]
+                row, position = row[keep], position[keep]
+            row, items = self._distinct(row, position)
+        if rules.live is not None:
+            now = self.events.timestamps[stop if self.mode == "evaluate" else stop - 1]
+            row, items = rules.live.left_out(row, items, now)
+        return items, np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(rows)))])
+
+    def _seen_from(self, rows: np.ndarray) -> np.ndarray:
+        """(B,) position of the first event whose item is left out."""
+        if self.exclude_seen == "history":
+            first: np.ndarray = self.events.offsets[:-1][self.windows.user_index[rows]]
+            return first
+        if self.exclude_seen == "session":
+            assert self.events.rules.session_start is not None
+            return self.events.rules.session_start[self.windows.stop[rows] - 1]
+        return self.windows.start[rows]
+
+    def _distinct(self, row: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(S,) rows and positions -> rows, ascending, and the items of each, once."""
         if self._is_first is not None:
             keep = self._is_first[position]
-            row, items = row[keep], self.events.item_ids[position[keep]].astype(np.int64)
-        else:
-            width = int(self.events.item_ids.max(initial=0)) + 1
-            row, items = np.divmod(np.unique(row * width + self.events.item_ids[position]), width)
-        return items, np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(rows)))])
+            return row[keep], self.events.item_ids[position[keep]].astype(np.int64)
+        width = int(self.events.item_ids.max(initial=0)) + 1
+        return np.divmod(np.unique(row * width + self.events.item_ids[position]), width)
 
 
 class WindowLoader(DataLoader[Any]):

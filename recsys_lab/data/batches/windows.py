@@ -16,7 +16,7 @@ Windows are laid from the newest event back, as evaluation sees a history: only 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,6 +44,18 @@ class Windows:
     @property
     def lengths(self) -> np.ndarray:
         return self.stop - self.start
+
+    def with_targets(self, is_target: np.ndarray) -> Windows:
+        """Those that count one of these events (E,) bool.
+
+        Raises:
+            RecsysLabError: when none does.
+        """
+        before = np.append(0, np.cumsum(is_target))  # how many there are before each event
+        keep = before[self.stop + 1] > before[self.first_target]
+        if not keep.any():
+            raise RecsysLabError("no training sample: no event that may be a target has an earlier one of its user")
+        return Windows(self.user_index[keep], self.start[keep], self.stop[keep], self.first_target[keep])
 
     @property
     def num_targets(self) -> int:
@@ -117,9 +129,34 @@ def training_windows(
     return Windows(users, start, last_target, first)
 
 
-def evaluation_windows(begin: np.ndarray, user_index: np.ndarray, position: np.ndarray, max_length: int) -> Windows:
-    """The newest `max_length` events before each target: (N,) windows for (N,) targets of `begin`'s users."""
+def windows_in_sessions(offsets: np.ndarray, stop: np.ndarray, session_start: np.ndarray, *cut: Any) -> Windows:
+    """Training windows of which none holds events of two sessions: the first event of a session is predicted from the
+    session before it, every other one from its own.
+
+    Args:
+        offsets: (U + 1,). stop: (U,) one past the last training event.
+        session_start: (E,) position of the first event of each event's session.
+        cut: the other arguments of `training_windows`.
+    """
+    first = np.unique(session_start)  # of each session, ascending
+    user = np.searchsorted(offsets, first, side="right") - 1
+    behind = np.minimum(np.append(first[1:], len(session_start)) + 1, stop[user])  # the next session's first event too
+    found = training_windows(first, np.maximum(behind, first), *cut)
+    return Windows(user[found.user_index], found.start, found.stop, found.first_target)
+
+
+def evaluation_windows(
+    begin: np.ndarray,
+    user_index: np.ndarray,
+    position: np.ndarray,
+    max_length: int,
+    session_start: np.ndarray | None = None,
+) -> Windows:
+    """The newest `max_length` events before each target: (N,) windows for (N,) targets of `begin`'s users; those of one
+    session only, where `session_start` (E,) says where that of an event begins."""
     start = np.maximum(position - max_length, begin[user_index])
+    if session_start is not None:
+        start = np.maximum(start, session_start[position - 1])
     return Windows(user_index, start, position, position)
 
 

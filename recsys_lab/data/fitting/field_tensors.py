@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recsys_lab.data.batches.event_rules import Rules
 from recsys_lab.data.batches.field_columns import (
     CategoricalColumn,
     FieldColumn,
@@ -19,20 +20,25 @@ from recsys_lab.data.batches.gather import Events
 from recsys_lab.data.batches.shown_dataset import Shown, ShownDataset
 from recsys_lab.data.fitting.fitted_fields import FittedField, FittedFields
 from recsys_lab.data.fitting.stored_values import FieldValues, training_impressions, values_of
+from recsys_lab.data.sessions import SAME_SESSION, same_session
 from recsys_lab.data.split.split_rule import SplitResult
 from recsys_lab.words import RecsysLabError
 
 
-def events_of(data: Any, fitted: FittedFields, train_stop: np.ndarray) -> Events:
+def events_of(data: Any, fitted: FittedFields, train_stop: np.ndarray, rules: Rules | None = None) -> Events:
     """The event arrays with the columns of their fields, and of the fields of the users."""
     own = fitted.of("event")
+    columns = field_columns(data, [field for field in own if field.key in data.fields], train_stop)
+    if len(columns) < len(own) and rules is not None and rules.session_start is not None:
+        columns[SAME_SESSION.name] = same_session(rules.session_start)
     return Events(
         data.item_ids,
         data.timestamps,
         data.offsets,
-        field_columns(data, own, train_stop),
+        columns,
         [field.name for field in own if field.known_at == "query"],
         field_columns(data, fitted.of("user"), train_stop),
+        rules,
     )
 
 
@@ -66,7 +72,7 @@ def field_columns(data: Any, fitted: Iterable[FittedField], train_stop: np.ndarr
 
 def _column(data: Any, fitted: FittedField, values: FieldValues) -> FieldColumn:
     if fitted.kind == "numeric":
-        return NumericColumn(values.array, fitted.mean, fitted.std)
+        return NumericColumn(values.array, fitted.mean, fitted.std, fitted.scale, fitted.knots)
     if fitted.kind == "vector":
         return VectorColumn(values.array)
     table_row = fitted.table_row(data.field_values(fitted.key))

@@ -9,14 +9,18 @@ from typing import Any, Literal
 import numpy as np
 
 from recsys_lab.contracts import Scope
+from recsys_lab.data.batches.field_columns import Knots, NumericScale, rescaled
 from recsys_lab.data.fitting.fitted_fields import FittedField, FittedFields
 from recsys_lab.data.fitting.stored_values import Rows, training_events, training_impressions, values_of
 from recsys_lab.data.split.split_rule import SplitResult
 from recsys_lab.words import EVENT_TYPE, RecsysLabError
 
 FieldChoice = list[str] | Literal["all"] | None
+Numerics = NumericScale | dict[str, NumericScale]
 DIGITS = 7
 """Of mean and deviation: the sums of two machines may differ in the last bits, their hashes must not."""
+KNOTS = 101
+"""Of the scale `quantile`: each hundredth."""
 
 
 def choose_fields(known: Mapping[str, Any], choice: FieldChoice, split_column: str | None = None) -> list[str]:
@@ -53,8 +57,31 @@ def choose_fields(known: Mapping[str, Any], choice: FieldChoice, split_column: s
     return list(choice)
 
 
+def scale_of(numerics: Numerics, keys: Iterable[str], known: Mapping[str, Any]) -> dict[str, NumericScale]:
+    """The scale of each numeric field that is fed.
+
+    Raises:
+        RecsysLabError: for a name that is no numeric field which is fed.
+    """
+    numeric = [key for key in keys if known[key].kind == "numeric"]
+    if isinstance(numerics, str):
+        return dict.fromkeys(numeric, numerics)
+    for key in numerics:
+        if key not in numeric:
+            problem = f"is {known[key].kind}" if key in known else "is no field of the data"
+            problem = "is not fed (--data.fields)" if key in known and known[key].kind == "numeric" else problem
+            raise RecsysLabError(
+                f"--data.numerics: {key!r} {problem}; numeric fields that are fed: {', '.join(numeric) or 'none'}"
+            )
+    return {key: numerics.get(key, "standard") for key in numeric}
+
+
 def fit_fields(
-    data: Any, keys: Iterable[str], split: SplitResult, item_counts: Callable[[], np.ndarray]
+    data: Any,
+    keys: Iterable[str],
+    split: SplitResult,
+    item_counts: Callable[[], np.ndarray],
+    numerics: Numerics = "standard",
 ) -> FittedFields:
     """What the training part knows of these fields: training events, the items and users that have one, and what was
     shown before anything is held out.
@@ -63,7 +90,10 @@ def fit_fields(
         data: `ProcessedDataset`.
         keys: of its fields.
         item_counts: -> (V,) training events of each item.
+        numerics: how numbers are scaled: one way for all, or by key.
     """
+    keys = list(keys)
+    scales = scale_of(numerics, keys, data.fields)
     offsets, stop = np.asarray(data.offsets), split.train_stop
 
     def rows_of(scope: Scope) -> Rows:
@@ -76,23 +106,40 @@ def fit_fields(
             trains = item_counts()[1:] > 0 if scope == "item" else stop > offsets[:-1]
         return [(slice(0, len(trains)), trains)]
 
-    return FittedFields(tuple(_fit(data, key, rows_of, stop) for key in keys))
+    return FittedFields(tuple(_fit(data, key, rows_of, stop, scales.get(key, "standard")) for key in keys))
 
 
-def _fit(data: Any, key: str, rows_of: Callable[[Scope], Rows], train_stop: np.ndarray) -> FittedField:
+def _fit(
+    data: Any, key: str, rows_of: Callable[[Scope], Rows], train_stop: np.ndarray, scale: NumericScale
+) -> FittedField:
     stored, rows = data.fields[key], rows_of(data.fields[key].scope)
     about = {name: getattr(stored, name) for name in ("name", "scope", "kind", "known_at")}
     if stored.kind == "vector":
         return FittedField(**about, dimension=stored.width)
     values = values_of(data, key, train_stop)
-    pieces = (values.in_rows(piece, trains) for piece, trains in rows)
+    pieces: Iterable[np.ndarray] = (values.in_rows(piece, trains) for piece, trains in rows)
     if stored.kind == "numeric":
-        mean, std = _mean_and_std(pieces)
-        return FittedField(**about, mean=mean, std=std)
+        knots: Knots = ()
+        if scale == "quantile":
+            kept = [piece[~np.isnan(piece)] for piece in pieces]
+            knots, pieces = _knots(np.concatenate([np.zeros(0, np.float32), *kept])), kept
+        mean, std = _mean_and_std(rescaled(piece, scale, knots) for piece in pieces)
+        return FittedField(**about, mean=mean, std=std, scale=scale, knots=tuple(knots))
     has = np.zeros(stored.num_values + 1, dtype=bool)
     for codes in pieces:
         has[codes] = True
     return FittedField(**about, values=data.field_values(key).filter(has[1:]), width=stored.width)
+
+
+def _knots(values: np.ndarray) -> Knots:
+    """Of (N,) numbers of the training part: hundredths of them, each value once, with the mean share of its equals."""
+    if not len(values):
+        return ()
+    shares = np.linspace(0, 1, KNOTS)
+    at = np.quantile(values, shares)
+    distinct, first, count = np.unique(at, return_index=True, return_counts=True)
+    share = (shares[first] + shares[first + count - 1]) / 2
+    return tuple((float(f"{a:.{DIGITS}g}"), float(f"{s:.{DIGITS}g}")) for a, s in zip(distinct, share, strict=True))
 
 
 def _mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:

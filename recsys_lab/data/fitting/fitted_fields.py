@@ -20,6 +20,7 @@ from recsys_lab.data.batches.field_columns import (
     FieldColumn,
     MultiColumn,
     NumericColumn,
+    NumericScale,
     VectorColumn,
 )
 from recsys_lab.data.fitting.packed_values import digest, pack, unpack
@@ -46,6 +47,8 @@ class FittedField:
     std: float = 1.0
     dimension: int = 1  # of a vector
     width: int = 1  # the most values of one row, where a row has several
+    scale: NumericScale = "standard"
+    knots: tuple[tuple[float, float], ...] = ()  # of the scale `quantile`: see `field_columns.rescaled`
 
     @property
     def key(self) -> str:
@@ -101,7 +104,7 @@ class FittedField:
                 )
             if self.kind == "numeric":
                 numbers = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
-                return NumericColumn(numbers, self.mean, self.std)
+                return NumericColumn(numbers, self.mean, self.std, self.scale, self.knots)
             empty = [0.0] * self.dimension
             return VectorColumn(np.array([empty if v is None else v for v in values.to_list()], dtype=np.float32))
         except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
@@ -145,7 +148,8 @@ class FittedFields:
         """16 hex digits, from raw values and not from codes: two data sets that share it give equal tensors."""
         plain = []
         for one in self.each:
-            own = {name: value for name, value in vars(one).items() if name != "values"}
+            unused = {"values", *([] if one.knots or one.scale != "standard" else ["scale", "knots"])}
+            own = {name: value for name, value in vars(one).items() if name not in unused}
             plain.append([own, digest(one.values) if one.is_coded else ""])
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -210,12 +210,12 @@ def seconds_of_date(date: str, argument: str = "date") -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
 
 
-def seconds_of_window(window: str, argument: str = "window") -> int:
+def seconds_of_window(window: str, argument: str = "window", owner: str = "GlobalTemporal") -> int:
     """`7d` -> 604800; units s, m (minutes), h, d, w."""
     found = re.fullmatch(r"(\d+)([smhdw])", window)
     if found is None or int(found[1]) < 1:
         problem = f"must be a number with s, m, h, d or w, like 7d or 12h, not {window!r}"
-        raise ArgumentError("GlobalTemporal", argument, problem, window)
+        raise ArgumentError(owner, argument, problem, window)
     return int(found[1]) * SECONDS[found[2]]
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.models.blocks.field_vectors import FED, field_vectors, reset
 from recsys_lab.models.blocks.item_parts import ItemField
 from recsys_lab.models.blocks.item_table import ItemTable
+from recsys_lab.models.blocks.joining import Concat, Fusion
 from recsys_lab.models.blocks.target_fields import target_at_each_position
+from recsys_lab.models.blocks.time_features import TimeFeature
+from recsys_lab.models.blocks.user_token import without_token
 
 
 class EventEmbedding(nn.Module):
     """item + fields of the event + fields of the user (the same at each position) -> (B, L, D).
 
-    The fields of the items are part of `self.items`, the table that the scorer shares.
+    The fields of the items are part of `self.items`, the table that the scorer shares. `extend` changes how they join.
 
     Args:
         spec: table sizes, and which fields there are.
@@ -36,6 +42,7 @@ class EventEmbedding(nn.Module):
         target_fields: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.std = std
         of_event = spec.fields_of("event", *FED)
         self.event_fields = [field for field in of_event if fields is None or field.name in fields]
         self.user_fields = spec.fields_of("user", *FED)
@@ -43,19 +50,76 @@ class EventEmbedding(nn.Module):
         self.items = ItemTable(spec.num_rows, embedding_dim)
         chosen = [*self.event_fields, *self.user_fields, *self.target_fields]
         self.fields = nn.ModuleList(field_vectors(field, embedding_dim) for field in chosen)
+        self.times, self.user_first = nn.ModuleList(), False
+        self.join: Concat | None = None
         self.items.reset(std)
         reset(self.fields, std)
         self.items.add([ItemField(f, spec.num_rows, embedding_dim, std) for f in spec.fields_of("item", *FED)])
 
+    def extend(
+        self,
+        spec: DataSpec,
+        fields: Literal["sum", "concat"] = "sum",
+        user_first: bool = False,
+        items: Fusion = "sum",
+        time: Sequence[TimeFeature] = (),
+    ) -> None:
+        """What `--model.inputs` says; see `Inputs`.
+
+        Args:
+            spec: that of the data.
+            user_first: the user's fields are the vector of a token at position 0, and added nowhere else.
+            time: copied: two tables of one model share no weights.
+        """
+        dim = self.items.embedding_dim
+        self.times.extend(copy.deepcopy(feature) for feature in time)
+        for feature in self.times:
+            assert isinstance(feature, TimeFeature)
+            feature.build(spec, dim, self.std)
+        self.user_first = user_first
+        self.items.join_parts(items)
+        if fields == "concat":
+            self.join = Concat(len(self.fields) + len(self.times) + 1 - user_first * len(self.user_fields), dim)
+
     def forward(self, batch: Batch) -> Tensor:
+        """-> (B, L, D); 0 at padding.
+
+        Raises:
+            RecsysLabError: where the user has a token, and the batch has none.
+        """
+        if not self.user_first:
+            return self._events(batch)
+        events = self._events(without_token(batch))  # (B, L - 1, D)
+        return torch.cat([self._user(batch).unsqueeze(1), events], dim=1)
+
+    def _events(self, batch: Batch) -> Tensor:
         x: Tensor = self.items(batch.item_ids)  # (B, L, D)
-        if not len(self.fields):
-            return x
-        vectors = iter(self.fields)
-        for field in self.event_fields:
-            x = x + next(vectors)(batch.event[field.name])
-        for field in self.user_fields:
-            x = x + next(vectors)(batch.user[field.name]).unsqueeze(1)
-        for field in self.target_fields:
-            x = x + next(vectors)(target_at_each_position(batch, field.name))
+        parts = self._parts(batch)
+        if self.join is not None:
+            joined: Tensor = self.join([x, *(part.expand_as(x) for part in parts)])
+            return joined
+        for part in parts:
+            x = x + part
         return x
+
+    def _parts(self, batch: Batch) -> list[Tensor]:
+        """(B, L, D) or (B, 1, D) each: what is added to the vector of the item."""
+        of_event, of_user, of_target = self._vectors()
+        parts = [vectors(batch.event[f.name]) for f, vectors in zip(self.event_fields, of_event, strict=True)]
+        if not self.user_first:
+            users = zip(self.user_fields, of_user, strict=True)
+            parts += [vectors(batch.user[f.name]).unsqueeze(1) for f, vectors in users]
+        targets = zip(self.target_fields, of_target, strict=True)
+        parts += [vectors(target_at_each_position(batch, f.name)) for f, vectors in targets]
+        return parts + [feature(batch) for feature in self.times]
+
+    def _user(self, batch: Batch) -> Tensor:
+        """(B, D): the vector of the user's token."""
+        of_user = zip(self.user_fields, self._vectors()[1], strict=True)
+        return torch.stack([vectors(batch.user[f.name]) for f, vectors in of_user]).sum(0)
+
+    def _vectors(self) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
+        """Of the fields of the event, of the user, and of the event to predict."""
+        first, every = len(self.event_fields), list(self.fields)
+        last = first + len(self.user_fields)
+        return every[:first], every[first:last], every[last:]

@@ -34,8 +34,13 @@ class ItemField(nn.Module):
         shape = {"multi": (field.width,), "vector": (field.size,), "numeric": (2,)}.get(field.kind, ())
         self.register_buffer("values", torch.zeros(num_rows, *shape, dtype=torch.int64 if coded else torch.float32))
 
+    def vector(self, item_ids: Tensor) -> Tensor:
+        """(...) ids -> (..., D)."""
+        found: Tensor = self.vectors(self.values[item_ids])
+        return found
+
     def forward(self, rows: Tensor, item_ids: Tensor) -> Tensor:
-        return rows + self.vectors(self.values[item_ids])
+        return rows + self.vector(item_ids)
 
 
 class OwnVectors(nn.Module):

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lab.contracts import ItemBlock, Scorer
+from recsys_lab.models.blocks.item_parts import ItemField
+from recsys_lab.models.blocks.joining import Concat, Fusion, Gate
 from recsys_lab.ops.gathered_scores import gathered_scores
-from recsys_lab.words import PAD_ID
+from recsys_lab.words import PAD_ID, RecsysLabError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -36,6 +38,7 @@ class ItemTable(nn.Embedding):
     def __init__(self, num_rows: int, embedding_dim: int) -> None:
         super().__init__(num_rows, embedding_dim, padding_idx=PAD_ID)
         self.parts = nn.ModuleList()
+        self.join: Concat | Gate | None = None
         self._kept: tuple[Any, dict[tuple[int, int], Tensor]] = (None, {})
 
     def reset(self, std: float) -> None:
@@ -51,9 +54,18 @@ class ItemTable(nn.Embedding):
     def forward(self, item_ids: Tensor) -> Tensor:
         """(...) ids -> (..., D)."""
         rows = super().forward(item_ids)
+        if self.join is None:
+            for part in self.parts:
+                rows = part(rows, item_ids)
+            return rows
+        fields = []
         for part in self.parts:
-            rows = part(rows, item_ids)
-        return rows
+            if isinstance(part, ItemField):
+                fields.append(part.vector(item_ids))
+            else:
+                rows = part(rows, item_ids)
+        joined: Tensor = self.join([rows, *fields])
+        return joined
 
     @property
     def num_blocks(self) -> int:
@@ -90,6 +102,21 @@ class ItemTable(nn.Embedding):
     def add(self, parts: Sequence[nn.Module]) -> None:
         self.parts.extend(parts)
 
+    def join_parts(self, how: Fusion) -> None:
+        """How the vector of the id, with vectors of the user's own, and those of the fields become one.
+
+        Raises:
+            RecsysLabError: for another way than the sum where the items have no field.
+        """
+        number = 1 + sum(isinstance(part, ItemField) for part in self.parts)
+        if how == "sum":
+            return
+        if number == 1:
+            raise RecsysLabError(
+                f"--model.inputs.items {how} joins fields of the items, and none is fed: --data.fields '[item.NAME]'"
+            )
+        self.join = (Gate if how == "gate" else Concat)(number, self.embedding_dim)
+
     @torch.no_grad()
     def forget_untrained(self, item_counts: Tensor) -> None:
         """item_counts: (V,) events of each item in the training part."""
@@ -109,6 +136,10 @@ class TiedScorer(Scorer):
         super().__init__()
         self.items = items
         self.bias = nn.Parameter(torch.zeros(items.num_embeddings)) if bias else None
+
+    @property
+    def scores_untrained(self) -> bool:  # type: ignore[override]
+        return not self.items.is_plain
 
     @property
     def num_rows(self) -> int:

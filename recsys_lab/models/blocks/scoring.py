@@ -20,6 +20,8 @@ class WholeRows(Scorer):
         num_rows: V.
     """
 
+    scores_untrained = True  # what was counted of them, nothing, is what is known
+
     def __init__(self, score: Callable[[Tensor], Tensor], num_rows: int) -> None:
         super().__init__()
         self._score, self._num_rows = score, num_rows

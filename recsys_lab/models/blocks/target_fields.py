@@ -1,4 +1,5 @@
-"""Fields of the event to predict, as a model that reads them (`uses_target_fields`) sees them in a window."""
+"""Fields and the time of the event to predict, as a model that reads them (`uses_target_fields`, `uses_query_time`)
+sees them in a window."""
 
 from __future__ import annotations
 
@@ -22,8 +23,17 @@ def target_at_each_position(batch: Batch, name: str) -> Tensor:
             "trained and tested, and predicts only where the field is given (Batch.target)"
         )
     target, row = batch.target[name], torch.arange(len(batch), device=batch.lengths.device)
-    if target.shape[: batch.item_ids.ndim] == batch.item_ids.shape:  # training: one for each position
+    if target.ndim == batch.event[name].ndim:  # training: one for each position
         target = target[row, batch.lengths - 1]  # (B, ...)
     after = batch.event[name].roll(-1, dims=1)  # (B, L, ...)
     after[row, batch.lengths - 1] = target
+    return after
+
+
+def target_time_at_each_position(batch: Batch) -> Tensor:
+    """(B, L) int64: at each position the time of the event after it; at a row's last event that of the prediction, or
+    its own where nobody says that. What stands at padding means nothing."""
+    row, last = torch.arange(len(batch), device=batch.lengths.device), batch.lengths - 1
+    after = batch.timestamps.roll(-1, dims=1)  # (B, L)
+    after[row, last] = batch.timestamps[row, last] if batch.query_time is None else batch.query_time
     return after

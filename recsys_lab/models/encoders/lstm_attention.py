@@ -29,6 +29,7 @@ from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
+from recsys_lab.models.blocks.time_features import compressed, gap_before, time_until
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.models.module import last_position
 from recsys_lab.words import RecsysLabError
@@ -184,16 +185,10 @@ class LSTMAttention(NextItemModule):
 
     def time_features(self, batch: Batch) -> Tensor:
         """log(1 + gap / T), and with `relative` also log(1 + t'): (B, L, 1 or 2) float32."""
-        t = batch.timestamps  # (B, L)
-        gap = torch.diff(t, dim=1, prepend=t[:, :1]).clamp_min(0)  # (B, L), 0 for the window's first event
-        features = [gap]
+        features = [gap_before(batch)]
         if self.time == "relative":
-            last = t.gather(1, batch.lengths[:, None] - 1)  # (B, 1)
-            if self.reference == "query" and batch.query_time is not None:
-                last = batch.query_time[:, None]
-            features.append((last - t).clamp_min(0))
-        stacked = torch.stack(features, dim=2).float() / self.seconds
-        return torch.log1p(stacked) * batch.valid_mask.unsqueeze(2)
+            features.append(time_until(batch, self.reference))
+        return compressed(features, self.seconds, batch.valid_mask)
 
     @torch.no_grad()
     def explain(self, batch: Batch) -> Tensor:

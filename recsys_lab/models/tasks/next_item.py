@@ -70,7 +70,7 @@ class NextItem(Task):
 
     def weights(self, batch: Batch, positions: Tensor) -> Tensor | None:
         """(N,) of the targets, not negative; None = all alike."""
-        return None
+        return None if batch.target_weights is None else batch.target_weights.flatten()[positions]
 
     def evaluate(self, state: State, batch: Batch, scorer: Scorer) -> Tensor:
         """-> the query (B, D), with which the callback asks the scorer: it ranks whole rows or block by block."""

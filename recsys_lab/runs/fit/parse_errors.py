@@ -19,6 +19,9 @@ BASES = ("config", "contracts", "counting", "lightning", "measure", "source")
 MEANT = dict.fromkeys(("top", "top_k", "topk", "k", "num_items"), "--recommendations.top_k")
 """What users type where the option has a longer name."""
 
+OF_DATA = ("fields", "numerics", "target_types", "weights")
+"""Settings that users look for in the model: the data has them, since what is fitted of them is part of it."""
+
 # Lines that describe jsonargparse's search and not the mistake.
 _NOISE = re.compile(
     r"^\s*(- )?(Does not validate against any of the Union subtypes|Subtypes: |Errors:|Given value|"
@@ -69,6 +72,8 @@ def _unknown_key(name: str, where: str, owner: str | None, parser: ArgumentParse
     if subclasses and cls is not None and _is_abstract(cls):
         return f"{where}: name the class first (class_path, or --{where} NAME): {', '.join(subclasses)}"
     prefix, part, known = _level(name, class_options(cls))
+    if where == "model" and prefix + part in OF_DATA:
+        return f"{where}: {owner.rpartition('.')[2]} has no key {part!r}. Did you mean --data.{part}?"
     return f"{where}: {owner.rpartition('.')[2]} has no key {prefix + part!r}.{_suggest(part, known)}"
 
 

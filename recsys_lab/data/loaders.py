@@ -1,0 +1,108 @@
+"""Loaders: the part of `SequenceDataModule` that makes what Lightning asks for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import lightning as L
+import numpy as np
+import torch
+
+from recsys_lab.data.batches.gather import (
+    EvaluationBatches,
+    Events,
+    ExcludeSeen,
+    TrainBatches,
+    WindowDataset,
+    WindowLoader,
+)
+from recsys_lab.data.batches.windows import Queries, Windows, evaluation_windows
+from recsys_lab.data.split.split_rule import SplitResult, Targets
+from recsys_lab.words import RecsysLabError
+
+
+class Loaders(L.LightningDataModule):
+    """What the loaders read is made by `SequenceDataModule`."""
+
+    @property
+    @abstractmethod
+    def events(self) -> Events: ...
+
+    @property
+    @abstractmethod
+    def train_windows(self) -> Windows: ...
+
+    @property
+    @abstractmethod
+    def split_result(self) -> SplitResult: ...
+
+    max_length: int
+    batch_size: int
+    eval_batch_size: int
+    length_bucketing: bool
+    exclude_seen: ExcludeSeen
+    num_workers: int
+    seed: int
+    retrained: bool
+    batch_tokens: int | None
+    bucket_batches: int
+    window_within: str
+
+    def train_dataloader(self) -> WindowLoader:
+        windows = self.train_windows
+        batches = TrainBatches(
+            windows.lengths,
+            self.batch_size,
+            self.length_bucketing,
+            self.seed,
+            self.batch_tokens,
+            self.bucket_batches,
+        )
+        return self._loader(WindowDataset(self.events, windows), batches)
+
+    def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
+        if not self.retrained:
+            return self._evaluation_loader(self.split_result.val)
+        if self.trainer is not None and self.trainer.state.fn == "validate":
+            raise RecsysLabError(
+                "this model was trained on the validation part too (data.retrained): there is nothing to validate on. "
+                "Validate the model of the first fit: --data.retrained false --ckpt_path .../checkpoints/first_fit.ckpt"
+            )
+        return []
+
+    def test_dataloader(self) -> WindowLoader:
+        return self._evaluation_loader(self.split_result.test)
+
+    def predict_dataloader(self) -> WindowLoader:
+        """One sample per user: the newest window of the whole history, to recommend what comes next."""
+        offsets = self.events.offsets
+        users = np.flatnonzero(np.diff(offsets) > 0)
+        windows = evaluation_windows(offsets[:-1], users, offsets[1:][users], self.max_length, self._session_start)
+        return self._loader(
+            WindowDataset(self.events, windows, "predict", self.exclude_seen),
+            EvaluationBatches(windows.lengths, self.eval_batch_size),
+        )
+
+    def _evaluation_loader(self, targets: Targets) -> WindowLoader:
+        user, stop, held = targets.user_index, targets.position, None
+        if targets.query is not None:
+            held = Queries.of(targets.query, targets.position)
+            user, stop = user[held.first[:-1]], targets.query[held.first[:-1]]
+        windows = evaluation_windows(self.events.offsets[:-1], user, stop, self.max_length, self._session_start)
+        dataset = WindowDataset(self.events, windows, "evaluate", self.exclude_seen, find_prefixes=True, queries=held)
+        # a user's windows that begin with the same event are prefixes of one another, and encoded once
+        return self._loader(dataset, EvaluationBatches(windows.lengths, self.eval_batch_size, windows.start))
+
+    @property
+    def _session_start(self) -> np.ndarray | None:
+        """Where windows stop; None: nowhere."""
+        return self.events.rules.session_start if self.window_within == "session" else None
+
+    def _loader(self, dataset: WindowDataset, batches: TrainBatches | EvaluationBatches) -> WindowLoader:
+        return WindowLoader(
+            dataset,
+            sampler=batches,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

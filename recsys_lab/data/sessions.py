@@ -1,0 +1,62 @@
+"""Sessions: stretches of a user's events, as a column names them or as pauses end them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys_lab.data.batches.field_columns import CategoricalColumn
+from recsys_lab.data.fitting.fitted_fields import FittedField
+from recsys_lab.data.split.temporal import seconds_of_window
+from recsys_lab.words import RecsysLabError
+
+PAUSE = re.compile(r"[1-9]\d{0,8}[smhdw]")
+
+
+SAME_SESSION = FittedField("same_session", "event", "categorical", values=pl.Series(["no", "yes"]))
+"""Whether an event goes on with the session of the event before it; nothing of it is fitted."""
+
+
+def same_session(session_start: np.ndarray) -> CategoricalColumn:
+    """(E,) first event of each event's session -> the column of `SAME_SESSION`."""
+    goes_on = session_start != np.arange(len(session_start))
+    return CategoricalColumn(goes_on.astype(np.uint8) + 1, SAME_SESSION.table_row(SAME_SESSION.values))
+
+
+def session_starts(data: Any, sessions: str) -> np.ndarray:
+    """(E,) int64: the position of the first event of the session that an event is in.
+
+    Args:
+        data: `ProcessedDataset`.
+        sessions: a categorical field of the events, a session of which ends where its value changes; or the pause that
+            ends one, a number with s, m, h, d or w: `30m`.
+
+    Raises:
+        RecsysLabError: for a field that is not there or of another kind, and for a pause without times.
+    """
+    offsets = np.asarray(data.offsets)
+    begins = np.zeros(data.num_events, dtype=bool)
+    begins[offsets[:-1][np.diff(offsets) > 0]] = True
+    pause = PAUSE.fullmatch(sessions)
+    if sessions in data.fields or pause is None:
+        stored = data.fields.get(sessions)
+        if stored is None or stored.scope != "event" or stored.kind != "categorical":
+            known = [key for key, one in data.fields.items() if one.scope == "event" and one.kind == "categorical"]
+            problem = "is no field of the data" if stored is None else f"is {stored.kind}, of the {stored.scope}s"
+            raise RecsysLabError(
+                f"--data.sessions: {sessions!r} {problem}; name a categorical field of the events "
+                f"({', '.join(known) or 'there is none'}) or a pause such as 30m. Another column is one where the data "
+                f"is prepared with --fields {sessions}=categorical"
+            )
+        codes = np.asarray(data.field_array(sessions))
+        begins[1:] |= codes[1:] != codes[:-1]
+    else:
+        if not data.has_timestamps:
+            raise RecsysLabError(f"--data.sessions {sessions} is a pause, and {data.name} has no times: name a field")
+        times = np.asarray(data.timestamps)
+        begins[1:] |= np.diff(times) > seconds_of_window(sessions)
+    found: np.ndarray = np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))
+    return found

@@ -1,0 +1,31 @@
+"""Which items are ranked: those of the training part; or all, where a model can say something of the others too."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from recsys_lab.words import RecsysLabError
+
+Candidates = Literal["trained", "all"]
+
+
+def candidate_mask(datamodule: Any, model: Any, candidates: Candidates) -> Tensor:
+    """(V,) bool on the model's device; False at padding.
+
+    Raises:
+        RecsysLabError: for `all` and a model to which an item without training events is nothing but an untrained row.
+    """
+    counts: Tensor = datamodule.item_counts
+    is_candidate = (counts > 0).to(model.device)
+    if candidates == "trained":
+        return is_candidate
+    if not model.scorer.scores_untrained:
+        raise RecsysLabError(
+            f"--evaluation.candidates all: {type(model).__name__} knows items by their ids alone, and has learned "
+            "nothing of those without a training event. Give it fields of the items (--data.fields '[item.NAME]') or "
+            "--model.item_vectors, or take --evaluation.candidates trained"
+        )
+    is_candidate[1:] = True
+    return is_candidate
