@@ -62,7 +62,8 @@ class SequenceDataModule(Configurable, Loaders):
         batch_size: training windows per process and step; not looked at with `batch_tokens`.
         eval_batch_size: evaluation targets per process and step.
         length_bucketing: batches of windows of similar length.
-        exclude_seen: what ranking leaves out: the user's whole `history`, the `window`, or `none`.
+        exclude_seen: what ranking leaves out: the user's whole `history`, the `window`, the last `session`, or
+            `none`.
         num_workers: processes that assemble batches; 0 is fastest on small machines.
         seed: order of the batches; None = the seed of `seed_everything`.
         retrained: the validation part trains too: the data of a model that was trained once more before its test, with

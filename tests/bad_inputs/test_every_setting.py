@@ -31,7 +31,7 @@ TAKEN: dict[str, Sequence[str]] = {
     # names and places: any text is one
     **dict.fromkeys(("data.dataset", "data.data_dir", "run.root", "run.study", "run.variant", "run.folder"), VALUES),
     **dict.fromkeys(("trainer.default_root_dir", "trainer.model_registry", "recommendations.path"), VALUES),
-    **dict.fromkeys(("checkpoint.dirpath", "checkpoint.filename", "model.item_vectors"), VALUES),
+    **dict.fromkeys(("checkpoint.dirpath", "checkpoint.filename", "model.item_vectors", "data.sessions"), VALUES),
     # numbers that mean something: none (0), all or no limit (-1, and more than there is)
     **dict.fromkeys(("seed_everything", "data.seed", "data.split.seed", "data.prepare.seed"), ("0", *BILLION)),
     **dict.fromkeys(("model.dropout", "model.attention_dropout", "model.optimization.final_lr_fraction"), ("0",)),
