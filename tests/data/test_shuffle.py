@@ -71,7 +71,8 @@ def test_only_the_order_changes(kind: Kind, scope: Scope) -> None:
     for name in (f.name for f in fields(before)):
         if name not in ("item_ids", "event", "target", "user", "shown"):
             old, new = getattr(before, name), getattr(after, name)
-            assert (torch.equal(old, new) if isinstance(old, torch.Tensor) else old is new), name
+            same = torch.equal(old, new) if isinstance(old, torch.Tensor) else old is new
+            assert same, name
     assert not torch.equal(before.item_ids, after.item_ids)
     assert torch.equal(after.item_ids > 0, after.valid_mask)
     assert torch.equal(after.event["type"], torch.where(after.valid_mask, after.item_ids % 5 + 1, 0))  # moved together
