@@ -20,8 +20,6 @@ from recsys_lab.study.results import (
     Caution,
     Curve,
     Flip,
-    Front,
-    FrontPoint,
     Line,
     OrderAgreement,
     Record,
@@ -150,7 +148,6 @@ def _block(
         lines=lines,
         effects=[_effect("encoder", "enc0", "enc1", 0.006), _effect("max_length", "50", "20", 0.001)],
         curves=[_curve(i, order[i], seed, epochs, means[order[i]], draw) for i in ours for seed in range(seeds)],
-        fronts=[_front(cost, rows, order, draw) for cost in ("train_seconds", "parameters")],
         slices=_slices(order[:2], rows),
         audit=AuditFacts("data/made/audit.json", None, "audit.json can't be <read>"),
         records=[
@@ -229,15 +226,6 @@ def _curve(row: int, name: str, seed: int, epochs: int, top: float, draw: np.ran
     values = top * (1 - np.exp(-steps / 6)) + draw.normal(0, 0.001, epochs)
     values[1::7] = np.nan  # an epoch without validation
     return Curve(row, name, seed, "val/ndcg@10", steps, 3.0 * (steps + 1), values, epochs - 5, "max_epochs")
-
-
-def _front(cost: str, rows: list[Row], names: list[str], draw: np.random.Generator) -> Front:
-    points = []
-    for i, row in enumerate(rows):
-        price = row.mean_of(cost) or 0.0
-        low, high = row.intervals["ndcg"]
-        points.append(FrontPoint(i, names[i], price, row.estimates["ndcg"].mean, low, high, i in (0, len(rows) - 1)))
-    return Front(cost, "ndcg", points)
 
 
 def _slices(names: list[str], rows: list[Row]) -> Sliced:

@@ -12,8 +12,6 @@ from recsys_lab.runs.comparison_table import evaluation_line
 from recsys_lab.study.pages import tables
 from recsys_lab.study.results import Block, OrderAgreement, StudyResults
 
-COSTS = {"train_seconds": "training seconds", "parameters": "parameters"}
-
 
 def as_markdown(results: StudyResults, brief: bool = False) -> str:
     """The whole report but for its figures; `brief` is for a README: the answer, warnings, rankings and effects."""
@@ -65,9 +63,6 @@ def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
         yield from [f"### Effect of {prose(axis)}", *_table(tables.effects(block, [axis]))]
     if brief:
         return
-    for one in block.fronts:
-        if one.points:
-            yield from [f"### Best for the {COSTS.get(one.cost, one.cost)} spent", *_table(tables.front(one, results))]
     if block.slices is not None:
         yield from ["### Where it comes from", render_slices(block.slices, "markdown")]
     if (calibration := tables.calibration(block)).rows:

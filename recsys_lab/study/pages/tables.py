@@ -12,7 +12,7 @@ from recsys_lab.runs.comparison import Row
 from recsys_lab.runs.comparison_table import COSTS, DETECTABLE, number_columns, test_columns, trained_on_column
 from recsys_lab.statistics.pairs import Difference
 from recsys_lab.study.pages.figures.order_change import order_table
-from recsys_lab.study.results import AxisEffect, Block, Front, OrderAgreement, Record, StudyResults
+from recsys_lab.study.results import AxisEffect, Block, OrderAgreement, Record, StudyResults
 from recsys_lab.study.results.names import value_name
 from recsys_lab.study.results.published import REACHED
 
@@ -148,17 +148,6 @@ def published(results: StudyResults) -> Table:
         Column("source"),
     ]
     return Table(columns, results.published, "Published numbers")
-
-
-def front(of: Front, results: StudyResults) -> Table:
-    """The rows on the front, cheapest first."""
-    cost, metric = {"train_seconds": "seconds"}.get(of.cost, of.cost), f"{of.metric}@{results.cutoff}"
-    rows = [
-        {"variant": point.name, cost: point.cost, metric: (point.value, point.low, point.high)}
-        for point in sorted(of.points, key=lambda point: point.cost)
-        if point.is_on_front
-    ]
-    return Table([Column("variant"), Column(cost, ",.0f"), Column(metric, ".4f")], rows)
 
 
 def calibration(block: Block) -> Table:

@@ -4,7 +4,6 @@ from recsys_lab.study.results.block import Block, Line
 from recsys_lab.study.results.curve import Curve
 from recsys_lab.study.results.effects import AxisEffect
 from recsys_lab.study.results.facts import AuditFacts
-from recsys_lab.study.results.front import Front, FrontPoint
 from recsys_lab.study.results.order_agreement import Flip, OrderAgreement
 from recsys_lab.study.results.read import read_results
 from recsys_lab.study.results.record import Record
@@ -19,8 +18,6 @@ __all__ = [
     "Caution",
     "Curve",
     "Flip",
-    "Front",
-    "FrontPoint",
     "Line",
     "OrderAgreement",
     "Record",

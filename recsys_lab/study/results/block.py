@@ -12,7 +12,6 @@ from recsys_lab.statistics.pairs import Pair
 from recsys_lab.study.results.curve import Curve
 from recsys_lab.study.results.effects import AxisEffect
 from recsys_lab.study.results.facts import AuditFacts
-from recsys_lab.study.results.front import Front
 from recsys_lab.study.results.record import Record
 
 
@@ -59,7 +58,6 @@ class Block:
     lines: list[Line]
     effects: list[AxisEffect] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
-    fronts: list[Front] = field(default_factory=list)
     slices: Sliced | None = None
     audit: AuditFacts = field(default_factory=AuditFacts)
     records: list[Record] = field(default_factory=list)  # finished runs, in the order of the rows, then by seed

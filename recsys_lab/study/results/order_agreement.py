@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
-from recsys_lab.study.results.effects import PairIndex
+if TYPE_CHECKING:
+    from recsys_lab.study.results.block import Block
+    from recsys_lab.study.results.block_results import Measured
 
-SeedMeans = dict[int, list[float]]
-"""Seed -> mean of each metric; of one variant."""
-MOST_FLIPS = 1_000
-"""Of more pairs than these, only flips that are significant are kept."""
-MOST_SEEDS = 10
+FACTS = ("dataset", "split", "exclude_seen", "ties", "cold_targets")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class OrderAgreement:
     tau: Kendall's tau-b between the two orders: 1 the same, -1 reversed; nan for fewer than two variants.
     seed_tau_a, seed_tau_b: mean tau between the orders of two seeds of the same block: what chance in training alone
         does to the order; None for fewer than two seeds.
-    flips: pairs in another order, the significant ones first; of more than 1,000 pairs only those.
+    flips: pairs in another order, the significant ones first.
     significant_pairs: pairs that differ significantly in both blocks: those that could have been found flipped.
     """
 
@@ -56,50 +55,51 @@ class OrderAgreement:
     differs_in: list[str] = field(default_factory=list)  # of the blocks' facts: dataset, split, ...
 
 
-@dataclass(frozen=True)
-class Ordered:
-    """One block, as far as its order goes. rows: `Line.match` -> row of the comparison."""
-
-    key: str
-    facts: dict[str, str]
-    rows: dict[str, int]
-    means: list[float]  # of each row
-    seed_means: list[dict[int, float]]  # of each row; a counted row has any seed
-    pairs: PairIndex
-
-
-def agreement(a: Ordered, b: Ordered, metric: str, alpha: float) -> OrderAgreement | None:
+def agreement(a: Measured, b: Measured, metric: str, alpha: float) -> OrderAgreement | None:
     """None where the two share fewer than two variants."""
-    names = [name for name in a.rows if name in b.rows]
+    blocks = (a, b)
+    rows_a, rows_b = ({line.match: row for row, line in enumerate(one.block.lines)} for one in blocks)
+    names = [name for name in rows_a if name in rows_b]
     if len(names) < 2:
         return None
-    rows_a, rows_b = [a.rows[name] for name in names], [b.rows[name] for name in names]
-    means_a, means_b = np.array([a.means[row] for row in rows_a]), np.array([b.means[row] for row in rows_b])
+    places = [[rows[name] for name in names] for rows in (rows_a, rows_b)]
+    means_a, means_b = (
+        np.array([one.block.comparison.rows[row].estimates[metric].mean for row in rows])
+        for one, rows in zip(blocks, places, strict=True)
+    )
     found = OrderAgreement(
-        a.key,
-        b.key,
+        a.block.key,
+        b.block.key,
         metric,
         names,
         order_a=_places(means_a),
         order_b=_places(means_b),
         tau=kendall(means_a, means_b),
         pairs=len(names) * (len(names) - 1) // 2,
-        seed_tau_a=_seed_tau([a.seed_means[row] for row in rows_a]),
-        seed_tau_b=_seed_tau([b.seed_means[row] for row in rows_b]),
-        differs_in=[name for name in a.facts if a.facts[name] != b.facts.get(name)],
+        seed_tau_a=_seed_tau([a.seed_means[row] for row in places[0]]),
+        seed_tau_b=_seed_tau([b.seed_means[row] for row in places[1]]),
+        differs_in=[name for name, value in _facts(a.block).items() if value != _facts(b.block)[name]],
     )
     for i, j in combinations(range(len(names)), 2):
-        p_a, p_b = _p(a.pairs, rows_a[i], rows_a[j], metric), _p(b.pairs, rows_b[i], rows_b[j], metric)
+        p_a, p_b = (
+            pair.p_corrected if (pair := one.block.pair_of(rows[i], rows[j], metric)) else float("nan")
+            for one, rows in zip(blocks, places, strict=True)
+        )
         both = p_a < alpha and p_b < alpha
         found.significant_pairs += both
         difference_a, difference_b = means_a[i] - means_a[j], means_b[i] - means_b[j]
-        if difference_a * difference_b < 0 and (both or found.pairs <= MOST_FLIPS):
+        if difference_a * difference_b < 0:
             better, worse, sign = (i, j, 1) if difference_a > 0 else (j, i, -1)
             found.flips.append(
                 Flip(names[better], names[worse], sign * difference_a, sign * difference_b, p_a, p_b, both)
             )
     found.flips.sort(key=lambda flip: (not flip.is_significant, flip.difference_b - flip.difference_a))
     return found
+
+
+def _facts(block: Block) -> dict[str, object]:
+    """By which two blocks can differ."""
+    return {name: block.evaluation.get(name) for name in FACTS} | {"retrained": block.is_retrained}
 
 
 def kendall(x: np.ndarray, y: np.ndarray) -> float:
@@ -111,17 +111,12 @@ def _places(means: np.ndarray) -> list[int]:
     return [int(place) for place in stats.rankdata(-means, method="min")]
 
 
-def _p(pairs: PairIndex, a: int, b: int, metric: str) -> float:
-    pair = pairs.get((a, b, metric)) or pairs.get((b, a, metric))
-    return pair.p_corrected if pair else float("nan")
-
-
 def _seed_tau(seed_means: list[dict[int, float]]) -> float | None:
     """Mean tau between two seeds, over pairs of seeds that all trained rows have."""
     trained = [of for of in seed_means if len(of) > 1]
     if not trained:
         return None
-    shared = sorted(set.intersection(*(set(of) for of in trained)))[:MOST_SEEDS]
+    shared = sorted(set.intersection(*(set(of) for of in trained)))
     by_seed = [np.array([of.get(seed, next(iter(of.values()))) for of in seed_means]) for seed in shared]
     taus = [kendall(x, y) for x, y in combinations(by_seed, 2)]
     return float(np.mean(taus)) if taus else None

@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.runs.comparison import METRICS, deciding, find_against
@@ -174,6 +175,5 @@ def _name_blocks(measured: list[Measured]) -> None:
 
 def _orders(measured: list[Measured], setting: Setting) -> list[OrderAgreement]:
     metric = deciding(setting.metrics)
-    ordered = [one.ordered(metric) for one in measured]
-    found = [agreement(a, b, metric, setting.method.alpha) for i, a in enumerate(ordered) for b in ordered[i + 1 :]]
+    found = [agreement(a, b, metric, setting.method.alpha) for a, b in combinations(measured, 2)]
     return [one for one in found if one is not None]

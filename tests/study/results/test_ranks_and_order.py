@@ -1,4 +1,4 @@
-"""Orders of variants over blocks: Kendall's tau, significant flips, seeds; fronts."""
+"""Orders of variants over blocks: Kendall's tau, significant flips, seeds; the front."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from made_study import QUICK, MadeStudy, ranks_of
 from scipy import stats
 
+from recsys_lab.report.palette import Palette
+from recsys_lab.study.pages.figures.fronts import front_figures, on_front
 from recsys_lab.study.results import read_results
 
 SYSTEMS = ("a", "b", "c", "d")
@@ -53,14 +55,13 @@ def test_rows_that_do_not_differ_significantly_share_a_letter(flipping: MadeStud
     assert (letters["a"], letters["b"], letters["c"], letters["d"]) == ("a", "b", "c", "c")
 
 
-def test_fronts(tmp_path: Path) -> None:
+def test_the_front_is_what_nothing_beats_at_its_cost(tmp_path: Path) -> None:
+    assert on_front([100, 50, 60, 1], [4, 3, 2, 1]) == [True, True, False, True]
+    assert on_front([1, 1, 1], [2, 2, 1]) == [True, True, False], "equals are on it together"
     made = MadeStudy(tmp_path, {"encoder": list(SYSTEMS)})
-    costs = {"a": 100.0, "b": 50.0, "c": 60.0, "d": 1.0}
     for encoder, value in zip(SYSTEMS, (2.0, 1.0, 0.5, 0.0), strict=True):
-        facts: dict[str, Any] = {"train_seconds": costs[encoder]} | ({"parameters": None} if encoder == "a" else {})
+        facts: dict[str, Any] = {"train_seconds": 60.0} | ({"parameters": None} if encoder == "a" else {})
         made.add({"encoder": encoder}, 0, ranks_of(value), **facts)
     (block,) = read_results(made.plan(), method=QUICK).blocks
-    seconds, parameters = block.fronts
-    assert {point.name: point.is_on_front for point in seconds.points} == {"a": True, "b": True, "c": False, "d": True}
-    assert {point.name for point in parameters.points} == {"b", "c", "d"}  # a's are not known
-    assert [point.name for point in parameters.points if point.is_on_front] == ["b"]
+    seconds, parameters = front_figures(block, Palette())
+    assert seconds.alt.endswith("on the front: a") and parameters.alt.endswith("on the front: b"), "a's are not known"
