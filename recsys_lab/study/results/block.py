@@ -64,6 +64,8 @@ class Block:
     notes: list[str] = field(default_factory=list)
     users: int = 0
     targets: int = 0
+    seed_means: list[dict[int, float]] = field(default_factory=list)  # of each row: seed -> mean of the deciding metric
+    missing: list[str] = field(default_factory=list)  # untrained baselines that could not be had
 
     @cached_property
     def pair_index(self) -> dict[tuple[int, int, str], Pair]:

@@ -1,9 +1,9 @@
-"""One block measured: its comparison, effects, curves, fronts, slices and audit."""
+"""One block measured: its comparison, effects, curves, slices and audit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from recsys_lab.diagnose.slice_values import Sliced, slices
 from recsys_lab.runs.comparison import Comparison, compare, deciding
@@ -13,11 +13,9 @@ from recsys_lab.statistics.letters import groups_of, letters_of
 from recsys_lab.statistics.pairs import Method
 from recsys_lab.study.results.block import Block, Line
 from recsys_lab.study.results.curve import Curve, read_curve
-from recsys_lab.study.results.effects import PairIndex, axis_effects
+from recsys_lab.study.results.effects import axis_effects
 from recsys_lab.study.results.facts import read_audit
-from recsys_lab.study.results.front import find_front
 from recsys_lab.study.results.names import Values, block_axes, joined, unique, varying_axes
-from recsys_lab.study.results.order_agreement import Ordered, SeedMeans
 from recsys_lab.study.results.record import Record
 from recsys_lab.words import RecsysLabError
 
@@ -25,7 +23,6 @@ Automatic = Callable[[Sequence[Run]], tuple[list[Run], list[str]]]
 """The runs of one block -> untrained baselines on the same targets, and a line for each that could not be had."""
 SLICED_ROWS = 6
 """Best rows that are cut into slices, beside the best untrained baseline: more can't be read in one figure."""
-COSTS = ("train_seconds", "parameters")
 
 
 @dataclass(frozen=True)
@@ -48,37 +45,15 @@ class Group:
     separating: list[str]
 
 
-@dataclass
-class Measured:
-    """A block, and what further questions to it need."""
-
-    block: Block
-    pairs: PairIndex
-    seed_means: list[SeedMeans]
-    missing: list[str] = field(default_factory=list)  # baselines that could not be had
-
-    def ordered(self, metric: str) -> Ordered:
-        block = self.block
-        place = block.comparison.metrics.index(metric)
-        return Ordered(
-            block.key,
-            {"dataset": block.dataset, "split": block.split, "retrained": str(block.is_retrained)}
-            | {name: str(block.evaluation.get(name)) for name in ("exclude_seen", "ties", "cold_targets")},
-            {line.match: row for row, line in enumerate(block.lines)},
-            [row.estimates[metric].mean for row in block.comparison.rows],
-            [{seed: means[place] for seed, means in of.items()} for of in self.seed_means],
-            self.pairs,
-        )
-
-    def find_letters(self) -> None:
-        """From the corrected pairs of the deciding metric. Rows that were not tested (one seed, all baselines but the
-        best) have none."""
-        comparison = self.block.comparison
-        tested = [pair for pair in comparison.pairs if pair.metric == comparison.deciding and not pair.untested]
-        best_first = sorted({row for pair in tested for row in (pair.a, pair.b)})
-        different = [(pair.a, pair.b) for pair in tested if pair.is_significant(comparison.method.alpha)]
-        for row, letters in letters_of(best_first, groups_of(best_first, different)).items():
-            self.block.lines[row].letters = letters
+def find_letters(block: Block) -> None:
+    """From the corrected pairs of the deciding metric. Rows that were not tested (one seed, all baselines but the best)
+    have none."""
+    comparison = block.comparison
+    tested = [pair for pair in comparison.pairs if pair.metric == comparison.deciding and not pair.untested]
+    best_first = sorted({row for pair in tested for row in (pair.a, pair.b)})
+    different = [(pair.a, pair.b) for pair in tested if pair.is_significant(comparison.method.alpha)]
+    for row, letters in letters_of(best_first, groups_of(best_first, different)).items():
+        block.lines[row].letters = letters
 
 
 def group_runs(records: list[Record], runs: list[Run | None]) -> list[Group]:
@@ -98,7 +73,7 @@ def group_runs(records: list[Record], runs: list[Run | None]) -> list[Group]:
     return [Group(of_records, of_runs, separating) for of_records, of_runs in found.values()]
 
 
-def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -> Measured:
+def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -> Block:
     """Everything of a block that needs no other block; p values are those of its own comparison until they are
     corrected over the whole study."""
     counted, missing = automatic(group.runs) if automatic is not None else ([], [])
@@ -106,8 +81,6 @@ def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -
         run.share(group.runs[0])
     comparison = compare(group.runs, setting.cutoff, metrics=setting.metrics, method=setting.method, automatic=counted)
     rows, metric = comparison.rows, deciding(setting.metrics)
-    seed_means = _seed_means(rows, setting)
-    pairs = {(pair.a, pair.b, pair.metric): pair for pair in comparison.pairs}
     lines = _lines(rows, group, setting)
     values: list[Values] = [line.values for line in lines]
     names = [line.name for line in lines]
@@ -123,33 +96,34 @@ def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -
         values={axis: first.values[axis] for axis in group.separating if axis in first.values},
         comparison=comparison,
         lines=lines,
-        effects=axis_effects(setting.axes, values, sample, pairs, metric),
+        effects=axis_effects(setting.axes, values, sample, metric),
         curves=_curves(comparison, names, setting.select),
-        fronts=[find_front(comparison, names, cost, metric) for cost in COSTS],
         audit=read_audit(group.runs),
         records=_records(rows, lines, group),
         users=rows[0].estimates[metric].users,
         targets=len(rows[0].values[metric]),
+        seed_means=_seed_means(rows, setting),
+        missing=[f"{_title(group.runs[0])}: {line}" for line in missing],
     )
     comparison.samples.clear()  # the largest thing in memory, and not needed any more
     block.slices = _slices(block, names, setting)
-    return Measured(block, pairs, seed_means, [f"{block.title}: {line}" for line in missing])
+    return block
 
 
-def _seed_means(rows: list[Row], setting: Setting) -> list[SeedMeans]:
-    """Of each row; a row that counts has the same in every seed of the block."""
-    found: list[SeedMeans] = []
+def _seed_means(rows: list[Row], setting: Setting) -> list[dict[int, float]]:
+    """Seed -> mean of the deciding metric, of each row; a row that counts has the same in every seed of the block."""
+    metric, found = deciding(setting.metrics), []
     for row in rows:
-        means: SeedMeans = {}
-        for run in row.runs:
-            values = [float(run.values(name, setting.cutoff).mean()) for name in setting.metrics]
-            means[int(run.manifest.get("seed") or 0)] = values
-        found.append(means)
+        found.append({_seed(run): float(run.values(metric, setting.cutoff).mean()) for run in row.runs})
     seeds = {seed for means in found for seed in means}
     return [
         dict.fromkeys(seeds, next(iter(means.values()))) | means if row.is_counted else means
         for row, means in zip(rows, found, strict=True)
     ]
+
+
+def _seed(run: Run) -> int:
+    return int(run.manifest.get("seed") or 0)
 
 
 def _title(run: Run) -> str:
@@ -169,7 +143,7 @@ def _lines(rows: list[Row], group: Group, setting: Setting) -> list[Line]:
         )
         name += row.variant.removeprefix(row.label)  # what tells two systems of one variant apart
         line = Line(name, joined(values, shared) or (name if values else row.variant), values, row.label)
-        line.seeds = sorted({int(run.manifest.get("seed") or 0) for run in row.runs})
+        line.seeds = sorted({_seed(run) for run in row.runs})
         line.stopped_by = sorted({str(run.manifest.get("stopped_by")) for run in row.runs})
         line.epochs, line.best_epoch = row.mean_of("epochs"), row.mean_of("best_epoch")
         lines.append(line)
@@ -184,11 +158,10 @@ def _records(rows: list[Row], lines: list[Line], group: Group) -> list[Record]:
     planned = {run.folder: record for record, run in zip(group.records, group.runs, strict=True)}
     found = []
     for row, line in zip(rows, lines, strict=True):
-        for run in sorted(row.runs, key=lambda one: int(one.manifest.get("seed") or 0)):
+        for run in sorted(row.runs, key=_seed):
             record = planned.get(run.folder)
             if record is None:
-                seed = int(run.manifest.get("seed") or 0)
-                record = Record(line.label, line.name, {}, seed, "finished", run.folder, is_automatic=True)
+                record = Record(line.label, line.name, {}, _seed(run), "finished", run.folder, is_automatic=True)
                 record.manifest, record.metrics = run.manifest, run.metrics
             record.name = line.name
             found.append(record)

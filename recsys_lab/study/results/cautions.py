@@ -17,11 +17,11 @@ LAST_SHARE = 0.1
 MANY_COLD = 0.05
 
 
-def find_cautions(results: StudyResults, refusals: list[str], missing_baselines: list[str]) -> list[Caution]:
+def find_cautions(results: StudyResults, refusals: list[str]) -> list[Caution]:
     """Those of the whole study, then those of each block; warnings first."""
     found = [*_unfinished(results), *(Caution("data", line) for line in refusals), *_code(results)]
-    found += [Caution("baselines", f"untrained baseline missing: {line}") for line in missing_baselines]
     for block in results.blocks:
+        found += [Caution("baselines", f"untrained baseline missing: {line}") for line in block.missing]
         if not any(row.is_counted for row in block.comparison.rows):
             text = "no untrained baseline takes part, so whether any model is better than one is not known"
             found.append(Caution("baselines", text, block.key))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_lab.statistics.pairs import Difference, Pair, Sample
+from recsys_lab.statistics.pairs import Difference, Sample
 from recsys_lab.study.results.names import Values, joined, varying_axes
 
-PairIndex = dict[tuple[int, int, str], Pair]
-"""Rows a and b, and metric -> their pair."""
-OF_DIFFERENCE = [one.name for one in fields(Difference)]
+if TYPE_CHECKING:
+    from recsys_lab.study.results.block import Block
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,9 +35,7 @@ class AxisEffect(Difference):
     reversed_settings: list[str] = field(default_factory=list)
 
 
-def axis_effects(
-    axes: dict[str, list[str]], values: list[Values], sample: Sample, pairs: PairIndex, deciding: str
-) -> list[AxisEffect]:
+def axis_effects(axes: dict[str, list[str]], values: list[Values], sample: Sample, deciding: str) -> list[AxisEffect]:
     """All effects inside one block, not corrected yet.
 
     Only what the axis varies varies: a variant is compared with the one that has the same value in every other axis. A
@@ -47,7 +45,6 @@ def axis_effects(
         axes: axis -> labels of its values, in order.
         values: of each row; empty for rows that take no part.
         sample: of the rows.
-        pairs: those of the comparison: an effect with a single setting is one of them.
         deciding: the metric that says which value is the better one.
     """
     found = []
@@ -62,36 +59,30 @@ def axis_effects(
         for b, a in combinations(labels, 2):
             both = {texts[key]: (rows[a], rows[b]) for key, rows in settings.items() if a in rows and b in rows}
             if both:
-                found += _effects(axis, a, b, both, sample, pairs, deciding)
+                found += _effects(axis, a, b, both, sample, deciding)
     return found
 
 
-def find_reversals(effects: list[AxisEffect], pairs: PairIndex, alpha: float) -> None:
+def find_reversals(block: Block) -> None:
     """Fills in `reversed_settings` from the corrected pairs of the comparison."""
-    for effect in effects:
+    for effect in block.effects:
         for setting, (a, b) in effect.rows.items():
-            pair = pairs.get((a, b, effect.metric)) or pairs.get((b, a, effect.metric))
-            if pair and pair.is_significant(alpha) and effect.settings[setting] * effect.difference < 0:
+            pair = block.pair_of(a, b, effect.metric)
+            is_significant = pair is not None and pair.is_significant(block.comparison.method.alpha)
+            if is_significant and effect.settings[setting] * effect.difference < 0:
                 effect.reversed_settings.append(setting)
 
 
 def _effects(
-    axis: str,
-    a: str,
-    b: str,
-    both: dict[str, tuple[int, int]],
-    sample: Sample,
-    pairs: PairIndex,
-    deciding: str,
+    axis: str, a: str, b: str, both: dict[str, tuple[int, int]], sample: Sample, deciding: str
 ) -> list[AxisEffect]:
     place = sample.metrics.index(deciding)
     plus, minus = [one for one, _ in both.values()], [other for _, other in both.values()]
     if sample.means[plus, place].mean() < sample.means[minus, place].mean():
         a, b, plus, minus = b, a, minus, plus
     rows = dict(zip(both, zip(plus, minus, strict=True), strict=True))
-    known = _known(plus[0], minus[0], sample.metrics, pairs) if len(both) == 1 else None
     found = []
-    for place, facts in enumerate(known or sample.contrast(plus, minus)):
+    for place, facts in enumerate(sample.contrast(plus, minus)):
         by_setting = sample.means[plus, place] - sample.means[minus, place]
         effect = AxisEffect(
             axis=axis,
@@ -104,13 +95,3 @@ def _effects(
         )
         found.append(effect)
     return found
-
-
-def _known(a: int, b: int, metrics: list[str], pairs: PairIndex) -> list[dict[str, object]] | None:
-    """a - b where the comparison has tested them already, in either direction."""
-    turned = (a, b, metrics[0]) not in pairs
-    key = (b, a) if turned else (a, b)
-    if (*key, metrics[0]) not in pairs:
-        return None
-    found = [pairs[*key, metric] for metric in metrics]
-    return [{name: getattr(one.turned() if turned else replace(one), name) for name in OF_DIFFERENCE} for one in found]

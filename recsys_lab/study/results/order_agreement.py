@@ -11,7 +11,6 @@ from scipy import stats
 
 if TYPE_CHECKING:
     from recsys_lab.study.results.block import Block
-    from recsys_lab.study.results.block_results import Measured
 
 FACTS = ("dataset", "split", "exclude_seen", "ties", "cold_targets")
 
@@ -55,21 +54,21 @@ class OrderAgreement:
     differs_in: list[str] = field(default_factory=list)  # of the blocks' facts: dataset, split, ...
 
 
-def agreement(a: Measured, b: Measured, metric: str, alpha: float) -> OrderAgreement | None:
+def agreement(a: Block, b: Block, metric: str, alpha: float) -> OrderAgreement | None:
     """None where the two share fewer than two variants."""
     blocks = (a, b)
-    rows_a, rows_b = ({line.match: row for row, line in enumerate(one.block.lines)} for one in blocks)
+    rows_a, rows_b = ({line.match: row for row, line in enumerate(one.lines)} for one in blocks)
     names = [name for name in rows_a if name in rows_b]
     if len(names) < 2:
         return None
     places = [[rows[name] for name in names] for rows in (rows_a, rows_b)]
     means_a, means_b = (
-        np.array([one.block.comparison.rows[row].estimates[metric].mean for row in rows])
+        np.array([one.comparison.rows[row].estimates[metric].mean for row in rows])
         for one, rows in zip(blocks, places, strict=True)
     )
     found = OrderAgreement(
-        a.block.key,
-        b.block.key,
+        a.key,
+        b.key,
         metric,
         names,
         order_a=_places(means_a),
@@ -78,11 +77,11 @@ def agreement(a: Measured, b: Measured, metric: str, alpha: float) -> OrderAgree
         pairs=len(names) * (len(names) - 1) // 2,
         seed_tau_a=_seed_tau([a.seed_means[row] for row in places[0]]),
         seed_tau_b=_seed_tau([b.seed_means[row] for row in places[1]]),
-        differs_in=[name for name, value in _facts(a.block).items() if value != _facts(b.block)[name]],
+        differs_in=[name for name, value in _facts(a).items() if value != _facts(b)[name]],
     )
     for i, j in combinations(range(len(names)), 2):
         p_a, p_b = (
-            pair.p_corrected if (pair := one.block.pair_of(rows[i], rows[j], metric)) else float("nan")
+            pair.p_corrected if (pair := one.pair_of(rows[i], rows[j], metric)) else float("nan")
             for one, rows in zip(blocks, places, strict=True)
         )
         both = p_a < alpha and p_b < alpha

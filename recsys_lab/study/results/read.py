@@ -16,7 +16,7 @@ from recsys_lab.statistics.pairs import Difference, Method, correct
 from recsys_lab.study.plan import Plan, PlannedRun
 from recsys_lab.study.results.answer import find_answer
 from recsys_lab.study.results.block import Block
-from recsys_lab.study.results.block_results import Automatic, Measured, Setting, group_runs, measure_block
+from recsys_lab.study.results.block_results import Automatic, Setting, find_letters, group_runs, measure_block
 from recsys_lab.study.results.cautions import find_cautions
 from recsys_lab.study.results.effects import find_reversals
 from recsys_lab.study.results.names import anchor, unique
@@ -64,15 +64,14 @@ def read_results(
             f"the study {study.name!r} has no finished run, so there is nothing to report ({states}). "
             f"Run it first: recsys-lab study run {study.file}"
         )
-    measured = [measure_block(group, setting, automatic) for group in groups]
-    _name_blocks(measured)
-    blocks = [one.block for one in measured]
+    blocks = [measure_block(group, setting, automatic) for group in groups]
+    _name_blocks(blocks)
     correct([pair for block in blocks for pair in block.comparison.pairs], method.alpha, deciding(metrics))
     correct([effect for block in blocks for effect in block.effects], method.alpha, deciding(metrics))
-    for one in measured:
-        find_against(one.block.comparison)
-        find_reversals(one.block.effects, one.pairs, method.alpha)
-        one.find_letters()
+    for block in blocks:
+        find_against(block.comparison)
+        find_reversals(block)
+        find_letters(block)
     commits = Counter(record.commit for record in records if record.state == "finished" and record.commit)
     records += [record for block in blocks for record in block.records if record.is_automatic]
     results = StudyResults(
@@ -90,13 +89,13 @@ def read_results(
         deciding=deciding(metrics),
         method=method,
         blocks=blocks,
-        orders=_orders(measured, setting),
+        orders=_orders(blocks, method.alpha),
         records=records,
         multiplicity=multiplicity(blocks, method),
         answer=Answer(""),
         published=find_published(plan, blocks),
     )
-    results.cautions = find_cautions(results, plan.refusals, [line for one in measured for line in one.missing])
+    results.cautions = find_cautions(results, plan.refusals)
     results.answer = find_answer(results)
     return results
 
@@ -164,8 +163,7 @@ def _read_runs(plan: Plan, records: list[Record]) -> list[Run | None]:
     return found
 
 
-def _name_blocks(measured: list[Measured]) -> None:
-    blocks = [one.block for one in measured]
+def _name_blocks(blocks: list[Block]) -> None:
     keys = unique([anchor(f"{block.dataset}--{block.split}{'-retrained' * block.is_retrained}") for block in blocks])
     for block, key in zip(blocks, keys, strict=True):
         block.key = key
@@ -173,7 +171,6 @@ def _name_blocks(measured: list[Measured]) -> None:
             record.block = key
 
 
-def _orders(measured: list[Measured], setting: Setting) -> list[OrderAgreement]:
-    metric = deciding(setting.metrics)
-    found = [agreement(a, b, metric, setting.method.alpha) for a, b in combinations(measured, 2)]
+def _orders(blocks: list[Block], alpha: float) -> list[OrderAgreement]:
+    found = [agreement(a, b, a.comparison.deciding, alpha) for a, b in combinations(blocks, 2)]
     return [one for one in found if one is not None]
