@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import numbers
@@ -22,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from recsys_lab.words import ArgumentError
+from recsys_lab.words import ArgumentError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,7 @@ def check_arguments(cls: type, values: Mapping[str, Any]) -> None:
         if name in known:
             _check(cls.__name__, name, value, known[name])
         elif not takes_any:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else f" It has: {', '.join(sorted(known))}"
+            hint = did_you_mean(name, known) or f" It has: {', '.join(sorted(known))}"
             raise ArgumentError(cls.__name__, name, f"is no argument of it.{hint}")
 
 

@@ -36,6 +36,14 @@ class ArgumentError(RecsysLabError, ValueError):
         self.owner, self.argument, self.problem, self.value = owner, argument, problem, value
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`: what of `known` is most like `name`; empty where nothing is."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
 def resolve_names(names: Iterable[str], known: Iterable[str], what: str) -> list[str]:
     """`names` if each is known.
 

@@ -9,7 +9,6 @@ This file imports nothing heavy, so that `--help` and typing errors answer at on
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -19,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from recsys_lab import __version__
 from recsys_lab.cli.failures import in_words
 from recsys_lab.config import allowing
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, did_you_mean
 
 RUN = "recsys_lab.cli.trainer_commands:run"
 COMMANDS = {
@@ -154,8 +153,7 @@ def _of_group(name: str, is_asked: bool) -> int:
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return (f" Did you mean {close[0]!r}?" if close else "") + f" Known: {', '.join(known)}"
+    return f"{did_you_mean(name, known)} Known: {', '.join(known)}"
 
 
 def allowed_classes(arguments: list[str]) -> tuple[list[str], list[str]]:

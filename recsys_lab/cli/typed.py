@@ -34,6 +34,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from recsys_lab.arguments import Range, Repeated, read_docstring
 from recsys_lab.config import ALLOW_CLASSES
+from recsys_lab.words import did_you_mean
 
 
 class TypedParser(argparse.ArgumentParser):
@@ -222,9 +223,8 @@ def _converter(hint: Any, marks: tuple[Any, ...]) -> Callable[[str], Any]:
     def converted(text: str) -> Any:
         if find is not None:
             if text not in (choices := find()):
-                close = difflib.get_close_matches(text, choices, 1)
-                meant = f". Did you mean {close[0]!r}?" if close else ""
-                raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}, not {text!r}{meant}")
+                meant = did_you_mean(text, choices)
+                raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}, not {text!r}.{meant}")
             return text
         if hint not in (int, float):
             return hint(text)

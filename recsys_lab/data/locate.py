@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
@@ -12,7 +11,7 @@ from recsys_lab.data.prepare.processed import MANIFEST, ProcessedDataset
 from recsys_lab.data.reading.source import Source
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.sources import get_source, source_names
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, did_you_mean
 
 DATASET, DATA_DIR = "ml-100k", "data"
 """Of a run that names none."""
@@ -101,11 +100,10 @@ def locate(dataset: str, data_dir: str | Path = "data", settings: PrepareSetting
 
 def _unknown(dataset: str, data_dir: Path) -> RecsysLabError:
     there = sorted(p.parent.name for p in data_dir.glob(f"*/{MANIFEST}")) if data_dir.is_dir() else []
-    close = difflib.get_close_matches(dataset, [*there, *source_names()], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    hint = did_you_mean(dataset, [*there, *source_names()])
     listed = f"Prepared in {data_dir}: {', '.join(there)}." if there else f"Nothing is prepared in {data_dir}."
     return RecsysLabError(
-        f"unknown data set {dataset!r}{hint} {listed} Public data sets: `recsys-lab sources`. Your own: "
+        f"unknown data set {dataset!r}.{hint} {listed} Public data sets: `recsys-lab sources`. Your own: "
         "`recsys-lab prepare --input FILE --name NAME`"
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from recsys_lab.runs.remarks import of_targets, remarks_of_rows
 from recsys_lab.runs.seeds import find_systems
 from recsys_lab.statistics.pairs import ONE_SEED, Method, Pair, Sample, correct, which_pairs
 from recsys_lab.statistics.rule import LEAST_USERS
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, did_you_mean
 
 METRICS = ("hit_rate", "ndcg", "mrr")
 DECIDING = "ndcg"
@@ -142,8 +141,7 @@ def find_row(rows: list[Row], name: str) -> int:
             f"baseline {name!r} is {len(found)} of the rows; give the folder of one of its runs: "
             + ", ".join(str(rows[i].runs[0].folder) for i in found)
         )
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, known)
     raise RecsysLabError(f"the baseline {name!r} is not among the runs.{hint} Known: {', '.join(known)}")
 
 

@@ -62,9 +62,9 @@ CASES = [
     of("upper and lower case", parquet(**USERS, Size=[*"aabbcc"], size=[*"aabbcc"]), r"Size \(categorical\), size \(categorical\)"),
     good("numbers with words for missing", GOOD.replace("timestamp", "timestamp,x").replace(f"{T + 61}", f"{T + 61},NA").replace("\n2", ",1.5\n2"), FIELDS),
     # -- --fields
-    of("an unknown column", column(*SIX), "--fields 'price=numeric': there is no column 'price' further columns: x", "--fields price=numeric", 2),
-    of("an unknown kind", column(*SIX), "unknown kind 'numerical'; did you mean 'numeric'", "--fields x=numerical", 2),
-    of("an unknown scope", column(*SIX), "unknown scope 'items'; did you mean 'item'", "--fields x=items.numeric", 2),
+    of("an unknown column", column(*SIX), "--fields 'price=numeric': there is no column 'price'. Further columns: x", "--fields price=numeric", 2),
+    of("an unknown kind", column(*SIX), "unknown kind 'numerical'. Did you mean 'numeric'", "--fields x=numerical", 2),
+    of("an unknown scope", column(*SIX), "unknown scope 'items'. Did you mean 'item'", "--fields x=items.numeric", 2),
     of("an unknown time", column(*SIX), "unknown time 'asked'", "--fields x=numeric@asked", 2),
     of("no kind", column(*SIX), r"--fields 'x' is not of the form name=\[scope.\]kind", "--fields x", 2),
     of("a column twice", column(*SIX), "names 'x' twice", "--fields x=numeric,x=categorical", 2),

@@ -197,7 +197,7 @@ KNOWN = [
     bad("a name of 300 characters", GOOD, "name is at most 120 bytes long", "--name " + "x" * 300),
     bad("a public name", GOOD, "'ml-100k' can't be the name .*it is a public data set", "--name ml-100k"),
     Case("no such file", {}, "--input nothing.csv", 2, "there is no file nothing.csv"),
-    Case("an unknown public set", {}, "ml-100", 2, "did you mean 'ml-100k'"),
+    Case("an unknown public set", {}, "ml-100", 2, "Did you mean 'ml-100k'"),
     Case("neither name nor file", {}, "", 2, "--input FILE, one of them"),
     Case("both", {"log.csv": GOOD.encode()}, "ml-100k --input log.csv", 2, "one of them"),
     Case("data_dir is a file", {"log.csv": GOOD.encode(), "d": b""}, "--input log.csv --data_dir d", 2,

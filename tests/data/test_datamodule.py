@@ -105,9 +105,9 @@ def test_configuration_round_trip(small_folder: Path) -> None:
 
 
 def test_an_unknown_data_set_lists_what_is_prepared(small_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecsysLabError, match="ml-1kk'; did you mean 'ml-100k'. Nothing is prepared in .*--input FILE"):
+    with pytest.raises(RecsysLabError, match="ml-1kk'. Did you mean 'ml-100k'. Nothing is prepared in .*--input FILE"):
         SequenceDataModule("ml-1kk", data_dir=str(tmp_path)).prepare_data()
-    with pytest.raises(RecsysLabError, match="'smal'; did you mean 'small'. Prepared in .*: small."):
+    with pytest.raises(RecsysLabError, match="'smal'. Did you mean 'small'. Prepared in .*: small."):
         SequenceDataModule("smal", data_dir=str(small_folder.parent)).prepare_data()
     with pytest.raises(RecsysLabError, match="data.dataset is empty"):
         SequenceDataModule(" ", data_dir=str(tmp_path)).prepare_data()

@@ -265,7 +265,7 @@ def test_conditions_are_met_together_and_the_older_settings_beside_them(tmp_path
     [
         ("price", "keep= 'price' is no condition: write COLUMN OP VALUE"),
         ("price>", "is no condition"),
-        ("prise>1", "no column 'prise'; did you mean 'price'"),
+        ("prise>1", "no column 'prise'. Did you mean 'price'"),
         ("price>cheap", "'price' is compared as numbers, and 'cheap' is none"),
         ("device>3x", "'device' is compared as numbers, and '3x' is none"),
         ("tags=x", "'tags' is of type List.*, not plain values"),

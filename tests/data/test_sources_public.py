@@ -57,7 +57,7 @@ def test_names_are_found_by_scanning_and_every_source_is_complete() -> None:
 
 def test_names_are_forgiving_and_unknown_ones_are_listed() -> None:
     assert get_source("amazon-2014-Toys_and_Games").name == "amazon-2014-toys-and-games"
-    with pytest.raises(RecsysLabError, match="unknown data set 'ml-100'; did you mean 'ml-100k'.* known: .*ml-1m"):
+    with pytest.raises(RecsysLabError, match="unknown data set 'ml-100'. Did you mean 'ml-100k'.* Known: .*ml-1m"):
         get_source("ml-100")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recsys_lab.data.fields.stored import KINDS, SCOPES, Kind, KnownAt, Scope, field_key
 from recsys_lab.data.reading.spelling import option
-from recsys_lab.words import EVENT_TYPE, RecsysLabError
+from recsys_lab.words import EVENT_TYPE, RecsysLabError, did_you_mean
 
 log = logging.getLogger("recsys_lab")
 
@@ -59,10 +58,9 @@ def parse_wish(text: str) -> tuple[str, Wish]:
     scope, dot, kind = form.rpartition(".")
     for value, known_values, what in ((kind, KINDS, "kind"), (scope, SCOPES, "scope"), (known, ("query",), "time")):
         if value not in known_values and (value or what == "kind" or (dot if what == "scope" else at)):
-            close = difflib.get_close_matches(value, known_values, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(value, known_values)
             raise RecsysLabError(
-                f"{option('fields')} {text!r}: unknown {what} {value!r}{hint} known: {', '.join(known_values)} "
+                f"{option('fields')} {text!r}: unknown {what} {value!r}.{hint} Known: {', '.join(known_values)} "
                 f"(the form is {FORM})"
             )
     return name, Wish(text, scope or None, kind, known or "before")  # type: ignore[arg-type]
@@ -132,12 +130,11 @@ def _place(name: str, wish: Wish, tables: Mapping[str, Sequence[str]]) -> tuple[
     if dot and column in tables.get(scope, ()):
         return scope, column
     known = [field_key(scope, column) for scope, columns in tables.items() for column in columns]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    listed = f"further columns: {', '.join(known[:30]) or 'none'}" + (
+    listed = f"Further columns: {', '.join(known[:30]) or 'none'}" + (
         f" and {len(known) - 30} more" if len(known) > 30 else ""
     )
-    raise RecsysLabError(f"{option('fields')} {wish.text!r}: there is no column {name!r}{hint} {listed}")
+    hint = did_you_mean(name, known)
+    raise RecsysLabError(f"{option('fields')} {wish.text!r}: there is no column {name!r}.{hint} {listed}")
 
 
 def _check(place: tuple[str, str], wish: Wish) -> None:

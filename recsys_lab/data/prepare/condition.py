@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import re
 from dataclasses import dataclass
 from operator import eq, ge, gt, le, lt
@@ -12,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from recsys_lab.data.reading.spelling import option
-from recsys_lab.words import TIMESTAMP, RecsysLabError
+from recsys_lab.words import TIMESTAMP, RecsysLabError, did_you_mean
 
 FORM = re.compile(r"^\s*(?P<column>.+?)\s*(?P<op>!=|<=|>=|==|=|<|>|\s+in\s)\s*(?P<value>.*?)\s*$", re.DOTALL)
 EXAMPLES = "'rating>=4', 'event_type=buy', 'country!=DE' or 'event_type in buy,cart'"
@@ -54,10 +53,9 @@ class Condition:
             RecsysLabError: for a column that the events don't have, or values that can't be compared with its own.
         """
         if self.column not in schema:
-            close = difflib.get_close_matches(self.column, schema.names(), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(self.column, schema.names())
             raise RecsysLabError(
-                f"{option('keep')} {self.text!r}: the events of {source!r} have no column {self.column!r}{hint} They "
+                f"{option('keep')} {self.text!r}: the events of {source!r} have no column {self.column!r}.{hint} They "
                 f"have: {', '.join(schema.names()[:30])}"
             )
         dtype, column = schema[self.column], pl.col(self.column)

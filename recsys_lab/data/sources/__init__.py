@@ -5,7 +5,6 @@ A new public set is one new module in this package with a `SOURCES` list; nothin
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import pkgutil
@@ -14,7 +13,7 @@ from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.download import DownloadError
 from recsys_lab.data.reading.file_source import FileSource
 from recsys_lab.data.reading.source import RawTables, Source
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, did_you_mean
 
 __all__ = ["Columns", "DownloadError", "FileSource", "RawTables", "Source", "get_source", "source_names"]
 
@@ -45,6 +44,4 @@ def get_source(name: str) -> Source:
     wanted = name.lower().replace("_", "-")
     if wanted in known:
         return known[wanted]
-    close = difflib.get_close_matches(wanted, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    raise RecsysLabError(f"unknown data set {name!r}{hint} known: {', '.join(known)}")
+    raise RecsysLabError(f"unknown data set {name!r}.{did_you_mean(wanted, known)} Known: {', '.join(known)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from recsys_lab.config import import_class
-from recsys_lab.words import ArgumentError, RecsysLabError
+from recsys_lab.words import ArgumentError, RecsysLabError, did_you_mean
 
 BASES = ("config", "contracts", "counting", "lightning", "measure", "source")
 """Files that hold the bases of classes, which are never used by themselves."""
@@ -89,9 +88,7 @@ def _level(name: str, options: Iterable[str]) -> tuple[str, str, list[str]]:
 
 
 def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name.rpartition(".")[2], known, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return hint + (f"\nKnown: {', '.join(known)}" if known else "")
+    return did_you_mean(name.rpartition(".")[2], known) + (f"\nKnown: {', '.join(known)}" if known else "")
 
 
 def _options(parser: ArgumentParser) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, did_you_mean
 
 Settings = dict[str, Any]
 """Dotted keys of a run configuration and their values; `config` names a YAML file that they start from."""
@@ -269,9 +268,8 @@ def _list(plain: dict[str, Any], key: str) -> list[Any]:
 
 def must_be_known(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise RecsysLabError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known) or 'none'}")
+        listed = ", ".join(known) or "none"
+        raise RecsysLabError(f"unknown {what} {name!r}.{did_you_mean(name, known)} Known: {listed}")
 
 
 def text_of(value: Any) -> str:
