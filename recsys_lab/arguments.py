@@ -63,6 +63,11 @@ class Repeated:
     """In `Annotated[Sequence[str], Repeated]`: on the command line the option is given once for each entry."""
 
 
+class Commas:
+    """In `Annotated[list[str], Commas]`: on the command line the entries stand in one word, `a,b`; those of an option
+    that is given twice add up."""
+
+
 Count = Annotated[int, Range(at_least=1, at_most=10**9)]
 """A number of things, at least one."""
 Natural = Annotated[int, Range(at_least=0, at_most=10**12)]

@@ -20,7 +20,8 @@ from test_cli_runs import QUIET
 from test_readme import commands
 
 from recsys_lab.cli import main
-from recsys_lab.cli.prepare import comma_lists
+from recsys_lab.cli.prepare import prepare as prepare_command
+from recsys_lab.cli.typed import parser_of
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.addresses import fetch_remote, shown, without_secrets
 
@@ -126,17 +127,20 @@ def test_the_output_says_how_to_use_the_set(here: Path, capsys) -> None:
 
 
 def test_lists_with_commas() -> None:
-    assert comma_lists(["--names", "a,b", "--event_types=x, y", "--input", "a,b"]) == [
-        '--names=["a", "b"]',
-        '--event_types=["x", "y"]',
-        "--input",
-        "a,b",
-    ]
-    assert comma_lists(["--names=[a, b]", "--names"]) == ["--names=[a, b]", "--names="]
-    assert comma_lists(["--keep", "a in b,c", "--fields=x=text,y=drop", "--keep=r>=4", "--fields", "z=drop"]) == [
-        '--keep=["a in b,c", "r>=4"]',
-        '--fields=["x=text", "y=drop", "z=drop"]',
-    ]
+    def parsed(*words: str) -> dict[str, object]:
+        found = parser_of(prepare_command, "recsys-lab prepare").parse(words)
+        return {
+            name: value for name, value in found.items() if value and name in ("names", "event_types", "keep", "fields")
+        }
+
+    assert parsed("--names", "a,b", "--event_types=x, y", "--input", "a,b") == {
+        "names": ["a", "b"],
+        "event_types": ["x", "y"],
+    }
+    assert parsed("--keep", "a in b,c", "--fields=x=text,y=drop", "--keep=r>=4", "--fields", "z=drop") == {
+        "keep": ["a in b,c", "r>=4"],
+        "fields": ["x=text", "y=drop", "z=drop"],
+    }
 
 
 # -- what is never written ---------------------------------------------------------------------------------------------

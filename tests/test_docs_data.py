@@ -13,7 +13,8 @@ from test_cli_prepare import log_of
 from test_cli_runs import QUIET
 
 from recsys_lab.cli import main
-from recsys_lab.cli.prepare import make_parser
+from recsys_lab.cli.prepare import prepare
+from recsys_lab.cli.typed import parser_of
 from recsys_lab.data.prepare.processed import ProcessedDataset
 
 TEXT = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
@@ -50,14 +51,16 @@ def test_the_commands_run(shop: Path) -> None:
 
 
 def test_the_notebook_lines_run(shop: Path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    frames, files = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
     known: dict[str, Any] = {}
-    exec(block, known)
+    exec(frames, known)
+    exec(files, known)
+    assert known["store"].num_users == 30 and known["store"].path == shop / "data" / "boutique"
     assert known["data"].spec.num_items == 9
     assert known["data"].processed.item_table["price"].drop_nulls().to_list() == [9.5, 3.0, 7.2]
 
 
 def test_the_options_exist() -> None:
-    known = {option for action in make_parser()._actions for option in action.option_strings}
+    known = {option for action in parser_of(prepare, "recsys-lab prepare")._actions for option in action.option_strings}
     named = set(re.findall(r"`?(--[a-z_]+)", TEXT)) - {"--model", "--data", "--trainer"}
     assert named and named <= known, named - known

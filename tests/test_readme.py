@@ -11,8 +11,8 @@ import pytest
 from test_cli_runs import QUIET
 
 from recsys_lab.cli import COMMANDS, main
-from recsys_lab.cli.options import underscores
-from recsys_lab.cli.prepare import make_parser
+from recsys_lab.cli.prepare import prepare
+from recsys_lab.cli.typed import parser_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -44,7 +44,7 @@ def test_the_commands_of_the_readme_parse(capsys: pytest.CaptureFixture[str], mo
     for _, name, *arguments in commands():
         seen.add(name)
         if name == "prepare":
-            make_parser().parse_args(underscores(arguments))
+            parser_of(prepare, "recsys-lab prepare").parse(arguments)
         elif name == "fit" and arguments[0].startswith("-") and "my_encoder.MeanOfHistory" not in arguments:
             assert main([name, *arguments, "--print_config"]) == 0, capsys.readouterr().err
         else:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from recsys_lab import __version__
 from recsys_lab.cli.failures import in_words
-from recsys_lab.config import allowing
+from recsys_lab.config import ALLOW_CLASSES, allowing
 from recsys_lab.words import RecsysLabError, did_you_mean
 
 RUN = "recsys_lab.cli.trainer_commands:run"
@@ -26,8 +26,8 @@ COMMANDS = {
     "validate": (RUN, "evaluate a checkpoint on the validation targets"),
     "test": (RUN, "evaluate a checkpoint on the test targets"),
     "predict": (RUN, "write each user's top items"),
-    "prepare": ("recsys_lab.cli.prepare:run", "turn a public data set, or your own log, into a prepared data set"),
-    "audit": ("recsys_lab.cli.audit:run", "what a data set is, and what a split of it leaks"),
+    "prepare": ("recsys_lab.cli.prepare:prepare", "turn a public data set, or your own log, into a prepared data set"),
+    "audit": ("recsys_lab.cli.audit:audit", "what a data set is, and what a split of it leaks"),
     "sources": ("recsys_lab.cli.sources:sources", "list the public data sets that are known by name"),
     "compare": ("recsys_lab.cli.compare:compare", "one table from several run folders, tested over users and seeds"),
     "study": ("", "ablations: plan, run, status, retry, tune, report"),
@@ -37,6 +37,8 @@ COMMANDS = {
 }
 """Name -> module and function, and a line of help. The parameters of a function are its options (`cli/typed.py`); one
 whose only parameter is `words` is given them all."""
+OF_DATA = ("prepare", "audit", "sources")
+"""They read no run folder and no checkpoint, so they take no `--allow_classes`."""
 GROUPS = {
     "study": {
         "plan": ("recsys_lab.cli.study:plan", "every run with its state, and what the missing ones will cost"),
@@ -139,7 +141,7 @@ def _call(arguments: list[str]) -> None:
     else:
         from recsys_lab.cli.typed import call
 
-        call(command, f"recsys-lab {name}", rest)
+        call(command, f"recsys-lab {name}", rest, "" if name in OF_DATA else ALLOW_CLASSES)
 
 
 def _of_group(name: str, is_asked: bool) -> int:
@@ -162,7 +164,7 @@ def allowed_classes(arguments: list[str]) -> tuple[list[str], list[str]]:
     rest, allowed, words = [], [], iter(arguments)
     for word in words:
         option, equals, value = word.partition("=")
-        if option not in ("--allow_classes", "--allow-classes") or arguments[0] in ("prepare", "audit", "sources"):
+        if option not in ("--allow_classes", "--allow-classes") or arguments[0] in OF_DATA:
             rest.append(word)
             continue
         names = [name for name in (value if equals else next(words, "")).split(",") if name.strip()]

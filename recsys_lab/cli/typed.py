@@ -11,8 +11,9 @@
 
 `recsys-lab compare RUNS... [--cutoff CUTOFF] [--pairs]`. A parameter before the star stands by its place. Ranges stand
 in the annotations (`arguments.py`), `Literal` lists choices, a list takes several values (`Repeated`: one each time
-that the option is given), a flag is a bool that is False. The fields of a dataclass are options as well: commands share
-some so.
+that the option is given; `Commas`: all in one word), a flag is a bool that is False, and one that is True takes true or
+false. An object is named by its class, `--name CLASS`, with `--name.KEY VALUE` (`class_option.py`). The fields of a
+dataclass are options as well: commands share some so.
 
 This is argparse and not jsonargparse, which takes a list as `[a,b]` only and not as `compare runs/a runs/b`, writes its
 usage above every error, and needs 0.1 s to be imported (`import argparse`: 2 ms).
@@ -32,8 +33,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
-from recsys_lab.arguments import Range, Repeated, read_docstring
-from recsys_lab.config import ALLOW_CLASSES
+from recsys_lab.arguments import Commas, Range, Repeated, read_docstring
+from recsys_lab.cli.class_option import built, class_path_of, is_class
+from recsys_lab.data.reading.spelling import command_line
 from recsys_lab.words import did_you_mean
 
 
@@ -48,10 +50,17 @@ class TypedParser(argparse.ArgumentParser):
         return [name for name in self._option_string_actions if name.startswith("--")]
 
     def parse(self, words: Sequence[str]) -> dict[str, Any]:
-        """The values of all parameters."""
-        rest = []
-        for word in words:
+        """The values of all parameters; of an object its class with the texts of `--name.KEY VALUE`."""
+        rest, inside, given = [], {name: {} for name in self._objects()}, iter(words)  # type: ignore[var-annotated]
+        for word in given:
             name, equals, value = word.partition("=")
+            owner, dot, key = name.removeprefix("--").partition(".")
+            if name.startswith("--") and dot and owner in inside:
+                value = value if equals else next(given, "")
+                if not value:
+                    self.error(f"argument {name}: expected one argument")
+                inside[owner].setdefault(key, []).append(value)
+                continue
             spelt = "--" + name[2:].replace("-", "_")
             if name.startswith("--") and spelt in self.known():
                 self._typed[spelt] = name
@@ -62,7 +71,8 @@ class TypedParser(argparse.ArgumentParser):
             self.error(f"it takes no arguments, got {unknown[0]!r}")
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown[0])}")
-        return vars(found)
+        values = vars(found)
+        return values | {name: (values[name], keys) for name, keys in inside.items()}
 
     def error(self, message: str) -> NoReturn:
         for spelt, typed in self._typed.items():
@@ -71,9 +81,21 @@ class TypedParser(argparse.ArgumentParser):
         print(f"All options: {self.prog} --help", file=sys.stderr)
         self.exit(2)
 
+    def _objects(self) -> list[str]:
+        actions = (action for action in self._actions if action.dest.endswith(".KEY"))
+        return [action.dest.removesuffix(".KEY") for action in actions]
+
     def _meant(self, word: str) -> str:
         close = difflib.get_close_matches(word.partition("=")[0], self.known(), 1)
         return f". Did you mean {close[0]}?" if close else ""
+
+
+class _More(argparse.Action):
+    """A list whose option is given twice holds the values of both."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is self.default else [*before, *values])
 
 
 class _Help(argparse.HelpFormatter):
@@ -116,27 +138,32 @@ class Option:
     by_place: bool
 
 
-def call(function: Callable[..., None], prog: str, words: Sequence[str]) -> None:
+def call(function: Callable[..., None], prog: str, words: Sequence[str], epilog: str = "") -> None:
     """Runs `function` with what the words say.
 
     Args:
         prog: the command as it is typed: `recsys-lab study plan`.
         words: what follows it.
+        epilog: the end of its help.
     """
-    given = parser_of(function, prog).parse(words)
+    given = parser_of(function, prog, epilog).parse(words)
     arguments = {}
-    for name, hint in _parameters(function):
-        if _is_group(hint):
-            arguments[name] = hint(**{field.name: given[field.name] for field in fields(hint)})
-        else:
-            arguments[name] = given[name]
-    function(**arguments)
+    with command_line():  # messages name options as they are typed
+        for name, hint in _parameters(function):
+            inner, _ = _inner(hint)
+            if _is_group(hint):
+                arguments[name] = hint(**{field.name: given[field.name] for field in fields(hint)})
+            elif is_class(inner):
+                arguments[name] = built(name, inner, *given[name])
+            else:
+                arguments[name] = given[name]
+        function(**arguments)
 
 
-def parser_of(function: Callable[..., None], prog: str) -> TypedParser:
+def parser_of(function: Callable[..., None], prog: str, epilog: str = "") -> TypedParser:
     """The parser of the words of a command."""
     about, _ = read_docstring(function)
-    parser = TypedParser(prog=prog, description=about, epilog=ALLOW_CLASSES)
+    parser = TypedParser(prog=prog, description=about, epilog=epilog)
     for option in options_of(function):
         _add(parser, option)
     return parser
@@ -172,19 +199,29 @@ def _add(parser: TypedParser, option: Option) -> None:
     empty = option.default is inspect.Parameter.empty
     default = None if empty else option.default
     shown = not (default is None or default is False or default == () or "default" in option.text)
-    words = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    words = " ".join(map(str, default)) if isinstance(default, tuple) else "true" if default is True else default
     text = f"{option.text} (default {words})" if shown else option.text
     settings: dict[str, Any] = {"help": text.replace("%", "%%"), "default": default}
     hint, marks = _inner(option.hint)
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
-    if hint is bool:
+    if hint is bool and not default:
         parser.add_argument(f"--{option.name}", action="store_true", **settings)
         return
-    if isinstance(origin, type) and issubclass(origin, Sequence):
+    if is_class(hint):
+        parser.add_argument(f"--{option.name}", metavar="CLASS", type=class_path_of(hint), **settings)
+        parser.add_argument(f"--{option.name}.KEY", metavar="VALUE", help="an argument of that class")
+        return
+    is_list = isinstance(origin, type) and issubclass(origin, Sequence)
+    if is_list:
         hint, more = _inner(inside[0])
-        settings |= {"action": "append", "default": []} if Repeated in marks else {"nargs": "+"}
         marks += more
     settings["type"] = _converter(hint, marks)
+    if is_list and Repeated in marks:
+        settings |= {"action": "append", "default": []}
+    elif is_list and Commas in marks:
+        settings |= {"action": _More, "type": _several(settings["type"])}
+    elif is_list:
+        settings |= {"nargs": "+"} if option.by_place else {"nargs": "+", "action": _More}
     if option.by_place:
         if not empty and "nargs" not in settings:
             settings["nargs"] = "?"
@@ -211,6 +248,8 @@ def _choices(hint: Any, marks: tuple[Any, ...]) -> Callable[[], list[str]] | Non
     """What finds the values that an option may have; None for any value."""
     if typing.get_origin(hint) is Literal:
         return lambda: list(typing.get_args(hint))
+    if hint is bool:
+        return lambda: ["true", "false"]
     found = [mark for mark in marks if isinstance(mark, OneOf)]
     return (lambda: found[0].names) if found else None
 
@@ -222,10 +261,11 @@ def _converter(hint: Any, marks: tuple[Any, ...]) -> Callable[[str], Any]:
 
     def converted(text: str) -> Any:
         if find is not None:
+            text = text.lower() if hint is bool else text
             if text not in (choices := find()):
                 meant = did_you_mean(text, choices)
                 raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}, not {text!r}.{meant}")
-            return text
+            return text == "true" if hint is bool else text
         if hint not in (int, float):
             return hint(text)
         try:
@@ -237,5 +277,16 @@ def _converter(hint: Any, marks: tuple[Any, ...]) -> Callable[[str], Any]:
             if not one.holds(value):
                 raise argparse.ArgumentTypeError(f"must be {one.text(value)}, not {text}")
         return value
+
+    return converted
+
+
+def _several(converter: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """`a,b`, or `[a, b]` as a configuration has it -> [a, b]."""
+
+    def converted(text: str) -> list[Any]:
+        in_brackets = text.strip().startswith("[") and text.strip().endswith("]")
+        parts = text.strip()[1:-1].split(",") if in_brackets else text.split(",")
+        return [converter(part.strip().strip("\"'") if in_brackets else part.strip()) for part in parts]
 
     return converted

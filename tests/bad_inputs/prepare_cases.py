@@ -193,7 +193,7 @@ KNOWN = [
     good("a word for missing", GOOD.replace("11", "NULL"), r"item_id 'NULL' \(2 events\) looks like a missing id"),
     bad("filters that leave nothing", GOOD, "min_user_events=9", "--min_user_events 9"),
     bad("an unknown format", GOOD, "format", "--format xml"),
-    bad("an unknown option", GOOD, "unknown key 'sepparator'.*Did you mean 'separator'", "--sepparator ';'"),
+    bad("an unknown option", GOOD, "unrecognized arguments: --sepparator.*Did you mean --separator", "--sepparator ';'"),
     bad("a name of 300 characters", GOOD, "name is at most 120 bytes long", "--name " + "x" * 300),
     bad("a public name", GOOD, "'ml-100k' can't be the name .*it is a public data set", "--name ml-100k"),
     Case("no such file", {}, "--input nothing.csv", 2, "there is no file nothing.csv"),

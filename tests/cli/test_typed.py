@@ -8,10 +8,21 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from recsys_lab.arguments import Count, Repeated
+from recsys_lab.arguments import Commas, Count, Repeated, Share
 from recsys_lab.cli.typed import OneOf, call
+from recsys_lab.config import ALLOW_CLASSES, Configurable
+from recsys_lab.words import RecsysLabError
 
 CALLS: list[dict[str, Any]] = []
+
+
+class Cut(Configurable):
+    """What `--cut` names."""
+
+
+class Half(Cut):
+    def __init__(self, share: Share = 0.5, date: str | None = None, ids: list[int] | None = None) -> None:
+        self.share, self.date, self.ids = share, date, ids
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,9 @@ def command(
     metric: Annotated[str, OneOf("recsys_lab.ops.rank_metrics:RANKING_METRICS")] = "ndcg",
     format: Literal["text", "json"] = "text",
     force: bool = False,
+    again: bool = True,
+    tags: Annotated[list[str], Commas] | None = None,
+    cut: Cut | None = None,
 ) -> None:
     """Does something.
 
@@ -47,12 +61,15 @@ def command(
         metric: of the rows.
         format: of the table.
         force: even so.
+        again: until it holds.
+        tags: with commas.
+        cut: where it ends.
     """
     CALLS.append(locals())
 
 
 def called(*words: str) -> dict[str, Any]:
-    call(command, "recsys-lab something", words)
+    call(command, "recsys-lab something", words, ALLOW_CLASSES)
     return CALLS.pop()
 
 
@@ -74,6 +91,29 @@ def test_defaults_and_values() -> None:
     assert found["shared"] == Shared("f", ["a", "b"])
 
 
+def test_an_option_that_is_given_twice_adds_to_its_list() -> None:
+    found = called("f", "--bins", "2", "3", "--bins", "4", "--tags", "a, b", "--tags=c")
+    assert found["bins"] == [2, 3, 4] and found["tags"] == ["a", "b", "c"]
+    assert called("f")["tags"] is None and called("f")["again"] is True
+    assert called("f", "--again", "False")["again"] is False
+
+
+def test_an_object_is_a_class_and_its_arguments() -> None:
+    half = f"{__name__}.Half"
+    words = ["f", "--cut", half, "--cut.share", "0.25", "--cut.date=20200913", "--cut.ids", "[1, 2]"]
+    cut = called(*words)["cut"]
+    assert type(cut) is Half and (cut.share, cut.date, cut.ids) == (0.25, "20200913", [1, 2])
+    assert called("f")["cut"] is None
+    for words, message in (
+        (["--cut", half, "--cut.share", "2"], "Half: share must be at least 0 and at most 1, not 2"),
+        (["--cut", half, "--cut.shaer", "1"], "shaer.*Did you mean 'share'"),
+        (["--cut", "recsys_lab.losses.BCE"], "--cut: recsys_lab.losses.BCE is not a class of the type Cut"),
+        (["--cut.share", "1"], "--cut.share needs a class: --cut NAME"),
+    ):
+        with pytest.raises(RecsysLabError, match=message):
+            called("f", *words)
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -86,6 +126,8 @@ def test_defaults_and_values() -> None:
         (["f", "--format", "jsno"], "argument --format: must be one of text, json, not 'jsno'. Did you mean 'json'?"),
         (["f", "--metric", "recall"], "argument --metric: must be one of hit_rate, ndcg, mrr"),
         (["f", "--data", "x"], "unrecognized arguments: --data x"),
+        (["f", "--cut.share"], "argument --cut.share: expected one argument"),
+        (["f", "--again", "maybe"], "argument --again: must be one of true, false, not 'maybe'"),
     ],
 )
 def test_a_mistake_is_a_line_that_names_the_option_as_typed(
@@ -106,6 +148,8 @@ def test_the_help_is_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
         "smallest lengths. (default 1 5)",
         "--metric {hit_rate,ndcg,mrr} of the rows. (default ndcg)",
         "--format {text,json} of the table. (default text)",
+        "--again {true,false} until it holds. (default true)",
+        "--cut CLASS where it ends.",
         "--allow_classes NAMES",
     ):
         assert text in shown

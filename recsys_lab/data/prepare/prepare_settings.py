@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from recsys_lab.arguments import Count, Seed, check_fields
+from recsys_lab.arguments import Commas, Count, Repeated, Seed, check_fields
 from recsys_lab.data.fields.wishes import parse_wish
 from recsys_lab.data.prepare.condition import Condition
 from recsys_lab.words import RecsysLabError
@@ -43,7 +43,7 @@ class PrepareSettings:
     """
 
     min_rating: float | None = None
-    event_types: list[str] | None = None
+    event_types: Annotated[list[str], Commas] | None = None
     duplicates: Duplicates = "keep"
     consecutive_repeats: ConsecutiveRepeats = "keep"
     min_user_events: Count = 1
@@ -52,8 +52,8 @@ class PrepareSettings:
     min_length: Count = 1
     tie_order: TieOrder = "file"
     seed: Seed | None = None
-    keep: list[str] | None = None
-    fields: list[str] | None = None
+    keep: Annotated[list[str], Repeated] | None = None
+    fields: Annotated[list[str], Commas] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,0 +1,45 @@
+"""What a prepared set is, in a few lines for people."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import groupby
+from pathlib import Path
+
+from recsys_lab.data.prepare.pipeline import moment
+from recsys_lab.data.prepare.processed import ProcessedDataset
+
+
+def prepared_text(data: ProcessedDataset, data_dir: str = "data") -> str:
+    """Counts, times, fields, hashes and settings of a prepared set, and the option by which a run uses it.
+
+    Args:
+        data_dir: the folder of prepared sets that the user knows.
+    """
+    manifest = data.manifest
+    lines = [f"{data.name}: {data.num_users:,} users, {data.num_items:,} items, {data.num_events:,} events"]
+    if not data.has_timestamps:
+        lines.append("  time      none: the order in the file, or the order column, stands in")
+    elif manifest.get("first_time") is not None:
+        lines.append(f"  time      {moment(manifest['first_time'])} to {moment(manifest['last_time'])} (UTC)")
+    lines += [f"  left out  {count:,} {what}" for what, count in manifest.get("left_out", {}).items()]
+    for scope, fields in groupby(data.fields.values(), lambda field: field.scope):
+        of = "shown items" if scope == "shown" else f"{scope}s"
+        lines.append(f"  fields    of {of}: {', '.join(f'{field.name} ({field.kind})' for field in fields)}")
+    return "\n".join(
+        [
+            *lines,
+            f"  folder    {data.path}",
+            f"  hash      data {data.data_hash}, items {data.vocabulary_hash}",
+            f"  settings  {json.dumps(manifest.get('settings', {}))}",
+            f"  use it    recsys-lab fit --data.dataset {_handle(data.path, data_dir)}",
+        ]
+    )
+
+
+def _handle(folder: Path, data_dir: str) -> str:
+    """What `--data.dataset` takes for this folder, from where the command was given."""
+    if folder.parent == Path(data_dir).absolute():
+        return folder.name + ("" if data_dir == "data" else f" --data.data_dir {data_dir}")
+    return os.path.relpath(folder)
