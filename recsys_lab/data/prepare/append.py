@@ -20,6 +20,7 @@ from recsys_lab.data.prepare.events import single_event_filters
 from recsys_lab.data.prepare.pipeline import moment, write_set
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.data.prepare.shown import UNKNOWN_ITEMS, UNKNOWN_USERS
 from recsys_lab.data.prepare.store import exclusive
 from recsys_lab.data.reading.source import Before, RawTables, Source
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError
@@ -109,6 +110,7 @@ class _Appended(Source):
         what = self.newer.reading().get("input", self.newer.name)
         self.added = [{"input": what, "fingerprint": digest, "events": rows}]
         kept, types = self._filtered(events)
+        self._nothing_left_out_comes_back(kept)
         left_out = {
             name: data.manifest.get("left_out", {}).get(name, 0) + newer.left_out.get(name, 0)
             for name in (*data.manifest.get("left_out", {}), *newer.left_out)
@@ -141,6 +143,27 @@ class _Appended(Source):
             found = (kept if self.settings.keep else events).select(pl.col(EVENT_TYPE).unique())
             names |= set(found.collect(engine="streaming").to_series())
         return kept, tuple(names if self.settings.event_types is None else self.settings.event_types)
+
+    def _nothing_left_out_comes_back(self, newer: pl.LazyFrame) -> None:
+        """What was shown of users and items without events is not stored, and newer events may be of them.
+
+        Raises:
+            RecsysLabError: where something was left out so, and the newer events have users or items that are new.
+        """
+        data = self.data
+        for what, key, known in (
+            (UNKNOWN_USERS, USER_ID, data.user_ids),
+            (UNKNOWN_ITEMS, ITEM_ID, data.item_ids_raw),
+        ):
+            count = data.manifest.get("left_out", {}).get(what, 0)
+            if not count:
+                continue
+            ids = newer.select(pl.col(key).cast(pl.String).unique()).collect(engine="streaming")[key]
+            if not ids.is_in(known.cast(pl.String).implode()).all():
+                raise RecsysLabError(
+                    f"{self.newer.name!r} can't be appended to {data.name!r}: it has new {key.removesuffix('_id')}s, "
+                    f"and {count:,} {what} were left out, which could be theirs. {AT_ONCE}"
+                )
 
     def _shown(self, newer: pl.LazyFrame | None) -> pl.LazyFrame | None:
         old = decoded_shown(self.data)

@@ -28,6 +28,8 @@ from recsys_lab.words import ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError
 log = logging.getLogger("recsys_lab")
 
 IMPRESSION_ID, LABEL = "impression_id", "label"
+UNKNOWN_USERS, UNKNOWN_ITEMS = "shown items of unknown users", "shown items that no event has"
+"""Why some are left out, for the manifest."""
 SHOWN_AT_ONCE = 1 << 22
 """Shown items that are written at once."""
 
@@ -115,8 +117,8 @@ def _coded(
         raise RecsysLabError(f"{source!r}: {missing:,} shown items have no {IMPRESSION_ID}")
     no_user, no_item = rows["user"].is_null(), rows["item"].is_null()
     counts = {
-        "shown items of unknown users": no_user.sum(),
-        "shown items that no event has": (no_item & ~no_user).sum(),
+        UNKNOWN_USERS: no_user.sum(),
+        UNKNOWN_ITEMS: (no_item & ~no_user).sum(),
     }
     kept = rows.filter(~no_user & ~no_item)
     if not kept.height:
