@@ -133,6 +133,7 @@ def identity_of(module: Any) -> dict[str, Any]:
         "numbers_version": numbers_version(),
         "system_hash": system_hash(system),
         "system": {name: value for name, value in system.items() if name not in FROM_RUN_TO_RUN},
+        "reads": [*(["query_time"] if module.uses_query_time else []), *module.uses_target_fields],
     }
 
 

@@ -46,6 +46,12 @@ class Row:
         return ", ".join(sorted({str(one.get("description") or "other data") for one in found if one}))
 
     @property
+    def reads(self) -> str:
+        """What a table says of a model that is told something of the event to predict; empty for others."""
+        found = sorted({str(name) for run in self.runs for name in run.manifest.get("reads") or ()})
+        return ", ".join("its time" if name == "query_time" else f"its {name}" for name in found)
+
+    @property
     def untested(self) -> str:
         """Why this row takes part in no test; empty when it does."""
         if any((run.manifest.get("trained_on") or {}).get("sees_targets") for run in self.runs):

@@ -95,6 +95,8 @@ def remarks_of_rows(rows: Sequence[Row], metric: str, cutoff: int) -> list[str]:
         if row.is_automatic:
             continue
         own = of_scores(row.runs[0].all_ranks)
+        if row.reads:
+            own.append(f"it reads {row.reads} of the event to predict: another task than that of models that do not")
         if not row.is_counted:
             counted = {
                 other.variant: other.estimates[metric].mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -137,3 +138,20 @@ def test_made_data_has_no_remark(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["fit", *arguments, "--data.exclude_seen", "none"]) == 0
     text = capsys.readouterr().err
     assert not any(word in text for word in ("hidden", "cold", "below", "candidates"))
+
+
+def test_a_model_that_reads_the_time_of_the_prediction_is_another_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = prepared(tmp_path / "made", made_events(60, 30, 6, 12), "made").path
+    root = ["--data.dataset", str(data), "--run.root", str(tmp_path / "runs"), "--data.training_mode", "last_position"]
+    model = ["--model", "LSTMAttention", "--model.embedding_dim", "8", "--model.hidden_dim", "8"]
+    query = ["--model.time", "relative", "--model.reference", "query", "--run.variant", "asked"]
+    assert main(["fit", *model, *root, *QUIET, *query]) == 0
+    assert main(["fit", *model, *root, *QUIET, "--run.variant", "plain"]) == 0
+    reads = {path.parts[-3]: json.loads(path.read_text())["reads"] for path in tmp_path.rglob("seed0/manifest.json")}
+    assert reads == {"asked": ["query_time"], "plain": []}
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "runs"), "--no-baselines"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("it reads its time of the event to predict: another task") == 1 and "asked: it reads" in said
