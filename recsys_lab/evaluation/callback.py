@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
@@ -23,20 +24,13 @@ from recsys_lab.contracts import Batch, Scorer
 from recsys_lab.evaluation.candidates import Candidates, candidate_mask
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.evaluation.processes import gather_rows
+from recsys_lab.evaluation.ranked_targets import COLUMNS, RankedTargets
 from recsys_lab.evaluation.row_blocks import scored_rows
-from recsys_lab.evaluation.target_facts import event_types, queries, target_facts
-from recsys_lab.evaluation.unit_values import unit_values
 from recsys_lab.ops.linear_ranks import linear_target_ranks
-from recsys_lab.ops.query_metrics import unit_metrics
-from recsys_lab.ops.rank_metrics import mean_place, means
 from recsys_lab.ops.ranks import Ranks, Ties
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
-
-COLUMNS = ("position", "num_greater", "num_ties", "num_candidates", "is_cold", "is_hidden")
-"""What is kept of each target, as int64. `position`: where its event stands in the data, which says whose it is, of
-which item and when."""
 
 
 def shown_cutoff(cutoffs: Sequence[int]) -> int:
@@ -84,8 +78,8 @@ class RankingEvaluation(Configurable, L.Callback):
         self._running: list[Measure] = []  # those of the evaluation that is under way
         self._rows: list[Tensor] = []
         self._is_candidate: Tensor | None = None
-        self.last_ranks: np.ndarray | None = None
-        """(N, 6) int64 of the last evaluation, in the order of `COLUMNS`, sorted by position: by user and time."""
+        self.last: RankedTargets | None = None
+        """The targets of the last evaluation, of all processes."""
         self.last_metrics: dict[str, float] = {}
         self.last_stage = ""
 
@@ -151,87 +145,39 @@ class RankingEvaluation(Configurable, L.Callback):
 
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         rows = torch.cat(self._rows) if self._rows else torch.zeros(0, len(COLUMNS), dtype=torch.int64)
-        self._rows = []
-        table = gather_rows(rows).numpy()
-        self.last_ranks = table[np.argsort(table[:, 0], kind="stable")]  # each position once
-        self.last_stage = stage
-        is_cold, is_hidden = self.last_ranks[:, 4] > 0, self.last_ranks[:, 5] > 0
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        metrics = means(self._of_units(datamodule)[1]) | self._of_groups(datamodule)
-        if len(is_cold):
-            metrics["cold_target_share"] = float(is_cold.mean())
-            metrics["hidden_target_share"] = float(is_hidden.mean())
+        self._rows, datamodule = [], trainer.datamodule  # type: ignore[attr-defined]
+        drop_cold = self.cold_targets == "drop"
+        self.last = RankedTargets.of(gather_rows(rows).numpy(), datamodule, stage, self.cutoffs, drop_cold)
+        self.last_stage, metrics = stage, self.last.metrics(datamodule, self.candidates == "all")
         for measure in self._running:
             metrics |= measure.finish()
         self._running = []
         self.last_metrics = {f"{stage}/{name}": value for name, value in metrics.items()}
+        if trainer.state.fn == "fit":
+            self.last = replace(self.last)  # without what it keeps for values.parquet, which no fit writes
         if not trainer.sanity_checking:
             bar = f"{stage}/ndcg@{shown_cutoff(self.cutoffs)}"
             for name, value in self.last_metrics.items():
                 pl_module.log(name, value, prog_bar=name == bar, rank_zero_only=False)
 
-    def _of_units(self, datamodule: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """(N,) position of each target that counts, or (Q,) of each query, and the metrics of each."""
-        assert self.last_ranks is not None
-        table = self.last_ranks[self.last_ranks[:, 4] == 0] if self.cold_targets == "drop" else self.last_ranks
-        position, greater, ties, num_candidates, _, _ = table.T
-        query = queries(datamodule, self.last_stage, position)
-        values = unit_metrics(greater, ties, num_candidates, query, self.cutoffs)
-        return position if query is None else np.unique(query), values
-
-    def _of_groups(self, datamodule: Any) -> dict[str, float]:
-        """The metrics of some targets alone: of those without a training event, where all items are candidates; of each
-        type, where several are named as targets. Queries with several targets have none."""
-        assert self.last_ranks is not None
-        position, greater, ties, num_candidates, _, _ = self.last_ranks.T
-        groups: dict[str, np.ndarray] = {}
-        if self.candidates == "all":
-            counts = datamodule.item_counts.numpy()[np.asarray(datamodule.events.item_ids)[position]]
-            groups["cold"] = counts == 0
-        if len(datamodule.target_types or ()) > 1:
-            types = event_types(datamodule, position)
-            groups |= {name: (types == name).to_numpy() for name in datamodule.target_types}
-        found: dict[str, float] = {}
-        for name, is_in in groups.items():
-            found[f"target_share_{name}"] = float(is_in.mean()) if len(is_in) else 0.0
-            if is_in.any() and queries(datamodule, self.last_stage, position) is None:
-                values = means(unit_metrics(greater[is_in], ties[is_in], num_candidates[is_in], None, self.cutoffs))
-                found |= {f"{metric}_{name}": value for metric, value in values.items()}
-        return found
+    @property
+    def last_ranks(self) -> np.ndarray | None:
+        """(N, 6) int64 of the last evaluation, in the order of `COLUMNS`, sorted by position: by user and time."""
+        return None if self.last is None else self.last.ranks
 
     def values_frame(self, datamodule: Any) -> pl.DataFrame:
-        """The last evaluation as one table of values: what `values.parquet` holds (see `unit_values`)."""
-        if self.last_ranks is None:
-            raise RecsysLabError("no evaluation has run yet: call trainer.test or trainer.validate first")
-        unit, of_units = self._of_units(datamodule)
-        user = np.searchsorted(datamodule.events.offsets, unit, side="right") - 1
+        """The last evaluation as one table of values: what `values.parquet` holds."""
         whole = {name.removeprefix(f"{self.last_stage}/"): value for name, value in self.last_metrics.items()}
-        return unit_values(user, unit, of_units, whole)
+        return self._ranked().values_frame(datamodule, whole)
 
     def ranks_frame(self, datamodule: Any) -> pl.DataFrame:
-        """The last evaluation with the data's own ids: what `ranks.parquet` holds, one row per target. Behind what was
-        ranked come the facts that slices need (see `target_facts`), and where queries have several targets, `query`."""
-        if self.last_ranks is None:
+        """The last evaluation with the data's own ids, one row per target: what `ranks.parquet` holds."""
+        return self._ranked().ranks_frame(datamodule)
+
+    def _ranked(self) -> RankedTargets:
+        if self.last is None:
             raise RecsysLabError("no evaluation has run yet: call trainer.test or trainer.validate first")
-        position, greater, ties, num_candidates, is_cold, is_hidden = self.last_ranks.T
-        data, events = datamodule.processed, datamodule.events
-        query = queries(datamodule, self.last_stage, position)
-        facts = target_facts(datamodule, position, query)
-        times = np.asarray(events.timestamps)[position if query is None else query]
-        frame = pl.DataFrame(
-            {
-                "user_id": data.user_ids.gather(facts["user_index"]),
-                "target_item_id": data.item_ids_raw.gather(np.asarray(events.item_ids)[position] - 1),
-                "query_time": times.astype(np.int64),
-                "rank": mean_place(greater, ties),
-                "num_greater": greater,
-                "num_ties": ties,
-                "num_candidates": num_candidates,
-                "is_cold": is_cold > 0,
-                "is_hidden": is_hidden > 0,
-            }
-        ).hstack(facts.drop("user_index"))
-        return frame if query is None else frame.with_columns(query=np.unique(query, return_inverse=True)[1])
+        return self.last
 
 
 def _table(target_event: Tensor, ranks: Ranks) -> Tensor:

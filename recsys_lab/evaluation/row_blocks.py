@@ -9,7 +9,8 @@ from torch import Tensor
 
 from recsys_lab.contracts import Batch
 from recsys_lab.evaluation.measure import ScoredRows
-from recsys_lab.ops.ranks import Ties, target_ranks
+from recsys_lab.ops.ranks import Ties
+from recsys_lab.ops.target_ranks import target_ranks
 
 BYTES_PER_SCORE = 8  # the score, and what a comparison or a masked copy of it takes
 

@@ -12,9 +12,9 @@ from recsys_lab.models.baselines import Popularity
 from recsys_lab.models.encoders.gru4rec import GRU4Rec
 from recsys_lab.models.encoders.lstm_attention import LSTMAttention
 from recsys_lab.models.encoders.sasrec import SASRec
-from recsys_lab.models.finite_loss import NonFiniteLossError
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.models.optimization import Optimization
+from recsys_lab.models.training_steps import NonFiniteLossError
 
 __all__ = ["GRU4Rec", "LSTMAttention", "NextItemModule", "NonFiniteLossError", "Optimization", "Popularity", "SASRec"]
 

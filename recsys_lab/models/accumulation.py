@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from recsys_lab.models.finite_loss import GlobalLoss
+if TYPE_CHECKING:
+    from recsys_lab.models.training_steps import GlobalLoss
 
 
 class Accumulation:

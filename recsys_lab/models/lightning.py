@@ -1,5 +1,5 @@
-"""NextItemModule: the LightningModule that every encoder shares, around the steps (`steps.py`): what happens before the
-first and after the last."""
+"""NextItemModule: the LightningModule that every encoder shares, around its steps (`training_steps.py`,
+`evaluation_steps.py`): what happens before the first and after the last."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from recsys_lab.models.blocks.inputs import Inputs
 from recsys_lab.models.blocks.item_parts import ItemField, VectorsMode
 from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.checkpoint import check_trained
-from recsys_lab.models.finite_loss import FiniteLoss
+from recsys_lab.models.evaluation_steps import EvaluationSteps
 from recsys_lab.models.item_vectors import ItemVectors, Missing
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
-from recsys_lab.models.steps import Steps
 from recsys_lab.models.stored_model import StoredModel
 from recsys_lab.models.system import identity_of
 from recsys_lab.models.tasks.next_item import NextItem
+from recsys_lab.models.training_steps import FiniteLoss, TrainingSteps
 from recsys_lab.ops import allocation, compilation, row_sparse
 from recsys_lab.words import ArgumentError, RecsysLabError
 
 
-class NextItemModule(StoredModel, Steps, LearningRate):
+class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
     """Base of every model. A subclass gives `build(spec)` and `encode(batch)`: see `models/module.py`.
 
     The sizes of the tables come from the datamodule's `DataSpec`: from the Trainer in `configure_model()`, or from the

@@ -3,8 +3,9 @@
     training:    batch -> encode -> history (B, L, D) -> task.loss -> mean over the targets
     evaluation:  batch -> query (B, D) -> task.evaluate -> ranks, by scorer.scores(query, items)
 
-An encoder defines `build` and `encode`, and sets `self.scorer`; `encoders/gru4rec.py` is the shortest. What Lightning
-needs beside that is in `lightning.py`.
+An encoder defines `build` and `encode`, and sets `self.scorer`; `encoders/gru4rec.py` is the shortest. What is done
+with each batch is in `training_steps.py` and `evaluation_steps.py`, and what Lightning needs beside that in
+`lightning.py`.
 """
 
 from __future__ import annotations
@@ -94,22 +95,7 @@ class SequenceModel(Configurable):
         what comes after their event. A class whose states never read their own target may say False."""
         return not self.causal or (self.uses_query_time and not self.query_time_of_each_target)
 
-    # -- what evaluation asks for; baselines define these --------------------------------------------------------------
-
-    def query(self, batch: Batch) -> Tensor:
-        """What the scores of each row depend on, (B, D): the hidden state at the last real event.
-
-        Rows that are prefixes of another row are read off that row's states, where the model allows it.
-        """
-        if batch.prefix_of is None or not self.shares_prefixes:
-            return self.encode_last(with_token(batch) if self.begins_with_user else batch)
-        rows, row = batch.prefix_of.unique(return_inverse=True)
-        return self.hidden(batch.windows(rows))[row, batch.lengths - 1]  # (R, L, D) -> (B, D)
-
-    @property
-    def shares_prefixes(self) -> bool:
-        """One row's states answer for its prefixes too."""
-        return self.causal and self.encodes_prefixes and not (self.uses_query_time or self.uses_target_fields)
+    # -- what evaluation asks for --------------------------------------------------------------------------------------
 
     def score(self, query: Tensor) -> Tensor:
         """(rows, D) -> (rows, V) scores of all items in float32; column 0 is padding and means nothing."""

@@ -18,7 +18,7 @@ from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.split.leave_one_out import GlobalTemporal
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import GRU4Rec, NextItemModule, Popularity
-from recsys_lab.ops.ranks import target_ranks
+from recsys_lab.ops.target_ranks import target_ranks
 from recsys_lab.words import RecsysLabError
 
 

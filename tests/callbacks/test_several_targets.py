@@ -19,7 +19,7 @@ from recsys_lab.evaluation import BeyondAccuracy, Calibration
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import GRU4Rec
 from recsys_lab.ops.query_metrics import first_of, query_values
-from recsys_lab.ops.ranks import target_ranks
+from recsys_lab.ops.target_ranks import target_ranks
 from recsys_lab.runs.comparison import compare
 from recsys_lab.runs.finished import read_run
 from recsys_lab.study.values import read_values, write_values

@@ -4,11 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from loss_scorers import TableScorer
-from recsys_lab.ops.item_tiles import ItemTiles
 from torch import Tensor
 
 from recsys_lab.losses import CrossEntropy
-from recsys_lab.ops.linear_cross_entropy import chunk_shape, linear_cross_entropy
+from recsys_lab.ops.linear_cross_entropy import ItemTiles, chunk_shape, linear_cross_entropy
 from recsys_lab.words import RecsysLabError
 
 N, NUM_ITEMS, D = 37, 53, 8

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recsys_lab.evaluation.popularity_ranks import PopularityRanks
-from recsys_lab.ops.ranks import target_ranks
+from recsys_lab.ops.target_ranks import target_ranks
 
 
 @pytest.mark.parametrize("ties", ["expected", "conservative", "optimistic"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_lab.ops.rank_metrics import MISS, RANKING_METRICS, mean_place, means, ranking_values
-from recsys_lab.ops.ranks import target_ranks
+from recsys_lab.ops.target_ranks import target_ranks
 
 # candidates above the target and tied with it
 GREATER = np.array([0, 1, 1, 2, 9, 10, MISS])

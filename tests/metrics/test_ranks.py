@@ -13,9 +13,10 @@ import whole_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lab.ops import ranks
+from recsys_lab.ops import target_ranks as row_ranks
 from recsys_lab.ops.rank_metrics import MISS, means, ranking_values
-from recsys_lab.ops.ranks import TIES, Ranks, target_ranks
+from recsys_lab.ops.ranks import TIES, Ranks
+from recsys_lab.ops.target_ranks import target_ranks
 from recsys_lab.words import RecsysLabError
 
 FIELDS = tuple(field.name for field in fields(Ranks))
@@ -120,7 +121,7 @@ def test_half_precision_and_double_scores_are_compared_as_float32() -> None:
 @pytest.mark.parametrize("cached", [1, 100, 1 << 18])
 @pytest.mark.parametrize("ties", TIES)
 def test_blocks_of_columns_equal_whole_rows(ties: Any, cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "CACHED_SCORES", cached)
+    monkeypatch.setattr(row_ranks, "CACHED_SCORES", cached)
     g = torch.Generator().manual_seed(cached)
     scores, targets = torch.randn(30, 77, generator=g).round(decimals=1), torch.randint(1, 77, (30,), generator=g)
     is_candidate = torch.rand(77, generator=g) > 0.2

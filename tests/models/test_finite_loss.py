@@ -14,9 +14,9 @@ from small_data import quiet_trainer
 
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import CrossEntropy
-from recsys_lab.models import NonFiniteLossError, Optimization, SASRec, finite_loss
+from recsys_lab.models import NonFiniteLossError, Optimization, SASRec, training_steps
 from recsys_lab.models import lightning as base
-from recsys_lab.models.finite_loss import FiniteLoss
+from recsys_lab.models.training_steps import FiniteLoss
 
 
 class NaNAt(CrossEntropy):
@@ -86,7 +86,7 @@ def test_one_bad_batch_of_an_accumulated_step(at_once: bool, small_folder: Path,
 def test_a_look_comes_after_so_many_batches(
     at_once: bool, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finite_loss, "LOOK_EVERY", 2)
+    monkeypatch.setattr(training_steps, "LOOK_EVERY", 2)
     seen = Weights()
     model = fit(small_folder, tmp_path, 3, seen)
     assert "at step 2 (epoch 0)" in str(model.said) and len(seen.before) == (3 if at_once else 4)

@@ -8,13 +8,13 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from recsys_lab.models.steps import start_batch
 from small_data import quiet_trainer
 
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import BCE
 from recsys_lab.models import SASRec
 from recsys_lab.models.blocks.layers import Dropout
+from recsys_lab.models.training_steps import start_batch
 
 CPU = torch.device("cpu")
 

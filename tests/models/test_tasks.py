@@ -22,9 +22,9 @@ from recsys_lab.losses import BCE, CrossEntropy
 from recsys_lab.losses.contrastive import ContrastiveViews
 from recsys_lab.models import GRU4Rec, Optimization, SASRec
 from recsys_lab.models.accumulation import Accumulation
-from recsys_lab.models.finite_loss import GlobalLoss, over_processes
 from recsys_lab.models.system import model_settings, system_of
 from recsys_lab.models.tasks.next_item import NextItem
+from recsys_lab.models.training_steps import GlobalLoss, over_processes
 from recsys_lab.words import ArgumentError, RecsysLabError
 
 

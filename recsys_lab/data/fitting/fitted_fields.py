@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from recsys_lab.contracts import Field, Kind, KnownAt, Scope
+from recsys_lab.batch import Field, Kind, KnownAt, Scope
 from recsys_lab.data.batches.field_columns import (
     CategoricalColumn,
     FieldColumn,

@@ -1,0 +1,49 @@
+"""EvaluationSteps: what a model does with each batch of an evaluation; no metric names, nothing of one encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from recsys_lab.contracts import Batch, State, Task
+from recsys_lab.models.blocks.user_token import with_token
+from recsys_lab.models.module import SequenceModel
+
+
+class EvaluationSteps(SequenceModel, L.LightningModule):
+    """The part of a `NextItemModule` that runs for each batch in validation, test and prediction."""
+
+    task: Task
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
+        return self._evaluated(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        return self._evaluated(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Any:
+        return self._evaluated(batch)
+
+    def _evaluated(self, batch: Batch) -> Any:
+        with torch.autocast(self.device.type, enabled=False):  # mixed precision is for training only
+            return self.task.evaluate(State(query=self.query(batch)), batch, self.scorer)
+
+    # -- what evaluation asks for; baselines define these --------------------------------------------------------------
+
+    def query(self, batch: Batch) -> Tensor:
+        """What the scores of each row depend on, (B, D): the hidden state at the last real event.
+
+        Rows that are prefixes of another row are read off that row's states, where the model allows it.
+        """
+        if batch.prefix_of is None or not self.shares_prefixes:
+            return self.encode_last(with_token(batch) if self.begins_with_user else batch)
+        rows, row = batch.prefix_of.unique(return_inverse=True)
+        return self.hidden(batch.windows(rows))[row, batch.lengths - 1]  # (R, L, D) -> (B, D)
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """One row's states answer for its prefixes too."""
+        return self.causal and self.encodes_prefixes and not (self.uses_query_time or self.uses_target_fields)
