@@ -69,13 +69,31 @@ def ngram_vectors(texts: list[str], width: int, seed: int) -> np.ndarray:
 
 def wordllama_vectors(texts: list[str], width: int) -> np.ndarray:
     """(N, width) float32: means of the token vectors of the package wordllama, which brings them in its wheel."""
-    from wordllama import WordLlama
+    import wordllama
 
     sizes = (64, 128, 256)
     if width not in sizes:
         raise RecsysLabError(f"--width {width}: wordllama has vectors of {', '.join(map(str, sizes))} numbers")
-    model = WordLlama.load(trunc_dim=width if width < 256 else None, disable_download=True)
+    own = Path(wordllama.__file__).parent  # version 0.4 looks for its tokenizer beside its package, where it is not
+    narrower = width if width < 256 else None
+    model = wordllama.WordLlama.load(cache_dir=own, trunc_dim=narrower, disable_download=True)
     return np.asarray(model.embed(texts), dtype=np.float32)
+
+
+def control_of(vectors: np.ndarray, control: str, seed: int) -> np.ndarray:
+    """Vectors that say nothing of their items: those of others (`shuffled`), or drawn at `random` with the same mean
+    and covariance, exactly."""
+    rng = np.random.default_rng(seed)
+    if control == "shuffled":
+        return vectors[rng.permutation(len(vectors))]
+    centred = vectors.astype(np.float64) - vectors.mean(0)
+    left, _ = np.linalg.qr(_without_mean(rng.normal(size=vectors.shape)))
+    singular, right = np.linalg.svd(centred, full_matrices=False)[1:]
+    return (left[:, : len(singular)] * singular @ right + vectors.mean(0)).astype(np.float32)
+
+
+def _without_mean(rows: np.ndarray) -> np.ndarray:
+    return rows - rows.mean(0)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--method", choices=("ngrams", "wordllama"), default="ngrams")
     parser.add_argument("--width", type=int, default=64, help="numbers of a vector")
     parser.add_argument("--seed", type=int, default=0, help="of the decomposition")
+    parser.add_argument("--control", choices=("shuffled", "random"), help="vectors that say nothing, to compare with")
     asked = parser.parse_args(arguments)
     try:
         data = locate(asked.dataset, asked.data_dir, None)
@@ -102,6 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         print(f"embed_items: error: {error.name} is not installed: pip install 'recsys-lab[text]'", file=sys.stderr)
         return 2
+    if asked.control is not None:
+        vectors = control_of(vectors, asked.control, asked.seed)
     has_text = np.array([bool(text) for text in texts])
     ids = pl.Series(ITEM_ID, data.item_ids_raw).filter(pl.Series(has_text))
     pl.DataFrame({ITEM_ID: ids, "vector": vectors[has_text].tolist()}).write_parquet(asked.out)

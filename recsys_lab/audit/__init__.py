@@ -10,7 +10,7 @@ from typing import Any
 
 from recsys_lab.audit.card import data_card
 from recsys_lab.audit.checks import MEANINGS, checks, failures, parse_thresholds
-from recsys_lab.audit.field_facts import field_facts
+from recsys_lab.audit.field_facts import cold_items, field_facts
 from recsys_lab.audit.leakage import leakage
 from recsys_lab.audit.log import Log
 from recsys_lab.audit.order import order_facts
@@ -57,6 +57,7 @@ def audit(data: ProcessedDataset, split: Split, recommendations: Path | None = N
         },
         "card": data_card(log, data.event_type_names) | _as_prepared(data),
         "fields": field_facts(data, log, parts),
+        "cold_items": cold_items(data, log, parts),
         "order": order_facts(log),
         "rules": order_rules(log),
         "leakage": leakage(log, parts),

@@ -187,6 +187,10 @@ def _parts(audit: dict[str, Any]) -> Table:
         ("training events", f"{leak['training_events']:,}"),
         ("items with training events", f"{leak['training_items']:,}"),
     ]
+    cold = audit.get("cold_items")  # an audit of before has none
+    if cold is not None and cold["items"]:
+        known = f"{cold['items']:,}, {cold['with_fields']:,} of them with a field"
+        rows.append(("items without, which are cold", known))
     for part, name in (("val", "validation"), ("test", "test")):
         found = leak[part]
         rows.append((f"{name} targets", f"{found['targets']:,} of {found['users']:,} users" if found else "none"))

@@ -8,6 +8,7 @@ import numpy as np
 
 from recsys_lab.audit.log import Log
 from recsys_lab.data.fields.stored import StoredField
+from recsys_lab.data.fitting.stored_values import FieldValues
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.split.leave_one_out import SplitResult
 
@@ -25,6 +26,19 @@ def field_facts(data: ProcessedDataset, log: Log, split: SplitResult) -> list[di
     """
     weights = _weights(log, split) if len(split.test) else {}
     return [_facts(data, field, weights.get(field.scope)) for field in data.fields.values()]
+
+
+def cold_items(data: ProcessedDataset, log: Log, split: SplitResult) -> dict[str, int]:
+    """How many items have no training event, and how many of those have a value in a field of the items that is no
+    text: models that read fields can rank them (`--evaluation.candidates all`)."""
+    is_training = np.arange(log.num_events) < np.repeat(split.train_stop, log.lengths)
+    cold = np.bincount(log.item_ids[is_training], minlength=log.num_items + 1)[1:] == 0
+    known = np.zeros(log.num_items, dtype=bool)
+    for field in data.fields.values():
+        if field.scope == "item" and field.kind != "text" and not field.from_events:
+            offsets = np.asarray(data.field_offsets(field.key)) if field.kind == "multi" else None
+            known |= FieldValues(np.asarray(data.field_array(field.key)), offsets).has_value(slice(0, log.num_items))
+    return {"items": int(cold.sum()), "with_fields": int((cold & known).sum())}
 
 
 def _weights(log: Log, split: SplitResult) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from recsys_lab.audit import audit
 from recsys_lab.audit.audit_page import audit_page
 from recsys_lab.audit.audit_text import as_markdown, as_text
 from recsys_lab.audit.field_facts import mean_difference, total_variation
+from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
 from recsys_lab.data.reading.frames import FrameSource
 from recsys_lab.data.split.leave_one_out import LeaveOneOut
@@ -61,3 +63,13 @@ def test_drift_that_can_not_be_known() -> None:
     assert total_variation(nothing, some) is None
     assert mean_difference(np.array([1.0, 1.0, 1.0]), some, some) is None  # nothing varies
     assert mean_difference(np.array([np.nan, np.nan, 1.0]), np.array([1.0, 1.0, 0.0]), some) is None
+
+
+def test_cold_items_and_those_with_a_field(tmp_path: Path) -> None:
+    rows = [(u, u % 3 if step < 4 else 10 + u, step) for u in range(6) for step in range(5)]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    items = pl.DataFrame({"item_id": [0, 10, 11, 12], "genre": ["a", "b", None, "a"], "title": ["x", "y", "z", "w"]})
+    data = SequenceDataModule.from_frames(events, items, data_dir=tmp_path, name="cold").processed
+    found = audit(data, LeaveOneOut())
+    assert found["cold_items"] == {"items": 6, "with_fields": 2}
+    assert re.search(r"items without, which are cold +6, 2 of them with a field", as_text(found))

@@ -173,14 +173,18 @@ def _of(frame: pl.LazyFrame) -> Table:
 
 
 def _named(frame: pl.LazyFrame, format: str) -> pl.LazyFrame:
-    """RecBole writes the type behind the name: `user_id:token`."""
+    """RecBole writes the type behind the name: `user_id:token`. Sequences, values between blanks, become lists."""
     if format != "inter":
         return frame
     new: dict[str, str] = {}
+    lists = []
     for name in frame.collect_schema().names():
-        plain = name.partition(":")[0]
+        plain, _, kind = name.partition(":")
         new[name] = f"{plain}_duplicated_{len(new)}" if plain in new.values() else plain
-    return frame.rename(new)
+        if kind in ("token_seq", "float_seq"):
+            parts = pl.col(name).str.split(" ").list.eval(pl.element().filter(pl.element() != ""))
+            lists.append(parts.cast(pl.List(pl.Float64), strict=False) if kind == "float_seq" else parts)
+    return frame.with_columns(lists).rename(new)
 
 
 def _parquet(paths: list[Path]) -> Table:

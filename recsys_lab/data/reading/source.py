@@ -152,7 +152,7 @@ class PublicSource(Source):
         how = [f"{f.checksum.partition(':')[0]} of {f.name}" for f in (*self._fetched(), *self.files) if f.checksum]
         if self.counts is not None:
             how.append("published counts")
-        return ", ".join(dict.fromkeys(how))
+        return ", ".join(dict.fromkeys(how)) or "nothing: the publisher states neither checksum nor size"
 
     def tables(self, raw_dir: Path) -> RawTables:
         found = self.locate(raw_dir)
