@@ -16,7 +16,14 @@ import polars as pl
 
 from recsys_lab.ops.query_metrics import metric_values
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
-from recsys_lab.runs.run_files import OF_A_TEST, ChangedRunError, check_checkpoint, check_file, read_manifest
+from recsys_lab.runs.run_files import (
+    OF_A_TEST,
+    UNFINISHED,
+    ChangedRunError,
+    check_checkpoint,
+    check_file,
+    read_manifest,
+)
 from recsys_lab.words import RecsysLabError
 
 # What must agree for two numbers to mean the same thing.
@@ -35,8 +42,6 @@ COMPARED = (
 )
 # Says why data hashes differ; the data hash alone decides, and older manifests don't have it.
 EXPLAINING = ("tie_order",)
-UNFINISHED = ("running", "interrupted", "nan", "error")
-"""`stopped_by` of a run whose training did not come to its end."""
 SAME_MEAN = 1e-6
 BASELINES = "baselines"
 """Folder of a study that holds the baselines which take part in every comparison without being asked for."""

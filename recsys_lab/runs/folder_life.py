@@ -11,7 +11,6 @@ docs/runs.md tells it from the user's side.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -20,10 +19,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from recsys_lab.runs.claim import BEAT_SECONDS, FIT, STALE_SECONDS, claimed, owner
-from recsys_lab.runs.run_files import OF_A_TEST
+from recsys_lab.runs.run_files import OF_A_TEST, UNFINISHED, read_json
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -31,8 +29,6 @@ log = logging.getLogger("recsys_lab")
 RESULTS = ("manifest.json", "config.yaml", "metrics.csv", "metrics.json", *OF_A_TEST)
 FOLDERS = ("wandb", "tensorboard", "test", "validate", "predict", "shuffle", "calibration")
 """Of the loggers, and of what was computed from a run later: they go with the run that they belong to."""
-UNFINISHED = ("running", "interrupted", "nan", "error")
-"""`stopped_by` of a fit that did not come to its own end."""
 REPLACEMENT = "replacement"
 DONE, MOVING = "replacement.done", "replacement.moving"
 POLL_SECONDS = 1.0
@@ -63,7 +59,7 @@ class Place:
 
     def drop(self) -> None:
         """The fit was refused before its first step: what it had written goes."""
-        was_trained = holds_run(self.folder) or _manifest(self.folder).get("stopped_by") == "nan"
+        was_trained = holds_run(self.folder) or read_json(self.folder / "manifest.json").get("stopped_by") == "nan"
         if self.resumes_from is None and is_first_process() and not was_trained:
             clear(self.folder)
 
@@ -105,7 +101,7 @@ def take_place(folder: Path, overwrite: bool, resumes_from: str | None, settings
     if is_restart():
         for earlier in (home / REPLACEMENT, home):
             last = earlier / "checkpoints" / "last.ckpt"
-            if last.is_file() and _manifest(earlier).get("settings_hash") == settings:
+            if last.is_file() and read_json(earlier / "manifest.json").get("settings_hash") == settings:
                 log.info("a restart: going on from %s", last)
                 return Place(home, earlier, str(last))
     if holds_run(home) and not overwrite:
@@ -142,7 +138,9 @@ def holds_run(folder: Path) -> bool:
     """False for a run without checkpoints that did not end by itself, and where there is none."""
     if any(_checkpoints(folder)):
         return True
-    return (folder / "manifest.json").is_file() and _manifest(folder).get("stopped_by") not in UNFINISHED
+    return (folder / "manifest.json").is_file() and read_json(folder / "manifest.json").get(
+        "stopped_by"
+    ) not in UNFINISHED
 
 
 def clear(folder: Path) -> None:
@@ -206,14 +204,6 @@ def _claim(home: Path) -> Iterator[None]:
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("*.ckpt"))
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _number(variable: str) -> int:

@@ -25,13 +25,11 @@ from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.models.system import system_hash
 from recsys_lab.runs.each_epoch import EachEpoch
 from recsys_lab.runs.folder import RunFolder
-from recsys_lab.runs.run_files import OF_A_TEST, read_manifest, write_manifest, write_text
+from recsys_lab.runs.run_files import OF_A_TEST, UNFINISHED, read_manifest, write_manifest, write_text
 from recsys_lab.runs.whole_checkpoints import with_whole_checkpoints
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
-
-UNFINISHED = ("running", "interrupted", "nan", "error")
 
 
 def fit_twice(line: Any, **kwargs: Any) -> str:

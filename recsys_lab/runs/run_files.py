@@ -21,6 +21,8 @@ HASHED = {"config.yaml": "config_sha256", "metrics.json": "metrics_sha256", "met
 OF_A_TEST = {"ranks.parquet": "ranks_sha256", "values.parquet": "values_sha256"}
 """Files that a test writes, hashed when they are made, as the checkpoint is."""
 SEAL = "manifest_sha256"
+UNFINISHED = ("running", "interrupted", "nan", "error")
+"""`stopped_by` of a run whose training did not come to its own end."""
 
 
 class ChangedRunError(RecsysLabError):
@@ -31,6 +33,21 @@ def write_text(path: Path, text: str) -> None:
     """Whole or not at all: a reader never sees half a file."""
     with written(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, plain: dict[str, Any]) -> None:
+    """Whole or not at all, also where several processes write it."""
+    with written(path, unique=True) as partial:
+        partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A mapping; empty where there is no such file, or something else in it."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_texts(folder: Path, files: Mapping[str, str]) -> None:

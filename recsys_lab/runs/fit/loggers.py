@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from recsys_lab.runs.folder import RunFolder, find
+from recsys_lab.runs.run_files import UNFINISHED
 from recsys_lab.runs.run_settings import RunSettings
 
 ROWS_PER_PART = 10_000_000
@@ -89,7 +90,7 @@ def finish_loggers(trainer: Trainer, summary: dict[str, Any], config: dict[str, 
         if _is_wandb(logger) and run is not None:
             logger.log_hyperparams(facts)  # again: a test of a saved run has no start of a fit
             run.summary.update(summary)
-            run.finish(exit_code=int(summary.get("stopped_by") in ("running", "interrupted", "nan", "error")))
+            run.finish(exit_code=int(summary.get("stopped_by") in UNFINISHED))
         elif type(logger).__name__ == "TensorBoardLogger" and summary:
             metrics = {f"final/{name}": value for name, value in summary.items() if isinstance(value, int | float)}
             logger.log_hyperparams(

@@ -25,8 +25,16 @@ from typing import IO, Any, Literal
 import yaml
 
 from recsys_lab.runs.claim import FIT, is_alive, owner, process_started
-from recsys_lab.runs.run_files import OF_A_TEST, ChangedRunError, check_checkpoint, check_file, read_manifest
-from recsys_lab.study.small_files import read_json, write_json
+from recsys_lab.runs.run_files import (
+    OF_A_TEST,
+    UNFINISHED,
+    ChangedRunError,
+    check_checkpoint,
+    check_file,
+    read_json,
+    read_manifest,
+    write_json,
+)
 
 State = Literal["finished", "failed", "interrupted", "running", "missing"]
 BROKEN = ("nan", "error")
@@ -173,7 +181,7 @@ def state_of(folder: Path, ignore_claim: bool = False) -> State:
 
 def is_finished(folder: Path) -> bool:
     """All results are there: training came to its own end, and the test's ranks unless only a fit was asked for."""
-    if read_json(folder / "manifest.json").get("stopped_by") in (None, "running", "interrupted", *BROKEN):
+    if read_json(folder / "manifest.json").get("stopped_by") in (None, *UNFINISHED):
         return False
     if (folder / "ranks.parquet").is_file():
         return _agrees(folder)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys_lab.report.page import Page
+from recsys_lab.runs.run_files import write_text
 from recsys_lab.study.pages.earlier import earlier_rows, earlier_text
 from recsys_lab.study.pages.markdown import as_markdown
 from recsys_lab.study.plan import Plan
 from recsys_lab.study.results import StudyResults, write_table
-from recsys_lab.study.small_files import write_text
 
 MARK = "<!-- below: written by `recsys-lab study report --readme`; write above this line -->"
 

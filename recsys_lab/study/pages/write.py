@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys_lab.report.page import Page
+from recsys_lab.runs.run_files import write_texts
 from recsys_lab.study.pages.latex import as_latex
 from recsys_lab.study.pages.markdown import as_markdown
 from recsys_lab.study.results import StudyResults, write_table
-from recsys_lab.study.small_files import write_text
 
 
 def write_report(results: StudyResults, page: Page, output: Path, with_figures: bool = True) -> list[Path]:
@@ -22,14 +22,10 @@ def write_report(results: StudyResults, page: Page, output: Path, with_figures: 
     Returns:
         what was written; figures last.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    written = []
     texts = {"report.html": page.html, "report.md": as_markdown(results), "report.tex": as_latex(results)}
-    for name, text in texts.items():
-        write_text(output / name, text)
-        written.append(output / name)
+    write_texts(output, texts)
     write_table(results, output / "results.parquet")
-    written.append(output / "results.parquet")
+    written = [output / name for name in (*texts, "results.parquet")]
     if with_figures:
         folder = output / "figures"
         folder.mkdir(exist_ok=True)

@@ -11,13 +11,13 @@ from typing import Any
 
 from recsys_lab.data.locate import DATASET
 from recsys_lab.runs.finished import Run, read_run
+from recsys_lab.runs.run_files import read_json
 from recsys_lab.runs.seeds import current_numbers, numbers_version
 from recsys_lab.study.launch.job import State, read_job, state_of
 from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.plan.study_settings import data_key
 from recsys_lab.study.plan.variants import Variant, make_variants
-from recsys_lab.study.small_files import read_json
 from recsys_lab.study.values import KeptRun, find_values
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}

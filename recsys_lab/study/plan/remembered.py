@@ -24,9 +24,9 @@ import recsys_lab
 from recsys_lab.config import CLASS_PATH
 from recsys_lab.data.locate import DATA_DIR, DATASET, find_prepared
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.runs.run_files import write_json
 from recsys_lab.study.plan.study_file import Settings
 from recsys_lab.study.plan.study_settings import Checked, compose
-from recsys_lab.study.small_files import write_text
 
 if TYPE_CHECKING:
     from recsys_lab.study.plan.resolver import ParsingResolver
@@ -117,7 +117,7 @@ class Resolver:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._file, json.dumps(self._known))
+            write_json(self._file, self._known)
         except OSError:  # a home that can't be written to: the next command asks again
             return
 

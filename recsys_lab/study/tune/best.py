@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 from recsys_lab.runs.finished import TRIALS
+from recsys_lab.runs.run_files import write_json
 from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.plan.variants import Variant
-from recsys_lab.study.small_files import write_json
 from recsys_lab.study.tune.results import TUNING_FILE, read_tuning
 from recsys_lab.study.tune.searches import Search, describe
 from recsys_lab.study.tune.tune_settings import TuneSettings

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lab.runs.finished import TRIALS
-from recsys_lab.study.small_files import write_json
+from recsys_lab.runs.run_files import write_json
 from recsys_lab.study.tune.expected import Point, expected_best
 from recsys_lab.words import RecsysLabError
 

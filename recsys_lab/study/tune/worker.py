@@ -9,12 +9,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsys_lab.runs.run_files import read_json
 from recsys_lab.study.launch.job import GRACE_SECONDS, Execution, Job, read_job, state_of
 from recsys_lab.study.launch.local import Places, Work, side_by_side, watched
 from recsys_lab.study.plan.plan_text import duration
 from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import Study
-from recsys_lab.study.small_files import read_json
 from recsys_lab.study.tune.journal import ClaimedTrial, Journal, State
 from recsys_lab.study.tune.results import Trial, write_trial
 from recsys_lab.study.tune.searches import Search, trial_config
