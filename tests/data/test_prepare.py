@@ -223,7 +223,7 @@ def test_item_id_order_warns(tmp_path, caplog):
 
 def test_features_are_joined_in_vocabulary_order(tmp_path, caplog):
     items = pl.DataFrame(
-        {"item_id": ["30", "9", "9", "77", "x"], "title": ["thirty", "nine", "again", "unused", "no id"]}
+        {"item_id": ["30", "9", "9", "77", "x"], "title": ["thirty", "nine", "nine", "unused", "no id"]}
     )
     users = pl.DataFrame({"user_id": ["c", "a"], "age": [3, 1]})
     data = make(tmp_path, EVENTS, items, users)
@@ -234,6 +234,14 @@ def test_features_are_joined_in_vocabulary_order(tmp_path, caplog):
     assert data.user_table.to_dict(as_series=False) == {"user_id": ["a", "b", "c"], "age": [1, None, 3]}
     assert data.manifest["features"]["items"] == {"columns": ["title"], "without_row": 2, "duplicate_rows": 1}
     assert "1 rows of the feature table repeat item_id" in caplog.text
+
+
+def test_a_feature_table_that_says_two_things_of_an_item_is_an_error(tmp_path):
+    items = pl.DataFrame({"item_id": [9, 30, 9, 30, 9], "tags": [["a"], ["b"], ["a", "c"], ["b"], ["a"]]})
+    with pytest.raises(
+        RecsysLabError, match="has 1 item_id with rows that differ, first 9: keep one row for each item_id"
+    ):
+        make(tmp_path, EVENTS, items)
 
 
 def test_a_feature_table_without_ids_is_an_error(tmp_path):

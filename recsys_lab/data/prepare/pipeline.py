@@ -305,6 +305,14 @@ def _with_features(
     unique = loaded.unique(name, keep="first", maintain_order=True)
     duplicates = loaded.height - unique.height
     if duplicates:
+        of_row = loaded.select(name, row=loaded.hash_rows())
+        again = of_row.unique(maintain_order=True)[name]
+        differing = again.filter(again.is_duplicated())
+        if len(differing):
+            raise RecsysLabError(
+                f"{source!r}: the feature table has {differing.n_unique():,} {name} with rows that differ, first "
+                f"{differing[0]!r}: keep one row for each {name} in that table"
+            )
         log.warning("%s: %d rows of the feature table repeat %s; the first is kept", source, duplicates, name)
     without = len(ids) - int(ids.is_in(unique[name].implode()).sum())
     if without:
