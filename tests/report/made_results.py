@@ -239,8 +239,6 @@ def _slices(names: list[str], rows: list[Row]) -> Sliced:
 
 
 def _order(a: Block, b: Block, names: list[str]) -> OrderAgreement:
-    ranks = list(range(1, len(names) + 1))
-    flips = [Flip(names[0], names[1], 0.01, -0.01, 0.001, 0.002, True)]
+    flips = [Flip(names[0], names[1], 0.01, -0.01, True)]
     pairs = len(names) * (len(names) - 1) // 2
-    swapped = [2, 1, *ranks[2:]]
-    return OrderAgreement(a.key, b.key, "ndcg", names, ranks, swapped, 0.8, pairs, 0.9, 0.85, 3, flips, ["dataset"])
+    return OrderAgreement(a.key, b.key, "ndcg", names, 0.8, pairs, 0.9, 0.85, 3, flips, ["dataset"])

@@ -23,8 +23,6 @@ class Flip:
     second: str
     difference_a: float
     difference_b: float
-    p_a: float  # corrected
-    p_b: float
     is_significant: bool  # in both blocks: the order did change
 
 
@@ -43,8 +41,6 @@ class OrderAgreement:
     b: str
     metric: str
     names: list[str]
-    order_a: list[int]  # rank of each of `names` in block a, 1 = best
-    order_b: list[int]
     tau: float
     pairs: int
     seed_tau_a: float | None = None
@@ -71,8 +67,6 @@ def agreement(a: Block, b: Block, metric: str, alpha: float) -> OrderAgreement |
         b.key,
         metric,
         names,
-        order_a=_places(means_a),
-        order_b=_places(means_b),
         tau=kendall(means_a, means_b),
         pairs=len(names) * (len(names) - 1) // 2,
         seed_tau_a=_seed_tau([a.seed_means[row] for row in places[0]]),
@@ -80,18 +74,13 @@ def agreement(a: Block, b: Block, metric: str, alpha: float) -> OrderAgreement |
         differs_in=[name for name, value in _facts(a).items() if value != _facts(b)[name]],
     )
     for i, j in combinations(range(len(names)), 2):
-        p_a, p_b = (
-            pair.p_corrected if (pair := one.pair_of(rows[i], rows[j], metric)) else float("nan")
-            for one, rows in zip(blocks, places, strict=True)
-        )
-        both = p_a < alpha and p_b < alpha
+        tested = [one.pair_of(rows[i], rows[j], metric) for one, rows in zip(blocks, places, strict=True)]
+        both = all(pair is not None and pair.is_significant(alpha) for pair in tested)
         found.significant_pairs += both
         difference_a, difference_b = means_a[i] - means_a[j], means_b[i] - means_b[j]
         if difference_a * difference_b < 0:
             better, worse, sign = (i, j, 1) if difference_a > 0 else (j, i, -1)
-            found.flips.append(
-                Flip(names[better], names[worse], sign * difference_a, sign * difference_b, p_a, p_b, both)
-            )
+            found.flips.append(Flip(names[better], names[worse], sign * difference_a, sign * difference_b, both))
     found.flips.sort(key=lambda flip: (not flip.is_significant, flip.difference_b - flip.difference_a))
     return found
 
@@ -104,10 +93,6 @@ def _facts(block: Block) -> dict[str, object]:
 def kendall(x: np.ndarray, y: np.ndarray) -> float:
     """tau-b; nan where one of the two is all ties."""
     return float(stats.kendalltau(x, y).statistic)
-
-
-def _places(means: np.ndarray) -> list[int]:
-    return [int(place) for place in stats.rankdata(-means, method="min")]
 
 
 def _seed_tau(seed_means: list[dict[int, float]]) -> float | None:
