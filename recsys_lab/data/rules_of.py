@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+import torch
+
 from recsys_lab.data.availability import live_items
 from recsys_lab.data.batches.event_rules import Rules
 from recsys_lab.data.event_types import is_of_types
 from recsys_lab.data.sessions import session_starts
+from recsys_lab.words import EVENT_TYPE
 
 if TYPE_CHECKING:
     from recsys_lab.data.datamodule import SequenceDataModule
@@ -26,4 +30,10 @@ def rules_of(data: SequenceDataModule) -> Rules:
         is_target = weights > 0 if is_target is None else is_target & (weights > 0)
     start = None if data.sessions is None else session_starts(processed, data.sessions)
     live = None if data.available is None else live_items(processed, data.available)
-    return Rules(is_target, weights, hides, start, live)
+    return Rules(is_target, weights, hides, start, live, _asked(data))
+
+
+def _asked(data: SequenceDataModule) -> torch.Tensor | None:
+    """The type of the event to predict, where it can be only one and a model may be told."""
+    named, types = data.target_types or [], [one for one in data.fitted_fields.of("event") if one.name == EVENT_TYPE]
+    return types[0].tensor(pl.Series(named)) if len(named) == 1 and types and types[0].known_at == "query" else None

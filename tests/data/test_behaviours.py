@@ -21,6 +21,7 @@ from recsys_lab.data.event_types import TargetWeights
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveKOut
 from recsys_lab.evaluation import RankingEvaluation
+from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.losses import CrossEntropy
 from recsys_lab.models import GRU4Rec, Optimization
 from recsys_lab.models.tasks.next_item import NextItem
@@ -415,4 +416,12 @@ def test_the_type_of_the_target_as_a_condition(tmp_path: Path) -> None:
         trainer = quiet_trainer(tmp_path, max_epochs=15, callbacks=[RankingEvaluation(cutoffs=[5])])
         trainer.fit(model, data)
         hits.append(trainer.test(model, data, verbose=False)[0]["test/hit_rate@5"])
+    asked = SequenceDataModule(
+        data.dataset, str(data.data_dir), max_length=5, target_types=["buy"], exclude_seen="none"
+    )
+    lists, model.allow_other_training = Recommendations(tmp_path / "lists.parquet", top_k=5), True
+    quiet_trainer(tmp_path, callbacks=[lists]).predict(model, asked)
+    assert (pl.read_parquet(tmp_path / "lists.parquet")["item_id"] >= 10).all(), "asked for what is bought next"
+    with pytest.raises(RecsysLabError, match="reads the field 'event_type' of the event to predict"):
+        quiet_trainer(tmp_path).predict(model, data)
     assert hits[1] == 1.0 and hits[0] < 0.9, "told the type, five of the ten items are left"

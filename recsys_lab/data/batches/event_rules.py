@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 
 class Live:
@@ -44,6 +45,7 @@ class Rules:
         hides: (E,) bool: events whose item ranking leaves out, where `exclude_seen` reaches them.
         session_start: (E,) int64: the position of the first event of the session that each is in.
         live: when each item can be recommended.
+        asked: (1,) int64 row of the field `event_type`: the one type that may be a target. A prediction asks for it.
     """
 
     is_target: np.ndarray | None = None
@@ -51,3 +53,4 @@ class Rules:
     hides: np.ndarray | None = None
     session_start: np.ndarray | None = None
     live: Live | None = None
+    asked: torch.Tensor | None = None

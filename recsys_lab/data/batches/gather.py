@@ -21,6 +21,7 @@ from recsys_lab.data.batches.event_rules import Rules
 from recsys_lab.data.batches.field_columns import FieldColumn
 from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
 from recsys_lab.data.batches.windows import Queries, Windows
+from recsys_lab.words import EVENT_TYPE
 
 ExcludeSeen = Literal["history", "window", "session", "none"]
 
@@ -55,6 +56,10 @@ class Events:
     def of_targets(self, position: np.ndarray, is_target: np.ndarray) -> dict[str, torch.Tensor]:
         """Fields of events to predict that are known when the question is asked."""
         return {name: self.fields[name].take(position, is_target) for name in self.query_fields}
+
+    def asked(self, rows: int) -> dict[str, torch.Tensor]:
+        """What a prediction knows of the event to come: its type, where only one may be a target."""
+        return {} if self.rules.asked is None else {EVENT_TYPE: self.rules.asked.expand(rows)}
 
     @cached_property
     def first_occurrence(self) -> np.ndarray:
@@ -142,7 +147,7 @@ class WindowDataset(Dataset[Batch]):
         return Batch(
             target_ids=_long(target_ids if mask is None else target_ids * mask),
             target_mask=None if mask is None else torch.from_numpy(mask),
-            target=events.of_targets(stop, np.ones(len(stop), dtype=bool)) if known else {},
+            target=events.of_targets(stop, np.ones(len(stop), dtype=bool)) if known else events.asked(len(stop)),
             query_time=_long(events.timestamps[stop if known else stop - 1]),
             seen_ids=_long(seen_ids),
             seen_offsets=_long(seen_offsets),
