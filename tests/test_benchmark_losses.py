@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmarks" / "losses.py"
 
 
+@pytest.mark.process
 def test_a_run_on_tiny_sizes(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPT, "--even-if-busy", "--threads", "1", "--rounds", "1", "--width", "8"]
     command += ["--size", "64:300", "--memory", "2000:3000", "--way", "chunked", "--way", "full"]

@@ -64,6 +64,7 @@ def test_notes_name_the_fastest_peer_and_what_is_wrong(peer_table: ModuleType) -
     assert not peer_table.notes(rows[:1]) and not sys.modules["harness"].not_idle(rows[:1])
 
 
+@pytest.mark.process
 def test_ours_and_a_peer_in_turn_on_the_same_targets(tmp_path: Path) -> None:
     """A stand-in for RecBole, which trains on all windows: ours is measured on those, whatever --windows says."""
     file = tmp_path / "events.parquet"
@@ -85,6 +86,7 @@ def test_ours_and_a_peer_in_turn_on_the_same_targets(tmp_path: Path) -> None:
     assert "NOT the same work as recbole 9.9: targets_per_epoch" in done
 
 
+@pytest.mark.process
 def test_quality_tells_when_ours_was_as_good(tmp_path: Path) -> None:
     file = tmp_path / "events.parquet"
     made_events(num_users=40, shortest=6).write_parquet(file)

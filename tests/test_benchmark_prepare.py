@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmarks" / "prepare.py"
 
@@ -18,6 +19,7 @@ def run(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.process
 def test_a_small_log_is_measured_on_both_sides(tmp_path: Path) -> None:
     out, markdown = tmp_path / "out.jsonl", tmp_path / "table.md"
     sizes = ("--events", "2e4", "--items", "50", "--events-per-user", "40", "--ids", "text", "--rounds", "1")

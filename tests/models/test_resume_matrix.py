@@ -38,7 +38,11 @@ class StopAfter(L.Callback):
 
 @pytest.mark.parametrize(
     ("name", "how"),  # a schedule follows max_steps: that would be another run by intention
-    [("plain", "max_steps"), ("plain", "should_stop"), ("whole-number-limit-schedule", "should_stop")],
+    [
+        pytest.param("plain", "max_steps", marks=pytest.mark.slow),
+        ("plain", "should_stop"),
+        ("whole-number-limit-schedule", "should_stop"),
+    ],
 )
 def test_a_run_that_was_stopped_inside_an_epoch_finishes_it(
     name: str, how: str, small_folder: Path, tmp_path: Path
@@ -68,7 +72,7 @@ def test_inside_an_accumulated_step_is_no_place_to_go_on(small_folder: Path, tmp
         run(cell, small_folder, tmp_path / "rest", 1, written)
 
 
-@pytest.mark.parametrize("start", ["epoch=0", "val=3"])
+@pytest.mark.parametrize("start", [pytest.param("epoch=0", marks=pytest.mark.slow), "val=3"])
 def test_more_batches_an_epoch_from_an_epochs_end_on(
     start: str, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
