@@ -8,12 +8,14 @@ import shlex
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from small_data import made_events, prepared
 
 import recsys_lab.models.encoders
 from recsys_lab.cli import main
+from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.models.checkpoint import read_checkpoint, vocabulary_in
 from recsys_lab.words import RecsysLabError
 
@@ -46,6 +48,18 @@ def test_the_example(package: Path) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
         del sys.modules[name]
     assert main(test) == 0
+
+
+def test_the_line_with_vectors_of_your_own(package: Path) -> None:
+    data = ProcessedDataset.open(package / "data" / "ml-100k")
+    vectors = torch.randn(data.num_items, 6, generator=torch.Generator().manual_seed(0)).tolist()
+    pl.DataFrame({"item_id": data.item_ids_raw, "vector": vectors}).write_parquet("vectors.parquet")
+    page = (Path(__file__).parents[2] / "docs" / "behaviours.md").read_text()
+    (line,) = re.findall(r"^recsys-lab (fit .*--model.item_vectors vectors.parquet .*)$", page, re.MULTILINE)
+    words = [str(data.path) if word == "ml-100k" else word for word in shlex.split(line)]
+    assert main([*words, "--run.folder", "own", *QUIET]) == 0
+    settings = json.loads((package / "own" / "manifest.json").read_text())["model_config"]["init_args"]
+    assert settings["item_vectors_width"] == 6 and settings["item_vectors_mode"] == "delta"
 
 
 def test_a_new_file_of_the_package_is_found_by_its_name(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
