@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +11,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shop_with_types import made_shop, of, training_targets, types_of
 from small_data import quiet_trainer
 
-from recsys_lab.contracts import Batch
 from recsys_lab.data.batches.windows import training_windows, windows_in_sessions
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.data.event_types import TargetWeights
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveKOut
 from recsys_lab.evaluation import RankingEvaluation
 from recsys_lab.evaluation.recommendations import Recommendations
-from recsys_lab.losses import CrossEntropy
 from recsys_lab.models import GRU4Rec, Optimization
-from recsys_lab.models.tasks.next_item import NextItem
 from recsys_lab.words import RecsysLabError
-
-HOUR = 3600
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Views and purchases in sessions of at most an hour; the column `worth` is one number in five missing."""
-    rng, rows = np.random.default_rng(0), []
-    for user in range(40):
-        time, session = 1_600_000_000 + int(rng.integers(5 * HOUR)), 0
-        for step in range(int(rng.integers(4, 16))):
-            if step and rng.random() < 0.4:
-                time, session = time + 2 * HOUR, session + 1
-            time += int(rng.integers(1, 300))
-            kind = rng.choice(["view", "view", "cart", "buy"])
-            worth = None if rng.random() < 0.2 else float(rng.integers(0, 4))
-            rows.append((f"u{user:02d}", int(rng.integers(12)), time, kind, f"s{user}-{session}", worth))
-    names = ["user_id", "item_id", "timestamp", "event_type", "session_id", "worth"]
-    events = pl.DataFrame(rows, schema=names, orient="row")
-    items = pl.DataFrame({"item_id": range(12), "since": [1_600_000_000.0 + 900 * n for n in range(12)]})
-    items = items.with_columns(until=pl.when(pl.col("item_id") > 8).then(None).otherwise(pl.col("since") + 9 * HOUR))
-    data = SequenceDataModule.from_frames(events, items, name="shop", data_dir=tmp_path_factory.mktemp("data"))
-    return data.processed.path
-
-
-def of(folder: Path, **settings: Any) -> SequenceDataModule:
-    return SequenceDataModule(str(folder), **{"max_length": 5, "batch_size": 16, "eval_batch_size": 9, **settings})
-
-
-def types_of(data: SequenceDataModule, position: Any) -> list[str]:
-    names = ["", *data.processed.event_type_names]
-    return [names[code] for code in np.asarray(data.processed.event_types)[position]]
-
-
-def training_targets(data: SequenceDataModule) -> list[int]:
-    """Positions of the targets of one epoch."""
-    windows, rules = data.train_windows, data.rules
-    found = []
-    for first, stop in zip(windows.first_target, windows.stop, strict=True):
-        found += [p for p in range(first, stop + 1) if rules.is_target is None or rules.is_target[p]]
-    return found
+    return made_shop(tmp_path_factory.mktemp("data"))
 
 
 # -- targets by type ---------------------------------------------------------------------------------------------------
@@ -160,73 +120,6 @@ def test_two_systems_where_the_targets_differ(shop: Path) -> None:
     assert buys.evaluation_settings()["target_types"] == ["buy"]
     assert buys.sees_targets(plain.spec.training, "test"), "it has trained on events after the last but one buy"
     assert not buys.sees_targets(buys.spec.training, "test")
-
-
-# -- weights -----------------------------------------------------------------------------------------------------------
-
-
-def test_weights_by_hand(shop: Path) -> None:
-    weights = TargetWeights(column="worth", half_life="2h", types={"buy": 3.0, "cart": 0.0})
-    data = of(shop, weights=weights)
-    times, stop = np.asarray(data.processed.timestamps), data.split_result.train_stop
-    newest = max(times[s - 1] for s in stop)
-    worth = np.asarray(data.processed.field_array("worth"))
-    seen = 0
-    for windows in data.train_dataloader().sampler:
-        batch = data.train_dataloader().dataset[windows]
-        start = torch.from_numpy(data.train_windows.start[windows])
-        assert batch.target_weights is not None and batch.target_weights.shape == batch.target_ids.shape
-        assert torch.equal(batch.target_weights > 0, batch.target_ids != 0)
-        for row, column in (batch.target_ids != 0).nonzero().tolist():
-            p = int(start[row]) + column + 1
-            factor = {"buy": 3.0, "view": 1.0}[types_of(data, [p])[0]]
-            expected = factor * (1.0 if np.isnan(worth[p]) else worth[p]) * 0.5 ** ((newest - times[p]) / (2 * HOUR))
-            assert float(batch.target_weights[row, column]) == pytest.approx(expected, rel=1e-5)
-            seen += 1
-    assert seen
-
-
-def test_the_loss_is_the_weighted_mean() -> None:
-    batch = Batch(
-        item_ids=torch.tensor([[1, 2, 3]]),
-        target_ids=torch.tensor([[2, 0, 1]]),
-        valid_mask=torch.ones(1, 3, dtype=torch.bool),
-        timestamps=torch.zeros(1, 3, dtype=torch.int64),
-        lengths=torch.tensor([3]),
-        user_index=torch.tensor([0]),
-        target_weights=torch.tensor([[2.0, 0.0, 0.5]]),
-    )
-    from loss_scorers import TableScorer
-
-    from recsys_lab.contracts import State
-
-    state, scorer = State(None, torch.randn(1, 3, 4)), TableScorer.random(5, 4)
-    mean, total = NextItem().loss(state, batch, scorer, None)
-    each = [CrossEntropy()(state.history[0, [p]], batch.target_ids[0, [p]], scorer) for p in (0, 2)]  # type: ignore[index]
-    torch.testing.assert_close(mean, (2 * each[0] + 0.5 * each[1]) / 2.5)
-    assert float(total) == 2.5
-    plain = dataclasses.replace(batch, target_weights=None)
-    assert NextItem().loss(state, plain, scorer, None)[1] == 2
-
-
-@pytest.mark.parametrize(
-    ("weights", "text"),
-    [
-        ({"column": "worh"}, "--data.weights.column: 'worh' is no field of the data; numbers of the events: worth"),
-        ({"column": "session_id"}, "'session_id' is categorical, of the events"),
-        ({"types": {"bye": 1.0}}, "--data.weights.types: no event is of type 'bye'"),
-        ({"types": {"buy": 0.0, "view": 0.0, "cart": 0.0}}, "every event of the training part has the weight 0"),
-    ],
-)
-def test_weights_that_can_not_be(weights: dict[str, Any], text: str, shop: Path) -> None:
-    with pytest.raises(RecsysLabError, match=text):
-        assert of(shop, weights=TargetWeights(**weights)).rules
-
-
-@pytest.mark.parametrize("given", [{"half_life": "soon"}, {"types": {"buy": -1.0}}, {}])
-def test_weights_are_checked_when_they_are_made(given: dict[str, Any]) -> None:
-    with pytest.raises(RecsysLabError, match="half_life|types"):
-        TargetWeights(**given)
 
 
 # -- what ranking leaves out -------------------------------------------------------------------------------------------
