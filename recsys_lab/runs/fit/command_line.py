@@ -45,6 +45,7 @@ from recsys_lab.runs.interrupts import restored_interrupt
 from recsys_lab.runs.last_step import LastStep
 from recsys_lab.runs.messages import hush_lightning, show_messages
 from recsys_lab.runs.retrain import fit_twice
+from recsys_lab.runs.run_files import read_json
 from recsys_lab.runs.run_settings import RunSettings, run_folder, variant_name
 from recsys_lab.runs.saved import OTHER_TRAINING, heed_checkpoint
 from recsys_lab.runs.throughput import Throughput
@@ -294,6 +295,12 @@ class CommandLine(LightningCLI):
     def trainer_call(self, name: str, **kwargs: Any) -> None:
         try:
             getattr(self.trainer, name)(**kwargs)
+            folder = find(self.trainer, RunFolder)
+            if folder is not None and type(self.trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
+                # ddp_spawn: its processes have ended, and this one saw nothing of what they wrote
+                folder.manifest, folder.metrics = (
+                    read_json(folder.folder / f"{n}.json") for n in ("manifest", "metrics")
+                )
         except SystemExit:
             if self.trainer.state.status == TrainerStatus.INTERRUPTED:  # Lightning turned Ctrl-C into exit code 1
                 if self.subcommand == "fit":
