@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from recsys_lab.data.batches.event_rules import Live
+from recsys_lab.data.fields.stored import check_named
 from recsys_lab.words import RecsysLabError
 
 Available = Literal["first_event", "events"] | list[str] | None
@@ -45,11 +46,7 @@ def live_items(data: Any, available: Sequence[str] | str) -> Live:
 
 
 def _seconds(data: Any, key: str, missing: int) -> np.ndarray:
-    stored = data.fields.get(key)
-    if stored is None or stored.scope != "item" or stored.kind != "numeric":
-        known = [name for name, one in data.fields.items() if one.scope == "item" and one.kind == "numeric"]
-        problem = "is no field of the data" if stored is None else f"is {stored.kind}, of the {stored.scope}s"
-        raise RecsysLabError(f"--data.available: {key!r} {problem}; numbers of the items: {', '.join(known) or 'none'}")
+    check_named(data.fields, key, "item", "numeric", "--data.available", "numbers of the items: {known}")
     values = np.asarray(data.field_array(key), dtype=np.float64)
     given = values[~np.isnan(values)]
     unit = DAY if len(given) and np.abs(given).max() < LATEST_DAY else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from recsys_lab.arguments import check_fields
+from recsys_lab.data.fields.stored import check_named
 from recsys_lab.data.split.temporal import seconds_of_window
 from recsys_lab.data.training_counts import training_positions
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, did_you_mean
 
 
 def is_of_types(data: Any, names: Iterable[str], option: str) -> np.ndarray:
@@ -31,9 +31,8 @@ def is_of_types(data: Any, names: Iterable[str], option: str) -> np.ndarray:
         raise RecsysLabError(f"{option} is empty: name event types; {data.name} has {', '.join(known)}")
     for name in wanted:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f". Did you mean {close[0]!r}?" if close else ""
-            raise RecsysLabError(f"{option}: no event is of type {name!r}; {data.name} has {', '.join(known)}{hint}")
+            there = f"{data.name} has {', '.join(known)}"
+            raise RecsysLabError(f"{option}: no event is of type {name!r}; {there}.{did_you_mean(name, known)}")
     asked = np.zeros(len(known) + 1, dtype=bool)
     asked[[known.index(name) + 1 for name in wanted]] = True
     return asked[np.asarray(data.event_types)]
@@ -88,14 +87,8 @@ class TargetWeights:
         return found
 
     def _of_column(self, data: Any) -> np.ndarray:
-        stored = data.fields.get(self.column)
-        if stored is None or stored.scope != "event" or stored.kind != "numeric":
-            numbers = [key for key, one in data.fields.items() if one.scope == "event" and one.kind == "numeric"]
-            problem = "is no field of the data" if stored is None else f"is {stored.kind}, of the {stored.scope}s"
-            raise RecsysLabError(
-                f"--data.weights.column: {self.column!r} {problem}; numbers of the events: "
-                f"{', '.join(numbers) or 'none'}"
-            )
+        advice = "numbers of the events: {known}"
+        check_named(data.fields, str(self.column), "event", "numeric", "--data.weights.column", advice)
         values = np.array(data.field_array(self.column), dtype=np.float32)
         values[np.isnan(values)] = 1.0
         if (values < 0).any():

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from recsys_lab.data.batches.field_columns import CategoricalColumn
+from recsys_lab.data.fields.stored import check_named
 from recsys_lab.data.fitting.fitted_fields import FittedField
 from recsys_lab.data.split.temporal import seconds_of_window
 from recsys_lab.words import RecsysLabError
@@ -42,15 +43,11 @@ def session_starts(data: Any, sessions: str) -> np.ndarray:
     begins[offsets[:-1][np.diff(offsets) > 0]] = True
     pause = PAUSE.fullmatch(sessions)
     if sessions in data.fields or pause is None:
-        stored = data.fields.get(sessions)
-        if stored is None or stored.scope != "event" or stored.kind != "categorical":
-            known = [key for key, one in data.fields.items() if one.scope == "event" and one.kind == "categorical"]
-            problem = "is no field of the data" if stored is None else f"is {stored.kind}, of the {stored.scope}s"
-            raise RecsysLabError(
-                f"--data.sessions: {sessions!r} {problem}; name a categorical field of the events "
-                f"({', '.join(known) or 'there is none'}) or a pause such as 30m. Another column is one where the data "
-                f"is prepared with --fields {sessions}=categorical"
-            )
+        advice = (
+            "name a categorical field of the events ({known}) or a pause such as 30m. Another column is one where the "
+            f"data is prepared with --fields {sessions}=categorical"
+        )
+        check_named(data.fields, sessions, "event", "categorical", "--data.sessions", advice)
         codes = np.asarray(data.field_array(sessions))
         begins[1:] |= codes[1:] != codes[:-1]
     else:

@@ -124,11 +124,7 @@ def system_of(module: Any, trainer: Any = None, data: Any = None) -> dict[str, A
 def identity_of(module: Any) -> dict[str, Any]:
     """What manifest.json says of the system that `module`, attached to a Trainer, is."""
     system = getattr(module, "trained_system", None) or system_of(module)
-    reads = ["query_time"] * bool(getattr(module, "uses_query_time", False)) + list(
-        getattr(module, "uses_target_fields", ())
-    )
     return {
-        **({"reads_of_target": reads} if reads else {}),
         "training_hash": module.spec.training_hash or None,
         "numbers_version": numbers_version(),
         "system_hash": system_hash(system),

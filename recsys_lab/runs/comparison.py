@@ -163,12 +163,6 @@ def warnings(rows: list[Row]) -> list[str]:
     saw = [row.variant for row in rows if row.untested == SAW_TARGETS]
     if saw:
         found.append(f"WARNING: {', '.join(saw)}: trained on events at or after the test targets, so in no test")
-    reading = [row.variant for row in rows if row.runs[0].manifest.get("reads_of_target")]
-    if reading:
-        what = {name for row in rows for name in row.runs[0].manifest.get("reads_of_target") or ()}
-        found.append(
-            f"{', '.join(reading)}: told of the event to predict {', '.join(sorted(what))}, which is another task"
-        )
     users = min(estimate.users for row in rows for estimate in row.estimates.values())
     if users < LEAST_USERS:
         found.append(f"WARNING: {users} users: with fewer than {LEAST_USERS}, no interval and no p is to be relied on")

@@ -272,7 +272,7 @@ def test_from_yaml_to_a_checkpoint_that_tests_alike(tmp_path: Path, monkeypatch:
     line = ["fit", "--config", "all.yaml", "--data.dataset", "shop", "--run.folder", "run"]
     assert main(line) == 0
     assert main(["test", "run"]) == 0
-    assert json.loads(Path("run/manifest.json").read_text())["reads_of_target"] == ["query_time"]
+    assert json.loads(Path("run/manifest.json").read_text())["reads"] == ["query_time"]
     model = NextItemModule.load_from_checkpoint("run/checkpoints/best.ckpt")
     assert [type(t).__name__ for t in model.embedding.times] == ["GapBuckets", "HourOfDay", "GapToQuery"]
     assert isinstance(model.embedding.items.join, Gate) and model.begins_with_user

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
+
+from recsys_lab.words import RecsysLabError
 
 Scope = Literal["event", "item", "user", "shown"]
 Kind = Literal["categorical", "multi", "numeric", "vector", "text"]
@@ -138,3 +140,23 @@ def hash_of(*parts: str) -> str:
 def smallest_unsigned(most: int) -> str:
     """The smallest unsigned type that holds 0..most."""
     return "uint8" if most < 1 << 8 else "uint16" if most < 1 << 16 else "uint32"
+
+
+def check_named(
+    fields: Mapping[str, StoredField], key: str, scope: Scope, kind: Kind, option: str, advice: str
+) -> None:
+    """Whether a setting names a field that it can take.
+
+    Args:
+        fields: of the data. option: as it is typed.
+        advice: what to type instead, with `{known}` where the fields of that scope and kind are listed.
+
+    Raises:
+        RecsysLabError: for a field that is not there, or of another scope or kind.
+    """
+    found = fields.get(key)
+    if found is not None and (found.scope, found.kind) == (scope, kind):
+        return
+    known = ", ".join(name for name, one in fields.items() if (one.scope, one.kind) == (scope, kind))
+    problem = "is no field of the data" if found is None else f"is {found.kind}, of the {found.scope}s"
+    raise RecsysLabError(f"{option}: {key!r} {problem}; {advice.replace('{known}', known or 'none')}")

@@ -156,41 +156,40 @@ class GapToQuery(Rows):
         return log_buckets((target_time_at_each_position(batch) - batch.timestamps).clamp_min(0))
 
 
-Offset = Annotated[float, Range(at_least=-14, at_most=14)]
-
-
-class HourOfDay(Rows):
-    """The hour of the day.
+class Calendar(Rows):
+    """What the users' clocks and calendars say when an event happens.
 
     Args:
         utc_offset: of the users' clocks, in hours.
     """
 
-    num_values, of_one_event = 24, True
+    of_one_event = True
 
-    def __init__(self, utc_offset: Offset = 0.0) -> None:
+    def __init__(self, utc_offset: Annotated[float, Range(at_least=-14, at_most=14)] = 0.0) -> None:
         super().__init__()
         self.shift = round(utc_offset * HOUR)
 
-    def values(self, batch: Batch) -> Tensor:
-        return (batch.timestamps + self.shift).remainder(DAY) // HOUR
+    def local(self, batch: Batch) -> Tensor:
+        """(B, L) int64 seconds, as the users' clocks count them."""
+        return batch.timestamps + self.shift
 
 
-class DayOfWeek(Rows):
-    """The day of the week.
+class HourOfDay(Calendar):
+    """The hour of the day."""
 
-    Args:
-        utc_offset: of the users' clocks, in hours.
-    """
-
-    num_values, of_one_event = 7, True
-
-    def __init__(self, utc_offset: Offset = 0.0) -> None:
-        super().__init__()
-        self.shift = round(utc_offset * HOUR)
+    num_values = 24
 
     def values(self, batch: Batch) -> Tensor:
-        return ((batch.timestamps + self.shift) // DAY).remainder(7)  # 0 is a Thursday, as 1970 began
+        return self.local(batch).remainder(DAY) // HOUR
+
+
+class DayOfWeek(Calendar):
+    """The day of the week."""
+
+    num_values = 7
+
+    def values(self, batch: Batch) -> Tensor:
+        return (self.local(batch) // DAY).remainder(7)  # 0 is a Thursday, as 1970 began
 
 
 def log_buckets(seconds: Tensor) -> Tensor:

@@ -299,7 +299,7 @@ class CommandLine(LightningCLI):
             if folder is not None and type(self.trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
                 # ddp_spawn: its processes have ended, and this one saw nothing of what they wrote
                 folder.manifest, folder.metrics = (
-                    read_json(folder.folder / f"{n}.json") for n in ("manifest", "metrics")
+                    read_json(folder.folder / f"{part}.json") for part in ("manifest", "metrics")
                 )
         except SystemExit:
             if self.trainer.state.status == TrainerStatus.INTERRUPTED:  # Lightning turned Ctrl-C into exit code 1
