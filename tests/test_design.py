@@ -28,6 +28,7 @@ FLOORS: tuple[set[str], ...] = (
     {"evaluation"},
     {"runs"},
     {"diagnose"},
+    {"serve"},
     {"study"},
     {"cli"},
 )

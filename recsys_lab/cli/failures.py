@@ -36,6 +36,7 @@ PLACES = {
     "test": "--run.folder",
     "validate": "--run.folder",
     "predict": "--recommendations.path",
+    "recommend": "--output",
     "prepare": "--data_dir or --output",
     "audit": "--output",
     "diagnose": "--output",

@@ -225,13 +225,13 @@ class SequenceDataModule(Configurable, Loaders):
         return shown_of(self.processed, self.fitted_fields, self.split_result, self.events, self.max_length, trains)
 
     def vocabulary(self) -> dict[str, Any]:
-        """The raw item ids and the fitted fields as plain data and tensors, for a checkpoint: `read_vocabulary` reads
-        them. No user is in it."""
+        """The raw item ids, how often each trained and the fitted fields as plain data and tensors, for a checkpoint:
+        `read_vocabulary` reads them. No user is in it."""
         return self._vocabulary
 
     @cached_property
     def _vocabulary(self) -> dict[str, Any]:
-        return Vocabulary(self.processed.item_ids_raw, self.fitted_fields).as_dict()
+        return Vocabulary(self.processed.item_ids_raw, self.fitted_fields, self.item_counts).as_dict()
 
     @cached_property
     def split_result(self) -> SplitResult:

@@ -15,9 +15,8 @@ from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.config import Configurable
 from recsys_lab.contracts import Batch
 from recsys_lab.evaluation.candidates import Candidates, candidate_mask
-from recsys_lab.evaluation.row_blocks import row_blocks
 from recsys_lab.evaluation.spilled_lists import SpilledLists
-from recsys_lab.ops.top_items import top_items
+from recsys_lab.evaluation.top_lists import top_lists
 from recsys_lab.words import PAD_ID, ArgumentError, RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -68,8 +67,8 @@ class Recommendations(Configurable, L.Callback):
 
     def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         assert batch.query_time is not None
-        for rows, seen, offsets in row_blocks(batch, len(self._is_candidate), self.max_score_bytes):
-            items, scores = top_items(pl_module.score(outputs[rows]), self._is_candidate, seen, offsets, self.top_k)
+        lists = top_lists(pl_module, outputs, batch, self._is_candidate, self.top_k, self.max_score_bytes)
+        for rows, items, scores in lists:
             columns = (batch.user_index[rows], batch.query_time[rows], items, scores)
             self._lists.add(*(column.cpu().numpy() for column in columns))
 

@@ -75,8 +75,9 @@ class SequenceModel(Configurable):
         and whoever predicts encodes the window again."""
         return None
 
-    def step(self, state: State, event: Batch) -> State:
-        """One more event of each row: afterwards `state.query` is what `encode_last` gives for all events so far.
+    def step(self, state: State, event: Batch) -> State | None:
+        """One more event of each row: afterwards `state.query` is what `encode_last` gives for all events so far. None
+        where it can't go on from this state, since the window is full: whoever predicts encodes the newest window.
 
         Args:
             state: of `start`, or of the last step.
@@ -105,4 +106,4 @@ class SequenceModel(Configurable):
 
 def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:
     """(B, L, D), (B,) -> (B, D): each row at its last real event."""
-    return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), lengths - 1]

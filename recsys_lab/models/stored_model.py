@@ -60,8 +60,7 @@ class StoredModel(L.LightningModule):
         if not hasattr(data, "vocabulary") or self.spec is None:
             return
         own, there = self.spec, data.spec
-        fitted = (spec.training.get("fields_hash") for spec in (own, there))
-        if own.vocabulary_hash == there.vocabulary_hash and len(set(fitted)) == 1:
+        if own.vocabulary_hash == there.vocabulary_hash and own.training_hash == there.training_hash:
             self.vocabulary = data.vocabulary()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -59,6 +59,13 @@ class FittedField:
     def is_coded(self) -> bool:
         return self.kind in ("categorical", "multi")
 
+    @property
+    def raw_dtype(self) -> pl.DataType:
+        """Of raw values as a column."""
+        if self.is_coded:
+            return pl.List(self.values.dtype) if self.kind == "multi" else self.values.dtype
+        return pl.List(pl.Float32) if self.kind == "vector" else pl.Float32()
+
     def as_field(self) -> Field:
         """What a model is told."""
         size = len(self.values) + FIRST_VALUE if self.is_coded else self.dimension
@@ -87,10 +94,11 @@ class FittedField:
         Raises:
             RecsysLabError: for what can't be a value of this field, naming it.
         """
-        column = self._column_of(values)
+        column = self.column_of(values)
         return column.take(np.arange(len(values)), np.ones(len(values), dtype=bool))
 
-    def _column_of(self, values: pl.Series) -> FieldColumn:
+    def column_of(self, values: pl.Series) -> FieldColumn:
+        """(N,) raw values -> what batches gather from; see `tensor`."""
         try:
             if self.kind == "categorical":
                 rows = np.concatenate([[0], self.rows(values)])
@@ -106,7 +114,8 @@ class FittedField:
                 numbers = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
                 return NumericColumn(numbers, self.mean, self.std, self.scale, self.knots)
             empty = [0.0] * self.dimension
-            return VectorColumn(np.array([empty if v is None else v for v in values.to_list()], dtype=np.float32))
+            vectors = np.array([empty if v is None else v for v in values.to_list()], dtype=np.float32)
+            return VectorColumn(vectors.reshape(-1, self.dimension))
         except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
             why = str(error).splitlines()[0]
             raise RecsysLabError(f"these can't be values of the {self.kind} field {self.key!r}: {why}") from error

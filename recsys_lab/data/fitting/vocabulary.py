@@ -1,5 +1,5 @@
-"""Vocabulary: the raw ids of the items and the fitted fields, which a checkpoint holds, so that a predictor needs
-nothing else. No user is in it."""
+"""Vocabulary: the raw ids of the items, how often each trained, and the fitted fields, which a checkpoint holds, so
+that a predictor needs nothing else. No user is in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+from torch import Tensor
 
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.packed_values import pack, unpack
@@ -22,10 +23,14 @@ class Vocabulary:
     item_ids: pl.Series
     """(num_items,) raw ids, int64 or strings: entry i - 1 belongs to item i."""
     fields: FittedFields
+    item_counts: Tensor | None = None
+    """(V,) int64 training events of each item: which items are candidates, and which are popular. None in checkpoints
+    that were written before it was kept."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data and tensors, which `torch.load(..., weights_only=True)` reads."""
-        return {"version": VERSION, "item_ids": pack(self.item_ids), "fields": self.fields.as_dict()}
+        counts = {} if self.item_counts is None else {"item_counts": self.item_counts}
+        return {"version": VERSION, "item_ids": pack(self.item_ids), "fields": self.fields.as_dict(), **counts}
 
 
 def read_vocabulary(held: dict[str, Any]) -> Vocabulary:
@@ -39,7 +44,10 @@ def read_vocabulary(held: dict[str, Any]) -> Vocabulary:
             f"this checkpoint's vocabulary has format {held['version']}, this recsys_lab reads up to {VERSION}"
         )
     try:
-        return Vocabulary(unpack(held["item_ids"]), FittedFields.from_dict(held["fields"]))
+        found = Vocabulary(unpack(held["item_ids"]), FittedFields.from_dict(held["fields"]), held.get("item_counts"))
+        if found.item_counts is not None and found.item_counts.shape != (len(found.item_ids) + 1,):
+            raise ValueError(f"{len(found.item_ids)} items, and counts of shape {tuple(found.item_counts.shape)}")
+        return found
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RecsysLabError(
             f"the vocabulary of this checkpoint is damaged ({type(error).__name__}: {error})"

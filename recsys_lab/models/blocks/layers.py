@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from recsys_lab.words import RecsysLabError
 
+KeysAndValues = tuple[Tensor, Tensor]
+"""(B, H, t, D/H) each: of the t events before the next one."""
+
 
 class Dropout(nn.Module):
     """Dropout whose mask costs little on a CPU.
@@ -113,6 +116,16 @@ class CausalSelfAttention(nn.Module):
         out: Tensor = self.out(value.reshape(batch, dim))
         return out
 
+    def step(self, x: Tensor, past: KeysAndValues | None) -> tuple[Tensor, KeysAndValues]:
+        """One more event (B, 1, D) after those whose keys and values are kept -> (B, 1, D), and them with its own."""
+        batch, _, dim = x.shape
+        qkv = self.qkv(x).view(batch, 1, 3, self.num_heads, dim // self.num_heads)
+        query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, H, 1, D/H)
+        if past is not None:
+            key, value = (torch.cat(pair, dim=2) for pair in zip(past, (key, value), strict=True))  # (B, H, t, D/H)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out(mixed.transpose(1, 2).reshape(batch, 1, dim)), (key, value)
+
 
 class TransformerBlock(nn.Module):
     """Pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x)), dropout on both branches."""
@@ -133,8 +146,13 @@ class TransformerBlock(nn.Module):
 
     def at_last(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(B, L, D), (B,) -> (B, D): what `forward` gives at each row's last real event, at a fraction of the cost."""
-        last = x[torch.arange(len(x), device=x.device), lengths - 1]
+        last = x[torch.arange(x.shape[0], device=x.device), lengths - 1]
         return self._feed_forward(last + self.dropout(self.attention.at_last(self.attention_norm(x), lengths)))
+
+    def step(self, x: Tensor, past: KeysAndValues | None) -> tuple[Tensor, KeysAndValues]:
+        """One more event (B, 1, D) -> what `forward` gives at it, and keys and values with its own for the next one."""
+        mixed, past = self.attention.step(self.attention_norm(x), past)
+        return self._feed_forward(x + self.dropout(mixed)), past
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         hidden = self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))

@@ -20,9 +20,9 @@ def target_at_each_position(batch: Batch, name: str) -> Tensor:
     if name not in batch.target:
         raise RecsysLabError(
             f"the model reads the field {name!r} of the event to predict, and these batches don't have it: it can be "
-            "trained and tested, and predicts only where the field is given (Batch.target)"
+            "trained and tested, and predicts only where the field is given (Predictor: target_fields=)"
         )
-    target, row = batch.target[name], torch.arange(len(batch), device=batch.lengths.device)
+    target, row = batch.target[name], torch.arange(batch.lengths.shape[0], device=batch.lengths.device)
     if target.ndim == batch.event[name].ndim:  # training: one for each position
         target = target[row, batch.lengths - 1]  # (B, ...)
     after = batch.event[name].roll(-1, dims=1)  # (B, L, ...)

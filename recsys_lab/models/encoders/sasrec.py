@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from recsys_lab.arguments import Depth, DropShare, Size
-from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.layers import Dropout, Positions, TransformerBlock
 from recsys_lab.models.blocks.scoring import TiedScorer
@@ -89,6 +89,22 @@ class SASRec(NextItemModule):
         assert isinstance(last, TransformerBlock)
         hidden: Tensor = self.norm(last.at_last(x, batch.lengths))
         return hidden
+
+    def start(self, rows: int) -> State | None:
+        """Keys and values of earlier events are kept while the window is not full. Where positions are counted from its
+        end each event moves them all, and there is nothing to keep."""
+        return State(query=None, memory=(0, [None] * self.num_layers)) if self.count_from == "start" else None
+
+    def step(self, state: State, event: Batch) -> State | None:
+        place, past = state.memory
+        if place == len(self.positions.weight):
+            return None
+        x, kept = self.embedding(event) * self.scale + self.positions.weight[place], []  # (B, 1, D)
+        for block, before in zip(self.blocks, past, strict=True):
+            assert isinstance(block, TransformerBlock)
+            x, own = block.step(x, before)
+            kept.append(own)
+        return State(query=self.norm(x).squeeze(1), memory=(place + 1, kept))
 
     def _inputs(self, batch: Batch) -> Tensor:
         x = self.embedding(batch) * self.scale  # (B, L, D)

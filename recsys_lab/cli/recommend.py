@@ -1,0 +1,127 @@
+"""`recsys-lab recommend`: lists for anybody from a run, without its data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from recsys_lab.arguments import Count
+from recsys_lab.words import RecsysLabError
+
+log = logging.getLogger("recsys_lab")
+
+SHOWN = 50
+"""Rows that are printed where no file is asked for."""
+
+
+def recommend(
+    run: str,
+    *,
+    history: str | None = None,
+    input: str | None = None,
+    top: Count = 10,
+    candidates: str | None = None,
+    exclude: str | None = None,
+    keep_history: bool = False,
+    unknown: Literal["skip", "error"] = "skip",
+    user_column: str | None = None,
+    item_column: str | None = None,
+    timestamp_column: str | None = None,
+    data_dir: str | None = None,
+    output: str | None = None,
+) -> None:
+    """Recommends from a trained run, or a counted one, for histories that it may never have seen. Nothing is trained,
+    and the prepared data is not needed: titles are shown where it is there. A history without any known item gets the
+    most popular items, and the list says so. docs/serving.md has all of it.
+
+    Args:
+        run: a run folder, of which the best checkpoint is taken, or a checkpoint.
+        history: item ids, oldest first, with commas between them.
+        input: instead: a log with user_id, item_id and, where there is one, timestamp, as `prepare` reads it.
+        top: items in each list.
+        candidates: file with the ids that lists are made of: one on each line, or .csv or .parquet with a column
+            item_id and, for candidates of each user's own, user_id.
+        exclude: file with ids that nobody is recommended, in the same form.
+        keep_history: also recommend items of the history.
+        unknown: item ids that the model does not know are skipped, or an error.
+        user_column: in the input (default user_id).
+        item_column: in the input (default item_id).
+        timestamp_column: in the input (default timestamp).
+        data_dir: folder of prepared sets, for titles (default: as the run says).
+        output: write the lists to this file, .parquet, .csv or .jsonl, instead of printing them.
+    """
+    from recsys_lab.runs.messages import show_messages
+    from recsys_lab.serve.list_files import check_output, read_ids, write_lists
+
+    show_messages()
+    if (history is None) == (input is None):
+        raise RecsysLabError("give a history (--history a,b,c), or a file of events (--input events.csv)")
+    if output is not None:
+        check_output(output)
+    blocked = None if exclude is None else read_ids(exclude)
+    if isinstance(blocked, dict):
+        raise RecsysLabError(f"--exclude {exclude}: it leaves ids out for everybody, and has a column user_id")
+    wanted: Any = None if candidates is None else read_ids(candidates)
+
+    from recsys_lab.serve.predictor import Predictor
+    from recsys_lab.serve.run_data import titles
+
+    predictor = Predictor.load(run, unknown=unknown)
+    asked = _events(str(input), user_column, item_column, timestamp_column) if history is None else [_ids(history)]
+    if history is not None and isinstance(wanted, dict):
+        raise RecsysLabError(f"--candidates {candidates} has a column user_id: it goes with --input")
+    names, about = titles(predictor.loaded.folder, predictor.spec, data_dir)
+    log.info("%s", about)
+
+    def parts() -> Iterator[Any]:
+        hides = None if keep_history else "history"
+        found = predictor.recommend_in_parts(asked, top, exclude=hides, blocked=blocked, candidates=wanted)
+        for part in found:
+            yield part if names is None else part.join(names, on="item_id", how="left", maintain_order="left")
+
+    if output is not None:
+        print(f"written: {write_lists(parts(), output):,} rows in {output}")
+        return
+    frame = next(parts())
+    print(_text(frame, is_one=history is not None))
+    users = frame["user"].n_unique()
+    if frame.height > SHOWN:
+        print(
+            f"\nthe first {SHOWN} rows of at least {frame.height:,}, of {users:,} users: all of them with --output FILE"
+        )
+
+
+def _ids(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _events(path: str, user: str | None, item: str | None, timestamp: str | None) -> Any:
+    import tempfile
+    from pathlib import Path
+
+    from recsys_lab.data.reading.columns import Columns
+    from recsys_lab.data.reading.file_source import FileSource
+    from recsys_lab.data.reading.spelling import command_line
+
+    with command_line(), tempfile.TemporaryDirectory() as scratch:
+        source = FileSource(path, Columns(user=user, item=item, timestamp=timestamp))
+        return source.tables(Path(scratch)).interactions.collect()
+
+
+def _text(frame: Any, is_one: bool) -> str:
+    from recsys_lab.report.table import Column, Table, text
+
+    notes = frame.filter(frame["note"].is_not_null()).unique(["user", "note"], maintain_order=True)
+    columns = [Column("rank", ".0f"), Column("item_id", value=lambda row: str(row["item_id"]))]
+    columns += [Column("title", value=lambda row: row["title"] or "")] if "title" in frame.columns else []
+    columns.append(Column("score", ".4f"))
+    if not is_one:
+        columns.insert(0, Column("user", value=lambda row: str(row["user"])))
+    rows = frame.filter(frame["rank"].is_not_null()).head(SHOWN).to_dicts()
+    lines = [text(Table(columns, rows))] if rows else ["no items"]
+    for note in notes.head(SHOWN).to_dicts():
+        who = "" if is_one else f"user {note['user']}: "
+        what = "the most popular items: " if note["source"] == "popularity" else ""
+        lines.append(f"{who}{what}{note['note']}")
+    return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""Lists of many users, and the frame that a caller gets of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from torch import Tensor
+
+from recsys_lab.serve.histories import Histories
+from recsys_lab.serve.item_choice import ItemChoice
+from recsys_lab.serve.item_ids import ItemIds
+from recsys_lab.words import PAD_ID
+
+SOURCES = pl.Series(["model", "popularity"], dtype=pl.Enum(["model", "popularity"]))
+
+
+@dataclass(frozen=True)
+class Lists:
+    """items: (U, K) int32 rows of the item table, `PAD_ID` where no more are left. scores: (U, K) float32."""
+
+    items: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def empty(cls, users: int, k: int) -> Lists:
+        return cls(np.full((users, k), PAD_ID, dtype=np.int32), np.full((users, k), -np.inf, dtype=np.float32))
+
+    def put(self, users: np.ndarray, items: Tensor, scores: Tensor) -> None:
+        self.items[users], self.scores[users] = items.numpy(force=True), scores.numpy(force=True)
+
+    def repeat(self, first: np.ndarray, users: np.ndarray) -> None:
+        """All `users` get the list of the first of them, where that is the only one that was made."""
+        if len(first) < len(users):
+            self.items[users], self.scores[users] = self.items[first[0]], self.scores[first[0]]
+
+
+def list_frame(
+    read: Histories, users: np.ndarray, lists: Lists, k: int, choice: ItemChoice, item_ids: ItemIds
+) -> pl.DataFrame:
+    """The columns of `Predictor.recommend`.
+
+    Args:
+        users: (n,) which of `read` the lists are of. k: items that were asked for.
+    """
+    filled = lists.items != PAD_ID  # (n, K)
+    length = filled.sum(axis=1)
+    is_popular = read.known[users] == 0
+    shown = filled.copy()
+    shown[:, 0] |= length == 0  # a list without any item is one row that says why
+    row, place = np.nonzero(shown)
+    is_item = filled[row, place]
+    item_id = pl.Series("item_id", item_ids.raw.gather(np.maximum(lists.items[row, place], 1) - 1))
+    frame = pl.DataFrame(
+        {
+            "user": read.users.gather(users[row]),
+            "rank": (place + 1).astype(np.int32),
+            "item_id": item_id,
+            "score": lists.scores[row, place],
+            "source": SOURCES.gather(is_popular[row].astype(np.int64)),
+            "note": _notes(read, users, k, length, is_popular, choice).gather(row),
+        }
+    )
+    if is_item.all():
+        return frame
+    there = pl.Series(is_item)
+    return frame.with_columns(pl.when(there).then(pl.col(name)) for name in ("rank", "item_id", "score"))
+
+
+def _notes(
+    read: Histories, users: np.ndarray, k: int, length: np.ndarray, is_popular: np.ndarray, choice: ItemChoice
+) -> pl.Series:
+    """(n,) what is to be said of each list; null of most."""
+    notes: list[str | None] = [None] * len(users)
+    for place in np.flatnonzero(is_popular):
+        given = int(read.given[users[place]])
+        notes[place] = f"none of its {given:,} events is of a known item" if given else "the history is empty"
+    short = np.flatnonzero(length < k)
+    for place, count in zip(short, choice.count(users[short]), strict=True):
+        hidden = int(count - length[place])
+        text = f"{length[place]} of {k}: there are {count:,} candidates"
+        text += f", {hidden:,} of them in the history" if hidden else ""
+        notes[place] = text if notes[place] is None else f"{notes[place]}; {text}"
+    return pl.Series(notes, dtype=pl.String)

@@ -1,0 +1,96 @@
+"""Questions: histories, and what is known of the events to predict; as the batches that a model is asked with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from recsys_lab.contracts import Batch
+from recsys_lab.data.batches.gather import WindowDataset
+from recsys_lab.data.batches.samplers import EvaluationBatches
+from recsys_lab.data.batches.windows import evaluation_windows
+from recsys_lab.data.fitting.fitted_fields import FittedFields
+from recsys_lab.serve.histories import Histories, seconds_of, typed
+from recsys_lab.words import RecsysLabError
+
+if TYPE_CHECKING:
+    from recsys_lab.serve.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Questions:
+    """seconds: (U,) when the lists are wanted; None = at the time of each last event. target: fields of the events to
+    predict, (U, ...) each."""
+
+    histories: Histories
+    seconds: Tensor | None
+    target: dict[str, Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        histories: Histories,
+        fields: FittedFields,
+        query_time: Any = None,
+        target_fields: Mapping[str, Any] | None = None,
+    ) -> Questions:
+        """See `Predictor.recommend`."""
+        users, seconds, target = len(histories), None, {}
+        if query_time is not None:
+            is_one = isinstance(query_time, str) or not hasattr(query_time, "__len__")
+            given = pl.Series([query_time] * users if is_one else list(query_time))
+            _check_number("query_time", len(given), users)
+            seconds = torch.from_numpy(seconds_of(given, "query_time"))
+        known = {one.name: one for one in fields.of("event") if one.known_at == "query"}
+        for name, values in (target_fields or {}).items():
+            if name not in known:
+                listed = ", ".join(known) or "none"
+                raise RecsysLabError(f"target_fields: {name!r} is not known of the event to predict; known: {listed}")
+            target[name] = known[name].tensor(typed(known[name], values))
+            _check_number(f"target_fields[{name!r}]", len(target[name]), users)
+        return cls(histories, seconds, target)
+
+    def batches(
+        self, users: np.ndarray, max_length: int, batch_size: int, device: Any
+    ) -> Iterator[tuple[np.ndarray, Batch]]:
+        """The newest windows of those of `users` (n,) who have a known event: their places in `users`, and the batch,
+        with their whole histories as seen items. Users are of nobody that was trained on: `user_index` is -1."""
+        events = self.histories.events
+        some = np.flatnonzero(self.histories.known[users] > 0)
+        who = users[some]
+        windows = evaluation_windows(events.offsets[:-1], who, events.offsets[1:][who], max_length)
+        dataset = WindowDataset(events, windows, "predict")
+        for rows in EvaluationBatches(windows.lengths, batch_size):
+            batch, chosen = dataset[rows], torch.from_numpy(who[rows])
+            batch = replace(
+                batch,
+                user_index=torch.full_like(batch.user_index, -1),
+                query_time=batch.query_time if self.seconds is None else self.seconds[chosen],
+                target={name: values[chosen] for name, values in self.target.items()},
+            )
+            yield some[rows], batch.to(device)
+
+
+def _check_number(what: str, given: int, users: int) -> None:
+    if given != users:
+        raise RecsysLabError(f"{what} has {given} values, and there are {users} users: one, or one of each")
+
+
+def reads_times(predictor: Predictor) -> bool:
+    """Whether the scores of its model depend on when events were: found by asking it twice."""
+    row = int(predictor.is_trained.nonzero()[0])
+    history = predictor.item_ids.at(np.array([row, row, row])).to_list()
+    names = predictor.model.uses_target_fields
+    target = {f.name: f.tensor(typed(f, [None])) for f in predictor.fields.of("event") if f.name in names}
+    queries = []
+    for times in ([0, 1, 2], [0, 10**6, 10**8]):
+        asked = Questions(predictor.reader.read([history], [times]), None, target)
+        ((_, batch),) = asked.batches(np.arange(1), predictor.spec.max_length, 1, predictor.model.device)
+        queries.append(predictor.query(batch))
+    return not torch.equal(*queries)

@@ -1,0 +1,79 @@
+"""What a checkpoint does not hold and a run's prepared data has: titles of the items, and counts for old checkpoints.
+Nothing is downloaded or prepared for it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from torch import Tensor
+
+from recsys_lab.contracts import DataSpec
+from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.data.locate import find_prepared
+from recsys_lab.words import ITEM_ID, RecsysLabError
+
+log = logging.getLogger("recsys_lab")
+
+TITLES = ("title", "name", "item_name", "product_name", "movie_title")
+"""Columns of the item table that people read; the first that is there, in any case of its letters."""
+
+
+def open_data(folder: Path | None, data_dir: str | None = None) -> SequenceDataModule | None:
+    """The data of a run folder, where it is prepared; else None.
+
+    Raises:
+        RecsysLabError: for a config.yaml that can't be trusted or read, and for damaged data.
+    """
+    if folder is None or not (folder / "config.yaml").is_file():
+        return None
+    from recsys_lab.runs.saved import open_saved_data  # jsonargparse: a third of a second that few need
+
+    data = open_saved_data(folder, data_dir).data
+    there = find_prepared(data.dataset, data.data_dir, data.prepare_settings)
+    return None if there is None else data
+
+
+def item_counts(folder: Path | None, spec: DataSpec) -> Tensor | None:
+    """(V,) training events of each item, counted anew; None where the data is not there, or is another."""
+    data = open_data(folder)
+    if data is None:
+        return None
+    for retrained in (data.retrained, True):
+        again: Any = data if retrained == data.retrained else _retrained(data)
+        if again.spec.training_hash == spec.training_hash:
+            log.info("the checkpoint is of an earlier version: its candidates are counted in the data of its run")
+            counts: Tensor = again.item_counts
+            return counts
+    return None
+
+
+def titles(folder: Path | None, spec: DataSpec, data_dir: str | None = None) -> tuple[pl.DataFrame | None, str]:
+    """Columns `item_id` and `title` of the item table, and a line that says where they come from, or why not."""
+    try:
+        data = open_data(folder, data_dir)
+    except RecsysLabError as error:
+        return None, f"no titles: {error}"
+    if data is None:
+        why = (
+            "a checkpoint holds none" if folder is None else "a checkpoint holds none, and the data of the run is gone"
+        )
+        return None, f"no titles: {why}"
+    processed = data.processed
+    if processed.vocabulary_hash != spec.vocabulary_hash:
+        return None, f"no titles: the items in {processed.path} are others than the model's"
+    table = processed.item_table
+    by_lower = {name.lower(): name for name in reversed(table.columns)}
+    column = next((by_lower[name] for name in TITLES if name in by_lower), None)
+    if column is None:
+        return None, f"no titles: the item table of {processed.name} has no column {', '.join(TITLES[:-1])}"
+    found = table.select(pl.col(ITEM_ID), pl.col(column).cast(pl.String).alias("title"))
+    return found, f"titles from the item table of {processed.name}, column {column!r}"
+
+
+def _retrained(data: SequenceDataModule) -> SequenceDataModule:
+    """The same data with validation in its training part."""
+    again: SequenceDataModule = type(data)(**{**data._init_args, "retrained": True})
+    return again

@@ -1,0 +1,166 @@
+"""`recsys-lab recommend`: from a run folder and from a checkpoint, with titles where the run's data has them, and
+without any data; what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from polars.testing import assert_frame_equal
+from small_data import made_events
+from test_cli_runs import fit
+
+from recsys_lab.cli import main
+from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.serve import Predictor
+from recsys_lab.words import RecsysLabError
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, and the data that it was trained on."""
+    folder = tmp_path_factory.mktemp("recommend")
+    events = made_events(event_types=1)
+    items = pl.DataFrame({"item_id": range(100, 130)}).with_columns(Title="Film " + pl.col("item_id").cast(pl.String))
+    data = SequenceDataModule.from_frames(events, items=items, data_dir=folder / "data", name="films")
+    assert fit(data.processed.path, folder / "runs", "--run.folder", str(folder / "run")) == 0
+    return folder
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:
+    assert main(["recommend", *words]) == code
+    return capsys.readouterr()
+
+
+def test_a_history_on_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = told(capsys, str(place / "run"), "--history", "101, 102,nobody knows", "--top", "3")
+    title, *rows = out.splitlines()
+    assert title.split() == ["rank", "item_id", "title", "score"]
+    best = Predictor.load(place / "run").recommend([[101, 102]], 3)
+    assert [row.split()[:4] for row in rows] == [
+        [str(rank), str(item), "Film", str(item)] for rank, item in best.select("rank", "item_id").rows()
+    ]
+    assert "titles from the item table of films, column 'Title'" in err
+    assert "1 of 3 items in the histories are unknown to the model, the first 'nobody knows'" in err
+    out, _ = told(capsys, str(place / "run"), "--history", "", "--top", "2")
+    assert out.splitlines()[-1] == "the most popular items: the history is empty"
+    _, err = told(capsys, str(place / "run"), "--history", "101,?", "--unknown", "error", code=2)
+    assert "1 of 2 items" in err
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_a_log_into_a_file(place: Path, ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = pl.DataFrame({"who": ["a", "b", "a"], "item_id": [101, 102, 103], "timestamp": [9, 5, 3]})
+    log.write_csv(tmp_path / "log.csv")
+    output = tmp_path / f"lists.{ending}"
+    asked = ("--input", str(tmp_path / "log.csv"), "--user-column", "who", "--top", "3", "--output", str(output))
+    out, _ = told(capsys, str(place / "run"), *asked)
+    assert out == f"written: 6 rows in {output}\n" and sorted(p.name for p in tmp_path.iterdir()) == [
+        output.name,
+        "log.csv",
+    ]
+    readers = {"parquet": pl.read_parquet, "csv": pl.read_csv, "jsonl": pl.read_ndjson}
+    found = readers[ending](output)
+    expected = Predictor.load(place / "run").recommend({"a": [103, 101], "b": [102]}, 3)
+    assert found.select("user", "rank", "item_id").rows() == expected.select("user", "rank", "item_id").rows()
+    assert found["title"][0] == f"Film {expected['item_id'][0]}"
+    out, _ = told(capsys, str(place / "run"), *asked[:4], "--top", "30")
+    assert "the first 50 rows of at least" in out and "user a: " in out
+
+
+def test_candidates_and_exclusions_from_files(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = Predictor.load(place / "run")
+    (tmp_path / "wanted.txt").write_text("103\n104\n\n105\n")
+    (tmp_path / "not.csv").write_text("item_id\n104\n")
+    log = pl.DataFrame({"user_id": [1, 2], "item_id": [101, 102]})
+    log.write_parquet(tmp_path / "log.parquet")
+    pl.DataFrame({"user_id": [2, 2, 1], "item_id": [105, 106, 103]}).write_csv(tmp_path / "each.csv")
+
+    def lists(*more: str) -> pl.DataFrame:
+        output = tmp_path / "found.parquet"
+        told(capsys, str(place / "run"), "--input", str(tmp_path / "log.parquet"), "--output", str(output), *more)
+        return pl.read_parquet(output).drop("title")
+
+    candidates = ["--candidates", str(tmp_path / "wanted.txt")]
+    both = lists(*candidates, "--exclude", str(tmp_path / "not.csv"), "--keep-history")
+    expected = one.recommend(log, candidates=[103, 104, 105], blocked=[104], exclude=None)
+    assert_frame_equal(both, expected)
+    own = lists("--candidates", str(tmp_path / "each.csv"))
+    assert_frame_equal(own, one.recommend(log, candidates=[[103], [105, 106]]))
+
+
+def test_without_data_and_from_a_checkpoint_alone(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected, _ = told(capsys, str(place / "run"), "--history", "101")
+    numbers = [line.split()[1] for line in expected.splitlines()[1:]]
+    shutil.copytree(place / "run", tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").unlink()
+    shutil.copy(place / "run" / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt")
+    for run, why in (("run", "the data of the run is gone"), ("alone.ckpt", "a checkpoint holds none")):
+        out, err = told(capsys, run, "--history", "101")
+        assert [line.split()[1] for line in out.splitlines()[1:]] == numbers and "Film" not in out
+        assert f"no titles: {why}" in err or f"no titles: a checkpoint holds none, and {why}" in err
+
+
+def test_a_checkpoint_of_before_is_counted_in_its_data(place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    file = run / "checkpoints" / "best.ckpt"
+    held = torch.load(file, weights_only=True)
+    del held["vocabulary"]["item_counts"]
+    torch.save(held, file)
+    manifest = json.loads((run / "manifest.json").read_text())
+    with pytest.raises(RecsysLabError, match="is not the checkpoint that was tested"):
+        Predictor.load(run)
+    assert manifest["checkpoint"] == "checkpoints/best.ckpt"
+    (run / "manifest.json").unlink()
+    found = Predictor.load(run).recommend([[101]])
+    assert_frame_equal(found, Predictor.load(place / "run").recommend([[101]]))
+    (run / "config.yaml").unlink()
+    with pytest.raises(RecsysLabError, match="does not say which items it was trained on.*Train the model again"):
+        Predictor.load(run)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["{run}"], "--history a,b,c"),
+        (["{run}", "--history", "101", "--input", "x.csv"], "--history a,b,c"),
+        (["{run}", "--history", "101", "--top", "0"], "argument --top: must be at least 1"),
+        (["{run}", "--history", "101", "--output", "lists.xlsx"], "must end in one of .parquet, .csv, .jsonl"),
+        (["{run}", "--history", "101", "--output", "no/lists.csv"], "there is no folder"),
+        (["{run}", "--history", "101", "--candidates", "none.txt"], "none.txt can't be read"),
+        (["{run}", "--history", "101", "--candidates", "wrong.csv"], "wrong.csv has no column 'item_id'; it has sku"),
+        (["{run}", "--history", "101", "--candidates", "users.csv"], "has a column user_id: it goes with --input"),
+        (["{run}", "--history", "101", "--exclude", "users.csv"], "has a column user_id"),
+        (["{run}", "--input", "wrong.csv"], "has no column 'user_id' .*--user_column"),
+        (["{run}", "--input", "none.csv"], "none.csv"),
+        (["nowhere", "--history", "101"], "no checkpoint at nowhere"),
+        ([".", "--history", "101"], "is not a run folder: it holds no checkpoints/best.ckpt"),
+        (["wrong.csv", "--history", "101"], "wrong.csv is not a checkpoint of recsys_lab"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str],
+    says: str,
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.csv").write_text("sku\n1\n")
+    (tmp_path / "users.csv").write_text("user_id,item_id\n1,101\n")
+    before = sorted(tmp_path.iterdir())
+    _, err = told(capsys, *(word.format(run=place / "run") for word in words), code=2)
+    lines = [line for line in err.splitlines() if "error: " in line]
+    assert len(lines) == 1 and re.search(says, lines[0]) and "Traceback" not in err
+    assert sorted(tmp_path.iterdir()) == before
