@@ -25,6 +25,7 @@ def shuffle(
     metric: Metric = "ndcg",
     cutoff: Count = 10,
     scope: Literal["history", "window"] = "history",
+    allow_other_training: bool = False,
     data_dir: str | None = None,
     output: str | None = None,
 ) -> None:
@@ -50,6 +51,7 @@ def shuffle(
         metric: of the targets.
         cutoff: K of the metric and of Jaccard.
         scope: shuffle the whole history, or only the events in the model's window.
+        allow_other_training: also where the checkpoint was trained on other data or another split; the results say so.
         data_dir: folder of raw files and prepared sets (default: as the run says).
         output: where to write (default: shuffle/ in the run folder).
     """
@@ -61,7 +63,9 @@ def shuffle(
     show_messages()
     folder = Path(run_folder) if run_folder else folder_of(checkpoint)
     kinds: tuple[Any, ...] = {"yes": ("all_but_last",), "no": ("all",)}.get(keep_last, ("all", "all_but_last"))
-    found = shuffled(folder, checkpoint, data_dir, Question(stage, metric, cutoff, seeds, kinds, scope))
+    found = shuffled(
+        folder, checkpoint, data_dir, Question(stage, metric, cutoff, seeds, kinds, scope), allow_other_training
+    )
     to = Path(output) if output else folder / "shuffle"
     write_results(to, {"shuffle.json": as_json(found) + "\n", "shuffle.md": as_markdown(found)})
     print(f"{as_text(found)}\n\nwritten: shuffle.json and shuffle.md in {to}")
@@ -74,6 +78,7 @@ def calibration(
     *,
     checkpoint: str | None = None,
     num_bins: Count = 15,
+    allow_other_training: bool = False,
     data_dir: str | None = None,
     output: str | None = None,
 ) -> None:
@@ -86,6 +91,7 @@ def calibration(
         run_folder: a finished run; its best checkpoint is taken.
         checkpoint: another checkpoint.
         num_bins: of the calibration error.
+        allow_other_training: also where the checkpoint was trained on other data or another split; the results say so.
         data_dir: folder of raw files and prepared sets (default: as the run says).
         output: where to write (default: calibration/ in the run folder).
     """
@@ -94,7 +100,7 @@ def calibration(
     from recsys_lab.report.page import missing_packages
 
     show_messages()
-    found = calibrate(run_folder, checkpoint, data_dir, num_bins)
+    found = calibrate(run_folder, checkpoint, data_dir, num_bins, allow_other_training)
     to = Path(output) if output else Path(run_folder) / "calibration"
     files = {"calibration.json": json.dumps(found, indent=2) + "\n"}
     if missing := missing_packages():

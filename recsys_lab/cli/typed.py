@@ -11,9 +11,9 @@
 
 `recsys-lab compare RUNS... [--cutoff CUTOFF] [--pairs]`. A parameter before the star stands by its place. Ranges stand
 in the annotations (`arguments.py`), `Literal` lists choices, a list takes several values (`Repeated`: one each time
-that the option is given; `Commas`: all in one word), a flag is a bool that is False, and one that is True takes true or
-false. An object is named by its class, `--name CLASS`, with `--name.KEY VALUE` (`class_option.py`). The fields of a
-dataclass are options as well: commands share some so.
+that the option is given; `Commas`: all in one word), a bool takes true or false, and is a flag where it is False
+(`--pairs` is `--pairs true`). An object is named by its class, `--name CLASS`, with `--name.KEY VALUE`
+(`class_option.py`). The fields of a dataclass are options as well: commands share some so.
 
 This is argparse and not jsonargparse, which takes a list as `[a,b]` only and not as `compare runs/a runs/b`, writes its
 usage above every error, and needs 0.1 s to be imported (`import argparse`: 2 ms).
@@ -29,6 +29,7 @@ import re
 import sys
 import types
 import typing
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, NoReturn
@@ -51,12 +52,12 @@ class TypedParser(argparse.ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> dict[str, Any]:
         """The values of all parameters; of an object its class with the texts of `--name.KEY VALUE`."""
-        rest, inside, given = [], {name: {} for name in self._objects()}, iter(words)  # type: ignore[var-annotated]
-        for word in given:
-            name, equals, value = word.partition("=")
+        rest, inside, given = [], {name: {} for name in self._objects()}, deque(words)  # type: ignore[var-annotated]
+        while given:
+            name, equals, value = (word := given.popleft()).partition("=")
             owner, dot, key = name.removeprefix("--").partition(".")
             if name.startswith("--") and dot and owner in inside:
-                value = value if equals else next(given, "")
+                value = value if equals else given.popleft() if given else ""
                 if not value:
                     self.error(f"argument {name}: expected one argument")
                 inside[owner].setdefault(key, []).append(value)
@@ -64,6 +65,9 @@ class TypedParser(argparse.ArgumentParser):
             spelt = "--" + name[2:].replace("-", "_")
             if name.startswith("--") and spelt in self.known():
                 self._typed[spelt] = name
+                if not equals and self._option_string_actions[spelt].const is True:  # a flag takes no other word
+                    is_value = given and given[0].lower() in ("true", "false")
+                    equals, value = "=", given.popleft() if is_value else "true"
                 word = spelt + equals + value
             rest.append(word)
         found, unknown = self.parse_known_args(rest)
@@ -205,8 +209,7 @@ def _add(parser: TypedParser, option: Option) -> None:
     hint, marks = _inner(option.hint)
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if hint is bool and not default:
-        parser.add_argument(f"--{option.name}", action="store_true", **settings)
-        return
+        settings |= {"nargs": "?", "const": True}
     if is_class(hint):
         parser.add_argument(f"--{option.name}", metavar="CLASS", type=class_path_of(hint), **settings)
         parser.add_argument(f"--{option.name}.KEY", metavar="VALUE", help="an argument of that class")

@@ -10,14 +10,18 @@ from typing import Any
 from recsys_lab.evaluation.calibration import Calibration
 from recsys_lab.evaluation.calibration_metrics import ReliabilityBins
 from recsys_lab.evaluation.temperature import fit_temperature
-from recsys_lab.models.checkpoint import check_same_training
+from recsys_lab.models.checkpoint import other_training_note, trained_elsewhere
 from recsys_lab.runs.folder import is_trained
 from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
 from recsys_lab.words import RecsysLabError
 
 
 def calibrate(
-    folder: str | Path, checkpoint: str | Path | None = None, data_dir: str | None = None, num_bins: int = 15
+    folder: str | Path,
+    checkpoint: str | Path | None = None,
+    data_dir: str | None = None,
+    num_bins: int = 15,
+    allow_other_training: bool = False,
 ) -> dict[str, Any]:
     """What calibration.json holds.
 
@@ -25,13 +29,15 @@ def calibrate(
         folder: a finished run. checkpoint: another one than its best.
         data_dir: of raw files and prepared sets; None = as the run says.
         num_bins: of the calibration error.
+        allow_other_training: also where the checkpoint was trained on other data or another split.
 
     Raises:
         RecsysLabError: when there is no validation or test target with a probability, or no best temperature.
     """
     Calibration(num_bins=num_bins)  # says what is wrong before the data is opened
     saved = open_saved_run(folder, checkpoint, data_dir)
-    check_same_training(saved.model.spec, saved.data.spec)  # type: ignore[arg-type]
+    saved.model.allow_other_training = allow_other_training
+    trained_on = trained_elsewhere(saved.model.spec, saved.data, allow_other_training, "test")  # type: ignore[arg-type]
     for stage in ("val", "test"):
         if not len(getattr(saved.data.split_result, stage)):
             raise RecsysLabError(f"the split of {saved.folder} has no {stage} targets: the temperature needs both")
@@ -57,7 +63,8 @@ def calibrate(
         "temperature": fit.temperature,
         "fit": asdict(fit) | {"targets": len(saved.data.split_result.val)},
         "test": {**metrics, "bins": bins},
-        "notes": _notes(saved),
+        "trained_on": trained_on,
+        "notes": _notes(saved, trained_on),
     }
 
 
@@ -66,10 +73,11 @@ def _plain(bins: ReliabilityBins) -> dict[str, Any]:
     return {"error": bins.error, **columns}
 
 
-def _notes(saved: SavedRun) -> list[str]:
+def _notes(saved: SavedRun, trained_on: dict[str, Any] | None) -> list[str]:
+    notes = [other_training_note(trained_on)] if trained_on else []
     if not is_trained(saved.model):
         name = type(saved.model).__name__
-        return [
+        notes.append(
             f"{name} counts: its scores are no logits, so without the fitted temperature they mean no probabilities"
-        ]
-    return []
+        )
+    return notes

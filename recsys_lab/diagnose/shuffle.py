@@ -25,7 +25,7 @@ from recsys_lab.diagnose.shuffled_data import Kind, Scope, ShuffledWindows
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.evaluation.candidates import candidate_mask
 from recsys_lab.evaluation.row_blocks import scored_rows
-from recsys_lab.models.checkpoint import check_same_training
+from recsys_lab.models.checkpoint import trained_elsewhere
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
 from recsys_lab.ops.top_items import top_items
@@ -63,20 +63,23 @@ def shuffle(
     checkpoint: str | Path | None = None,
     data_dir: str | None = None,
     question: Question | None = None,
+    allow_other_training: bool = False,
 ) -> dict[str, Any]:
     """What shuffle.json holds. Ctrl-C ends it with the passes that are done, and `interrupted` says so.
 
     Args:
         folder: a finished run. checkpoint: another one than its best; alone, one that lies in a run folder.
         data_dir: of raw files and prepared sets; None = as the run says.
+        allow_other_training: also where the checkpoint was trained on other data or another split.
     """
     question = question or Question()
     saved = open_saved_run(folder or folder_of(checkpoint), checkpoint, data_dir)
-    check_same_training(saved.model.spec, saved.data.spec)  # type: ignore[arg-type]
+    saved.model.allow_other_training = allow_other_training
+    trained_on = trained_elsewhere(saved.model.spec, saved.data, allow_other_training, question.stage)  # type: ignore[arg-type]
     passes = evaluate(saved.model, saved.data, saved.evaluation, question)
     if not any(passes.shuffled.values()):
         raise KeyboardInterrupt
-    return summary(saved, question, passes)
+    return summary(saved, question, passes) | {"trained_on": trained_on}
 
 
 def evaluate(

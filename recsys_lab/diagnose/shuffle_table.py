@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from recsys_lab.audit.audit_text import rule_text
+from recsys_lab.models.checkpoint import other_training_note
 from recsys_lab.report.escapes import prose
 from recsys_lab.report.table import Column, Table, markdown, text
 
@@ -89,6 +90,8 @@ def _notes(found: dict[str, Any]) -> list[str]:
             notes.append(
                 f"{kind}: {share:.1f} % of the histories are too short to be shuffled; they count as unchanged"
             )
+    if found["trained_on"]:
+        notes.insert(0, other_training_note(found["trained_on"]))
     if found["interrupted"]:
         notes.append(f"interrupted: fewer than the {found['seeds']} seeds asked for")
     return notes

@@ -145,48 +145,64 @@ def other_training(trained: DataSpec, asked: DataSpec) -> list[str]:
     return texts
 
 
-def check_same_training(trained: DataSpec, asked: DataSpec) -> None:
-    """Raises RecsysLabError when a model was trained on something else than `asked`, naming each setting."""
-    check_vocabulary(trained, asked)
-    texts = other_training(trained, asked)
-    if texts:
-        raise RecsysLabError(f"the checkpoint was trained on something else than is asked. {'; '.join(texts)}")
+def trained_elsewhere(trained: DataSpec, data: Any, allowed: bool, stage: str | None) -> dict[str, Any] | None:
+    """Whether weights that were trained on `trained` may be used on a data module.
 
-
-def check_trained(trained: DataSpec, module: Any) -> dict[str, Any] | None:
-    """Whether `module`, attached to a Trainer, may be used on its data module with weights of `trained`.
+    Args:
+        data: the data module. allowed: it may also be of another training part.
+        stage: whose targets are evaluated, `val` or `test`; None where there are none.
 
     Returns:
-        None where it was trained as is asked; else, where `module.allow_other_training` is set, what it was trained
-        on: `description` for tables, `training_hash`, and `sees_targets`, true where it knows events at or after a
-        target (such numbers take part in no test).
+        None where it was trained as is asked; else, where that is allowed, what it was trained on: `description` for
+        tables, `training_hash`, and `sees_targets`, true where it knows events at or after a target (such numbers take
+        part in no test).
 
     Raises:
         RecsysLabError: naming each setting, both values and the way out.
     """
-    data, fn = module.trainer.datamodule, str(getattr(module.trainer.state.fn, "value", "fit"))
     check_vocabulary(trained, data.spec)
     texts = other_training(trained, data.spec)
     if not texts:
         return None
-    if fn == "fit":
-        raise RecsysLabError(
-            "a model can't be trained further on another training part: its numbers would belong to neither. "
-            f"{'; '.join(texts)}. Keep the settings that it was trained with, or train a new model"
-        )
-    if not module.allow_other_training:
+    if not allowed:
         raise RecsysLabError(
             f"the checkpoint was trained on something else than is asked. {'; '.join(texts)}. Ask for what it was "
             "trained with; or go on all the same with --allow_other_training true, and the results say what it was "
             "trained on"
         )
-    stage = {"test": "test", "validate": "val"}.get(fn)
     sees = data.sees_targets(trained.training, stage) if stage else False
     words = "; ".join(text.removeprefix("--").replace("trained with ", "") for text in texts)
     if stage:
         more = ". It knows events at or after the targets, so no significance test takes these numbers" if sees else ""
         log.warning("trained on something else than is asked: %s%s", words, more)
     return {"description": words, "training_hash": trained.training_hash or None, "sees_targets": sees}
+
+
+def other_training_note(trained_on: dict[str, Any]) -> str:
+    """What `trained_elsewhere` found, as one line under a table."""
+    more = ", so it knows events at or after the targets" if trained_on["sees_targets"] else ""
+    return f"trained on something else than it is evaluated on ({trained_on['description']}){more}"
+
+
+def check_trained(trained: DataSpec, module: Any) -> dict[str, Any] | None:
+    """`trained_elsewhere` for `module`, attached to a Trainer, with weights of `trained`.
+
+    Raises:
+        RecsysLabError: also where it would be trained further on another training part.
+    """
+    data, fn = module.trainer.datamodule, str(getattr(module.trainer.state.fn, "value", "fit"))
+    if fn != "fit":
+        return trained_elsewhere(
+            trained, data, module.allow_other_training, {"test": "test", "validate": "val"}.get(fn)
+        )
+    check_vocabulary(trained, data.spec)
+    texts = other_training(trained, data.spec)
+    if texts:
+        raise RecsysLabError(
+            "a model can't be trained further on another training part: its numbers would belong to neither. "
+            f"{'; '.join(texts)}. Keep the settings that it was trained with, or train a new model"
+        )
+    return None
 
 
 def check_same_model(checkpoint: dict[str, Any], module: Any) -> None:
@@ -201,8 +217,13 @@ def check_same_model(checkpoint: dict[str, Any], module: Any) -> None:
         )
 
 
-def check_goes_on(checkpoint: dict[str, Any], module: Any, trainer: Any, data: Any) -> list[tuple[str, Any, Any]]:
+def check_goes_on(
+    checkpoint: dict[str, Any], module: Any, trainer: Any, data: Any, seed: int | None = None
+) -> list[tuple[str, Any, Any]]:
     """The settings of `MAY_CHANGE` that are other than when the run of `checkpoint` began: (name, then, now).
+
+    Args:
+        seed: that of the run, where it was asked for; a model goes on with the checkpoint's.
 
     Raises:
         RecsysLabError: when any other setting was changed, naming it; or when the run is past its end already.
@@ -215,9 +236,11 @@ def check_goes_on(checkpoint: dict[str, Any], module: Any, trainer: Any, data: A
     before, now = settings_in(checkpoint), system_of(module, trainer, data)
     shared = [name for name in before if name in now and name != "seed"]
     changed = list(differing({k: before[k] for k in shared}, {k: now[k] for k in shared}))
-    seed = before.get("seed")
-    if seed is not None and seed != data.seed:
-        changed.append(("seed_everything", seed, data.seed))
+    of_run, of_batches = checkpoint.get("seed"), before.get("seed")  # that of the batches may have been given by name
+    if seed is not None and of_run is not None and of_run != seed:
+        changed.append(("seed_everything", of_run, seed))
+    elif of_batches is not None and of_batches != data.seed:
+        changed.append(("data.seed", of_batches, data.seed))
     refused = [change for change in changed if change[0] not in MAY_CHANGE]
     if refused:
         raise RecsysLabError(

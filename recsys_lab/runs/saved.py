@@ -22,6 +22,7 @@ from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models.checkpoint import check_goes_on, check_same_model, read_checkpoint, settings_in
 from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.models.randomness import run_seed
 from recsys_lab.models.system import differing, model_settings
 from recsys_lab.runs.interrupts import restored_interrupt
 from recsys_lab.runs.messages import hush_lightning
@@ -150,7 +151,7 @@ def heed_checkpoint(line: Any, config: Any) -> NextItemModule:
         model = model_of_checkpoint(model, config.ckpt_path)
         model.allow_other_training = config.allow_other_training
     elif config.get("ckpt_path") is not None:
-        check_goes_on(read_checkpoint(config.ckpt_path), model, line.trainer, line.datamodule)
+        check_goes_on(read_checkpoint(config.ckpt_path), model, line.trainer, line.datamodule, run_seed())
     return model
 
 

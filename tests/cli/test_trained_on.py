@@ -85,6 +85,7 @@ def test_a_resume_keeps_its_settings(made: Path, tmp_path: Path, capsys: pytest.
         ("data.batch_size", "16"),
         ("trainer.gradient_clip_val", "1.0"),
         ("seed_everything", "3"),
+        ("data.seed", "3"),
     ):
         assert main(["fit", str(run), "--trainer.max_epochs", "2", f"--{name}", value]) == 2
         assert f"--{name}: it began with" in capsys.readouterr().err
@@ -123,3 +124,44 @@ def test_which_training_sees_targets(made: Path) -> None:
     late, early = data(GlobalTemporal(0.9)), data(GlobalTemporal(0.5))
     assert sees(data(LeaveOneOut()), late) and sees(late, early) and sees(late, data(LeaveOneOut()))
     assert not sees(early, late) and not sees(data(LeaveOneOut(), max_length=3), data(LeaveOneOut()))
+
+
+def test_a_resume_keeps_its_seed_where_the_batches_have_one_of_their_own(
+    made: Path, tmp_path: Path, capsys: Any
+) -> None:
+    seeds = ["--data.seed", "7", "--seed_everything", "1"]
+    assert fit(made, "GRU4Rec", *SMALL, *seeds, "--run.folder", str(tmp_path / "run")) == 0
+    assert main(["fit", str(tmp_path / "run"), "--trainer.max_epochs", "2", "--seed_everything", "2"]) == 2
+    assert "--seed_everything: it began with 1, asked 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "text", "sees"),
+    [
+        ("shuffle", "split", "GlobalTemporal", "leave_one_out (leaky)", True),
+        ("calibration", "max_length", "5", "8", False),
+    ],
+)
+def test_a_diagnosis_of_other_training_is_refused_or_says_it(
+    command: str,
+    option: str,
+    value: str,
+    text: str,
+    sees: bool,
+    made: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Path(shutil.copytree(made / "GRU4Rec", tmp_path / "run"))
+    assert main(["test", str(run), f"--data.{option}", value, "--allow_other_training", "true"]) == 0
+    other = ["diagnose", command, str(run / "test"), "--checkpoint", str(run / "checkpoints" / "best.ckpt")]
+    capsys.readouterr()
+    assert main(other) == 2
+    said = capsys.readouterr().err
+    assert f"--data.{option}: trained with {text}, asked" in said and "--allow_other_training true" in said
+    assert main([*other, "--allow_other_training", "true"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "trained on something else than it is evaluated on" in said
+    assert ("so it knows events at or after the targets" in said) == sees
+    found = read(run / "test" / command / f"{command}.json")["trained_on"]
+    assert found["sees_targets"] == sees and text in found["description"]

@@ -91,6 +91,12 @@ def test_defaults_and_values() -> None:
     assert found["shared"] == Shared("f", ["a", "b"])
 
 
+def test_a_flag_takes_true_and_false_as_fit_does_and_no_other_word() -> None:
+    assert called("f", "--force", "true")["force"] is True and called("--force=True", "f")["force"] is True
+    assert called("f", "--force", "false")["force"] is False and called("f", "--force=false")["force"] is False
+    assert called("--force", "f")["force"] is True and called("f", "--force")["shared"].file == "f"
+
+
 def test_an_option_that_is_given_twice_adds_to_its_list() -> None:
     found = called("f", "--bins", "2", "3", "--bins", "4", "--tags", "a, b", "--tags=c")
     assert found["bins"] == [2, 3, 4] and found["tags"] == ["a", "b", "c"]
@@ -125,6 +131,7 @@ def test_an_object_is_a_class_and_its_arguments() -> None:
         (["f", "--data_dir"], "argument --data_dir: expected one argument"),
         (["f", "--format", "jsno"], "argument --format: must be one of text, json, not 'jsno'. Did you mean 'json'?"),
         (["f", "--metric", "recall"], "argument --metric: must be one of hit_rate, ndcg, mrr"),
+        (["f", "--force=maybe"], "argument --force: must be one of true, false, not 'maybe'"),
         (["f", "--data", "x"], "unrecognized arguments: --data x"),
         (["f", "--cut.share"], "argument --cut.share: expected one argument"),
         (["f", "--again", "maybe"], "argument --again: must be one of true, false, not 'maybe'"),
