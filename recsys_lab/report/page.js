@@ -92,10 +92,20 @@ addEventListener("resize", () => {
   clearTimeout(waiting);
   waiting = setTimeout(() => drawn().filter((e) => e.clientWidth !== Number(e.dataset.width)).forEach(draw), 200);
 });
+window.openAll = () => document.querySelectorAll("details").forEach((element) => { element.open = true; });
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("details").forEach((element) => { element.open = true; });
+  window.openAll();
   window.drawAll();
 });
+
+// A link to a section opens it.
+function openTarget() {
+  const fold = location.hash && document.getElementById(location.hash.slice(1))?.querySelector(":scope > details.fold");
+  if (fold) fold.open = true;
+}
+addEventListener("hashchange", openTarget);
+openTarget();
+document.querySelectorAll("nav a").forEach((link) => link.addEventListener("click", () => setTimeout(openTarget)));
 
 function sortBy(header) {
   const table = header.closest("table");

@@ -27,7 +27,7 @@ def missing_packages() -> str:
 
 @dataclass(frozen=True)
 class Card:
-    """tables_first: shown open above the figures; tables: closed, below them. facts: two columns, shown as a list."""
+    """Figures, then tables_first, open, then tables, closed. facts: two columns, shown as a list."""
 
     title: str = ""
     text: str = ""
@@ -40,12 +40,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """key: its anchor."""
+    """key: its anchor. is_folded: it opens with a click, or when its link is followed."""
 
     key: str
     title: str
     cards: Sequence[Card]
     lead: str = ""
+    is_folded: bool = False
 
     @property
     def is_paired(self) -> bool:

@@ -152,6 +152,20 @@ def test_warnings_stand_before_the_tables(pages: dict[str, Page]) -> None:
     assert page.evaluate(place.format(".warnings")) < page.evaluate(place.format(".sortable"))
 
 
+def test_the_first_section_is_open_and_a_link_opens_another(file: Path) -> None:
+    """The answer, the first figure and its table are there at once; the rest is one click away."""
+    assert PROGRAM is not None
+    with Browser(PROGRAM) as browser:
+        page = browser.open(file, 1280, ready=READY)
+        folded = "e.querySelector(':scope > details:not([open])')"
+        opened = f"[...document.querySelectorAll('main > section')].map(e => !{folded})"
+        assert page.evaluate(opened) == [True, *[False] * (len(page.evaluate(opened)) - 1)]
+        page.evaluate("document.querySelector('nav a[href=\"#learning\"]').click()")
+        page.wait_for("document.querySelector('#learning > details').open")
+        order = "document.querySelector('{}').compareDocumentPosition(document.querySelector('{}')) & 4"
+        assert page.evaluate(order.format("#ranking figure", "#ranking table")), "the figure comes before its table"
+
+
 def test_the_screenshot_helper_makes_a_picture(pages: dict[str, Page], tmp_path: Path) -> None:
     """For eyes: set REPORT_SCREENSHOTS to a folder to keep them."""
     folder = Path(os.environ.get("REPORT_SCREENSHOTS", tmp_path))

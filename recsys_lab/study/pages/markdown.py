@@ -16,6 +16,7 @@ from recsys_lab.study.results import Block, OrderAgreement, StudyResults
 def as_markdown(results: StudyResults, brief: bool = False) -> str:
     """The whole report but for its figures; `brief` is for a README: the answer, warnings, rankings and effects."""
     parts = [f"# {prose(results.name)}", prose(results.question), f"**{prose(results.answer.sentence)}**"]
+    parts.append(prose(results.answer.protocol))
     parts.append(_listed(results.answer.findings))
     if results.cautions:
         marks = {"warning": "**warning**: "}

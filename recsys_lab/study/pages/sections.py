@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recsys_lab.audit.audit_text import audit_tables, checks_table, headline
@@ -29,11 +30,12 @@ MANY_MISSING = 8
 
 
 def make_sections(results: StudyResults, tuning: TuningResults | None = None) -> list[Section]:
-    """Sections with something in them."""
+    """Sections with something in them; all but the first open with a click."""
     from altair.utils.schemapi import debug_mode
 
     with debug_mode(False):  # altair would check every part of every chart as it is made, which takes most of the time
-        return [section for section in _sections(results, tuning) if section.cards]
+        first, *others = [section for section in _sections(results, tuning) if section.cards]
+        return [first, *(replace(section, is_folded=True) for section in others)]
 
 
 def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Section]:

@@ -1,4 +1,4 @@
-"""The answer of a study in one sentence: which differences are significant, how large, under which protocol."""
+"""The answer of a study: one short sentence, and what stands behind it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recsys_lab.study.results.names import listed, value_name
 from recsys_lab.study.results.study_results import Answer, StudyResults
 
 SHOWN = 3
-"""Values that the sentence names in a list; the findings name all."""
+"""Values that a line over all blocks names in a list; lines of one block name all."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Verdict:
 
 def find_answer(results: StudyResults) -> Answer:
     name = f"{results.deciding}@{results.cutoff}"
-    phrases, findings = [], []
     several = len(results.blocks) > 1
+    phrases, findings = [], []
     axes = [axis for axis in results.axes if any(_of_axis(block, axis, results) for block in results.blocks)]
     for axis in axes:
         found = {block.title: of for block in results.blocks if (of := _of_axis(block, axis, results))}
@@ -54,9 +54,46 @@ def find_answer(results: StudyResults) -> Answer:
         findings += [f"{block.title}: {line}" for line in [_against_baseline(block, results)] if line]
     finished = sum(record.state == "finished" and not record.is_automatic for record in results.records)
     is_complete = finished == results.planned
-    start = "" if is_complete else f"Incomplete ({finished} of {results.planned} runs are finished), so far: "
-    sentence = start + "; ".join([*phrases, *_order(results)]) + f" ({_protocol(results)})."
-    return Answer(sentence[0].upper() + sentence[1:], findings, is_complete)
+    start = "" if is_complete else f"So far ({finished} of {results.planned} runs): "
+    sentence = _sentence(results, axes)
+    if start and sentence.startswith(("The ", "No ")):
+        sentence = sentence[0].lower() + sentence[1:]
+    return Answer(start + sentence, [*phrases, *findings, *_order(results)], is_complete, _protocol(results))
+
+
+def _sentence(results: StudyResults, axes: list[str]) -> str:
+    """The largest difference that is significant, or that none is, with its interval: at most 25 words and names."""
+    tested = []
+    for block in results.blocks:
+        pairs = [one for axis in axes for one in _of_axis(block, axis, results)]
+        for a, b, of in pairs if axes else _variant_pairs(block, results):
+            tested.append((block, a, b, of) if of.difference >= 0 else (block, b, a, of.turned()))
+    if not tested:
+        return _of_variants(results.blocks[0], results) + "."
+    known = [one for one in tested if not one[3].untested]
+    if not known:
+        return f"No difference is claimed: {not_tested(tested[0][3].untested)}."
+    significant = [one for one in known if one[3].is_significant(results.method.alpha)]
+    block, a, b, of = max(significant or known, key=lambda one: one[3].difference)
+    where = f" on {_short_title(block, results)}" if len(results.blocks) > 1 else ""
+    size = f"{of.difference:+.4f} {results.deciding}@{results.cutoff} [{of.low:+.4f}, {of.high:+.4f}]"
+    if significant:
+        others = f"; {len(significant)} of {len(known)} differences are significant" if len(known) > 1 else ""
+        return f"{a} is significantly better than {b}{where}: {size}{others}."
+    if not axes:
+        what = "No variant is significantly better"
+    else:
+        what = f"The choice of {listed(axes)} makes no significant difference"
+    return f"{what}; the largest, {a} - {b}{where}, is {size}."
+
+
+def _short_title(block: Block, results: StudyResults) -> str:
+    """The name of its data set, with that of the split where another block has the same data."""
+    if sum(one.dataset == block.dataset for one in results.blocks) == 1:
+        return block.dataset
+    short = f"{block.dataset} {block.split.split()[0]}"
+    alike = sum(f"{one.dataset} {one.split.split()[0]}" == short for one in results.blocks)
+    return short if alike == 1 else block.title
 
 
 def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyResults, most: int = 1000) -> Verdict:
@@ -108,12 +145,17 @@ def _of_variants(block: Block, results: StudyResults) -> str:
     if len(asked) < 2:
         mean = block.comparison.rows[asked[0]].estimates[results.deciding].mean
         return f"{block.lines[asked[0]].name} alone is there ({mean:.4f} {name}), with nothing to compare it with"
-    pairs = [
+    return find_verdict(_variant_pairs(block, results), results, SHOWN).text(name)
+
+
+def _variant_pairs(block: Block, results: StudyResults) -> list[tuple[str, str, Difference]]:
+    """Those of the variants that were asked for."""
+    asked = {i for i, row in enumerate(block.comparison.rows) if not row.is_automatic}
+    return [
         (block.lines[pair.a].name, block.lines[pair.b].name, pair)
         for pair in block.comparison.pairs
         if pair.metric == results.deciding and pair.a in asked and pair.b in asked
     ]
-    return find_verdict(pairs, results, SHOWN).text(name)
 
 
 def not_tested(reason: str) -> str:
@@ -184,4 +226,5 @@ def _protocol(results: StudyResults) -> str:
     data = blocks[0].title if len(blocks) == 1 else f"{len(blocks)} data sets and splits, each by itself"
     users = sorted(block.users for block in blocks)
     spread = f"{users[0]:,}" if users[0] == users[-1] else f"{users[0]:,} to {users[-1]:,}"
-    return f"{data}; {spread} users, full ranking, {trained}; tests over users and seeds, Holm-corrected over the study"
+    tests = "Tests are over users and seeds, Holm-corrected over the study."
+    return f"{data}; {spread} users, full ranking, {trained}. {tests}"

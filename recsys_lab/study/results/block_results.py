@@ -189,7 +189,7 @@ def _slices(block: Block, names: list[str], setting: Setting) -> Sliced | None:
             method=setting.method,
         )
     except RecsysLabError as error:
-        block.notes.append(f"no slices: {error}")
+        block.notes.append(f"slices: none, since {error}")
         return None
     shown = [names[rows.index(row)] for row in chosen]  # the order of the runs is that of the rows
     for one in (found.overall, *found.slices):

@@ -55,7 +55,7 @@ def _unfinished(results: StudyResults) -> Iterator[Caution]:
             by_state.setdefault(record.state, []).append(record)
     for state, records in by_state.items():
         kind = "failed" if state in ("failed", "unreadable") else "missing"
-        runs = listed([f"{record.label} seed {record.seed}" for record in records])
+        runs = listed([f"{record.label} seed {record.seed}" for record in records], 2)
         what = {"missing": "not run yet", "running": "still running"}.get(state, state)
         text = f"{len(records)} of {results.planned} runs {what}, and so in no number here: {runs}"
         reasons = listed([record.reason.strip().rpartition("\n")[2] for record in records], 2)
@@ -96,7 +96,7 @@ def _training(block: Block) -> Iterator[Caution]:
         yield Caution(
             "unconverged",
             f"{len(cut)} of {len(trained)} runs were still improving when they were stopped (best epoch "
-            f"among the last): {listed([record.name for record in cut])}. Trained longer, their places could differ",
+            f"among the last): {listed([record.name for record in cut], 3)}. Trained longer, their places could differ",
             block.key,
         )
     if "max_time" in reasons:

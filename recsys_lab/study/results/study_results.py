@@ -31,11 +31,13 @@ class Caution:
 
 @dataclass
 class Answer:
-    """sentence: the answer on top. findings: one line for each block and axis or pair behind it."""
+    """sentence: the answer on top, short enough to be read at a glance. findings: behind it, for each axis over all
+    blocks, then for each block. protocol: what was compared on how many users and seeds, and how it was tested."""
 
     sentence: str
     findings: list[str] = field(default_factory=list)
     is_complete: bool = True  # every planned run is finished
+    protocol: str = ""
 
 
 @dataclass

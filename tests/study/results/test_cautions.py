@@ -100,8 +100,9 @@ def test_no_difference_is_said_with_what_could_have_been_seen(tmp_path: Path) ->
     results = read_results(made.plan(), method=QUICK)
     (effect,) = [effect for effect in results.blocks[0].effects if effect.metric == "ndcg"]
     assert not effect.is_significant(0.05)
-    assert "no significant difference" in results.answer.sentence
-    assert f"{effect.detectable:.4f} would be found with 80 % power" in results.answer.sentence
+    assert results.answer.sentence.startswith("The choice of encoder makes no significant difference; the largest, ")
+    assert f"[{-abs(effect.high) if effect.difference < 0 else effect.low:+.4f}, " in results.answer.sentence
+    assert f"{effect.detectable:.4f} would be found with 80 % power" in results.answer.findings[0]
 
 
 def test_without_axes_the_answer_is_of_variants(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_without_axes_the_answer_is_of_variants(tmp_path: Path) -> None:
         for seed in (0, 1, 2):
             made.add({}, seed, ranks_of(skill, seed), label)
     results = read_results(made.plan(), method=QUICK)
-    assert results.answer.sentence.startswith("Wide is significantly better than narrow (+0.")
+    assert results.answer.sentence.startswith("wide is significantly better than narrow: +0.")
     assert [line.name for line in results.blocks[0].lines] == ["wide", "narrow"] and not results.blocks[0].effects
 
 

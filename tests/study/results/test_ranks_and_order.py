@@ -46,7 +46,7 @@ def test_the_order_changes_where_a_pair_flips_significantly(flipping: MadeStudy)
     assert significant[0].difference_a > 0 > significant[0].difference_b
     assert order.significant_pairs == 5  # all but c and d
     assert order.seed_tau_a is not None and order.seed_tau_a > 0.6
-    assert "changes for 1 of the 5 pairs that differ significantly under both splits" in results.answer.sentence
+    assert "changes for 1 of the 5 pairs that differ significantly under both splits" in results.answer.findings[-1]
 
 
 def test_rows_that_do_not_differ_significantly_share_a_letter(flipping: MadeStudy) -> None:

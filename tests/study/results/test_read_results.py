@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +50,11 @@ def test_blocks_names_and_records(made: MadeStudy) -> None:
     assert len({block.key for block in results.blocks}) == 2
     assert results.planned == 16 and results.states == {"finished": 16} and results.commits == ["c0ffee"]
     assert results.cutoff == 10 and results.deciding == "ndcg" and results.answer.is_complete
-    assert results.answer.sentence.startswith("Encoder: in every block sas is significantly better than gru (+0.")
+    assert results.answer.findings[0].startswith("encoder: in every block sas is significantly better than gru (+0.")
+    assert re.match(
+        r"sas is significantly better than gru on one: \+0\.\d{4} ndcg@10 \[\+0\.\d{4}, \+0\.\d{4}\]; \d of 4",
+        results.answer.sentence,
+    )
 
 
 def test_curves_add_up_seconds_and_know_epochs_without_validation(made: MadeStudy) -> None:
@@ -69,7 +74,7 @@ def test_what_is_not_finished_or_unreadable_is_named(made: MadeStudy) -> None:
     made.add({"data": "one", "encoder": "gru", "model.dropout": "0.9"}, 0, None)
     (made.runs[0].folder / "ranks.parquet").write_text("broken")
     results = read_results(made.plan(), method=QUICK)
-    assert not results.answer.is_complete and results.answer.sentence.startswith("Incomplete (15 of 17 runs")
+    assert not results.answer.is_complete and results.answer.sentence.startswith("So far (15 of 17 runs): ")
     kinds = {caution.kind: caution.text for caution in results.cautions}
     assert "1 of 17 runs not run yet" in kinds["missing"] and "one_gru_0.9 seed 0" in kinds["missing"]
     assert "1 of 17 runs unreadable" in kinds["failed"] and "unreadable" in results.records[0].reason
