@@ -41,7 +41,8 @@ def recommend(
         input: instead: a log with user_id, item_id and, where there is one, timestamp, as `prepare` reads it.
         top: items in each list.
         candidates: file with the ids that lists are made of: one on each line, or .csv or .parquet with a column
-            item_id and, for candidates of each user's own, user_id.
+            item_id and, for candidates of each user's own, user_id. `all`: also items without training events, for a
+            model that scores them by their fields or vectors.
         exclude: file with ids that nobody is recommended, in the same form.
         keep_history: also recommend items of the history.
         unknown: item ids that the model does not know are skipped, or an error.
@@ -62,7 +63,7 @@ def recommend(
     blocked = None if exclude is None else read_ids(exclude)
     if isinstance(blocked, dict):
         raise RecsysLabError(f"--exclude {exclude}: it leaves ids out for everybody, and has a column user_id")
-    wanted: Any = None if candidates is None else read_ids(candidates)
+    wanted: Any = candidates if candidates in (None, "all") else read_ids(candidates)
 
     from recsys_lab.serve.predictor import Predictor
     from recsys_lab.serve.run_data import titles

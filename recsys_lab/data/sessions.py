@@ -38,22 +38,27 @@ def session_starts(data: Any, sessions: str) -> np.ndarray:
     Raises:
         RecsysLabError: for a field that is not there or of another kind, and for a pause without times.
     """
-    offsets = np.asarray(data.offsets)
-    begins = np.zeros(data.num_events, dtype=bool)
-    begins[offsets[:-1][np.diff(offsets) > 0]] = True
-    pause = PAUSE.fullmatch(sessions)
-    if sessions in data.fields or pause is None:
+    if sessions in data.fields or not is_pause(sessions):
         advice = (
             "name a categorical field of the events ({known}) or a pause such as 30m. Another column is one where the "
             f"data is prepared with --fields {sessions}=categorical"
         )
         check_named(data.fields, sessions, "event", "categorical", "--data.sessions", advice)
-        codes = np.asarray(data.field_array(sessions))
-        begins[1:] |= codes[1:] != codes[:-1]
-    else:
-        if not data.has_timestamps:
-            raise RecsysLabError(f"--data.sessions {sessions} is a pause, and {data.name} has no times: name a field")
-        times = np.asarray(data.timestamps)
-        begins[1:] |= np.diff(times) > seconds_of_window(sessions)
+        return starts_of(np.asarray(data.offsets), np.asarray(data.field_array(sessions)))
+    if not data.has_timestamps:
+        raise RecsysLabError(f"--data.sessions {sessions} is a pause, and {data.name} has no times: name a field")
+    return starts_of(np.asarray(data.offsets), np.asarray(data.timestamps), seconds_of_window(sessions))
+
+
+def is_pause(sessions: str) -> bool:
+    """Whether it has the form of a pause, `30m`, and not only that of a field."""
+    return PAUSE.fullmatch(sessions) is not None
+
+
+def starts_of(offsets: np.ndarray, values: np.ndarray, pause: int | None = None) -> np.ndarray:
+    """(U + 1,) offsets of users and (E,) codes, or times with a pause in seconds -> as `session_starts`."""
+    begins = np.zeros(len(values), dtype=bool)
+    begins[offsets[:-1][np.diff(offsets) > 0]] = True
+    begins[1:] |= values[1:] != values[:-1] if pause is None else np.diff(values) > pause
     found: np.ndarray = np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))
     return found

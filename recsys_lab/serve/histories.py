@@ -10,12 +10,15 @@ import numpy as np
 import polars as pl
 
 from recsys_lab.contracts import DataSpec
+from recsys_lab.data.batches.event_rules import Rules
 from recsys_lab.data.batches.gather import Events
 from recsys_lab.data.fitting.fitted_fields import FittedField, FittedFields
 from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.frames import as_frame
 from recsys_lab.data.reading.table_checks import checked
 from recsys_lab.data.reading.times import LATEST
+from recsys_lab.data.sessions import SAME_SESSION, is_pause, same_session, starts_of
+from recsys_lab.data.split.temporal import seconds_of_window
 from recsys_lab.serve.item_ids import ItemIds
 from recsys_lab.words import ITEM_ID, PAD_ID, TIMESTAMP, USER_ID, RecsysLabError
 
@@ -67,6 +70,12 @@ class HistoryReader:
     def __init__(self, item_ids: ItemIds, fields: FittedFields, spec: DataSpec) -> None:
         self.item_ids, self.spec = item_ids, spec
         self.fields = {one.key: one for one in fields if one.scope in ("event", "user")}
+        self.fed = [one for one in self.fields.values() if one.key != SAME_SESSION.key]
+        self.marks_sessions = self.fields.pop(SAME_SESSION.key, None) is not None  # nobody gives it: it is found
+        self.sessions: str | None = spec.training.get("window_within") or spec.training.get("sessions")
+        """What ends a session, for a model that was trained with them: a field, or a pause."""
+        if self.sessions is not None and not is_pause(self.sessions):
+            self.fields.setdefault(self.sessions, FittedField(self.sessions, "event", "categorical"))
 
     def read(self, histories: Any, times: Any = None, fields: Mapping[str, Any] | None = None) -> Histories:
         """See `Predictor.recommend`.
@@ -87,14 +96,24 @@ class HistoryReader:
         times_kept = self._positions(offsets) if seconds is None else seconds[kept]
         mask = pl.Series(kept)
         columns: dict[str, dict[str, Any]] = {"event": {}, "user": {}}
-        for key, one in self.fields.items():
-            values = raw.fields.get(key)
+        for one in self.fed:
+            values = raw.fields.get(one.key)
             if values is None:
                 values = pl.Series(
                     [None] * (len(kept) if one.scope == "event" else len(raw.users)), dtype=one.raw_dtype
                 )
             columns[one.scope][one.name] = one.column_of(values.filter(mask) if one.scope == "event" else values)
-        events = Events(rows[kept].astype(np.int32), times_kept, offsets, columns["event"], user_fields=columns["user"])
+        start = self._session_starts(offsets, times_kept, raw, mask)
+        if self.marks_sessions and start is not None:
+            columns["event"][SAME_SESSION.name] = same_session(start)
+        events = Events(
+            rows[kept].astype(np.int32),
+            times_kept,
+            offsets,
+            columns["event"],
+            user_fields=columns["user"],
+            rules=Rules(session_start=start),
+        )
         return Histories(raw.users, events, raw.lengths, seconds is not None)
 
     def _positions(self, offsets: np.ndarray) -> np.ndarray:
@@ -103,6 +122,19 @@ class HistoryReader:
         place = np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
         gap = max(1, round(self.spec.mean_gap_seconds)) if self.spec.has_timestamps else 1
         return place.astype(np.int64) * gap
+
+    def _session_starts(
+        self, offsets: np.ndarray, seconds: np.ndarray, raw: _Raw, kept: pl.Series
+    ) -> np.ndarray | None:
+        """As `data/sessions.py` has it; None where the model knows no sessions. Where nobody names them, all events of
+        a user are of one."""
+        if self.sessions is None:
+            return None
+        if self.sessions not in self.fields:
+            return starts_of(offsets, seconds, seconds_of_window(self.sessions))
+        named = raw.fields.get(self.sessions)
+        codes = pl.Series([0] * len(seconds)) if named is None else named.filter(kept).rank("dense").fill_null(0)
+        return starts_of(offsets, codes.to_numpy())
 
     # -- lists ---------------------------------------------------------------------------------------------------------
 

@@ -28,21 +28,35 @@ class ItemChoice:
 
     @classmethod
     def of(
-        cls, item_ids: ItemIds, trained: Tensor, users: pl.Series, exclude: Any, blocked: Any, candidates: Any
+        cls,
+        item_ids: ItemIds,
+        trained: Tensor,
+        scored: Tensor,
+        users: pl.Series,
+        exclude: Any,
+        blocked: Any,
+        candidates: Any,
     ) -> ItemChoice:
         """See `Predictor.recommend`.
 
         Args:
-            trained: (V,) bool: items with training events.
+            trained: (V,) bool: items with training events. scored: those that the model can say something of.
             users: (U,) that are asked for.
         """
-        mask = trained.clone()
+        mask = (trained if candidates is None else scored).clone()
         hides_history = isinstance(exclude, str)
         if hides_history and exclude != "history":
             raise RecsysLabError(f"exclude={exclude!r}; it is 'history', None, or a list of item ids")
         for ids, what in ((None if hides_history else exclude, "items to exclude"), (blocked, "blocked items")):
             if ids is not None:
                 mask[torch.from_numpy(item_ids.rows(_listed(ids, what), what))] = False
+        if isinstance(candidates, str) and candidates == "all":
+            if torch.equal(trained, scored):
+                raise RecsysLabError(
+                    "candidates='all': the model knows items by their ids alone, and has learned nothing of those "
+                    "without a training event. Without candidates= lists are made of all the others"
+                )
+            candidates = None
         if candidates is None:
             return cls(mask, hides_history)
         if isinstance(candidates, Mapping):

@@ -36,6 +36,7 @@ log = logging.getLogger("recsys_lab")
 PLACES_AT_ONCE = 1 << 20
 """Places of lists (users times K) that `recommend_in_parts` makes one frame of."""
 Exclude = Literal["history"] | Sequence[Any] | None
+Candidates = Literal["all"] | Sequence[Any] | Mapping[Any, Any] | None
 
 
 class Predictor:
@@ -57,6 +58,8 @@ class Predictor:
         self.fields = loaded.vocabulary.fields
         self.batch_size, self.max_score_bytes = batch_size, max_score_mb << 20
         self.is_trained = loaded.item_counts > 0
+        self.can_be_scored = self.is_trained.clone()
+        self.can_be_scored[1:] |= self.model.scorer.scores_untrained
         self.popular = PopularItems(loaded.item_counts)
         self.reader = HistoryReader(self.item_ids, self.fields, self.spec)
         self._told_times = False
@@ -95,7 +98,7 @@ class Predictor:
         fields: Mapping[str, Any] | None = None,
         exclude: Exclude = "history",
         blocked: Sequence[Any] | None = None,
-        candidates: Sequence[Any] | Mapping[Any, Any] | None = None,
+        candidates: Candidates = None,
         query_time: Any = None,
         target_fields: Mapping[str, Any] | None = None,
     ) -> pl.DataFrame:
@@ -113,8 +116,9 @@ class Predictor:
             exclude: `history` leaves a user's own items out; None leaves nothing out; a list of ids leaves out these,
                 and not the history.
             blocked: ids that nobody is recommended, beside what `exclude` says.
-            candidates: ids that lists are made of; or a list of ids for each user, or a dict of them by user. Items
-                without training events are never candidates.
+            candidates: ids that lists are made of; or a list of ids for each user, or a dict of them by user. None =
+                all items with training events. `all`, or an id that is named, takes in items without any, where
+                the model scores them by their fields or vectors.
             query_time: when the lists are wanted: one time, or one for each user; for models that read it. Default: the
                 time of the last event.
             target_fields: the fields of the event to predict, for models that read them: a value for each user.
@@ -147,7 +151,7 @@ class Predictor:
         *,
         exclude: Exclude = "history",
         blocked: Sequence[Any] | None = None,
-        candidates: Sequence[Any] | Mapping[Any, Any] | None = None,
+        candidates: Candidates = None,
         **asked: Any,
     ) -> Iterator[pl.DataFrame]:
         """`recommend`, in frames of about a million places each, at least one: memory does not grow with the users.
@@ -164,7 +168,8 @@ class Predictor:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise RecsysLabError(f"k must be a whole number from 1 on, not {k!r}")
         read = questions.histories
-        choice = ItemChoice.of(self.item_ids, self.is_trained, read.users, exclude, blocked, candidates)
+        asked = (read.users, exclude, blocked, candidates)
+        choice = ItemChoice.of(self.item_ids, self.is_trained, self.can_be_scored, *asked)
         step = max(1, PLACES_AT_ONCE // k)
         for start in range(0, max(1, len(read)), step):
             users = np.arange(start, min(start + step, len(read)))
@@ -214,7 +219,7 @@ class Predictor:
 
         Returns:
             A frame: `user`, `item_id`, `score`, `source`; users and items in the order given. An item without training
-            events has no score.
+            events has no score, unless the model scores items by more than their ids.
 
         Raises:
             RecsysLabError: as `recommend`; and for an item that the model does not know.
@@ -229,7 +234,7 @@ class Predictor:
             with torch.inference_mode(), torch.autocast(device.type, enabled=False):
                 query = query.float() if query.is_floating_point() else query
                 scores[torch.from_numpy(rows)] = self.model.scorer.scores(query, ids).float()
-        scores[:, ~self.is_trained[ids]] = float("nan")
+        scores[:, ~self.can_be_scored[ids]] = float("nan")
         return pl.DataFrame(
             {
                 "user": read.users.gather(np.repeat(everybody, len(ids))),
@@ -254,11 +259,8 @@ class Predictor:
         if found is None:
             lists = self.recommend([[item]], k).filter(pl.col("rank").is_not_null())
             return lists.select("rank", "item_id", "score", by=pl.lit("history"))
-        rows, scores = found
-        rank = pl.Series(range(1, len(rows) + 1), dtype=pl.Int32)
-        return pl.DataFrame({"rank": rank, "item_id": self.item_ids.at(rows), "score": scores}).with_columns(
-            by=pl.lit("cosine")
-        )
+        rank, ids = pl.Series(range(1, len(found[0]) + 1), dtype=pl.Int32), self.item_ids.at(found[0])
+        return pl.DataFrame({"rank": rank, "item_id": ids, "score": found[1], "by": ["cosine"] * len(ids)})
 
     # -- one user, an event at a time ----------------------------------------------------------------------------------
 
@@ -295,7 +297,7 @@ class Predictor:
         *,
         exclude: Exclude = "history",
         blocked: Sequence[Any] | None = None,
-        candidates: Sequence[Any] | None = None,
+        candidates: Candidates = None,
         **asked: Any,
     ) -> pl.DataFrame:
         """The frame of `recommend` for the user of a state. asked: `query_time` and `target_fields`."""
@@ -329,7 +331,7 @@ class Predictor:
                     gap,
                 )
             self._told_times = True
-        return Questions.of(read, self.fields, query_time, target_fields)
+        return Questions.of(read, self.fields, query_time, target_fields, self.spec.training)
 
     @cached_property
     def reads_times(self) -> bool:

@@ -17,7 +17,7 @@ from recsys_lab.data.batches.samplers import EvaluationBatches
 from recsys_lab.data.batches.windows import evaluation_windows
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.serve.histories import Histories, seconds_of, typed
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import EVENT_TYPE, RecsysLabError
 
 if TYPE_CHECKING:
     from recsys_lab.serve.predictor import Predictor
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Questions:
-    """seconds: (U,) when the lists are wanted; None = at the time of each last event. target: fields of the events to
+    """stops_at_sessions: windows reach back to where the session of the last event begins, and no further.
+    seconds: (U,) when the lists are wanted; None = at the time of each last event. target: fields of the events to
     predict, (U, ...) each."""
 
     histories: Histories
     seconds: Tensor | None
     target: dict[str, Tensor]
+    stops_at_sessions: bool = False
 
     @classmethod
     def of(
@@ -39,8 +41,10 @@ class Questions:
         fields: FittedFields,
         query_time: Any = None,
         target_fields: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
     ) -> Questions:
-        """See `Predictor.recommend`."""
+        """See `Predictor.recommend`. training: `DataSpec.training` of the model: the one type of event that it was
+        trained to predict is what it is asked for, and windows stop where its own did."""
         users, seconds, target = len(histories), None, {}
         if query_time is not None:
             is_one = isinstance(query_time, str) or not hasattr(query_time, "__len__")
@@ -48,13 +52,17 @@ class Questions:
             _check_number("query_time", len(given), users)
             seconds = torch.from_numpy(seconds_of(given, "query_time"))
         known = {one.name: one for one in fields.of("event") if one.known_at == "query"}
-        for name, values in (target_fields or {}).items():
+        training, wanted = training or {}, dict(target_fields or {})
+        types = training.get("target_types") or []
+        if len(types) == 1 and EVENT_TYPE in known:
+            wanted.setdefault(EVENT_TYPE, types * users)
+        for name, values in wanted.items():
             if name not in known:
                 listed = ", ".join(known) or "none"
                 raise RecsysLabError(f"target_fields: {name!r} is not known of the event to predict; known: {listed}")
             target[name] = known[name].tensor(typed(known[name], values))
             _check_number(f"target_fields[{name!r}]", len(target[name]), users)
-        return cls(histories, seconds, target)
+        return cls(histories, seconds, target, "window_within" in training)
 
     def batches(
         self, users: np.ndarray, max_length: int, batch_size: int, device: Any
@@ -64,7 +72,8 @@ class Questions:
         events = self.histories.events
         some = np.flatnonzero(self.histories.known[users] > 0)
         who = users[some]
-        windows = evaluation_windows(events.offsets[:-1], who, events.offsets[1:][who], max_length)
+        start = events.rules.session_start if self.stops_at_sessions else None
+        windows = evaluation_windows(events.offsets[:-1], who, events.offsets[1:][who], max_length, start)
         dataset = WindowDataset(events, windows, "predict")
         for rows in EvaluationBatches(windows.lengths, batch_size):
             batch, chosen = dataset[rows], torch.from_numpy(who[rows])

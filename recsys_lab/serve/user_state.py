@@ -60,7 +60,8 @@ def start(predictor: Predictor, user: Any, user_fields: Mapping[str, Any]) -> Us
             known = ", ".join(key for key in predictor.reader.fields if key.startswith(USER_FIELD)) or "none"
             raise RecsysLabError(f"fields: the model is fed no field {key!r} of users; known: {known}")
     model = predictor.model
-    waits = model.uses_query_time or model.uses_target_fields  # what is asked changes the state itself
+    waits = model.uses_query_time or bool(model.uses_target_fields)  # what is asked changes the state itself
+    waits |= predictor.reader.sessions is not None  # what an event means depends on the one before
     memory = None if waits else model.start(1)
     return UserState(user, dict(user_fields), [], 0, 0, memory, model)
 

@@ -256,12 +256,16 @@ def test_what_can_not_be_meant_is_refused(sasrec: Predictor, histories: Any, ask
 def test_scores_of_chosen_items(sasrec: Predictor, folder: Path, tmp_path: Path) -> None:
     every = trained_ids(sasrec)
     never = next(raw for raw in sasrec.item_ids.raw.to_list() if raw not in every)
-    for one in (sasrec, Predictor.load(checkpoint_of(Markov(), data_of(folder), tmp_path))):
-        found = one.score([every[:3], []], [every[5], never, every[0]])
+    markov = Predictor.load(checkpoint_of(Markov(), data_of(folder), tmp_path))
+    counted = markov.score([every[:3]], [never])["score"].to_list()
+    assert counted == [0.0], "what was counted of it"
+    for one in (sasrec, markov):
+        second = never if one is sasrec else every[7]
+        found = one.score([every[:3], []], [every[5], second, every[0]])
         assert found["user"].to_list() == [0, 0, 0, 1, 1, 1]
-        assert found["item_id"].to_list() == [every[5], never, every[0]] * 2
+        assert found["item_id"].to_list() == [every[5], second, every[0]] * 2
         assert found["source"].to_list() == ["model"] * 3 + ["popularity"] * 3
-        assert found["score"].is_null().to_list() == [False, True, False] * 2
+        assert found["score"].is_null().to_list() == [False, one is sasrec, False] * 2
         lists = one.recommend([every[:3], []], 100, exclude=None)
         for user, item, score in found.filter(pl.col("score").is_not_null()).select("user", "item_id", "score").rows():
             listed = lists.filter((pl.col("user") == user) & (pl.col("item_id") == item))["score"][0]

@@ -15,7 +15,8 @@ from small_data import quiet_trainer
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import NextItemModule
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "models"))  # found_models
+for near in ("models", "data"):  # found_models, shop_with_types
+    sys.path.insert(0, str(Path(__file__).parent.parent / near))
 
 FIELDS = ["price", "colour", "item.tags", "item.image", "item.price", "user.age"]
 MAX_LENGTH = 8
@@ -56,11 +57,14 @@ def events_of(data: SequenceDataModule) -> pl.DataFrame:
             "timestamp": np.asarray(processed.timestamps),
         }
     )
-    for key in [one.key for one in data.fitted_fields if one.scope in ("event", "user")]:
-        if key == "event_type":
-            values = pl.Series([None, *processed.field_values(key)]).gather(np.asarray(processed.field_array(key)))
-        else:
+    fed = [one for one in data.fitted_fields if one.scope in ("event", "user") and one.key in processed.fields]
+    for key in [one.key for one in fed]:
+        if hasattr(processed, "raw") and key in processed.raw:
             values = processed.raw[key]
+        elif processed.fields[key].kind == "numeric":
+            values = pl.Series(np.array(processed.field_array(key))).fill_nan(None)
+        else:
+            values = pl.Series([None, *processed.field_values(key)]).gather(np.asarray(processed.field_array(key)))
         frame = frame.with_columns((values if key != "user.age" else values.gather(users)).alias(key))
     return frame
 
