@@ -130,6 +130,27 @@ def arguments_of(cls: type) -> tuple[dict[str, Any], bool]:
     return known, True
 
 
+def defaults_of(cls: type) -> dict[str, Any]:
+    """Arguments of `cls` with their defaults, those that it hands on as `**kwargs` among them."""
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if "__init__" not in base.__dict__:
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+        for parameter in parameters:
+            if parameter.default is not inspect.Parameter.empty:
+                found.setdefault(parameter.name, parameter.default)
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+def check_divides(owner: object, of: str, number: int, name: str, divisor: int) -> None:
+    """Raises ArgumentError where the argument `name` is not a divisor of the argument `of`."""
+    if number % divisor:
+        raise ArgumentError(type(owner).__name__, name, f"must divide {of} {number}, not {divisor}", divisor)
+
+
 def read_docstring(documented: Any) -> tuple[str, dict[str, str]]:
     """What a docstring says before its `Args:`, and the text of each entry of that section."""
     about, _, arguments = inspect.cleandoc(documented.__doc__ or "").partition("\nArgs:\n")

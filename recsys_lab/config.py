@@ -21,10 +21,10 @@ from dataclasses import fields, is_dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from recsys_lab.arguments import arguments_of, check_arguments, classes_in
+from recsys_lab.arguments import arguments_of, check_arguments, classes_in, defaults_of
 from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Configurable:
     Subclasses do nothing for it: no `save_hyperparameters`, no `self.x = x` rule.
     """
 
+    settings: SimpleNamespace
+    """Every argument of the constructor by name, also those left at their defaults; there before `__init__` runs."""
     _init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -71,6 +73,7 @@ class Configurable:
                 init_args.update(init_args.pop(parameter.name, {}))
         check_arguments(cls, init_args)
         object.__setattr__(instance, "_init_args", init_args)
+        object.__setattr__(instance, "settings", SimpleNamespace(**{**defaults_of(cls), **init_args}))
         return instance
 
 

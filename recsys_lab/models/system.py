@@ -6,7 +6,6 @@ goes on, or two runs side by side, can be compared setting by setting.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,6 +23,7 @@ from lightning.pytorch.callbacks import (
 )
 
 import recsys_lab
+from recsys_lab.arguments import defaults_of
 from recsys_lab.config import Configurable, hash_of, named_today, one_way, to_config
 
 TRAINER = (
@@ -173,7 +173,7 @@ def full_config(value: Any) -> Any:
         return [full_config(v) for v in value]
     if not isinstance(value, Configurable):
         return to_config(value)
-    init_args = {**_defaults(type(value)), **value._init_args}
+    init_args = {**defaults_of(type(value)), **value._init_args}
     path = f"{type(value).__module__}.{type(value).__qualname__}"
     return {"class_path": path, "init_args": {k: full_config(v) for k, v in init_args.items()}}
 
@@ -189,21 +189,6 @@ def differing(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any,
         for key in [*before, *(k for k in now if k not in before)]:
             inner = name if key in ("init_args", "class_path") else f"{name}.{key}".lstrip(".")
             yield from differing(before.get(key), now.get(key), inner)
-
-
-def _defaults(cls: type) -> dict[str, Any]:
-    """Arguments of `cls` with their defaults, those that it hands on as `**kwargs` among them."""
-    found: dict[str, Any] = {}
-    for base in cls.__mro__:
-        if "__init__" not in base.__dict__:
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
-        for parameter in parameters:
-            if parameter.default is not inspect.Parameter.empty:
-                found.setdefault(parameter.name, parameter.default)
-        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-            break
-    return found
 
 
 def _of(part: Any, *names: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import torch
 from found_models import SPEC, built, random_batch, small, trained_as
 from small_data import quiet_trainer
 
-import recsys_lab.models.encoders.lstm_attention as module
+import recsys_lab.models.blocks.state_attention as module
 from recsys_lab.models import LSTMAttention
 from recsys_lab.words import RecsysLabError
 

@@ -75,7 +75,11 @@ class Positions(nn.Module):
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention over earlier positions. Right padding needs no key mask: padding is always in the future."""
+    """Multi-head attention over earlier positions. Right padding needs no key mask: padding is always in the future.
+
+    With a `bias` (1 or B, 1 or H, L, L), which is added to the logits, that says what a position sees: minus infinity
+    hides an event. A bool one is True where an event is seen.
+    """
 
     def __init__(self, embedding_dim: int, num_heads: int, attention_dropout: float = 0.0) -> None:
         super().__init__()
@@ -85,17 +89,17 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(embedding_dim, 3 * embedding_dim)
         self.out = nn.Linear(embedding_dim, embedding_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         batch, length, dim = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, dim // self.num_heads)
         # taken apart before heads move in front: the gradients are then put together in the product's own order
         query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, H, L, D/H)
         dropout = self.attention_dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout, is_causal=bias is None)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))  # (B, L, D)
         return out
 
-    def at_last(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def at_last(self, x: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, L, D), (B,) -> (B, D): what `forward` gives at each row's last real event, without the other positions.
 
         For one query the key and value projections move to the other side of the products, so no key or value is made:
@@ -105,25 +109,28 @@ class CausalSelfAttention(nn.Module):
         batch, length, dim = x.shape
         heads, head_dim = self.num_heads, dim // self.num_heads
         weight = self.qkv.weight.view(3, heads, head_dim, dim)
-        bias = self.qkv.bias.view(3, heads, head_dim)
+        shift = self.qkv.bias.view(3, heads, head_dim)
         last = x[torch.arange(batch, device=x.device), lengths - 1]  # (B, D)
-        query = torch.einsum("bd,hkd->bhk", last, weight[0]) + bias[0]
+        query = torch.einsum("bd,hkd->bhk", last, weight[0]) + shift[0]
         query = torch.einsum("bhk,hkd->bhd", query, weight[1])  # K^T q
         scores = query @ x.transpose(1, 2) / math.sqrt(head_dim)  # (B, H, L)
+        if bias is not None:
+            scores = scores + bias.expand(batch, -1, -1, -1)[torch.arange(batch, device=x.device), :, lengths - 1]
         future = torch.arange(length, device=x.device) >= lengths[:, None]  # (B, L)
         mixed = scores.masked_fill(future[:, None], float("-inf")).softmax(dim=2) @ x  # (B, H, D)
-        value = torch.einsum("bhd,hkd->bhk", mixed, weight[2]) + bias[2]
+        value = torch.einsum("bhd,hkd->bhk", mixed, weight[2]) + shift[2]
         out: Tensor = self.out(value.reshape(batch, dim))
         return out
 
-    def step(self, x: Tensor, past: KeysAndValues | None) -> tuple[Tensor, KeysAndValues]:
-        """One more event (B, 1, D) after those whose keys and values are kept -> (B, 1, D), and them with its own."""
+    def step(self, x: Tensor, past: KeysAndValues | None, bias: Tensor | None = None) -> tuple[Tensor, KeysAndValues]:
+        """One more event (B, 1, D) after those whose keys and values are kept -> (B, 1, D), and them with its own.
+        bias: (1 or B, H, 1, t) of the t events so far, its own among them."""
         batch, _, dim = x.shape
         qkv = self.qkv(x).view(batch, 1, 3, self.num_heads, dim // self.num_heads)
         query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, H, 1, D/H)
         if past is not None:
             key, value = (torch.cat(pair, dim=2) for pair in zip(past, (key, value), strict=True))  # (B, H, t, D/H)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias)
         return self.out(mixed.transpose(1, 2).reshape(batch, 1, dim)), (key, value)
 
 
@@ -141,18 +148,21 @@ class TransformerBlock(nn.Module):
         self.contract = nn.Linear(feed_forward_dim, embedding_dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._feed_forward(x + self.dropout(self.attention(self.attention_norm(x))))
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self._feed_forward(self._attended(x, self.attention(self.attention_norm(x), bias)))
 
-    def at_last(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def at_last(self, x: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, L, D), (B,) -> (B, D): what `forward` gives at each row's last real event, at a fraction of the cost."""
         last = x[torch.arange(x.shape[0], device=x.device), lengths - 1]
-        return self._feed_forward(last + self.dropout(self.attention.at_last(self.attention_norm(x), lengths)))
+        return self._feed_forward(self._attended(last, self.attention.at_last(self.attention_norm(x), lengths, bias)))
 
-    def step(self, x: Tensor, past: KeysAndValues | None) -> tuple[Tensor, KeysAndValues]:
+    def step(self, x: Tensor, past: KeysAndValues | None, bias: Tensor | None = None) -> tuple[Tensor, KeysAndValues]:
         """One more event (B, 1, D) -> what `forward` gives at it, and keys and values with its own for the next one."""
-        mixed, past = self.attention.step(self.attention_norm(x), past)
-        return self._feed_forward(x + self.dropout(mixed)), past
+        mixed, past = self.attention.step(self.attention_norm(x), past, bias)
+        return self._feed_forward(self._attended(x, mixed)), past
+
+    def _attended(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + self.dropout(branch)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         hidden = self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))

@@ -49,18 +49,16 @@ class GRU4Rec(NextItemModule):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim or embedding_dim
-        self.num_layers, self.dropout = num_layers, dropout
-        self.residual, self.item_bias = residual, item_bias
 
     def build(self, spec: DataSpec) -> None:
-        dim, width, layers = self.embedding_dim, self.hidden_dim, self.num_layers
+        s = self.settings
+        dim, width = s.embedding_dim, s.hidden_dim or s.embedding_dim
         self.embedding = EventEmbedding(spec, dim, std=dim**-0.5, target_fields=self.uses_target_fields)
-        self.drop = Dropout(self.dropout)
-        between = self.dropout if layers > 1 else 0.0
-        self.gru = nn.GRU(dim, width, layers, batch_first=True, dropout=between)
+        self.drop = Dropout(s.dropout)
+        between = s.dropout if s.num_layers > 1 else 0.0
+        self.gru = nn.GRU(dim, width, s.num_layers, batch_first=True, dropout=between)
         self.project = nn.Linear(width, dim) if width != dim else nn.Identity()
-        self.scorer = TiedScorer(self.embedding.items, bias=self.item_bias)
+        self.scorer = TiedScorer(self.embedding.items, bias=s.item_bias)
 
     def encode(self, batch: Batch) -> Tensor:
         x = self.drop(self.embedding(batch))  # (B, L, D)
@@ -68,7 +66,7 @@ class GRU4Rec(NextItemModule):
         return self._hidden(x, states)
 
     def start(self, rows: int) -> State:
-        zeros = torch.zeros(self.num_layers, rows, self.hidden_dim, device=self.device)
+        zeros = torch.zeros(self.gru.num_layers, rows, self.gru.hidden_size, device=self.device)
         return State(query=None, memory=zeros)
 
     def step(self, state: State, event: Batch) -> State:
@@ -79,4 +77,4 @@ class GRU4Rec(NextItemModule):
     def _hidden(self, x: Tensor, states: Tensor) -> Tensor:
         """Inputs (B, L, D) and states (B, L, hidden_dim) -> (B, L, D)."""
         hidden: Tensor = self.project(self.drop(states))
-        return x + hidden if self.residual else hidden
+        return x + hidden if self.settings.residual else hidden

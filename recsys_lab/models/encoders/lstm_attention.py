@@ -29,75 +29,11 @@ from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
+from recsys_lab.models.blocks.state_attention import CausalStateAttention, Similarity
 from recsys_lab.models.blocks.time_features import compressed, gap_before, time_until
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.models.module import last_position
 from recsys_lab.words import RecsysLabError
-
-Similarity = Literal["dot", "scaled_dot", "additive", "bilinear"]
-ADDITIVE_BLOCK = 1 << 24
-"""Additive attention needs (B, queries, L, D) numbers at once; queries are taken in blocks of about this many."""
-
-
-class CausalStateAttention(nn.Module):
-    """c_t = sum over s <= t of alpha_ts h_s.
-
-    Args:
-        dim: width of the states.
-        similarity: of two states: `dot` h_t.h_s, `scaled_dot` h_t.h_s / sqrt(dim), `bilinear` h_t W h_s,
-            `additive` v.tanh(W h_t + U h_s) (Bahdanau et al. 2015).
-        narm: NARM's weights: additive with a sigmoid, alpha_ts = v.sigmoid(W h_t + U h_s), not normalised.
-    """
-
-    def __init__(self, dim: int, similarity: Similarity, narm: bool = False) -> None:
-        super().__init__()
-        if similarity not in ("dot", "scaled_dot", "additive", "bilinear"):
-            raise RecsysLabError(f"unknown similarity {similarity!r}; known: dot, scaled_dot, additive, bilinear")
-        self.similarity, self.narm = similarity, narm
-        self.scale = dim**-0.5 if similarity == "scaled_dot" else 1.0
-        self.additive = narm or similarity == "additive"
-        if self.additive:
-            self.query = nn.Linear(dim, dim, bias=False)
-            self.key = nn.Linear(dim, dim, bias=False)
-            self.v = nn.Linear(dim, 1, bias=False)
-        elif similarity == "bilinear":
-            self.query = nn.Linear(dim, dim, bias=False)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """(B, L, dim) -> (B, L, dim)."""
-        if self.additive:
-            rows = max(1, ADDITIVE_BLOCK // states.numel())
-            blocks = [self.additive_weights(states, i, i + rows) @ states for i in range(0, states.shape[1], rows)]
-            return torch.cat(blocks, dim=1)
-        query = self.query(states) if self.similarity == "bilinear" else states
-        return F.scaled_dot_product_attention(query, states, states, is_causal=True, scale=self.scale)
-
-    def at_last(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """(B, L, dim), (B,) -> (B, dim): what `forward` gives at each row's last real event."""
-        return (self.weights_at_last(states, lengths).unsqueeze(1) @ states).squeeze(1)
-
-    def weights_at_last(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """alpha of each row's last real event: (B, L), 0 at padding."""
-        last = last_position(states, lengths)  # (B, dim)
-        future = torch.arange(states.shape[1], device=states.device) >= lengths[:, None]  # (B, L)
-        if self.additive:
-            return self._additive_weights(self.query(last).unsqueeze(1), self.key(states), future)
-        query = self.query(last) if self.similarity == "bilinear" else last
-        logits = (states @ query.unsqueeze(2)).squeeze(2) * self.scale  # (B, L)
-        return logits.masked_fill(future, float("-inf")).softmax(dim=1)
-
-    def additive_weights(self, states: Tensor, start: int, stop: int) -> Tensor:
-        """alpha of the queries at positions [start, stop): (B, stop - start, L), 0 at later positions."""
-        column = torch.arange(states.shape[1], device=states.device)
-        future = column > column[start:stop, None]  # (queries, L)
-        query = self.query(states[:, start:stop]).unsqueeze(2)  # (B, queries, 1, dim)
-        return self._additive_weights(query, self.key(states).unsqueeze(1), future)
-
-    def _additive_weights(self, query: Tensor, key: Tensor, future: Tensor) -> Tensor:
-        """(..., 1, dim), (..., L, dim), (..., L) -> (..., L)."""
-        squash = torch.sigmoid if self.narm else torch.tanh
-        logits: Tensor = self.v(squash(query + key)).squeeze(-1)
-        return logits.masked_fill(future, 0.0) if self.narm else logits.masked_fill(future, float("-inf")).softmax(-1)
 
 
 class LSTMAttention(NextItemModule):
@@ -133,28 +69,26 @@ class LSTMAttention(NextItemModule):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        self.embedding_dim, self.hidden_dim, self.num_layers = embedding_dim, hidden_dim or embedding_dim, num_layers
-        self.dropout, self.kind, self.similarity, self.item_bias = dropout, attention, similarity, item_bias
-        self.time, self.reference, self.time_window = time, reference, time_window
         self.causal = time != "relative"
         self.uses_query_time = time == "relative" and reference == "query"
 
     def build(self, spec: DataSpec) -> None:
-        dim, width, layers = self.embedding_dim, self.hidden_dim, self.num_layers
-        self.seconds = self.time_window or spec.mean_gap_seconds
+        s = self.settings
+        dim, width = s.embedding_dim, s.hidden_dim or s.embedding_dim
+        self.time, self.reference, self.seconds = s.time, s.reference, s.time_window or spec.mean_gap_seconds
         self.embedding = EventEmbedding(spec, dim, std=dim**-0.5, target_fields=self.uses_target_fields)
-        self.drop = Dropout(self.dropout)
-        inputs = dim + {"none": 0, "gap": 1, "relative": 2}[self.time]
-        between = self.dropout if layers > 1 else 0.0
-        self.lstm = nn.LSTM(inputs, width, layers, batch_first=True, dropout=between)
-        narm, none = self.kind == "narm", self.kind == "none"
-        self.attention = None if none else CausalStateAttention(width, self.similarity, narm)
+        self.drop = Dropout(s.dropout)
+        inputs = dim + {"none": 0, "gap": 1, "relative": 2}[s.time]
+        between = s.dropout if s.num_layers > 1 else 0.0
+        self.lstm = nn.LSTM(inputs, width, s.num_layers, batch_first=True, dropout=between)
+        narm, none = s.attention == "narm", s.attention == "none"
+        self.attention = None if none else CausalStateAttention(width, s.similarity, narm)
         joined = width if none else 2 * width
         # NARM decodes [global ; local] with one bilinear map; ours has a hidden layer and a residual to the state
         self.expand = None if narm else nn.Linear(joined, 2 * dim)
         self.contract = nn.Linear(joined if narm else 2 * dim, dim)
         self.skip = None if narm else nn.Linear(width, dim, bias=False)
-        self.scorer = TiedScorer(self.embedding.items, bias=self.item_bias)
+        self.scorer = TiedScorer(self.embedding.items, bias=s.item_bias)
 
     def encode(self, batch: Batch) -> Tensor:
         states = self.states(batch)  # (B, L, hidden_dim)

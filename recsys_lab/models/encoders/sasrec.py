@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
-from recsys_lab.arguments import Depth, DropShare, Size
+from recsys_lab.arguments import Depth, DropShare, Size, check_divides
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.layers import Dropout, Positions, TransformerBlock
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.lightning import NextItemModule
-from recsys_lab.words import ArgumentError
 
 
 class SASRec(NextItemModule):
@@ -51,60 +51,67 @@ class SASRec(NextItemModule):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        if embedding_dim % num_heads:
-            raise ArgumentError(
-                "SASRec", "num_heads", f"must divide embedding_dim {embedding_dim}, not {num_heads}", num_heads
-            )
-        self.embedding_dim, self.num_layers, self.num_heads = embedding_dim, num_layers, num_heads
-        self.dropout, self.attention_dropout = dropout, attention_dropout
-        self.feed_forward_dim, self.count_from = feed_forward_dim or 4 * embedding_dim, positions
-        self.scale = math.sqrt(embedding_dim) if scale_embedding else 1.0
-        self.encodes_prefixes = positions == "start"
+        s = self.settings  # those of a class below it among them
+        check_divides(self, "embedding_dim", s.embedding_dim, "num_heads", s.num_heads)
+        self.scale = math.sqrt(s.embedding_dim) if s.scale_embedding else 1.0
+        self.encodes_prefixes = s.positions == "start"
 
     def build(self, spec: DataSpec) -> None:
-        dim = self.embedding_dim
-        self.embedding = EventEmbedding(spec, dim, target_fields=self.uses_target_fields)
-        self.positions = Positions(spec.max_length, dim, self.count_from)
-        self.drop = Dropout(self.dropout)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(dim, self.num_heads, self.feed_forward_dim, self.dropout, self.attention_dropout)
-            for _ in range(self.num_layers)
-        )
-        self.norm = nn.LayerNorm(dim)
+        s = self.settings
+        self.embedding = EventEmbedding(spec, s.embedding_dim, target_fields=self.uses_target_fields)
+        self.positions = Positions(spec.max_length, s.embedding_dim, s.positions)
+        self.drop = Dropout(s.dropout)
+        self.blocks = nn.ModuleList(self.block() for _ in range(s.num_layers))
+        self.norm = nn.LayerNorm(s.embedding_dim)
         self.scorer = TiedScorer(self.embedding.items)
 
+    def block(self) -> nn.Module:
+        s = self.settings
+        inner = s.feed_forward_dim or 4 * s.embedding_dim
+        return TransformerBlock(s.embedding_dim, s.num_heads, inner, s.dropout, s.attention_dropout)
+
     def encode(self, batch: Batch) -> Tensor:
-        x = self._inputs(batch)
+        x, bias = self._inputs(batch), self.attention_bias(batch)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, bias)
         hidden: Tensor = self.norm(x)
         return hidden
 
     def encode_last(self, batch: Batch) -> Tensor:
         """The last block computes no position but each row's last."""
-        x = self._inputs(batch)
+        x, bias = self._inputs(batch), self.attention_bias(batch)
         *earlier, last = self.blocks
         for block in earlier:
-            x = block(x)
+            x = block(x, bias)
         assert isinstance(last, TransformerBlock)
-        hidden: Tensor = self.norm(last.at_last(x, batch.lengths))
+        hidden: Tensor = self.norm(last.at_last(x, batch.lengths, bias))
         return hidden
 
     def start(self, rows: int) -> State | None:
         """Keys and values of earlier events are kept while the window is not full. Where positions are counted from its
         end each event moves them all, and there is nothing to keep."""
-        return State(query=None, memory=(0, [None] * self.num_layers)) if self.count_from == "start" else None
+        return State(query=None, memory=(0, [None] * len(self.blocks), None)) if self.encodes_prefixes else None
 
     def step(self, state: State, event: Batch) -> State | None:
-        place, past = state.memory
+        place, past, times = state.memory
         if place == len(self.positions.weight):
             return None
+        times = event.timestamps if times is None else torch.cat([times, event.timestamps], dim=1)  # (B, t)
+        bias = self.bias_of_newest(times)
         x, kept = self.embedding(event) * self.scale + self.positions.weight[place], []  # (B, 1, D)
         for block, before in zip(self.blocks, past, strict=True):
             assert isinstance(block, TransformerBlock)
-            x, own = block.step(x, before)
+            x, own = block.step(x, before, bias)
             kept.append(own)
-        return State(query=self.norm(x).squeeze(1), memory=(place + 1, kept))
+        return State(query=self.norm(x).squeeze(1), memory=(place + 1, kept, times))
+
+    def attention_bias(self, batch: Batch) -> Tensor | None:
+        """(1 or B, H, L, L), added to the logits of attention; None = nothing."""
+        return None
+
+    def bias_of_newest(self, times: Tensor) -> Tensor | None:
+        """Its last row, of a window's newest event: (1 or B, H, 1, t). times: (B, t) int64 seconds, up to that one."""
+        return None
 
     def _inputs(self, batch: Batch) -> Tensor:
         x = self.embedding(batch) * self.scale  # (B, L, D)
