@@ -12,5 +12,5 @@ def sources() -> None:
     for name in source_names():
         source = get_source(name)
         print(f"{name}\n  licence  {source.licence}\n  page     {source.homepage}\n  checked  {source.checked_by}")
-        if not source.urls:
+        if not source.urls and source.homepage != "built in":
             print("  fetched  by hand: `recsys-lab prepare` says what to put where")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_lab.config import from_config, to_config
+from recsys_lab.data.split.leave_one_out import LeaveOneOut
 from recsys_lab.data.split.target_types import apply_split
 from recsys_lab.words import RecsysLabError
 
@@ -99,7 +100,15 @@ def evaluation_settings(data: SequenceDataModule, val: Targets) -> dict[str, Any
         **({} if result.test.query is None else {"test_queries": len(np.unique(result.test.query))}),
         "cold_test_targets": int((data.item_counts[data.events.item_ids[result.test.position]] == 0).sum()),
         "not_evaluated": result.dropped,
+        **_best_possible(data),
     }
+
+
+def _best_possible(data: SequenceDataModule) -> dict[str, Any]:
+    """What the best model can expect of the test targets, where the data says it of these."""
+    known = data.processed.manifest.get("best_possible")
+    is_asked = known is not None and isinstance(data.split, LeaveOneOut) and data.exclude_seen == known["exclude_seen"]
+    return {"best_possible": known["test"]} if known is not None and is_asked and data.target_types is None else {}
 
 
 def training_hash(settings: dict[str, Any]) -> str:

@@ -69,6 +69,18 @@ def of_scores(ranks: pl.DataFrame) -> list[str]:
     ]
 
 
+def of_best(value: float | None, evaluation: Mapping[str, Any], cutoff: int) -> list[str]:
+    """How near ndcg@cutoff is to what the best model can expect, where the data is a world of which that is known."""
+    best = evaluation.get("best_possible", {})
+    name = f"ndcg@{cutoff}"
+    if value is None or name not in best:
+        return []
+    chance = f"; chance moves it by {best[f'{name}_error']:.4f} (standard error)"
+    return [
+        f"{name} {value:.4f} is {value / best[name]:.1%} of what the best model can expect, {best[name]:.4f}{chance}"
+    ]
+
+
 def not_above(metric: str, value: float, baselines: Mapping[str, float]) -> list[str]:
     """Names the untrained baselines that reach more than `value`, the best first; an observation and no test."""
     above = sorted((name for name in baselines if baselines[name] > value), key=lambda name: -baselines[name])

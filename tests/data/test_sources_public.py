@@ -53,7 +53,7 @@ def test_names_are_found_by_scanning_and_every_source_is_complete() -> None:
         assert isinstance(source, Source)
         assert source.name == name and source.licence and source.homepage and source.citation and source.checked_by
         assert all(url.startswith("https://") for url in source.urls)
-        assert source.urls or name == "synthetic" or getattr(source, "instructions", "")
+        assert source.urls or source.homepage == "built in" or getattr(source, "instructions", "")
 
 
 def test_names_are_forgiving_and_unknown_ones_are_listed() -> None:

@@ -172,6 +172,8 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - progress.started, 3),
         }
+        best = source.best_scores()
+        manifest |= {"best_possible": best} if best.get("num_events") == manifest["num_events"] else {}
         manifest |= {} if tables.before is None else tables.before.manifest
         writer.json(MANIFEST, manifest)  # last: a folder with a manifest is whole
         keep_stamp(writer.temporary, stamp_of(writer.temporary, MANIFEST, files_of(manifest)))

@@ -27,6 +27,10 @@ def prepared_text(data: ProcessedDataset, data_dir: str = "data") -> str:
     for scope, fields in groupby(data.fields.values(), lambda field: field.scope):
         of = "shown items" if scope == "shown" else f"{scope}s"
         lines.append(f"  fields    of {of}: {', '.join(f'{field.name} ({field.kind})' for field in fields)}")
+    if best := manifest.get("best_possible"):
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in best["test"].items() if "_error" not in name)
+        seen = best["exclude_seen"]
+        lines.append(f"  best      {scores} is the most that a model can expect, with --data.exclude_seen {seen}")
     return "\n".join(
         [
             *lines,

@@ -101,6 +101,15 @@ class Source(ABC):
         """How the raw files are read, as far as the user chose it: plain values without secrets, for the manifest."""
         return {}
 
+    def best_scores(self) -> dict[str, Any]:
+        """What the best model can expect, where that is known; else nothing. For the manifest of the prepared set.
+
+        `num_events`: of the whole set, since fewer events are another question. `exclude_seen`: the setting of
+        `--data.exclude_seen` that it holds for. `test`, `val`: metric@k -> value, of the targets of leave-one-out, and
+        `<metric>@k_error`, how far chance moves what the best model scores.
+        """
+        return {}
+
     @abstractmethod
     def tables(self, raw_dir: Path) -> RawTables:
         """The tables; fetches what is missing into `raw_dir/<name>/`, or uses the user's file put there.

@@ -16,7 +16,7 @@ from recsys_lab.ops.rank_metrics import ndcg
 from recsys_lab.runs.baselines import counted_already
 from recsys_lab.runs.finished import Run
 from recsys_lab.runs.folder import RunFolder, find
-from recsys_lab.runs.remarks import not_above, remarks
+from recsys_lab.runs.remarks import not_above, of_best, remarks
 from recsys_lab.words import RecsysLabError
 
 
@@ -51,6 +51,7 @@ def last_lines(trainer: Trainer, home: Path) -> list[str]:
     cutoff = shown_cutoff(evaluation.cutoffs)
     lines = remarks(pl.read_parquet(path), manifest["evaluation"], cutoff)
     value = metrics.get(f"test/ndcg@{cutoff}")
+    lines += of_best(value, manifest["evaluation"], cutoff)
     if value is not None and manifest.get("stopped_by") != "counted":
         reached = {
             run.variant: float(run.values("ndcg", cutoff).mean())
