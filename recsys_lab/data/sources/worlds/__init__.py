@@ -12,7 +12,7 @@ from recsys_lab.data.sources.worlds.timed import Drift, Periodic
 
 SOURCES = [
     MarkovChain(),
-    MarkovChain(order=2, num_items=30, num_users=4_000),
+    MarkovChain(order=2, num_items=20),
     Copying(),
     Periodic(),
     Behaviours(),

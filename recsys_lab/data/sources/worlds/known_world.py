@@ -45,7 +45,7 @@ class KnownWorld(Source):
         seed: Another seed makes another world.
     """
 
-    num_users: int = 2_000
+    num_users: int = 4_000
     num_items: int = 100
     length: int = 30
     noise: float = 0.1
