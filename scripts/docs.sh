@@ -11,4 +11,5 @@ case ${1:-build} in
 esac
 
 bash scripts/setup.sh docs
-exec .venv/bin/mkdocs "${1:-build}"
+export NO_MKDOCS_2_WARNING=1  # mkdocs-material's notice of its end of life in 2027: mkdocs.yml says what then
+exec .venv/bin/mkdocs --quiet "${1:-build}"

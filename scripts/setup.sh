@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with the pinned versions of constraints.txt, by pip alone. `scripts/setup.sh dev` adds the test tools.
+# Makes .venv with the pinned versions of constraints.txt, by pip alone. `scripts/setup.sh dev` adds the test tools,
+# `scripts/setup.sh docs` what builds the documentation site.
 # Does nothing, and says so, when nothing has changed since the last time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -7,8 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 extras=${1:-core}
 case $extras in
   core) package=. ;;
-  dev) package=".[dev]" ;;
-  *) echo "setup: unknown set '$extras'; known: core, dev" >&2; exit 2 ;;
+  dev | docs) package=".[$extras]" ;;
+  *) echo "setup: unknown set '$extras'; known: core, dev, docs" >&2; exit 2 ;;
 esac
 
 find_python() {
@@ -25,7 +26,9 @@ find_python() {
 
 stamp() { cat pyproject.toml constraints.txt | cksum; }
 
-for done in "$extras" dev; do  # the dev set holds the core set
+stamps=("$extras")
+if [ "$extras" = core ]; then stamps+=(dev docs); fi  # each holds the core set
+for done in "${stamps[@]}"; do
   if [ "$(cat ".venv/.installed-$done" 2>/dev/null)" = "$(stamp)" ]; then
     echo "setup: .venv is up to date"
     exit 0

@@ -4,7 +4,8 @@
 # Lint and format (ruff), types (mypy) and tests (pytest, on all cores), side by side, with the versions of constraints.txt.
 #
 #   scripts/test.sh                        the default tier: minutes
-#   scripts/test.sh --all                  every tier: also the tests marked process (they start processes) and slow
+#   scripts/test.sh --all                  every tier: also the tests marked process (they start processes) and slow; and
+#                                          the documentation site, where a link that leads nowhere is an error
 #   scripts/test.sh tests/data -n 0        those of one folder, in one process
 #   scripts/test.sh tests/test_kills.py::test_name    a test that is named runs whatever its tier
 set -euo pipefail
@@ -25,6 +26,10 @@ types=$!
 step ruff check
 step ruff format --check
 step pytest -n auto --dist worksteal "$@"
+if [ "${1:-}" = --all ]; then
+  echo "== scripts/docs.sh build"
+  bash scripts/docs.sh build || failed+=(docs)
+fi
 echo "== mypy"
 wait "$types" || failed+=(mypy)
 cat "$beside"
