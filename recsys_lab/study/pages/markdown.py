@@ -23,6 +23,8 @@ def as_markdown(results: StudyResults, brief: bool = False) -> str:
         texts = [f"- {marks.get(one.severity, '')}{prose(one.text)}" for one in results.cautions]
         parts += ["## Before believing it", "\n".join(texts)]
     parts.append(prose(_facts(results)))
+    if any(block.shares for block in results.blocks):
+        parts += ["## Share of the best possible score", *_table(tables.shares(results)), tables.SHARES]
     for block in results.blocks:
         parts += _block(block, results, brief)
     if results.published:

@@ -18,14 +18,15 @@ def write_readme(results: StudyResults, page: Page, plan: Plan) -> list[Path]:
     """Writes the brief report below a mark in README.md, beside the study file; what stands above it is kept. Numbers
     of earlier runs that are not here stay, in a section that claims nothing of them.
 
-    results.parquet and figures/ranking*.svg, order*.svg are replaced.
+    results.parquet and the figures are replaced: the heat map of a study of worlds, else ranking*.svg and order*.svg.
 
     Returns:
         what was written.
     """
     folder = plan.study.file.parent
     earlier = earlier_rows(folder, plan, {block.key for block in results.blocks})
-    figures = [figure for figure in page.figures if figure.name.startswith(("ranking", "order"))]
+    wanted = ("shares",) if any(block.shares for block in results.blocks) else ("ranking", "order")
+    figures = [figure for figure in page.figures if figure.name.startswith(wanted)]
     written = []
     for old in (folder / "figures").glob("*.svg"):
         old.unlink()

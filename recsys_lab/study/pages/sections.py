@@ -17,6 +17,7 @@ from recsys_lab.study.pages.figures.fronts import front_figures
 from recsys_lab.study.pages.figures.learning import learning_figures
 from recsys_lab.study.pages.figures.order_change import order_figure
 from recsys_lab.study.pages.figures.ranking import ranking_figure
+from recsys_lab.study.pages.figures.share_heat import share_figure
 from recsys_lab.study.pages.figures.slice_bars import slice_figures
 from recsys_lab.study.results import Block, StudyResults
 
@@ -50,6 +51,7 @@ def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Secti
         return Section(key, title, [found for block in results.blocks if (found := card(block))], lead)
 
     return [
+        Section("shares", "Share of the best possible score", _shares(results), tables.SHARES),
         of_blocks("ranking", "Ranking", _ranking),
         Section("published", "Published numbers beside ours", _published(results), tables.PUBLISHED),
         of_blocks("effects", "Effect of each axis", _effects),
@@ -62,6 +64,11 @@ def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Secti
         of_blocks("audit", "Audit of the data", _audit),
         Section("runs", "Commands, commits and hashes", _runs(results)),
     ]
+
+
+def _shares(results: StudyResults) -> list[Card]:
+    figure = share_figure(results)
+    return [Card(figures=[figure], tables=[tables.shares(results)])] if figure is not None else []
 
 
 def _figures(block: Block, figures: list[Figure]) -> Card | None:

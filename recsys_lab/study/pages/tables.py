@@ -12,7 +12,8 @@ from recsys_lab.runs.comparison import Row
 from recsys_lab.runs.comparison_table import COSTS, DETECTABLE, number_columns, test_columns, trained_on_column
 from recsys_lab.statistics.pairs import Difference
 from recsys_lab.study.pages.figures.order_change import order_table
-from recsys_lab.study.results import AxisEffect, Block, OrderAgreement, Record, StudyResults
+from recsys_lab.study.pages.figures.share_heat import share_table, worlds_of
+from recsys_lab.study.results import AxisEffect, Block, OrderAgreement, Record, Share, StudyResults
 from recsys_lab.study.results.names import value_name
 from recsys_lab.study.results.published import REACHED
 
@@ -21,6 +22,10 @@ MOST_ROWS = 60
 NOT_IN_TEXT = ("axis", "tokens/s", "best epoch", "other way", "changes", "started")
 """Columns that only the page has room for."""
 HASHES = ("data", "vocabulary", "split")
+SHARES = (
+    "The mean of a variant over that of the model that knows the world, on the same targets; intervals are over users "
+    "and seeds, over users where there is one seed."
+)
 PUBLISHED = f"reached: at least {1 - REACHED:.0%} of the published number; a rule, not a test."
 
 
@@ -100,6 +105,21 @@ def effects(block: Block, axes: Sequence[str]) -> Table:
 def axes_of(block: Block) -> list[str]:
     """Axes with an effect."""
     return list(dict.fromkeys(effect.axis for effect in block.effects))
+
+
+def shares(results: StudyResults) -> Table:
+    """What each variant reaches of the best possible score in each world."""
+
+    def cell(place: int) -> Callable[[tuple[str, list[Share | None]]], Any]:
+        def show_share(row: tuple[str, list[Share | None]]) -> Any:
+            share = row[1][place]
+            return None if share is None else f"{share.mean:.3f} [{share.low:.3f}, {share.high:.3f}]"
+
+        return show_share
+
+    columns = [Column("variant", value=lambda row: row[0])]
+    columns += [Column(world, ">", value=cell(place)) for place, world in enumerate(worlds_of(results))]
+    return Table(columns, list(share_table(results).items()), f"Share of the best {results.deciding}@{results.cutoff}")
 
 
 def orders(results: StudyResults) -> Table:

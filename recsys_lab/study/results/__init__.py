@@ -1,6 +1,6 @@
 """All numbers of a study, read from its run folders once, for every report of it."""
 
-from recsys_lab.study.results.block import Block, Line
+from recsys_lab.study.results.block import Block, Line, Share
 from recsys_lab.study.results.curve import Curve
 from recsys_lab.study.results.effects import AxisEffect
 from recsys_lab.study.results.facts import AuditFacts
@@ -21,6 +21,7 @@ __all__ = [
     "Line",
     "OrderAgreement",
     "Record",
+    "Share",
     "StudyResults",
     "as_table",
     "read_results",

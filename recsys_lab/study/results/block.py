@@ -15,6 +15,15 @@ from recsys_lab.study.results.facts import AuditFacts
 from recsys_lab.study.results.record import Record
 
 
+@dataclass(frozen=True)
+class Share:
+    """Mean of a row over that of the best model, with its interval over users and seeds (of one seed: over users)."""
+
+    mean: float
+    low: float
+    high: float
+
+
 @dataclass
 class Line:
     """What belongs to `Comparison.rows[i]` beside its numbers; `Block.lines` has the same order.
@@ -65,6 +74,7 @@ class Block:
     users: int = 0
     targets: int = 0
     seed_means: list[dict[int, float]] = field(default_factory=list)  # of each row: seed -> mean of the deciding metric
+    shares: list[Share] = field(default_factory=list)  # of each row, where the best possible score is known
     missing: list[str] = field(default_factory=list)  # untrained baselines that could not be had
 
     @cached_property

@@ -23,6 +23,7 @@ from recsys_lab.study.results.names import anchor, unique
 from recsys_lab.study.results.order_agreement import OrderAgreement, agreement
 from recsys_lab.study.results.published import find_published
 from recsys_lab.study.results.record import Record
+from recsys_lab.study.results.shares import find_shares
 from recsys_lab.study.results.study_results import Answer, StudyResults
 from recsys_lab.words import RecsysLabError
 
@@ -72,6 +73,7 @@ def read_results(
         find_against(block.comparison)
         find_reversals(block)
         find_letters(block)
+        block.shares = find_shares(block)
     commits = Counter(record.commit for record in records if record.state == "finished" and record.commit)
     records += [record for block in blocks for record in block.records if record.is_automatic]
     results = StudyResults(

@@ -70,7 +70,7 @@ class MadeStudy:
 
 def write_run(folder: Path, ranks: np.ndarray, variant: str, seed: int, **changes: Any) -> Path:
     folder.mkdir(parents=True)
-    known = {*EVALUATION, "tie_order", "retrained", "cold_test_targets", "split_warning"}
+    known = {*EVALUATION, "tie_order", "retrained", "cold_test_targets", "split_warning", "best_possible"}
     manifest = {
         "command": "recsys-lab fit --config run.yaml",
         "variant": variant,
