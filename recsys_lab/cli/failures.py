@@ -37,6 +37,7 @@ PLACES = {
     "validate": "--run.folder",
     "predict": "--recommendations.path",
     "recommend": "--output",
+    "export": "--output",
     "prepare": "--data_dir or --output",
     "audit": "--output",
     "diagnose": "--output",

@@ -29,6 +29,8 @@ from recsys_lab.models.blocks.item_table import ItemTable
 PAIRS_AT_ONCE = 1 << 16
 """Of states and items, where `chunk` says nothing: at a width of 64 they take 16 MB."""
 
+GRAPH_CHUNK = 1024
+
 
 class DeepScorer(ChosenScorer):
     """See the top of this file.
@@ -75,7 +77,9 @@ class DeepScorer(ChosenScorer):
         """(N, D) and ids (C,), (N, C) or a slice of them -> (N, C)."""
         if isinstance(items, slice):
             items = torch.arange(*items.indices(self.num_rows), device=state.device)
-        step = self.chunk or max(1, PAIRS_AT_ONCE // max(1, len(state)))
+        # an exported graph has one number of parts, whatever the batch
+        step = GRAPH_CHUNK if torch.compiler.is_exporting() else max(1, PAIRS_AT_ONCE // max(1, state.shape[0]))
+        step = self.chunk or step
         parts = [self._pairs(state, part) for part in items.split(step, dim=-1)]
         return torch.cat(parts, dim=1)
 

@@ -33,7 +33,7 @@ def target_at_each_position(batch: Batch, name: str) -> Tensor:
 def target_time_at_each_position(batch: Batch) -> Tensor:
     """(B, L) int64: at each position the time of the event after it; at a row's last event that of the prediction, or
     its own where nobody says that. What stands at padding means nothing."""
-    row, last = torch.arange(len(batch), device=batch.lengths.device), batch.lengths - 1
+    row, last = torch.arange(batch.lengths.shape[0], device=batch.lengths.device), batch.lengths - 1
     after = batch.timestamps.roll(-1, dims=1)  # (B, L)
     after[row, last] = batch.timestamps[row, last] if batch.query_time is None else batch.query_time
     return after
