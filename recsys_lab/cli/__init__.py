@@ -78,7 +78,7 @@ HELP = f"""usage: recsys-lab COMMAND [options]
 
 Examples:
   recsys-lab prepare ml-100k
-  recsys-lab fit --config configs/ml-100k/sasrec.yaml --model.embedding_dim 128
+  recsys-lab fit --config ml-100k/sasrec --model.embedding_dim 128
   recsys-lab fit runs/ml-100k/sasrec/seed0          (goes on with a run that was interrupted)
   recsys-lab test runs/ml-100k/sasrec/seed0         (tests its best checkpoint again)
   recsys-lab compare runs/ml-100k

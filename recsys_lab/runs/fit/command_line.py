@@ -26,6 +26,7 @@ from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.runs.each_epoch import EachEpoch
+from recsys_lab.runs.fit.known_configs import with_known_configs
 from recsys_lab.runs.fit.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
 from recsys_lab.runs.fit.outcome import NoValueError, is_result, last_lines
 from recsys_lab.runs.fit.parse_errors import refused
@@ -324,5 +325,5 @@ def run(words: list[str]) -> None:
     with ExitStack() as held, restored_interrupt():
         if not names_run_folder(words) or names_own_modules(words):
             find_own_modules()  # first: the run folder's classes are looked up in them
-        expanded = expand_run_folder(words)
+        expanded = expand_run_folder(with_known_configs(words))
         CommandLine(expanded, held)

@@ -86,7 +86,7 @@ def help_screen(command: str) -> str:
     import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
     usage, about = ABOUT[command]
     lines = [f"usage: {usage}", "", *textwrap.wrap(about, WIDTH), ""]
-    lines += _row("--config FILE", "settings as YAML; options win over them, and --print_config shows the result")
+    lines += _row("--config FILE", "settings as YAML, or a name: ml-100k/sasrec; options win; see --print_config")
     if command != "fit":
         lines += _row("--ckpt_path FILE", "another checkpoint than the best one of the run")
         lines += _row("--allow_other_training true", "also where it was trained on other data or another split")
