@@ -81,7 +81,7 @@ class ItemChoice:
     def count(self, users: np.ndarray) -> np.ndarray:
         """(n,) users -> (n,) how many candidates each has, before its history is left out."""
         if self.allowed is None:
-            return np.full(len(users), int(self.is_candidate.sum()))
+            return np.full(len(users), int(self.is_candidate.sum()) if len(users) else 0)
         counts: np.ndarray = np.diff(self.allowed[1].numpy(force=True))[users]
         return counts
 

@@ -51,15 +51,15 @@ def list_frame(
     shown[:, 0] |= length == 0  # a list without any item is one row that says why
     row, place = np.nonzero(shown)
     is_item = filled[row, place]
-    item_id = pl.Series("item_id", item_ids.raw.gather(np.maximum(lists.items[row, place], 1) - 1))
+    item_id = pl.Series("item_id", item_ids.raw[np.maximum(lists.items[row, place], 1) - 1])
     frame = pl.DataFrame(
         {
-            "user": read.users.gather(users[row]),
+            "user": read.users[users[row]],
             "rank": (place + 1).astype(np.int32),
             "item_id": item_id,
             "score": lists.scores[row, place],
-            "source": SOURCES.gather(is_popular[row].astype(np.int64)),
-            "note": _notes(read, users, k, length, is_popular, choice).gather(row),
+            "source": SOURCES[is_popular[row].astype(np.int64)],
+            "note": _notes(read, users, k, length, is_popular, choice)[row],
         }
     )
     if is_item.all():

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from recsys_lab.contracts import Batch, State
-from recsys_lab.serve.histories import USER_FIELD, seconds_of
+from recsys_lab.data.batches.gather import Events
+from recsys_lab.serve.histories import USER_FIELD, Histories, seconds_of
 from recsys_lab.serve.questions import Questions
 from recsys_lab.words import ITEM_ID, PAD_ID, TIMESTAMP, RecsysLabError
 
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Event:
-    """item: raw id. seconds: since 1970; None = not given. fields: raw values by name."""
+    """item: raw id. seconds: since 1970; None = not given. fields: raw values by name. row: of the item in the model's
+    table; `PAD_ID` where it does not know it."""
 
     item: Any
     seconds: int | None
     fields: Mapping[str, Any]
+    row: int = PAD_ID
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def step(predictor: Predictor, state: UserState, event: Any) -> UserState:
     row = int(predictor.item_ids.rows([one.item], "events")[0])
     batch = None if row == PAD_ID or state.memory is None else _batch(predictor, state, one)  # may refuse its fields
     log = state.log if len(state.log) == state.number else state.events  # another event followed that state before
-    log.append(one)
+    log.append(replace(one, row=row))
     state = replace(state, log=log, number=state.number + 1)
     if row == PAD_ID:
         return state
@@ -97,6 +100,11 @@ def of_model(predictor: Predictor, state: UserState) -> UserState:
 def questions(predictor: Predictor, state: UserState, **asked: Any) -> tuple[Questions, Tensor | None]:
     """The user's events as `recommend` takes them, and what the scores depend on, where it is there already."""
     events = state.events
+    if state.memory is not None and not asked:  # what the scores depend on is there: only the items are looked at
+        rows = np.array([event.row for event in events if event.row != PAD_ID], dtype=np.int32)
+        flat = Events(rows, np.arange(len(rows)), np.array([0, len(rows)]))
+        read = Histories(pl.Series([state.user]), flat, np.array([len(events)]), has_times=False)
+        return Questions(read, None, {}), state.memory.query
     has_times = bool(events) and events[0].seconds is not None
     fields: dict[str, Any] = {
         key: [[event.fields.get(key) for event in events]]

@@ -4,6 +4,7 @@ is the events."""
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def made_history(one: Predictor, with_fields: bool) -> list[dict[str, Any]]:
 
 def whole(one: Predictor, state: UserState) -> Batch:
     """The batch of all known events, of any length."""
-    asked, _ = questions(one, state)
+    asked, _ = questions(one, replace(state, memory=None))
     ((_, batch),) = asked.batches(torch.arange(1).numpy(), 1000, 1, "cpu")
     return batch
 
