@@ -25,7 +25,7 @@ class SequenceModel(Configurable):
     """Sizes of tables come from the data: `build(spec)` is called once, when they are known."""
 
     causal: bool = True
-    """hidden[:, t] depends on events 0..t only. A model that is not causal trains on `last_position` windows."""
+    """hidden[:, t] depends on events 0..t only."""
     encodes_prefixes: bool = True
     """hidden[:, t] does not depend either on how many events follow: a causal model then answers for each prefix of a
     window in one pass. False where positions are counted from the window's end, for example."""

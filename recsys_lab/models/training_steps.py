@@ -38,17 +38,23 @@ class TrainingSteps(SequenceModel, L.LightningModule):
         loop: Any = self.trainer.fit_loop
         epoch = loop.epoch_progress.current.processed  # `current_epoch` lags behind it in resumed runs
         draws = start_batch(self.run_seed, epoch, batch_idx, self.global_rank, self.device)
+        shown, batch = batch, self.training_batch(batch, draws)
         state = State(query=None, history=self.training_states(batch))
         mean, total = self.task.loss(state, batch, self.scorer, draws)
         for extra in self.auxiliary:
             mean = mean + extra.share * extra(self.hidden, state, batch, self.scorer, draws)
         whole = over_processes(self.trainer, mean, total)
         self._finite.see(whole, self.global_step, self.current_epoch)
-        self._train_tokens = self._train_tokens + batch.lengths.sum()  # on the device: a sum that nobody waits for
+        self._train_tokens = self._train_tokens + shown.lengths.sum()  # on the device: a sum that nobody waits for
         count: Any = whole.total  # so that the epoch's loss is the mean over its targets
         self.log("train/loss", whole.mean, prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
         alone = self.trainer.accumulate_grad_batches == 1
         return mean * (whole.weight if alone else self._accumulation.add(whole))
+
+    def training_batch(self, batch: Batch, draws: torch.Generator | None) -> Batch:
+        """What a training step encodes, and whose targets it predicts: the batch, or for a masked model a copy with
+        other inputs and targets. draws: for random numbers."""
+        return batch
 
     def training_states(self, batch: Batch) -> Tensor:
         """`hidden` in training: what `compile_model` compiles."""

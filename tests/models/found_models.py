@@ -15,11 +15,14 @@ import recsys_lab.losses
 import recsys_lab.models
 from recsys_lab.contracts import Batch, DataSpec, Field, Loss
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.models import LSTMAttention, NextItemModule, SASRec
+from recsys_lab.models import CORE, HSTU, BERT4Rec, LiGR, LSTMAttention, NextItemModule, SASRec
 from recsys_lab.models.baselines import CountingModel
+from recsys_lab.models.blocks.masking import one_more
 from recsys_lab.models.encoders.gru4rec import GRU4Rec
+from recsys_lab.models.module import last_position
 
 SMALL = {"embedding_dim": 16, "hidden_dim": 24, "num_layers": 2, "num_heads": 2, "dropout": 0.0, "max_length": 8}
+SMALL["last_share"] = 1.0  # a masked model then has the same targets in each epoch, which overfit
 
 SPEC = DataSpec(
     dataset="made",
@@ -60,6 +63,12 @@ VARIANTS |= {
     "LSTMAttention-window-bias": (LSTMAttention, {"time_window": 10.0, "item_bias": True}),
     "SASRec-positions-from-end": (SASRec, {"positions": "end"}),
     "SASRec-one-head": (SASRec, {"num_heads": 1, "scale_embedding": False, "feed_forward_dim": 20}),
+    "LiGR-positions-from-start": (LiGR, {"positions": "start"}),
+    "HSTU-no-bias": (HSTU, {"bias": "none"}),
+    "HSTU-decay": (HSTU, {"bias": "decay"}),
+    "HSTU-query-time": (HSTU, {"query_time": True}),
+    "CORE-mean": (CORE, {"weights": "mean"}),
+    "BERT4Rec-positions-from-end": (BERT4Rec, {"positions": "end"}),
     "GRU4Rec-bias": (GRU4Rec, {"item_bias": True, "num_layers": 1, "hidden_dim": None}),
 }
 
@@ -78,9 +87,16 @@ def built(cls: type[NextItemModule], spec: DataSpec = SPEC, seed: int = 0, **set
     return model.eval()
 
 
+def asked(model: Any, batch: Batch) -> torch.Tensor:
+    """(B, D): the state that a query is read off: of each row's last event, or of a masked one behind it."""
+    if isinstance(model, BERT4Rec):
+        batch = one_more(batch, model.uses_target_fields, model.uses_query_time)
+    return last_position(model.hidden(batch), batch.lengths)
+
+
 def trained_as(cls: type[NextItemModule], folder: Any, **settings: Any) -> SequenceDataModule:
-    """The datamodule that the model needs for training: one that is not causal trains on last positions."""
-    mode = "all_positions" if cls.causal else "last_position"
+    """The datamodule that the model needs for training."""
+    mode = "last_position" if small(cls).last_positions_only else "all_positions"
     return SequenceDataModule(str(folder), max_length=8, training_mode=mode, **settings)
 
 

@@ -7,49 +7,12 @@ import math
 
 import pytest
 import torch
+from formulas import LENGTHS, causal_attention, events, gelu, gru, layer_norm, linear, lstm, softmax
 from found_models import built, random_batch
 from torch import Tensor
 
 from recsys_lab.contracts import Batch
 from recsys_lab.models import GRU4Rec, LSTMAttention, SASRec
-
-LENGTHS = [4, 9, 1, 7]
-
-
-def events(weights: dict[str, Tensor], batch: Batch, row: int) -> Tensor:
-    """(length, D): item + event type of each real event."""
-    length = int(batch.lengths[row])
-    items = weights["embedding.items.weight"][batch.item_ids[row, :length]]
-    return items + weights["embedding.fields.0.weight"][batch.event["event_type"][row, :length]]
-
-
-def softmax(row: Tensor) -> Tensor:
-    powers = (row - row.max()).exp()
-    return powers / powers.sum()
-
-
-def layer_norm(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    scaled = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
-
-
-def linear(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
-    out = x @ weights[f"{name}.weight"].T
-    return out + weights[f"{name}.bias"] if f"{name}.bias" in weights else out
-
-
-def gelu(x: Tensor) -> Tensor:
-    return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
-
-
-def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """(length, width) each: one head, one query at a time."""
-    out = []
-    for t in range(len(query)):
-        alpha = softmax(torch.stack([query[t] @ key[s] / math.sqrt(query.shape[1]) for s in range(t + 1)]))
-        out.append(sum(alpha[s] * value[s] for s in range(t + 1)))
-    return torch.stack(out)  # type: ignore[arg-type]
 
 
 def sasrec(weights: dict[str, Tensor], batch: Batch, row: int, heads: int, layers: int, from_end: bool) -> Tensor:
@@ -69,32 +32,6 @@ def sasrec(weights: dict[str, Tensor], batch: Batch, row: int, heads: int, layer
         inner = gelu(linear(layer_norm(x, weights, f"{block}.feed_forward_norm"), weights, f"{block}.expand"))
         x = x + linear(inner, weights, f"{block}.contract")
     return layer_norm(x, weights, "norm")
-
-
-def gru(weights: dict[str, Tensor], x: Tensor, layer: int) -> Tensor:
-    """Cho et al. 2014, with the reset gate behind the product, as cuDNN has it."""
-    w, u, b, c = (weights[f"gru.{n}_l{layer}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-    h, out = torch.zeros(u.shape[1]), []
-    for event in x:
-        from_input, from_state = (w @ event + b).chunk(3), (u @ h + c).chunk(3)
-        reset = torch.sigmoid(from_input[0] + from_state[0])
-        update = torch.sigmoid(from_input[1] + from_state[1])
-        new = torch.tanh(from_input[2] + reset * from_state[2])
-        h = (1 - update) * new + update * h
-        out.append(h)
-    return torch.stack(out)
-
-
-def lstm(weights: dict[str, Tensor], x: Tensor, layer: int) -> Tensor:
-    w, u, b, c = (weights[f"lstm.{n}_l{layer}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-    h = memory = torch.zeros(u.shape[1])
-    out = []
-    for event in x:
-        enter, forget, new, leave = (w @ event + b + u @ h + c).chunk(4)
-        memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(new)
-        h = torch.sigmoid(leave) * torch.tanh(memory)
-        out.append(h)
-    return torch.stack(out)
 
 
 def alphas(weights: dict[str, Tensor], states: Tensor, t: int, attention: str, similarity: str) -> Tensor:

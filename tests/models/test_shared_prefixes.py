@@ -20,7 +20,10 @@ from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import NextItemModule, SASRec
 
 MAX_LENGTH = 6  # histories of 2 to 14 events: some reach further back than the window
-ROW_BY_ROW = {"SASRec-positions-from-end", "LSTMAttention-relative", "LSTMAttention-query-time"}
+ROW_BY_ROW = {
+    *("SASRec-positions-from-end", "LSTMAttention-relative", "LSTMAttention-query-time", "LiGR", "HSTU-query-time"),
+    *("BERT4Rec", "BERT4Rec-positions-from-end", "BSARec", "FMLPRec"),
+}
 
 
 def made(name: str, folder: Path, **settings: Any) -> tuple[NextItemModule, SequenceDataModule]:

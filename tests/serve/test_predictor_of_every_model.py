@@ -58,7 +58,7 @@ def check(model: NextItemModule, data: SequenceDataModule, folder: Path) -> None
 def test_an_encoder_with_fields_of_every_kind(name: str, plain_folder: Path, tmp_path: Path) -> None:
     cls, settings = VARIANTS[name]
     model = small(cls, **settings)
-    mode: Any = "all_positions" if model.causal else "last_position"
+    mode: Any = "last_position" if model.last_positions_only else "all_positions"
     check(model, data_of(plain_folder, with_fields=True, training_mode=mode), tmp_path)
 
 

@@ -77,7 +77,7 @@ def check(one: Predictor, with_fields: bool) -> list[bool]:
 def test_every_encoder_at_every_length(name: str, folder: Path, tmp_path: Path) -> None:
     cls, settings = VARIANTS[name]
     model = small(cls, **settings)
-    mode: Any = "all_positions" if model.causal else "last_position"
+    mode: Any = "last_position" if model.last_positions_only else "all_positions"
     one = Predictor.load(checkpoint_of(model, data_of(folder, True, training_mode=mode), tmp_path, steps=1))
     has_memory = check(one, with_fields=True)
     if isinstance(one.model, GRU4Rec):

@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lab.contracts import Scorer
-from recsys_lab.models.blocks.item_table import TiedScorer
+from recsys_lab.contracts import ItemBlock, Scorer
+from recsys_lab.models.blocks.item_table import ItemTable, TiedScorer
+from recsys_lab.ops.gathered_scores import gathered_scores
 
-__all__ = ["TiedScorer", "WholeRows"]
+__all__ = ["CosineScorer", "TiedScorer", "WholeRows"]
+
+
+class CosineScorer(TiedScorer):
+    """score(h, i) = <h, e_i / |e_i|> / temperature, with e_i the input vector of item i: a cosine, where the encoder
+    gives states of length 1.
+
+    Args:
+        items: the item table, shared with the encoder's input.
+        temperature: above 0.
+    """
+
+    def __init__(self, items: ItemTable, temperature: float) -> None:
+        super().__init__(items)
+        self.temperature = temperature
+
+    def scores(self, state: Tensor, items: Tensor | slice) -> Tensor:
+        if isinstance(items, slice):
+            return state @ self._directions(self.items.weight_block(items)).T  # (N, C)
+        if items.ndim == 1:
+            return state @ self._directions(self.items(items)).T
+        distinct, place = items.unique(return_inverse=True)  # the row of each is made once
+        return gathered_scores(state, self._directions(self.items(distinct)), place)  # (N, C)
+
+    def linear_blocks(self) -> Iterator[ItemBlock]:
+        for block in super().linear_blocks():
+            yield block._replace(weight=self._directions(block.weight))
+
+    def one_block(self) -> ItemBlock | None:
+        block = super().one_block()
+        return None if block is None else block._replace(weight=self._directions(block.weight))
+
+    def _directions(self, rows: Tensor) -> Tensor:
+        return F.normalize(rows, dim=-1) / self.temperature
 
 
 class WholeRows(Scorer):

@@ -118,8 +118,8 @@ def write_help(folder: Path = FOLDER) -> None:
 def _classes() -> list[str]:
     counted = concrete_subclasses(CountingModel, OURS)
     trained = sorted(concrete_subclasses(NextItemModule, OURS) - counted)
-    lines = _row("--model NAME", f"{', '.join(trained)}; or my_package.MyModel")
-    lines += _row("", f"they count and train nothing: {', '.join(sorted(counted))}")
+    counting = f"they count and train nothing: {', '.join(sorted(counted))}"
+    lines = _row("--model NAME", f"{', '.join(trained)}; or my_package.MyModel; {counting}")
     lines += _row("--model.loss CrossEntropy", ", ".join(sorted(concrete_subclasses(Loss, OURS))))
     lines += _row("--model.negatives NAME", ", ".join(sorted(concrete_subclasses(NegativeSampler, OURS))))
     return lines
