@@ -141,11 +141,20 @@ def _study(path: Path, plain: dict[str, Any], root: Path, fast: bool, overrides:
         seeds=seeds[:1] if fast else seeds,
         select=_metric(plain.get("select", "val/ndcg@10")),
         tune=_mapping(plain, "tune"),
-        report=_mapping(plain, "report"),
+        report=_report(_mapping(plain, "report"), axes),
         overrides={**(FAST | own if fast else {}), **settings_of(overrides, "--set", Path())},
         fast=fast,
         root=root,
     )
+
+
+def _report(plain: dict[str, Any], axes: dict[str, Any]) -> dict[str, Any]:
+    """asks: axes that the question is about. published: numbers of others."""
+    for key in plain:
+        must_be_known("report key", str(key), ("asks", "published"))
+    for axis in _list(plain, "asks"):
+        must_be_known("axis in report.asks", str(axis), list(axes))
+    return plain
 
 
 def settings_of(plain: Any, key: str, where: Path) -> Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from recsys_lab.statistics.pairs import ONE_SEED, Difference
@@ -34,7 +34,8 @@ class Verdict:
         return self.said + (size if self.sizes else self.largest) + self.untested
 
 
-def find_answer(results: StudyResults) -> Answer:
+def find_answer(results: StudyResults, asked: Sequence[str] = ()) -> Answer:
+    """asked: axes that the question is about: the sentence is of them; otherwise of all axes."""
     name = f"{results.deciding}@{results.cutoff}"
     several = len(results.blocks) > 1
     phrases, findings = [], []
@@ -55,7 +56,7 @@ def find_answer(results: StudyResults) -> Answer:
     finished = sum(record.state == "finished" and not record.is_automatic for record in results.records)
     is_complete = finished == results.planned
     start = "" if is_complete else f"So far ({finished} of {results.planned} runs): "
-    sentence = _sentence(results, axes)
+    sentence = _sentence(results, [axis for axis in axes if axis in asked] or axes)
     if start and sentence.startswith(("The ", "No ")):
         sentence = sentence[0].lower() + sentence[1:]
     return Answer(start + sentence, [*phrases, *findings, *_order(results)], is_complete, _protocol(results))
@@ -63,11 +64,13 @@ def find_answer(results: StudyResults) -> Answer:
 
 def _sentence(results: StudyResults, axes: list[str]) -> str:
     """The largest difference that is significant, or that none is, with its interval: at most 25 words and names."""
-    tested = []
-    for block in results.blocks:
-        pairs = [one for axis in axes for one in _of_axis(block, axis, results)]
-        for a, b, of in pairs if axes else _variant_pairs(block, results):
-            tested.append((block, a, b, of) if of.difference >= 0 else (block, b, a, of.turned()))
+    tested = [
+        one for block in results.blocks for axis in axes for one in _in_block(block, _of_axis(block, axis, results))
+    ]
+    if all(one[3].untested for one in tested):  # single variants may have the seeds that a whole axis has not
+        axes = []
+        pairs = [one for block in results.blocks for one in _in_block(block, _variant_pairs(block, results))]
+        tested = pairs or tested
     if not tested:
         return _of_variants(results.blocks[0], results) + "."
     known = [one for one in tested if not one[3].untested]
@@ -83,8 +86,13 @@ def _sentence(results: StudyResults, axes: list[str]) -> str:
     if not axes:
         what = "No variant is significantly better"
     else:
-        what = f"The choice of {listed(axes)} makes no significant difference"
+        what = f"The choice of {' or '.join(axes)} makes no significant difference"
     return f"{what}; the largest, {a} - {b}{where}, is {size}."
+
+
+def _in_block(block: Block, pairs: list[tuple[str, str, Difference]]) -> list[tuple[Block, str, str, Difference]]:
+    """Each the way round in which the difference is not negative."""
+    return [(block, a, b, of) if of.difference >= 0 else (block, b, a, of.turned()) for a, b, of in pairs]
 
 
 def _short_title(block: Block, results: StudyResults) -> str:

@@ -98,7 +98,7 @@ def read_results(
         published=find_published(plan, blocks),
     )
     results.cautions = find_cautions(results, plan.refusals)
-    results.answer = find_answer(results)
+    results.answer = find_answer(results, plan.study.report.get("asks", ()))
     return results
 
 

@@ -13,6 +13,7 @@ import pytest
 from made_study import QUICK, MadeStudy, ranks_of, write_run
 
 from recsys_lab.runs.finished import Run, read_run
+from recsys_lab.study.plan.study_file import read_study
 from recsys_lab.study.results import as_table, read_results, write_table
 from recsys_lab.words import RecsysLabError
 
@@ -55,6 +56,20 @@ def test_blocks_names_and_records(made: MadeStudy) -> None:
         r"sas is significantly better than gru on one: \+0\.\d{4} ndcg@10 \[\+0\.\d{4}, \+0\.\d{4}\]; \d of 4",
         results.answer.sentence,
     )
+
+
+def test_the_sentence_is_of_the_axis_that_the_question_asks_about(made: MadeStudy) -> None:
+    plan = made.plan()
+    plan.study.report["asks"] = ["model.dropout"]
+    assert "dropout=0." in read_results(plan, method=QUICK).answer.sentence
+    assert "gru" not in read_results(plan, method=QUICK).answer.sentence
+
+
+def test_a_question_about_no_axis_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("axes: {encoder: {a: {}, b: {}}}\nreport: {asks: [encodr]}\n")
+    with pytest.raises(RecsysLabError, match="unknown axis in report.asks 'encodr'. Did you mean 'encoder'"):
+        read_study(file)
 
 
 def test_curves_add_up_seconds_and_know_epochs_without_validation(made: MadeStudy) -> None:
