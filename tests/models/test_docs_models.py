@@ -1,9 +1,11 @@
-"""The example of docs/models.md runs as it stands there: an encoder, a loss and a task from outside the package."""
+"""The examples of docs/models.md run as they stand there: an encoder, a loss, a task, a metric and a source from
+outside the package."""
 
 from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -15,8 +17,10 @@ from small_data import made_events, prepared
 
 import recsys_lab.models.encoders
 from recsys_lab.cli import main
+from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.models.checkpoint import read_checkpoint, vocabulary_in
+from recsys_lab.ops.rank_metrics import hit_rate
 from recsys_lab.words import RecsysLabError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
@@ -26,7 +30,7 @@ QUIET = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files = dict(re.findall(r"^my_package/(\w+\.py):\n\n```python\n(.*?)```$", PAGE, re.DOTALL | re.MULTILINE))
-    assert set(files) == {"encoder.py", "loss.py", "task.py"}
+    assert set(files) == {"encoder.py", "loss.py", "task.py", "metric.py", "source.py"}
     (tmp_path / "my_package").mkdir()
     for name, text in {**files, "__init__.py": ""}.items():
         (tmp_path / "my_package" / name).write_text(text)
@@ -48,6 +52,42 @@ def test_the_example(package: Path) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
         del sys.modules[name]
     assert main(test) == 0
+
+
+def test_the_metric(package: Path) -> None:
+    """Against a count over the ranks that the test left."""
+    folder = package / "data" / "ml-100k"
+    line = ["fit", "--model", "GRU4Rec", "--data.dataset", str(folder), "--run.folder", "run", *QUIET]
+    assert (
+        main([*line, "--evaluation.measures+", "{class_path: my_package.metric.TailHitRate, init_args: {most: 6}}"])
+        == 0
+    )
+    data = SequenceDataModule(str(folder))
+    data.setup("test")
+    ranks = pl.read_parquet("run/ranks.parquet")
+    position = {raw: place for place, raw in enumerate(data.processed.item_ids_raw.to_list(), 1)}
+    counts = data.item_counts[[position[raw] for raw in ranks["target_item_id"].to_list()]].numpy()
+    tail = ranks.filter(pl.Series(counts <= 6))
+    assert 0 < len(tail) < len(ranks)
+    expected = hit_rate(tail["num_greater"].to_numpy(), tail["num_ties"].to_numpy(), 10).mean()
+    found = json.loads(Path("run/metrics.json").read_text())
+    assert found["test/tail_hit_rate@10"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_source(package: Path) -> None:
+    raw = package / "data" / "raw" / "our-shop"
+    raw.mkdir(parents=True)
+    (block,) = re.findall(r"```bash\n(python my_package/source.py\n.*?)```", PAGE, re.DOTALL)
+    script, fit = (shlex.split(line)[1:] for line in block.strip().splitlines())
+    with pytest.raises(RecsysLabError, match="Copy the days from the archive.\nThen put monday.txt and tuesday.txt"):
+        runpy.run_path(script[0], run_name="__main__")
+    for number, day in enumerate(("monday.txt", "tuesday.txt")):
+        lines = [f"{1_600_000_000 + 86_400 * number + user};c{user};a{user % 3},b{number}" for user in range(9)]
+        (raw / day).write_text("\n".join([*lines, f"1600000000;lonely{number};a1"]))
+    runpy.run_path(script[0], run_name="__main__")
+    shop = ProcessedDataset.open(package / "data" / "our-shop")
+    assert shop.num_users == 9 and shop.num_events == 36
+    assert main([*fit, *QUIET]) == 0 and Path("of-our-shop/ranks.parquet").is_file()
 
 
 def test_the_line_with_vectors_of_your_own(package: Path) -> None:
