@@ -37,6 +37,8 @@ MANDATORY: list[dict[str, Any]] = [
 ]
 """The rows of every comparison, for `config.from_config`; by name, since a comparison that finds them counted needs no
 torch."""
+ON_REQUEST: list[dict[str, Any]] = [{"class_path": "recsys_lab.models.baselines.TransitionGraph", "init_args": {}}]
+"""Those that are counted only where `--baselines` names them, or `all`."""
 OFFERED_UP_TO = {"ease": 10_000}
 """Candidates of a target beyond which a baseline is counted only where it is asked for: EASE inverts a matrix of items
 x items, half a minute on one core at 10,000."""
@@ -64,7 +66,7 @@ def automatic_baselines(
     Raises:
         RecsysLabError: for a name that no baseline has.
     """
-    resolve_names(names, [*(baseline_name(config) for config in MANDATORY), ALL], "baseline")
+    resolve_names(names, [*(baseline_name(config) for config in (*MANDATORY, *ON_REQUEST)), ALL], "baseline")
     if not runs or differences(list(runs)):
         return [], []
     kept = kept_in(runs[0])
@@ -77,6 +79,8 @@ def automatic_baselines(
         try:
             found.append(read_run(folder))
         except UnreadableRunError:
+            if not names and config in ON_REQUEST:
+                continue
             if names or candidates <= OFFERED_UP_TO.get(name, candidates):
                 missing.append((name, config, folder))
             else:
@@ -98,6 +102,7 @@ def estimated_seconds(name: str, num_items: int, num_users: int = 0) -> float:
     """A guess, on one core, of counting, validation and test: every user is scored twice. docs/baselines.md has what it
     was measured with."""
     more = {"ease": num_items**3 / 3e10, "session_knn": 4e-4 * num_users}
+    more["transition_graph"] = 1e-7 * num_users * num_items
     return 0.2 + 1e-8 * num_users * num_items + more.get(name, 0.0)
 
 
@@ -117,11 +122,11 @@ def counted_already(run: Run) -> list[Run]:
 
 
 def wanted(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """Name -> configuration of the mandatory baselines that are not among `runs`."""
+    """Name -> configuration of the baselines that are not among `runs`."""
     there = [run.manifest.get("model_config") for run in runs]
     return {
         baseline_name(config): config
-        for config in MANDATORY
+        for config in (*MANDATORY, *ON_REQUEST)
         if not any(is_same_model(config, other) for other in there if isinstance(other, dict))
     }
 

@@ -10,6 +10,7 @@ from recsys_lab.models.baselines.popularity import Popularity
 from recsys_lab.models.baselines.recent_popularity import RecentPopularity
 from recsys_lab.models.baselines.repeat_last import RepeatLast
 from recsys_lab.models.baselines.session_knn import SessionKNN
+from recsys_lab.models.baselines.transition_graph import TransitionGraph
 
 __all__ = [
     "EASE",
@@ -20,4 +21,5 @@ __all__ = [
     "RecentPopularity",
     "RepeatLast",
     "SessionKNN",
+    "TransitionGraph",
 ]

@@ -73,6 +73,16 @@ class RowTable(GrowingBuffers):
             sums[part].view(-1).scatter_add_(0, cell, values)
         return sums
 
+    def times(self, right: Tensor) -> Tensor:
+        """(C, N) float32 -> (R, N): the matrix times `right`."""
+        if self.dense.numel():
+            return self.dense @ right
+        row = torch.repeat_interleave(torch.arange(self.num_rows, device=right.device), self.offsets.diff())
+        places, shape = torch.stack([row, self.columns.long()]), (self.num_rows, self.num_columns)
+        table = torch.sparse_coo_tensor(places, self.values, shape, is_coalesced=True, check_invariants=False)
+        product: Tensor = table @ right
+        return product
+
 
 def ragged(start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """(owner, position) of every integer in each range [start[n], start[n] + length[n]); start, length: (N,) int64."""

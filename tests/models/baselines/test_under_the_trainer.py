@@ -22,7 +22,7 @@ from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models import NextItemModule
 from recsys_lab.models.baselines import EASE, CountingModel, RecentPopularity, RepeatLast
 from recsys_lab.ops.rank_metrics import MISS
-from recsys_lab.runs.baselines import MANDATORY
+from recsys_lab.runs.baselines import MANDATORY, ON_REQUEST
 from recsys_lab.words import RecsysLabError
 
 
@@ -30,17 +30,18 @@ def label(config: dict[str, Any]) -> str:
     return "-".join([config["class_path"].rpartition(".")[2], *map(str, config["init_args"].values())])
 
 
-each = pytest.mark.parametrize("config", MANDATORY, ids=label)
+EVERY = [*MANDATORY, *ON_REQUEST]
+each = pytest.mark.parametrize("config", EVERY, ids=label)
 
 
 def score_all(model: CountingModel, data: SequenceDataModule, loader: str = "test_dataloader") -> torch.Tensor:
     return torch.cat([model.score(model.query(batch)) for batch in getattr(data, loader)()])
 
 
-def test_mandatory_holds_every_baseline_under_its_public_name() -> None:
-    names = {config["class_path"].rpartition(".")[2] for config in MANDATORY}
+def test_every_baseline_is_offered_under_its_public_name() -> None:
+    names = {config["class_path"].rpartition(".")[2] for config in EVERY}
     assert names == set(baselines.__all__) - {"CountingModel"}
-    assert len({label(config) for config in MANDATORY}) == len(MANDATORY)
+    assert len({label(config) for config in EVERY}) == len(EVERY)
 
 
 @each
