@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parent.parent
-BESIDE = ("experiments/README.md", "experiments/*/README.md", "scripts/cluster/README.md", "*.md")
+BESIDE = (
+    "experiments/README.md",
+    "experiments/*/README.md",
+    "scripts/cluster/README.md",
+    "scripts/benchmarks/LOG.md",
+    "*.md",
+)
 """Pages outside docs/. The README is the repository's own first page and not one of the site."""
 SECTIONS = {
     "reference/python.md": lambda: [f"reference/python/{room}.md" for room in rooms()],
