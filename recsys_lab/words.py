@@ -36,6 +36,11 @@ class ArgumentError(RecsysLabError, ValueError):
         self.owner, self.argument, self.problem, self.value = owner, argument, problem, value
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 check`, `2 checks`, `1,000 checks`; `plural` where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`: what of `known` is most like `name`; empty where nothing is."""
     import difflib
@@ -53,5 +58,6 @@ def resolve_names(names: Iterable[str], known: Iterable[str], what: str) -> list
     names, known = list(names), sorted(known)
     unknown = [n for n in names if n not in known]
     if unknown:
-        raise RecsysLabError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+        meant = "." + hint if (hint := did_you_mean(unknown[0].lower(), known)) else ""
+        raise RecsysLabError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}{meant}")
     return names

@@ -14,7 +14,7 @@ MEANINGS = {
     "consecutive_repeats": "events with the same item as the event just before",
     "duplicate_events": "events that an earlier one equals in user, item, time and type",
     "duplicate_users": "users whose whole history another user has as well",
-    "seen_targets": "test targets already in the history: out of reach when seen items are hidden",
+    "seen_targets": "test targets (cold ones too) already in the history: out of reach when seen items are hidden",
     "cold_targets": "test targets without a training event of their item: out of reach for models that learn items",
     "trained_targets": "test targets that are training events as well",
     "future_events": "training events later than the earliest test target",

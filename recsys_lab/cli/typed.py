@@ -10,9 +10,9 @@
         \"\"\"
 
 `recsys-lab compare RUNS... [--cutoff CUTOFF] [--pairs]`. A parameter before the star stands by its place. Ranges stand
-in the annotations (`arguments.py`), `Literal` lists choices, a list takes several values (`Repeated`: one each time
-that the option is given; `Commas`: all in one word), a bool takes true or false, and is a flag where it is False
-(`--pairs` is `--pairs true`). An object is named by its class, `--name CLASS`, with `--name.KEY VALUE`
+in the annotations (`arguments.py`), `Literal` lists choices, a list takes several values, `a b` or `a,b` (`Repeated`:
+one each time that the option is given; `Commas`: all in one word), a bool takes true or false, and is a flag where it
+is False (`--pairs` is `--pairs true`). An object is named by its class, `--name CLASS`, with `--name.KEY VALUE`
 (`class_option.py`). The fields of a dataclass are options as well: commands share some so.
 
 This is argparse and not jsonargparse, which takes a list as `[a,b]` only and not as `compare runs/a runs/b`, writes its
@@ -99,7 +99,8 @@ class _More(argparse.Action):
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         before = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, values if before is self.default else [*before, *values])
+        more = [value for one in values for value in (one if isinstance(one, list) else [one])]
+        setattr(namespace, self.dest, more if before is self.default else [*before, *more])
 
 
 class _Help(argparse.HelpFormatter):
@@ -221,10 +222,10 @@ def _add(parser: TypedParser, option: Option) -> None:
     settings["type"] = _converter(hint, marks)
     if is_list and Repeated in marks:
         settings |= {"action": "append", "default": []}
-    elif is_list and Commas in marks:
-        settings |= {"action": _More, "type": _several(settings["type"])}
-    elif is_list:
-        settings |= {"nargs": "+"} if option.by_place else {"nargs": "+", "action": _More}
+    elif is_list and option.by_place:
+        settings |= {"nargs": "+"}
+    elif is_list:  # `a b` and `a,b` are the same, but for `Commas`, of which a word follows
+        settings |= {"action": _More, "type": _several(settings["type"])} | ({} if Commas in marks else {"nargs": "+"})
     if option.by_place:
         if not empty and "nargs" not in settings:
             settings["nargs"] = "?"

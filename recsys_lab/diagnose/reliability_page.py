@@ -21,6 +21,9 @@ SHOWN = {
 }
 KINDS = {"equal_width": "Bins of equal width", "equal_mass": "Bins of equal mass"}
 WHEN = {"before": "as given", "after": "temperature fitted"}
+Z95 = 1.96
+RIGHT = 1.5
+"""A probability is called right where it is known to be so within this factor."""
 FOOT = (
     "A dot is a bin of test targets: to the right, how likely the model called its first item; up, how often that item "
     "came. On the dashed line the two agree; a dot below it was over-confident. Larger dots hold more targets. Every "
@@ -100,17 +103,36 @@ def _figure(found: dict[str, Any], kind: str, title: str) -> Figure:
 
 
 def headline(found: dict[str, Any]) -> str:
-    """One sentence: which way the probabilities are wrong, and what mends it."""
+    """Which way the probabilities are wrong, where enough came true to tell, and what a temperature changes."""
     before, after = found["test"]["before"], found["test"]["after"]
-    gap = before["confidence"] - before["top_accuracy"]
     targets = sum(found["test"]["bins"]["before"]["equal_width"]["count"])
-    noise = 2 * math.sqrt(before["top_accuracy"] * (1 - before["top_accuracy"]) / targets)  # two standard errors
-    how = "on average right" if abs(gap) <= noise else "over-confident" if gap > 0 else "under-confident"
     return (
-        f"As given, the model is {how}: it calls its first item {show(before['confidence'], '.1%')} likely, and "
-        f"{show(before['top_accuracy'], '.1%')} come true. Temperature {found['temperature']:.4g}, fitted on the "
-        f"validation targets, takes the calibration error from {before['ece']:.4f} to {after['ece']:.4f}."
+        f"As given, {verdict(before['confidence'], round(before['top_accuracy'] * targets), targets)} Temperature "
+        f"{found['temperature']:.4g}, fitted on the validation targets, changes the calibration error from "
+        f"{before['ece']:.4f} to {after['ece']:.4f}."
     )
+
+
+def verdict(confidence: float, hits: int, targets: int) -> str:
+    """A sentence: is the mean probability of the first items what share of them came true? 95 % interval of that share
+    by Wilson (1927); where the probability is inside, it is right only if the interval is narrow around it.
+
+    Args:
+        confidence: mean probability (0..1). hits: first items that came true, of `targets`.
+    """
+    share, spread = hits / targets, Z95**2 / targets
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
+    low, high = max(middle - half, 0.0), middle + half
+    seen = f"it calls its first item {show(confidence, '.2%')} likely, and {hits:,} of {targets:,} came true"
+    if not low <= confidence <= high:
+        how = "over-confident" if confidence > high else "under-confident"
+    elif high <= RIGHT * confidence and confidence <= RIGHT * low:
+        how = "on average right"
+    else:
+        fit = f"{show(low, '.2%')} to {show(high, '.2%')} would fit"
+        return f"the model can't be judged: {seen} ({fit}), too few to tell over- from under-confidence."
+    return f"the model is {how}: {seen} ({show(share, '.2%')})."
 
 
 def _table(found: dict[str, Any]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import pickle
 import re
@@ -297,7 +298,10 @@ def _way_to_one(path: Path) -> str:
     if path.name != "best.ckpt" or not (folder / "config.yaml").is_file():
         return ""
     if last.is_file():
-        return f": no epoch of this run was validated. Name its last one instead: {last}"
+        epochs = folder / "metrics.csv"
+        was_there = epochs.is_file() and "val/" in epochs.read_text(errors="replace")
+        why = "it was moved or removed" if was_there else "no epoch of this run was validated"
+        return f": {why}. Name its last one instead: {last}"
     return f": no epoch of this run has ended. Train it first: recsys-lab fit {folder}"
 
 
@@ -311,7 +315,7 @@ def _why(error: Exception) -> str:
         return (
             f"it holds more than numbers and plain settings{what}, and reading that could run code, so nothing was run"
         )
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is how a cut archive ends
         return (error.strerror or text).lower()
     return "it is damaged or cut off, or no checkpoint at all"
 

@@ -30,6 +30,17 @@ from recsys_lab.ops import allocation, compilation, row_sparse
 from recsys_lab.words import ArgumentError, RecsysLabError
 
 
+def check_precision(precision: str) -> None:
+    """Raises RecsysLabError for a precision of the Trainer that evaluation can't keep."""
+    kind = precision.removesuffix("-true")
+    if kind != precision and kind != "32":
+        bits = f"{kind.removeprefix('bf')}-bit numbers"
+        raise RecsysLabError(
+            f"--trainer.precision {precision} keeps the weights as {bits}, and ranking compares float32 scores: use "
+            "bf16-mixed or 16-mixed (weights stay in float32), or 32-true"
+        )
+
+
 class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
     """Base of every model. A subclass gives `build(spec)` and `encode(batch)`: see `models/module.py`.
 
@@ -104,12 +115,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
         if self.device.type == "cpu":
             allocation.keep_freed_memory()
             allocation.give_freed_memory_back()
-        precision = str(getattr(self._trainer, "precision", "32-true"))
-        if precision.endswith("-true") and precision != "32-true":
-            raise RecsysLabError(
-                f"trainer.precision {precision} keeps the weights in {precision.removesuffix('-true')} numbers, and "
-                "ranking compares float32 scores: use bf16-mixed or 16-mixed (weights stay in float32), or 32-true"
-            )
+        check_precision(str(getattr(self._trainer, "precision", "32-true")))
         datamodule = getattr(self._trainer, "datamodule", None)
         if datamodule is None or not isinstance(getattr(datamodule, "spec", None), DataSpec):
             if self.spec is None:

@@ -17,6 +17,7 @@ import polars as pl
 from recsys_lab.ops.query_metrics import metric_values
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
 from recsys_lab.runs.run_files import (
+    HASHED,
     OF_A_TEST,
     UNFINISHED,
     ChangedRunError,
@@ -24,7 +25,7 @@ from recsys_lab.runs.run_files import (
     check_file,
     read_manifest,
 )
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, counted
 
 # What must agree for two numbers to mean the same thing.
 COMPARED = (
@@ -168,7 +169,7 @@ def read_run(folder: Path) -> Run:
             raise UnreadableRunError(
                 f"{folder}: not tested yet (no ranks.parquet): recsys-lab fit {folder} --run.test_after_fit true"
             )
-        for name in (*OF_A_TEST, "metrics.json"):
+        for name in (*HASHED, *OF_A_TEST):
             check_file(folder, manifest, name)
         check_checkpoint(folder, manifest)
         metrics = json.loads((folder / "metrics.json").read_text())
@@ -200,13 +201,9 @@ def _wrong_ranks(ranks: pl.DataFrame, run: Run) -> str:
     stage = "test" if any(name.startswith("test/") for name in run.metrics) else "val"
     expected = run.manifest.get("ranked_targets", run.evaluation.get(f"{stage}_targets"))
     if expected is not None and ranks.height != expected:
-        return f"holds {ranks.height} targets, and manifest.json counts {expected}"
-    counts = [pl.col(name).is_null() | (pl.col(name) < 0) for name in ("num_greater", "num_ties")]
-    if "rank" in ranks.columns:
-        counts.append(pl.col("rank").is_null() | (pl.col("rank") < 1) | pl.col("rank").cast(pl.Float64).is_nan())
-    bad = ranks.select(pl.any_horizontal(counts).sum()).item()
-    if bad:
-        return f"holds {bad} ranks that are below 1 or no number"
+        return f"holds {counted(ranks.height, 'target')}, and manifest.json counts {expected}"
+    if impossible := impossible_ranks(ranks):
+        return impossible
     if "ranks_sha256" in run.manifest:  # these are the very files that the test wrote
         return ""
     for name, value in run.metrics.items():
@@ -218,6 +215,15 @@ def _wrong_ranks(ranks: pl.DataFrame, run: Run) -> str:
         ):
             return f"gives another {name} than metrics.json says"
     return ""
+
+
+def impossible_ranks(ranks: pl.DataFrame) -> str:
+    """What is wrong with ranks that no test writes; empty for none."""
+    counts = [pl.col(name).is_null() | (pl.col(name) < 0) for name in ("num_greater", "num_ties")]
+    if "rank" in ranks.columns:
+        counts.append(pl.col("rank").is_null() | (pl.col("rank") < 1) | pl.col("rank").cast(pl.Float64).is_nan())
+    bad = ranks.select(pl.any_horizontal(counts).sum()).item()
+    return f"holds {counted(bad, 'rank')} below 1 or no number" if bad else ""
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from recsys_lab.runs.comparison_row import Row
+from recsys_lab.words import counted
 
 WORTH_SAYING = 0.05
 """The least share of the targets that is said."""
@@ -35,14 +36,14 @@ def of_targets(ranks: pl.DataFrame, evaluation: Mapping[str, Any], cutoff: int) 
     total, cold, hidden = ranks.height, int(ranks["is_cold"].sum()), int(ranks["is_hidden"].sum())
     drops = evaluation.get("cold_targets") == "drop"
     if total - (cold if drops else 0) == 0:
-        why = f": all {cold} are cold, and --evaluation.cold_targets drop leaves them out" if cold else ""
+        why = f": all {cold:,} are cold, and --evaluation.cold_targets drop leaves them out" if cold else ""
         return [f"no target at all was ranked{why}; another split may have some (--data.split)"]
     lines = []
     if hidden >= WORTH_SAYING * total:
         lines.append(
-            f"{_of(hidden, total)} are hidden: the user has had the item before, and --data.exclude_seen "
-            f"{evaluation.get('exclude_seen')} takes it out of the ranking, so that no model can find it; "
-            "--data.exclude_seen none ranks it"
+            f"{_of(hidden, total)} are hidden: their items have training events, but the user has had them before, and "
+            f"--data.exclude_seen {evaluation.get('exclude_seen')} takes them out of the ranking, so that no model can "
+            "find them; --data.exclude_seen none ranks them"
         )
     if cold >= WORTH_SAYING * total:
         then = "they are left out" if drops else "each is a miss; --evaluation.cold_targets drop leaves them out"
@@ -82,10 +83,12 @@ def of_best(value: float | None, evaluation: Mapping[str, Any], cutoff: int) -> 
 
 
 def not_above(metric: str, value: float, baselines: Mapping[str, float]) -> list[str]:
-    """Names the untrained baselines that reach more than `value`, the best first; an observation and no test."""
-    above = sorted((name for name in baselines if baselines[name] > value), key=lambda name: -baselines[name])
+    """Names the untrained baselines that reach more than `value` in what is printed, four digits; the best first. An
+    observation and no test."""
+    above = [name for name in baselines if round(baselines[name], 4) > round(value, 4)]
     if not above:
         return []
+    above.sort(key=lambda name: -baselines[name])
     named = ", ".join(f"{name} {baselines[name]:.4f}" for name in above[:MOST_NAMES])
     more = f" and {len(above) - MOST_NAMES} more" if len(above) > MOST_NAMES else ""
     return [f"{metric} {value:.4f} is below what untrained baselines reach on these targets: {named}{more}"]
@@ -110,12 +113,12 @@ def remarks_of_rows(rows: Sequence[Row], metric: str, cutoff: int) -> list[str]:
         if row.reads:
             own.append(f"it reads {row.reads} of the event to predict: another task than that of models that do not")
         if not row.is_counted:
-            counted = {
+            reached = {
                 other.variant: other.estimates[metric].mean
                 for other in rows
                 if other.is_counted and other.runs[0].targets_hash == row.runs[0].targets_hash
             }
-            own += not_above(f"{metric}@{cutoff}", row.estimates[metric].mean, counted)
+            own += not_above(f"{metric}@{cutoff}", row.estimates[metric].mean, reached)
         lines += [f"{row.variant}: {line}" for line in own]
     return lines
 
@@ -128,4 +131,4 @@ def _complete(ranks: pl.DataFrame) -> pl.DataFrame:
 
 
 def _of(part: int, whole: int) -> str:
-    return f"{part} of {whole} targets ({100 * part / whole:.0f} %)"
+    return f"{part:,} of {counted(whole, 'target')} ({100 * part / whole:.0f} %)"

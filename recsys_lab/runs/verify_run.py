@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +22,9 @@ from recsys_lab.data.sources import get_source, source_names
 from recsys_lab.models.checkpoint import read_checkpoint, settings_in
 from recsys_lab.models.system import differing, in_use, system_hash
 from recsys_lab.runs.data_files import data_checks
+from recsys_lab.runs.file_checks import changed_files, checkpoint_check, checkpoint_of, file_checks
+from recsys_lab.runs.finished import impossible_ranks
 from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
-from recsys_lab.runs.run_files import OF_A_TEST, check_file, file_sha256, read_manifest
 from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
 from recsys_lab.runs.trust import foreign_class
 from recsys_lab.runs.verification import (
@@ -39,7 +39,7 @@ from recsys_lab.runs.verification import (
     settings_checks,
     values_checks,
 )
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, counted
 
 
 class VerificationFailed(RecsysLabError):
@@ -116,7 +116,9 @@ def verify(
         raise RecsysLabError(f"{folder} is not proven: {report.foreign}")
     if report.failed:
         lines = "\n".join(f"  {check.field}: {check.text}" for check in report.failed)
-        raise VerificationFailed(f"{folder} is not what it says, {len(report.failed)} checks failed\n{lines}")
+        raise VerificationFailed(
+            f"{folder} is not what it says, {counted(len(report.failed), 'check')} failed\n{lines}"
+        )
     return report.checks
 
 
@@ -129,25 +131,32 @@ def _check_contents(
     report: Report,
 ) -> None:
     config = _mapping(report, folder / "config.yaml", yaml.safe_load)
+    if config is not None and not report.add(changed_files(folder, manifest or {}, "config.yaml")):
+        config = None  # whatever it asks for now, the run did not
     metrics = _mapping(report, folder / "metrics.json", json.loads)
     ranks = _read(report, folder / "ranks.parquet", pl.read_parquet)
     evaluation = (manifest or {}).get("evaluation") or {}
-    if metrics is not None and ranks is not None and evaluation:
+    impossible = impossible_ranks(ranks) if ranks is not None else ""
+    if impossible:
+        report.add([Check("ranks.parquet", False, impossible)])
+    elif metrics is not None and ranks is not None and evaluation:
         report.add(_guarded("metrics.json", lambda: from_ranks_checks(metrics, from_ranks(ranks, evaluation))))
     else:
         report.unchecked("metrics.json from ranks.parquet", "metrics, ranks or the manifest's evaluation can't be read")
     values = folder / "values.parquet"
-    if ranks is not None and evaluation and values.is_file():  # a run of before has none
+    if ranks is not None and not impossible and evaluation and values.is_file():  # a run of before has none
         report.add(_guarded("values.parquet", lambda: values_checks(pl.read_parquet(values), ranks, evaluation)))
     if metrics is not None and (folder / "metrics.csv").is_file():
         report.add(_guarded("metrics.csv", lambda: epoch_checks(metrics, read_rows(folder / "metrics.csv"))))
     checkpoint = checkpoint_of(folder, manifest or {})
-    report.add([checkpoint_check(checkpoint)])
+    is_whole = report.add([checkpoint_check(checkpoint)])
     if config is None or manifest is None or not evaluation:
         return report.unchecked("data and re-scoring", "the run's own files can't be read, or don't say what was done")
     prepared = _folder(report, config, data_dir)
     if prepared is None or not report.add(_guarded(f"data {prepared}", lambda: data_checks(prepared))):
         return report.unchecked("settings and re-scoring", "the data are not whole")
+    if not is_whole:
+        return report.unchecked("settings and re-scoring", "the checkpoint is not whole")
     try:
         saved = open_saved_run(folder, checkpoint, data_dir, manifest)
         # the folder that was checked, opened and nothing else: by its name, a known source would be prepared anew
@@ -162,8 +171,7 @@ def _check_contents(
     except Exception as error:
         report.foreign = foreign_class(error)
         if report.foreign is None:
-            kind = "" if isinstance(error, RecsysLabError) else f"{type(error).__name__}: "
-            report.add([Check("re-scoring", False, f"it stopped: {kind}{error}")])
+            report.add([Check("re-scoring", False, f"it stopped: {_why(error)}")])
         return None
     complete = set(evaluation) >= set(found)
     if metrics is not None:
@@ -172,34 +180,6 @@ def _check_contents(
     if ranks is not None:
         report.add(rank_checks(ranks, again_ranks, complete, differing_ranks))
     return None
-
-
-def file_checks(folder: Path, manifest: dict[str, Any]) -> list[Check]:
-    """The files of the run against the hashes in its manifest, as far as the version that wrote it made them."""
-    checks = []
-    try:
-        read_manifest(folder)
-    except RecsysLabError as error:
-        checks.append(Check("manifest.json", False, str(error)))
-    for name in ("config.yaml", "metrics.json", "metrics.csv", *OF_A_TEST):
-        try:
-            check_file(folder, manifest, name)
-        except RecsysLabError as error:
-            checks.append(Check(name, False, str(error)))
-    recorded, path = manifest.get("checkpoint_sha256"), checkpoint_of(folder, manifest)
-    if recorded is not None and path.is_file():
-        found = file_sha256(path)
-        if found != recorded:
-            checks.append(differs(f"checkpoints/{path.name}", recorded, found))
-    return checks
-
-
-def checkpoint_of(folder: Path, manifest: dict[str, Any]) -> Path:
-    """The checkpoint that was tested; of a run that does not say, `best.ckpt` of the run folder."""
-    if isinstance(manifest.get("checkpoint"), str):
-        return folder / manifest["checkpoint"]
-    own = folder / "checkpoints"
-    return (own if own.is_dir() else folder.parent / "checkpoints") / "best.ckpt"
 
 
 def origin_checks(
@@ -237,19 +217,6 @@ def origin_checks(
     return checks
 
 
-def checkpoint_check(path: Path) -> Check:
-    """The checksums that the file holds of its own parts: torch does not look at them."""
-    field = f"checkpoints/{path.name}"
-    if not path.is_file():
-        return differs(field, "a file", "none")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except Exception as error:  # a damaged archive is reported in many ways
-        return Check(field, False, f"it is damaged ({error})")
-    return Check(field, bad is None, f"its part {bad} is damaged" if bad else "its checksums hold")
-
-
 def rescore(saved: SavedRun) -> tuple[dict[str, float], pl.DataFrame]:
     """The test metrics and the rows of ranks.parquet, from the checkpoint, on the kind of device that the run names."""
     device = str(saved.manifest.get("device", ""))
@@ -273,8 +240,15 @@ def _read(report: Report, path: Path, parse: Callable[[Path], Any]) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # polars panics at some damage, and a panic is no Exception
-        report.add([Check(path.name, False, f"it can't be read ({type(error).__name__}: {error})")])
+        report.add([Check(path.name, False, f"it can't be read: {_why(error)}")])
         return None
+
+
+def _why(error: BaseException) -> str:
+    """An error in a line; what a parser says of damage stands for itself, another kind is named."""
+    text = " ".join(str(error).split())
+    of_content = isinstance(error, RecsysLabError | ValueError | yaml.YAMLError | pl.exceptions.PolarsError)
+    return text if of_content else f"{type(error).__name__}: {text}"
 
 
 def _mapping(report: Report, path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
@@ -291,8 +265,10 @@ def _guarded(name: str, make: Callable[[], list[Check]]) -> list[Check]:
     """A file with the wrong things in it is a failed check, too."""
     try:
         return make()
+    except KeyError as error:
+        return [Check(name, False, f"it can't be checked: it has no {error}")]
     except Exception as error:
-        return [Check(name, False, f"it can't be checked ({type(error).__name__}: {error})")]
+        return [Check(name, False, f"it can't be checked: {_why(error)}")]
 
 
 def _folder(report: Report, config: Any, data_dir: str | None) -> Path | None:
@@ -307,5 +283,5 @@ def _folder(report: Report, config: Any, data_dir: str | None) -> Path | None:
             return prepared_folder(source.name, root, chosen, defaults)
         return next((path for path in (Path(data["dataset"]), root / data["dataset"]) if path.is_dir()), root)
     except (KeyError, TypeError) as error:
-        report.add([Check("config.yaml data", False, f"it can't be read ({type(error).__name__}: {error})")])
+        report.add([Check("config.yaml data", False, f"it names no data set: {_why(error)}")])
         return None

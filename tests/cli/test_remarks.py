@@ -69,6 +69,7 @@ def test_equal_scores() -> None:
 
 def test_baselines_above() -> None:
     assert not_above("ndcg@10", 0.5, {"popularity": 0.5, "markov": 0.4}) == []
+    assert not_above("ndcg@10", 0.00001, {"popularity": 0.00004}) == [], "0.0000 is not below 0.0000"
     (line,) = not_above("ndcg@10", 0.1, {f"b{i}": 0.2 + i / 10 for i in range(5)})
     assert "ndcg@10 0.1000 is below" in line and line.endswith("b4 0.6000, b3 0.5000, b2 0.4000 and 2 more")
 
@@ -84,7 +85,7 @@ def test_five_items_that_every_user_has_had(tmp_path: Path, capsys: pytest.Captu
     assert main(fit) == 0
     assert "30 of 30 targets (100 %) are hidden" in capsys.readouterr().err
     assert main(["test", str(tmp_path / "runs" / "five" / "gru4rec" / "seed0")]) == 0
-    assert "--data.exclude_seen none ranks it" in capsys.readouterr().err
+    assert "--data.exclude_seen none ranks them" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "runs"), "--no-baselines"]) == 0
     assert capsys.readouterr().out.count("30 of 30 targets (100 %) are hidden") == 1
     assert main([*fit, "--data.exclude_seen", "none", "--run.study", "all", "--run.variant", "gru"]) == 0

@@ -162,9 +162,14 @@ def test_more_processes_than_cores_are_said_or_refused(monkeypatch: pytest.Monke
     trainer = type("T", (), {"devices": "99", "accelerator": "cpu"})()
     with pytest.raises(RecsysLabError, match="--trainer.devices 99 asks for 99 processes on 2 cores"):
         trainer_checks._check_devices(trainer)
-    for devices in ("auto", "1", 2, 3, "8", "-1", [0, 1]):
+    for devices in ("auto", "1", 2, 3, "8", "-1"):
         trainer.devices = devices
         trainer_checks._check_devices(trainer)
+    trainer.devices = [0, 1]
+    with pytest.raises(RecsysLabError, match=r"--trainer.devices \[0, 1\]: on a CPU this is a number of processes"):
+        trainer_checks._check_devices(trainer)
+    trainer.accelerator = "gpu"
+    trainer_checks._check_devices(trainer)
 
 
 # -- a fit with nothing to show ----------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ def test_a_flag_takes_true_and_false_as_fit_does_and_no_other_word() -> None:
 def test_an_option_that_is_given_twice_adds_to_its_list() -> None:
     found = called("f", "--bins", "2", "3", "--bins", "4", "--tags", "a, b", "--tags=c")
     assert found["bins"] == [2, 3, 4] and found["tags"] == ["a", "b", "c"]
+    assert called("f", "--bins", "2,3", "4")["bins"] == called("f", "--bins", "[2, 3, 4]")["bins"] == [2, 3, 4]
     assert called("f")["tags"] is None and called("f")["again"] is True
     assert called("f", "--again", "False")["again"] is False
 

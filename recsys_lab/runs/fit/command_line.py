@@ -23,13 +23,13 @@ from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models.checkpoint import read_checkpoint
-from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.models.lightning import NextItemModule, check_precision
 from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.runs.each_epoch import EachEpoch
 from recsys_lab.runs.fit.known_configs import with_known_configs
 from recsys_lab.runs.fit.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
 from recsys_lab.runs.fit.outcome import NoValueError, is_result, last_lines
-from recsys_lab.runs.fit.parse_errors import refused
+from recsys_lab.runs.fit.parse_errors import option_of, refused
 from recsys_lab.runs.fit.run_arguments import (
     Parser,
     expand_run_folder,
@@ -38,7 +38,7 @@ from recsys_lab.runs.fit.run_arguments import (
     other_way,
 )
 from recsys_lab.runs.fit.run_parser import TRAINER_DEFAULTS, add_run_arguments
-from recsys_lab.runs.fit.trainer_checks import check_callbacks, check_trainer, in_one_line, is_zero
+from recsys_lab.runs.fit.trainer_checks import check_trainer, in_one_line, is_zero
 from recsys_lab.runs.fit.trainer_ranges import check_ranges
 from recsys_lab.runs.folder import RunFolder, find
 from recsys_lab.runs.folder_life import Place, settings_hash, take_place
@@ -52,7 +52,7 @@ from recsys_lab.runs.saved import OTHER_TRAINING, heed_checkpoint
 from recsys_lab.runs.throughput import Throughput
 from recsys_lab.runs.trust import find_own_modules, names_own_modules
 from recsys_lab.runs.whole_checkpoints import with_whole_checkpoints
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import ArgumentError, RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
@@ -179,6 +179,7 @@ class CommandLine(LightningCLI):
             if error.name is not None:
                 raise
             raise in_one_line(error) from error
+        check_precision(str(self.trainer.precision))  # the model does so too, when the data are prepared
         self.model = heed_checkpoint(self, self.config[self.subcommand])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -198,8 +199,6 @@ class CommandLine(LightningCLI):
             "retrained": self._get(self.config, "data").retrained,
             "settings_hash": settings_hash(self.config_text),
         }
-        users = config["callbacks"] or []
-        check_callbacks(users if isinstance(users, list) else [users])
         ours: list[Callback] = [Quiet(), LastStep(), Throughput()]
         if not config["fast_dev_run"]:
             ours += [RunFolder(self.folder, self.config_text, facts), LoggedFacts()]
@@ -310,6 +309,8 @@ class CommandLine(LightningCLI):
             raise
         except MisconfigurationException as error:
             raise in_one_line(error) from error
+        except ArgumentError as error:  # of a setting that is checked against the data
+            raise RecsysLabError(option_of(error, self.config[self.subcommand].as_dict())) from error
         except (RuntimeError, ValueError) as error:  # Lightning's own, of settings that it checks late
             if not any(text in str(error) for text in ("Early stopping conditioned on metric", "`val_check_interval`")):
                 raise

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 from recsys_lab.config import import_class
 from recsys_lab.words import ArgumentError, RecsysLabError, did_you_mean
 
+MODEL = "recsys_lab.models.lightning.NextItemModule"
 BASES = ("config", "contracts", "counting", "lightning", "measure", "source")
 """Files that hold the bases of classes, which are never used by themselves."""
 
@@ -44,6 +45,10 @@ def explain(message: str, parser: ArgumentParser) -> str:
     where = ".".join(_PARSER_KEY.findall(message))
     if message.strip().startswith("Unexpected config:"):
         return "the file of --config holds no settings: it must be a mapping such as `model: {class_path: SASRec}`"
+    required = re.search(r"arguments are required: (?:\w+\.)?model$", message.strip())
+    if required:
+        models = ", ".join(sorted(concrete_subclasses(import_class(MODEL))))
+        return f"--model is missing: name a class ({models}), or a file of settings with --config"
     unknown_class = _UNKNOWN_CLASS.search(message)
     if unknown_class:
         base = _expected_base(message[: unknown_class.start()])

@@ -22,8 +22,11 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:  # a parser inside the parser: the outer one names the whole key
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
+        words = parser.prog.replace(" [options]", "").split()
+        if len(words) == 1 and self._subcommands_action is not None:  # of the one command whose parser was built
+            words += list(self._subcommands_action.choices)[:1]
         print(f"recsys-lab: error: {explain(message, self)}", file=sys.stderr)
-        print(f"All options: {parser.prog.replace(' [options]', '')} --help", file=sys.stderr)
+        print(f"All options: {' '.join(words)} --help", file=sys.stderr)
         self.exit(2)
 
 

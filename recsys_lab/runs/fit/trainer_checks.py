@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
 
 from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, did_you_mean
 
 log = logging.getLogger("recsys_lab")
 
@@ -46,12 +47,15 @@ def check_trainer(command: str, config: Any, typed: Sequence[str]) -> None:
             "--trainer.barebones true logs no metric, so that no epoch could be chosen and nothing reported: leave it "
             "out; --trainer.enable_checkpointing false and --trainer.enable_progress_bar false save most of the time"
         )
+    if isinstance(trainer.accelerator, str):
+        _check_accelerator(trainer.accelerator)
     _check_devices(trainer)
     only = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
     if command in only and is_zero(trainer[only[command]]):
         raise RecsysLabError(
             f"--trainer.{only[command]} 0 leaves nothing to {command}: leave it out, or give at least 1"
         )
+    _check_callbacks(trainer.callbacks)
     if command != "fit":
         return
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
@@ -71,20 +75,19 @@ def check_trainer(command: str, config: Any, typed: Sequence[str]) -> None:
                 _settle_monitor(part, config, typed)
 
 
-def check_callbacks(callbacks: Sequence[Any]) -> None:
-    """Refuses callbacks that can't do here what they are for.
-
-    Raises:
-        RecsysLabError: saying which.
-    """
-    if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+def _check_callbacks(callbacks: Any) -> None:
+    """Refuses callbacks that can't do here what they are for; by their names, since that of an average can't even be
+    written into config.yaml."""
+    listed = callbacks if isinstance(callbacks, list) else [callbacks]
+    named = [str(getattr(one, "class_path", "")).rpartition(".")[2] for one in listed]
+    if StochasticWeightAveraging.__name__ in named:
         raise RecsysLabError(
             "StochasticWeightAveraging puts its average in place after the last epoch, and the checkpoint of the best "
             "epoch, which is tested, never holds it: take --trainer.callbacks+=EMAWeightAveraging, whose average is "
             "validated, kept and tested"
         )
     for finder, option in ((BatchSizeFinder, "--data.batch_size"), (LearningRateFinder, "--model.optimization.lr")):
-        if any(isinstance(callback, finder) for callback in callbacks):
+        if finder.__name__ in named:
             raise RecsysLabError(
                 f"{finder.__name__} would train with another value than config.yaml names: leave it out and give "
                 f"{option}; `recsys-lab study tune` searches for a good one"
@@ -99,7 +102,7 @@ def in_one_line(error: Exception) -> RecsysLabError:
 def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
     option, settings, cutoffs = f"--{part}.monitor", config[part], list(config.evaluation.cutoffs)
     watched = settings.monitor
-    if watched is None:
+    if watched is None or not all(k >= 1 for k in cutoffs):  # the evaluation refuses such cutoffs
         return
     follows = f"val/ndcg@{shown_cutoff(cutoffs)}"
     if watched == WATCHED and follows != WATCHED and not _is_typed(option, typed):
@@ -153,11 +156,34 @@ def _logs_more(config: Any) -> bool:
     return not all(path.startswith(("recsys_lab.", "lightning.", "pytorch_lightning.")) for path in paths)
 
 
+def _check_accelerator(name: str) -> None:
+    """Refuses one that this machine does not have: Lightning says so late and in its own words."""
+    there = {kind: AcceleratorRegistry[kind]["accelerator"].is_available() for kind in sorted(AcceleratorRegistry)}
+    known = {**there, "auto": True, "gpu": there.get("cuda", False) or there.get("mps", False)}
+    if name not in known:
+        raise RecsysLabError(
+            f"--trainer.accelerator {name}: there is no such accelerator.{did_you_mean(name, known)} Known: "
+            f"{', '.join(sorted(known))}"
+        )
+    if not known[name]:
+        built = f"torch {torch.__version__} is built without CUDA" if torch.version.cuda is None else "torch finds none"
+        why = {"gpu": f" ({built})", "cuda": f" ({built})", "tpu": " (it takes a TPU and the package torch_xla)"}.get(
+            name, ""
+        )
+        found = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise RecsysLabError(
+            f"--trainer.accelerator {name}: this machine has no such device{why}; it has: {found}. Leave the option "
+            "out to take the best that there is"
+        )
+
+
 def _check_devices(trainer: Any) -> None:
     """Processes on a CPU: Lightning starts as many as are asked for."""
     text = str(trainer.devices).strip()
     if re.fullmatch(r"[+-]?\d+", text) and int(text) < 1 and text != "-1":  # -1: all that there are
         raise RecsysLabError(f"--trainer.devices must be at least 1, not {text}")
+    if trainer.accelerator == "cpu" and not re.fullmatch(r"\d+|-1|auto", text):
+        raise RecsysLabError(f"--trainer.devices {text}: on a CPU this is a number of processes, such as 2")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     on_cpu = trainer.accelerator == "cpu" or (
         trainer.accelerator == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
