@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": (RUN, "write each user's top items"),
     "recommend": ("recsys_lab.cli.recommend:recommend", "lists for anybody from a run, without its data"),
     "export": ("recsys_lab.cli.export:export", "a trained encoder as a file for other programs: ONNX, torch.export"),
+    "serve": ("recsys_lab.cli.serve:serve", "lists, similar items and events of users over HTTP"),
     "prepare": ("recsys_lab.cli.prepare:prepare", "turn a public data set, or your own log, into a prepared data set"),
     "audit": ("recsys_lab.cli.audit:audit", "what a data set is, and what a split of it leaks"),
     "sources": ("recsys_lab.cli.sources:sources", "list the public data sets that are known by name"),

@@ -38,6 +38,7 @@ PLACES = {
     "predict": "--recommendations.path",
     "recommend": "--output",
     "export": "--output",
+    "serve": "--events",
     "prepare": "--data_dir or --output",
     "audit": "--output",
     "diagnose": "--output",

@@ -103,8 +103,8 @@ class Browser:
         first, _, self._unread = self._unread.partition(b"\0")
         return dict(json.loads(first))
 
-    def open(self, file: Path, width: int, height: int = 900, dark: bool = False, ready: str = "true") -> Page:
-        """Opens a file in a tab of its own, and waits until the JavaScript expression `ready` holds."""
+    def open(self, file: Path | str, width: int, height: int = 900, dark: bool = False, ready: str = "true") -> Page:
+        """Opens a file, or an address, in a tab of its own, and waits until the JavaScript expression `ready` holds."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
@@ -115,7 +115,7 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.call("Emulation.setEmulatedMedia", features=[scheme])
-        page.call("Page.navigate", url=file.resolve().as_uri())
+        page.call("Page.navigate", url=file if isinstance(file, str) else file.resolve().as_uri())
         page.wait_for(f"document.readyState === 'complete' && ({ready})")
         return page
 

@@ -1,0 +1,129 @@
+"""Requests that came together -> their answers, by as few calls of the predictor as possible."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from recsys_lab.serve.histories import USER_FIELD
+from recsys_lab.serve.server.bodies import Listed, RecommendAnswer, RecommendBody, SimilarAnswer, SimilarBody
+from recsys_lab.serve.server.event_store import StoredEvent
+from recsys_lab.serve.server.live_model import LiveModel, fitting
+from recsys_lab.words import RecsysLabError
+
+log = logging.getLogger("recsys_lab")
+
+Question = RecommendBody | SimilarBody
+Answer = RecommendAnswer | SimilarAnswer
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One history. fields: by key, of events lists. like: what those have in common that one call answers."""
+
+    place: int
+    body: RecommendBody
+    items: list[Any]
+    times: list[int] | None
+    fields: dict[str, Any]
+
+    @property
+    def like(self) -> str:
+        body = self.body
+        target = None if body.target_fields is None else sorted(body.target_fields)
+        shared = [body.k, body.exclude, body.blocked, body.candidates, self.times is None, body.query_time is None]
+        return json.dumps([*shared, target])
+
+
+def answer_all(
+    live: LiveModel, questions: Sequence[Question], events: dict[str, list[StoredEvent]]
+) -> list[Answer | Exception]:
+    """Answers in the order of the questions; an error is that of one question alone.
+
+    Args:
+        events: of the users that are asked for.
+    """
+    answers: list[Answer | Exception | None] = [None] * len(questions)
+    groups: dict[str, list[_Asked]] = {}
+    for place, question in enumerate(questions):
+        try:
+            if isinstance(question, SimilarBody):
+                answers[place] = _similar(live, question)
+                continue
+            asked = _asked(live, place, question, events)
+            groups.setdefault(asked.like, []).append(asked)
+        except Exception as error:
+            answers[place] = error
+    for group in groups.values():
+        for asked, answer in zip(group, _of_group(live, group), strict=True):
+            answers[asked.place] = answer
+    return [answer if answer is not None else RuntimeError("no answer") for answer in answers]
+
+
+def _asked(live: LiveModel, place: int, body: RecommendBody, events: dict[str, list[StoredEvent]]) -> _Asked:
+    fields = live.checked(body.fields)
+    if body.history is not None:
+        times = None if body.times is None else [int(time) for time in body.times]
+        return _Asked(place, body, body.history, times, fields)
+    for key in fields:
+        if not key.startswith(USER_FIELD):
+            raise RecsysLabError(f"fields: {key!r} is of events, and those of a user have theirs")
+    own = events[str(body.user)]
+    for key, one in live.predictor.reader.fields.items():
+        if not key.startswith(USER_FIELD):
+            fields[key] = [fitting(one, event.fields.get(key)) for event in own]
+    return _Asked(place, body, [event.item for event in own], [event.timestamp for event in own], fields)
+
+
+def _of_group(live: LiveModel, group: list[_Asked]) -> list[RecommendAnswer | Exception]:
+    try:
+        return list(_recommend(live, group))
+    except Exception as error:
+        if len(group) == 1:
+            return [error]
+    return [answer for one in group for answer in _of_group(live, [one])]  # the others are not to blame
+
+
+def _recommend(live: LiveModel, group: list[_Asked]) -> list[RecommendAnswer]:
+    body, predictor = group[0].body, live.predictor
+    fields: dict[str, Any] = {}
+    for key in {key for asked in group for key in asked.fields}:
+        is_user = key.startswith(USER_FIELD)
+        fields[key] = [asked.fields.get(key, None if is_user else [None] * len(asked.items)) for asked in group]
+    target = None
+    if body.target_fields is not None:
+        target = {key: [(asked.body.target_fields or {})[key] for asked in group] for key in body.target_fields}
+    frame = predictor.recommend(
+        [asked.items for asked in group],
+        body.k,
+        times=None if group[0].times is None else [asked.times for asked in group],
+        fields=fields,
+        exclude=body.exclude,
+        blocked=body.blocked,
+        candidates=body.candidates,
+        query_time=None if body.query_time is None else [asked.body.query_time for asked in group],
+        target_fields=target,
+    )
+    answers = [RecommendAnswer.model_construct(model=live.name, source="", note=None, items=[]) for _ in group]
+    for user, rank, item, score, source, note in frame.iter_rows():
+        answer = answers[user]
+        answer.source, answer.note = source, note
+        if rank is not None:
+            answer.items.append(_listed(live, rank, item, score))
+    return answers
+
+
+def _similar(live: LiveModel, body: SimilarBody) -> SimilarAnswer:
+    frame: pl.DataFrame = live.predictor.similar(body.item, body.k)
+    items = [_listed(live, rank, item, score) for rank, item, score, _ in frame.iter_rows()]
+    return SimilarAnswer.model_construct(model=live.name, by=frame["by"].first() if items else None, items=items)
+
+
+def _listed(live: LiveModel, rank: int, item: Any, score: float) -> Listed:
+    """model_construct: these are our own values, and checking thousands of them again takes longer than the model."""
+    return Listed.model_construct(rank=rank, item_id=item, score=score, title=live.titles.get(item))

@@ -1,0 +1,106 @@
+"""The server as a process: address, token, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+import uvicorn
+
+from recsys_lab.serve.server.app import LOOPBACK, build_app
+from recsys_lab.serve.server.service import Service
+from recsys_lab.words import RecsysLabError
+
+log = logging.getLogger("recsys_lab")
+
+TOKEN = "RECSYS_LAB_TOKEN"
+SHORTEST = 16
+
+
+def read_token(file: str | None) -> str | None:
+    """The token of a file, or of the variable RECSYS_LAB_TOKEN; None where there is neither.
+
+    Raises:
+        RecsysLabError: for an empty or a short one.
+    """
+    where = f"--token_file {file}" if file is not None else TOKEN
+    if file is not None:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    elif TOKEN in os.environ:
+        token = os.environ[TOKEN].strip()
+    else:
+        return None
+    if len(token) < SHORTEST or not token.isascii() or any(c.isspace() for c in token):
+        raise RecsysLabError(f"{where}: a token is {SHORTEST} or more ASCII characters in one line without spaces")
+    return token
+
+
+def check_address(host: str, token: str | None) -> None:
+    """Raises RecsysLabError where others could ask without a token."""
+    if token is None and host not in LOOPBACK:
+        raise RecsysLabError(
+            f"--host {host}: other machines could ask, and no token is set. Write one to a file and add "
+            f"--token_file FILE (or set {TOKEN})"
+        )
+
+
+def run_server(service: Service, host: str, port: int, token: str | None) -> None:
+    """Serves until SIGTERM or Ctrl-C: then what is in flight is answered, and it returns. SIGHUP loads the model again.
+
+    Raises:
+        RecsysLabError: when the address is taken, or others could ask without a token.
+    """
+    check_address(host, token)
+    limits = service.limits
+    app = build_app(service, token, LOOPBACK if host in LOOPBACK else ("*",))
+    config = uvicorn.Config(
+        app,
+        host=host.strip("[]"),
+        port=port,
+        access_log=False,  # paths hold users
+        log_config=None,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        ws="none",
+        limit_concurrency=limits.max_connections,
+        timeout_graceful_shutdown=limits.stop_seconds,
+    )
+    try:
+        socket = config.bind_socket()
+    except SystemExit:
+        raise RecsysLabError(f"--port {port}: another program has {host}:{port}; choose another port") from None
+    name = f"[{host}]" if ":" in host and "[" not in host else host
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done
+    try:
+        asyncio.run(_serve(uvicorn.Server(config), service, socket, f"http://{name}:{socket.getsockname()[1]}"))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        socket.close()
+    log.info("stopped")
+
+
+async def _serve(server: uvicorn.Server, service: Service, socket: object, address: str) -> None:
+    if hasattr(signal, "SIGHUP"):
+        running = set()
+
+        def again() -> None:
+            task = asyncio.ensure_future(_reload(service))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again)
+    log.info("serving %s at %s (page for people), %s/docs (API); stop with Ctrl-C", service.live.name, address, address)
+    await server.serve(sockets=[socket])  # type: ignore[list-item]
+
+
+async def _reload(service: Service) -> None:
+    try:
+        await service.reload()
+    except Exception:
+        return  # it was told

@@ -1,0 +1,105 @@
+"""The page for people in a headless browser: a history is typed, titles and scores are seen."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from served import made_run, service_of
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "report"))
+from browser import Browser, Page, find_browser
+
+from recsys_lab.serve.server.app import build_app
+
+PROGRAM = find_browser()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no browser here (Debian: apt-get install chromium)")
+READY = "document.documentElement.dataset.ready === 'yes'"
+TOKEN = "the-token-of-the-tests-1234"
+LIST = "[...document.querySelectorAll('#list tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Of a server without a token and of one with."""
+    folder = tmp_path_factory.mktemp("people")
+    run, servers, found = made_run(folder), [], []
+    for token in (None, TOKEN):
+        service = service_of(run, folder / f"{token}.sqlite")
+        server = uvicorn.Server(uvicorn.Config(build_app(service, token), log_config=None, access_log=False))
+        place = socket.create_server(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
+        thread.start()
+        servers.append((server, thread))
+        found.append(f"http://127.0.0.1:{place.getsockname()[1]}/")
+    while not all(server.started for server, _ in servers):
+        time.sleep(0.01)
+    yield found
+    for server, thread in servers:
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert PROGRAM is not None
+    with Browser(PROGRAM) as browser:
+        yield browser
+
+
+def add(page: Page, words: str) -> None:
+    """Types words into the field and presses Enter."""
+    page.evaluate(f"at('words').focus(), at('words').value = {words!r}, at('words').dispatchEvent(new Event('input'))")
+    for kind in ("keyDown", "keyUp"):
+        page.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+
+
+def test_a_typed_history_gives_titles_and_scores(browser: Browser, addresses: list[str]) -> None:
+    page = browser.open(addresses[0], 1280, ready=READY)
+    assert "run-" in page.evaluate("at('model').textContent")
+    add(page, "film 100")
+    page.wait_for("at('history').children.length === 1")
+    assert page.evaluate("at('history').textContent").startswith("Film 100 (100)")
+    add(page, "101, 102")
+    page.wait_for("at('history').children.length === 3")
+    page.evaluate("at('k').value = 4, at('form').requestSubmit()")
+    page.wait_for("document.querySelectorAll('#list tbody tr').length === 4")
+    rows = page.evaluate(LIST)
+    assert [row[0] for row in rows] == ["1", "2", "3", "4"]
+    assert all(row[2] == f"Film {row[1]}" and float(row[3]) > -100 for row in rows)
+    assert not {"100", "101", "102"} & {row[1] for row in rows}
+    page.evaluate("document.querySelector('#history button').click(), at('form').requestSubmit()")
+    page.wait_for("at('history').children.length === 2")
+    page.evaluate("at('clear').click(), at('form').requestSubmit()")
+    page.wait_for("at('note').textContent === 'The most popular items: the history is empty'")
+    assert page.complaints == []
+    assert all(url.startswith(addresses[0]) for url in page.requests)
+
+
+def test_what_is_not_found_is_said_and_markup_is_text(browser: Browser, addresses: list[str]) -> None:
+    page = browser.open(addresses[0], 390, ready=READY)
+    add(page, "no such film")
+    page.wait_for("at('error').textContent.includes('no item has')")
+    add(page, "<img src=x onerror=alert(1)>,100")
+    page.wait_for("at('history').children.length === 2")
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+    page.evaluate("at('k').value = 0, at('form').noValidate = true, at('form').requestSubmit()")
+    page.wait_for("at('error').textContent.startsWith('k: Input should be greater')")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_token_is_asked_for_and_not_kept(browser: Browser, addresses: list[str]) -> None:
+    page = browser.open(addresses[1], 1280, ready=READY)
+    assert page.evaluate("at('key').hidden")
+    add(page, "film 100")
+    page.wait_for("at('error').textContent.includes('needs its token') && !at('key').hidden")
+    page.evaluate(f"at('token').value = {TOKEN!r}")
+    add(page, "film 100")
+    page.wait_for("at('history').children.length === 1")
+    assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
