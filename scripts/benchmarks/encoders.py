@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""What each encoder's training costs at the same width: targets/s and tokens/s, and where a step's time goes.
+
+    scripts/benchmarks/encoders.py --dataset ml-1m-sasrec --data_dir data                all encoders: some minutes
+    scripts/benchmarks/encoders.py --dataset ml-1m-sasrec --encoder HSTU --encoder SASRec --rounds 3
+
+Training steps through Lightning's own loop on the windows of a prepared data set, full cross-entropy, Adam, the
+encoder's own defaults beside the width. The first steps are warm-up. Targets/s is what encoders that train on all
+positions can be compared by; where only the last position of a window has a target (`last_position`), and where some
+events are masked, it is tokens/s, the real events that are read. `encode` and `loss` are the shares of their forward
+passes in a step; the rest is the backward pass, the optimiser and the batch. Parameters are those beside the item
+table. Every measurement is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness import (
+    QUIET,
+    Row,
+    busy_cores,
+    child,
+    groups,
+    head,
+    line,
+    measured,
+    median,
+    not_idle,
+    parser_of,
+    peak_mb,
+    publish,
+    run,
+)
+
+WARM_UP = 5
+"""Steps before the clock starts."""
+
+
+def main() -> int:
+    args = parse_args()
+    chosen = ("dataset", "length", "batch_size", "width", "steps")
+    rows, lines = measured(measurements(args), args, **{name: getattr(args, name) for name in chosen})
+    return publish([*lines, *not_idle(rows), *table(rows)], args.markdown)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_of(__doc__, "benchmark_encoders.jsonl", rounds=1)
+    add = parser.add_argument
+    add("--dataset", default="ml-1m-sasrec", help="a known source, or a prepared folder (default ml-1m-sasrec)")
+    add("--data_dir", default="data", help="where prepared sets lie (default data)")
+    add("--encoder", action="append", metavar="NAME", help="only this one; repeatable")
+    add("--width", type=int, default=64, help="D (default 64)")
+    add("--length", type=int, default=200, help="events of a window (default 200)")
+    add("--batch-size", type=int, default=128, help="windows of a step (default 128)")
+    add("--steps", type=int, default=30, help="that are timed, if an epoch has so many (default 30)")
+    args = parser.parse_args()
+    known = child(__file__, args.threads, kind="names")["names"]
+    for name in args.encoder or ():
+        if name not in known:
+            parser.error(f"--encoder {name}: known are {', '.join(known)}")
+    args.encoder = args.encoder or known
+    return args
+
+
+def measurements(args: argparse.Namespace) -> Iterator[Row]:
+    chosen = ("dataset", "data_dir", "width", "length", "batch_size", "steps")
+    for number in range(args.rounds):
+        for name in args.encoder:
+            row = {"round": number, "encoder": name, "busy_cores_before": busy_cores(1.0)}
+            settings = {setting: getattr(args, setting) for setting in chosen}
+            yield {**row, **child(__file__, args.threads, kind="train", encoder=name, **settings)}
+
+
+def table(rows: list[Row]) -> list[str]:
+    titles = ("encoder", "trains on", "targets/s", "tokens/s", "ms a step", "encode", "loss", "parameters", "peak MB")
+    lines = head(*titles)
+    for (name, trains_on), here in groups(rows, "encoder", "trains_on"):
+        of = {key: median(here, key) or 0.0 for key in ("targets_s", "tokens_s", "step_s", "encode", "loss", "peak_mb")}
+        speed = (f"{of['targets_s']:,.0f}", f"{of['tokens_s']:,.0f}", f"{1000 * of['step_s']:,.0f}")
+        shares = (f"{of['encode']:.0%}", f"{of['loss']:.0%}")
+        lines.append(line(name, trains_on, *speed, *shares, f"{here[0]['parameters']:,}", f"{of['peak_mb']:,.0f}"))
+    return lines
+
+
+# -- in a process of its own -------------------------------------------------------------------------------------------
+
+
+def names_of_encoders(job: Row) -> Row:
+    from recsys_lab.config import import_all
+    from recsys_lab.models import NextItemModule, encoders
+    from recsys_lab.runs.fit.parse_errors import concrete_subclasses
+
+    import_all(encoders)
+    return {"names": sorted(concrete_subclasses(NextItemModule, str(Path(encoders.__path__[0]))), key=str.lower)}
+
+
+def measure_train(job: Row) -> Row:
+    import lightning as L
+    import torch
+
+    import recsys_lab.models
+    from recsys_lab.data.datamodule import SequenceDataModule
+    from recsys_lab.runs.environment import describe_environment
+
+    class Clock(L.Callback):
+        """Seconds, targets and tokens of the steps after the warm-up."""
+
+        def __init__(self) -> None:
+            self.steps = self.tokens = 0
+            self.targets = self.seconds = self.encode = self.loss = 0.0
+            self.running = False
+
+        def on_train_batch_start(self, trainer: Any, model: Any, batch: Any, batch_idx: int) -> None:
+            self.running = batch_idx >= WARM_UP
+            self.tokens += int(batch.lengths.sum()) * self.running
+            self.started = time.perf_counter()
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.seconds += (time.perf_counter() - self.started) * self.running
+            self.steps += self.running
+
+        def timed(self, part: str, call: Any) -> Any:
+            def inner(*arguments: Any) -> Any:
+                started = time.perf_counter()
+                found = call(*arguments)
+                setattr(self, part, getattr(self, part) + (time.perf_counter() - started) * self.running)
+                if part == "loss":
+                    self.targets += float(found[1]) * self.running
+                return found
+
+            return inner
+
+    torch.set_num_threads(job["threads"])
+    L.seed_everything(0, verbose=False)
+    clock, model = Clock(), getattr(recsys_lab.models, job["encoder"])(embedding_dim=job["width"])
+    mode: Any = "last_position" if model.last_positions_only else "all_positions"
+    data = SequenceDataModule(
+        job["dataset"],
+        data_dir=job["data_dir"],
+        max_length=job["length"],
+        batch_size=job["batch_size"],
+        training_mode=mode,
+    )
+    object.__setattr__(model, "training_states", clock.timed("encode", model.training_states))
+    object.__setattr__(model.task, "loss", clock.timed("loss", model.task.loss))
+    trainer = L.Trainer(
+        max_epochs=1, limit_train_batches=WARM_UP + job["steps"], limit_val_batches=0, callbacks=[clock], **QUIET
+    )
+    trainer.fit(model, data)
+    if not clock.steps:
+        sys.exit(f"an epoch of {job['dataset']} has no more than {WARM_UP} batches: lower --batch-size")
+    table = model.embedding.items.weight.numel()
+    masked = type(model).training_batch is not recsys_lab.models.NextItemModule.training_batch
+    return {
+        "trains_on": "masked events" if masked else mode.replace("_", " "),
+        "targets_s": clock.targets / clock.seconds,
+        "tokens_s": clock.tokens / clock.seconds,
+        "step_s": clock.seconds / clock.steps,
+        "encode": clock.encode / clock.seconds,
+        "loss": clock.loss / clock.seconds,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()) - table,
+        "peak_mb": peak_mb(),
+        "environment": describe_environment(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, {"names": names_of_encoders, "train": measure_train}))
