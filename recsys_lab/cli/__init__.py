@@ -57,6 +57,10 @@ GROUPS = {
             "recsys_lab.cli.diagnose:calibration",
             "are the model's probabilities as large as what then happens?",
         ),
+        "shortcuts": (
+            "recsys_lab.cli.diagnose:shortcuts",
+            "could a simple rule find these targets: few successors, similar items, the newest events alone?",
+        ),
     },
 }
 

@@ -109,3 +109,43 @@ def calibration(
         files["reliability.html"] = reliability_page(found).html
     write_results(to, files)
     print(f"{calibration_text(found)}\n\nwritten: {', '.join(files)} in {to}")
+
+
+def shortcuts(
+    run_folder: str,
+    *,
+    checkpoint: str | None = None,
+    stage: Literal["test", "val"] = "test",
+    metric: Metric = "ndcg",
+    cutoff: Count = 10,
+    item_vectors: str | None = None,
+    allow_other_training: bool = False,
+    data_dir: str | None = None,
+    output: str | None = None,
+) -> None:
+    """Could a simple rule find these targets? Three measures, after Han et al. 2026: how many items follow an item and
+    how many transitions away the targets are; how similar a target is to the item before it; and what the trained model
+    reaches where it sees only the newest events. Nothing is trained. Writes shortcuts/shortcuts.json and
+    shortcuts/shortcuts.md into the run folder. docs/sequential.md says how to read them.
+
+    Args:
+        run_folder: a finished run; its best checkpoint is taken.
+        checkpoint: another checkpoint.
+        stage: whose targets.
+        metric: of the targets.
+        cutoff: K of the metric.
+        item_vectors: file with vectors of the items, as --model.item_vectors of fit takes it (default: those that the
+            model has learned).
+        allow_other_training: also where the checkpoint was trained on other data or another split; the results say so.
+        data_dir: folder of raw files and prepared sets (default: as the run says).
+        output: where to write (default: shortcuts/ in the run folder).
+    """
+    from recsys_lab.diagnose.shortcuts import shortcuts as find
+    from recsys_lab.diagnose.shortcuts_table import as_markdown, as_text
+    from recsys_lab.report.escapes import as_json
+
+    show_messages()
+    found = find(run_folder, checkpoint, data_dir, stage, metric, cutoff, item_vectors, allow_other_training)
+    to = Path(output) if output else Path(run_folder) / "shortcuts"
+    write_results(to, {"shortcuts.json": as_json(found) + "\n", "shortcuts.md": as_markdown(found)})
+    print(f"{as_text(found)}\n\nwritten: shortcuts.json and shortcuts.md in {to}")

@@ -97,7 +97,7 @@ class TransitionGraph(CountingModel):
         tier = 2 * tiers
         for source, budgets in enumerate(self.budgets):
             items, row = query[:, source].unique(return_inverse=True)
-            for (in_ring, worth), budget in zip(self._rings(items, len(budgets)), budgets, strict=True):
+            for (in_ring, worth), budget in zip(self.rings(items, len(budgets)), budgets, strict=True):
                 is_new, own = in_ring[row] & ~is_chosen, worth[row]  # (rows, V)
                 ranked = own.masked_fill(~is_new, -torch.inf)
                 least = ranked.topk(min(budget, ranked.shape[1]), dim=1).values[:, -1:]
@@ -109,7 +109,7 @@ class TransitionGraph(CountingModel):
                 tier -= 1
         return scores
 
-    def _rings(self, items: Tensor, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def rings(self, items: Tensor, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """For each ring around (n,) items: (n, V) bool which items are in it, and (n, V) their s."""
         ways = torch.nn.functional.one_hot(items, self.into.num_rows).float()
         ways[:, 0] = 0.0  # no item has no neighbours

@@ -9,8 +9,9 @@ from scipy import special
 
 from recsys_lab.data.sources import get_source, source_names
 from recsys_lab.data.sources.worlds.known_world import KnownWorld
+from recsys_lab.diagnose.shuffle_effect import ratio_of_means
 from recsys_lab.ops.query_metrics import metric_values
-from recsys_lab.statistics.rule import degrees_of_freedom, users_variance
+from recsys_lab.statistics.rule import degrees_of_freedom
 from recsys_lab.study.results.block import Block, Share
 
 
@@ -23,8 +24,8 @@ def share_of(values: np.ndarray, best: np.ndarray, seed_means: list[float], leve
         seed_means: of `values` before, one for each seed; those of a row that counts are all the same.
         level: of the interval, e.g. 0.95.
     """
-    share = float(values.sum() / best.sum())
-    over_users = users_variance((values - share * best)[None], float(best.sum()))
+    ratio = ratio_of_means(values, best, np.arange(len(values)))
+    share, over_users = ratio.mean, np.array([ratio.standard_error**2])
     seeds, means = len(seed_means), np.array(seed_means) / best.mean()
     spread = means.var(ddof=1) / seeds if seeds > 1 else 0.0
     over_seeds = [np.array([spread])] if spread > 0 else []
