@@ -24,7 +24,7 @@ def run_notebook(data: Path, folder: Path) -> dict[str, Any]:
     (code,) = (block for block in blocks("python") if "trainer.test(model, data)" in block)
     code, found = re.subn(r'"ml-100k"', repr(str(data)), code)
     assert found == 1
-    code, found = re.subn(r"Trainer\(max_epochs=50\)", f"Trainer(max_epochs={EPOCHS}, **quiet)", code)
+    code, found = re.subn(r"Trainer\(max_epochs=20\)", f"Trainer(max_epochs={EPOCHS}, **quiet)", code)
     assert found == 1
     quiet = {"accelerator": "cpu", "devices": 1, "default_root_dir": folder, "logger": False}
     quiet |= {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
