@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def audit(
     output: str | None = None,
     recommendations: str | None = None,
     fail_on: Sequence[str] = (),
+    json: bool = False,
 ) -> None:
     """What a data set is, and what a split of it leaks. Writes audit.json, audit.md and audit.html, and
     audit-SPLIT_HASH.json, which an audit of another split leaves as it is.
@@ -34,12 +36,14 @@ def audit(
         output: folder to write to. Default: the prepared folder.
         recommendations: a file that `predict` wrote: audits its items against time.
         fail_on: NAME=SHARE: exit with 1 when a share is above its limit; the names are those that the audit prints.
+        json: print audit.json.
     """
     from recsys_lab.audit import audit as audited
     from recsys_lab.audit import failures, parse_thresholds
     from recsys_lab.audit.audit_text import as_text
     from recsys_lab.data.locate import locate
     from recsys_lab.data.split.leave_one_out import LeaveOneOut
+    from recsys_lab.report.escapes import as_json
     from recsys_lab.runs.audit_files import write_audit
     from recsys_lab.runs.messages import show_messages
 
@@ -47,9 +51,9 @@ def audit(
     thresholds = parse_thresholds(fail_on)
     data = locate(dataset, data_dir)
     found = audited(data, split or LeaveOneOut(), Path(recommendations) if recommendations else None)
-    print(as_text(found))
+    print(as_json(found) if json else as_text(found))
     written = write_audit(found, Path(output) if output else data.path, must=bool(output))
     if written:
-        print(f"\nwritten: {', '.join(written)} in {output or data.path}")
+        print(f"\nwritten: {', '.join(written)} in {output or data.path}", file=sys.stderr if json else sys.stdout)
     if broken := failures(found, thresholds):
         raise AuditFailed("the audit failed\n" + "\n".join(f"  {line}" for line in broken))

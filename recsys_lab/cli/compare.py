@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from recsys_lab.arguments import Count, Level, Seed
+from recsys_lab.cli.table_options import TableOptions
 from recsys_lab.cli.typed import OneOf
 
 Metric = Annotated[str, OneOf("recsys_lab.ops.query_metrics:QUERY_METRICS")]
@@ -20,6 +21,7 @@ def compare(
     *,
     baseline: str | None = None,
     format: Format = "text",
+    table: TableOptions,
     pairs: bool = False,
     cutoff: Count = 10,
     metrics: Sequence[Metric] = (),
@@ -63,6 +65,7 @@ def compare(
     from recsys_lab.runs.messages import show_messages
     from recsys_lab.statistics.pairs import Method
 
+    table.format(format)  # refuses before anything is counted
     found, problems = find_runs(runs)
     automatic: list[Run] = []
     if not no_baselines:
@@ -71,7 +74,8 @@ def compare(
         problems += more
     _left_out(problems)
     method = Method(interval, resamples, alpha, seed)
-    print(render(compared(found, cutoff, force, baseline, metrics or METRICS, method, automatic), format, pairs))
+    result = compared(found, cutoff, force, baseline, metrics or METRICS, method, automatic)
+    print(render(result, table.format(format), pairs, table.shown(format)))
 
 
 def slices(
@@ -86,6 +90,7 @@ def slices(
     alpha: Level = 0.05,
     seed: Seed = 0,
     format: Format = "text",
+    table: TableOptions,
 ) -> None:
     """Cuts the test targets of finished runs into slices and shows the metric of each. Runs that are equal in
     everything but the seed are averaged; the difference of exactly two variants is tested in every slice, over users
@@ -112,7 +117,8 @@ def slices(
     found, problems = find_runs(runs)
     _left_out(problems)
     method = Method(interval, resamples, alpha, seed)
-    print(render_slices(sliced(found, by or list(OF_ALL_DATA), metric, cutoff, method, bins or HISTORY_BINS), format))
+    result = sliced(found, by or list(OF_ALL_DATA), metric, cutoff, method, bins or HISTORY_BINS)
+    print(render_slices(result, table.format(format), table.shown(format)))
 
 
 def _left_out(problems: Sequence[str]) -> None:

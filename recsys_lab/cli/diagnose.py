@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ def shuffle(
     allow_other_training: bool = False,
     data_dir: str | None = None,
     output: str | None = None,
+    json: bool = False,
 ) -> None:
     """Does the model, or the data, need the order of events? The trained model is evaluated again on the same targets,
     with each history shuffled before the window is cut: all of it (`all`), and all but the most recent event
@@ -54,6 +55,7 @@ def shuffle(
         allow_other_training: also where the checkpoint was trained on other data or another split; the results say so.
         data_dir: folder of raw files and prepared sets (default: as the run says).
         output: where to write (default: shuffle/ in the run folder).
+        json: print shuffle.json.
     """
     from recsys_lab.diagnose.shuffle import Question, folder_of
     from recsys_lab.diagnose.shuffle import shuffle as shuffled
@@ -68,7 +70,7 @@ def shuffle(
     )
     to = Path(output) if output else folder / "shuffle"
     write_results(to, {"shuffle.json": as_json(found) + "\n", "shuffle.md": as_markdown(found)})
-    print(f"{as_text(found)}\n\nwritten: shuffle.json and shuffle.md in {to}")
+    _say(found, as_text(found), json, f"shuffle.json and shuffle.md in {to}")
     if found["interrupted"]:
         raise KeyboardInterrupt
 
@@ -81,6 +83,7 @@ def calibration(
     allow_other_training: bool = False,
     data_dir: str | None = None,
     output: str | None = None,
+    json: bool = False,
 ) -> None:
     """Are the model's next-item probabilities (softmax of its scores over the candidates) as large as what then
     happens? Fits one temperature on the validation targets, evaluates the test targets with and without it, and writes
@@ -94,21 +97,23 @@ def calibration(
         allow_other_training: also where the checkpoint was trained on other data or another split; the results say so.
         data_dir: folder of raw files and prepared sets (default: as the run says).
         output: where to write (default: calibration/ in the run folder).
+        json: print calibration.json.
     """
     from recsys_lab.diagnose.calibrate import calibrate
     from recsys_lab.diagnose.reliability_page import calibration_text, reliability_page
+    from recsys_lab.report.escapes import as_json
     from recsys_lab.report.page import missing_packages
 
     show_messages()
     found = calibrate(run_folder, checkpoint, data_dir, num_bins, allow_other_training)
     to = Path(output) if output else Path(run_folder) / "calibration"
-    files = {"calibration.json": json.dumps(found, indent=2) + "\n"}
+    files = {"calibration.json": as_json(found) + "\n"}
     if missing := missing_packages():
         log.warning("without reliability.html, which needs %s", missing)
     else:
         files["reliability.html"] = reliability_page(found).html
     write_results(to, files)
-    print(f"{calibration_text(found)}\n\nwritten: {', '.join(files)} in {to}")
+    _say(found, calibration_text(found), json, f"{', '.join(files)} in {to}")
 
 
 def shortcuts(
@@ -122,6 +127,7 @@ def shortcuts(
     allow_other_training: bool = False,
     data_dir: str | None = None,
     output: str | None = None,
+    json: bool = False,
 ) -> None:
     """Could a simple rule find these targets? Three measures, after Han et al. 2026: how many items follow an item and
     how many transitions away the targets are; how similar a target is to the item before it; and what the trained model
@@ -139,6 +145,7 @@ def shortcuts(
         allow_other_training: also where the checkpoint was trained on other data or another split; the results say so.
         data_dir: folder of raw files and prepared sets (default: as the run says).
         output: where to write (default: shortcuts/ in the run folder).
+        json: print shortcuts.json.
     """
     from recsys_lab.diagnose.shortcuts import shortcuts as find
     from recsys_lab.diagnose.shortcuts_table import as_markdown, as_text
@@ -148,4 +155,12 @@ def shortcuts(
     found = find(run_folder, checkpoint, data_dir, stage, metric, cutoff, item_vectors, allow_other_training)
     to = Path(output) if output else Path(run_folder) / "shortcuts"
     write_results(to, {"shortcuts.json": as_json(found) + "\n", "shortcuts.md": as_markdown(found)})
-    print(f"{as_text(found)}\n\nwritten: shortcuts.json and shortcuts.md in {to}")
+    _say(found, as_text(found), json, f"shortcuts.json and shortcuts.md in {to}")
+
+
+def _say(found: Any, text: str, json: bool, written: str) -> None:
+    """The answer as text or as JSON, and which files hold it: on standard error beside JSON."""
+    from recsys_lab.report.escapes import as_json
+
+    print(as_json(found) if json else f"{text}\n")
+    print(f"written: {written}", file=sys.stderr if json else sys.stdout)

@@ -30,6 +30,7 @@ def recommend(
     timestamp_column: str | None = None,
     data_dir: str | None = None,
     output: str | None = None,
+    json: bool = False,
 ) -> None:
     """Recommends from a trained run, or a counted one, for histories that it may never have seen. Nothing is trained,
     and the prepared data is not needed: titles are shown where it is there. A history without any known item gets the
@@ -51,7 +52,9 @@ def recommend(
         timestamp_column: in the input (default timestamp).
         data_dir: folder of prepared sets, for titles (default: as the run says).
         output: write the lists to this file, .parquet, .csv or .jsonl, instead of printing them.
+        json: print the lists as JSON, all of them.
     """
+    from recsys_lab.report.escapes import as_json
     from recsys_lab.runs.messages import show_messages
     from recsys_lab.serve.list_files import check_output, read_ids, write_lists
 
@@ -83,6 +86,9 @@ def recommend(
 
     if output is not None:
         print(f"written: {write_lists(parts(), output):,} rows in {output}")
+        return
+    if json:
+        print(as_json([row for part in parts() for row in part.to_dicts()]))
         return
     frame = next(parts())
     print(_text(frame, is_one=history is not None))

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 
-def sources() -> None:
+def sources(*, json: bool = False) -> None:
     """Lists the public data sets that `recsys-lab prepare NAME` knows, each with its licence, its page and how its
-    files are checked."""
-    from recsys_lab.data.sources import get_source, source_names
+    files are checked.
 
+    Args:
+        json: as JSON.
+    """
+    from recsys_lab.data.sources import get_source, source_names
+    from recsys_lab.report.escapes import as_json
+
+    if json:
+        facts = ("name", "licence", "homepage", "citation", "checked_by", "urls", "has_timestamps")
+        found = [{fact: getattr(get_source(name), fact) for fact in facts} for name in source_names()]
+        print(as_json(found))
+        return
     print("Prepare one with: recsys-lab prepare NAME\n")
     for name in source_names():
         source = get_source(name)

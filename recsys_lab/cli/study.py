@@ -6,29 +6,39 @@ import sys
 from collections.abc import Sequence
 
 from recsys_lab.arguments import Count, Level, Natural
+from recsys_lab.cli.table_options import TableOptions
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.execute import Launch
 from recsys_lab.study.plan.opened import Selection, StudyAsked, open_study, select
 
 
-def plan(study: StudyAsked, selection: Selection) -> None:
+def plan(study: StudyAsked, selection: Selection, table: TableOptions) -> None:
     """Reads a study, checks every variant (unknown keys, wrong types, two variants alike, a model that can't be built)
     and prints each run with its state and an estimate of its time, from finished runs or from the cap trainer.max_time.
     Changes nothing.
     """
-    from recsys_lab.study.plan.plan_text import plan_text
+    from recsys_lab.report.escapes import as_json
+    from recsys_lab.study.plan.plan_text import plan_record, plan_text
 
+    as_records = table.format() == "json"
     found, _ = open_study(study)
-    print(plan_text(found, select(found, selection)))
+    runs = select(found, selection)
+    print(as_json(plan_record(found, runs)) if as_records else plan_text(found, runs, table.shown()))
 
 
-def status(study: StudyAsked, selection: Selection) -> None:
+def status(study: StudyAsked, selection: Selection, *, json: bool = False) -> None:
     """Says how far a study is: how many runs are in which state, what runs now, and what failed why. Changes
-    nothing."""
-    from recsys_lab.study.plan.plan_text import status_text
+    nothing.
+
+    Args:
+        json: as JSON, with each run.
+    """
+    from recsys_lab.report.escapes import as_json
+    from recsys_lab.study.plan.plan_text import plan_record, status_text
 
     found, _ = open_study(study)
-    print(status_text(found, select(found, selection)))
+    runs = select(found, selection)
+    print(as_json(plan_record(found, runs)) if json else status_text(found, runs))
 
 
 def run(study: StudyAsked, selection: Selection, launch: Launch) -> None:

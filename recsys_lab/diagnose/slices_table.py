@@ -8,6 +8,7 @@ from typing import Any
 
 from recsys_lab.diagnose.slice_values import FEW_USERS, Slice, Sliced
 from recsys_lab.report.escapes import as_csv, as_json
+from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import Cell, Column, Table, document
 from recsys_lab.runs.comparison_table import FORMATS, INTERVALS, evaluation_line, untested_text
 
@@ -23,8 +24,9 @@ TESTED = {
 """Of a difference: its name in a record of full precision -> the attribute."""
 
 
-def render_slices(sliced: Sliced, format: str = "text") -> str:
-    """`sliced` in one of `FORMATS`. CSV and JSON have full precision; CSV one line per slice and variant."""
+def render_slices(sliced: Sliced, format: str = "text", shown: Shown = ALL) -> str:
+    """`sliced` in one of `FORMATS`. CSV and JSON have full precision; CSV one line per slice and variant. `shown`
+    chooses columns, of tables that people read."""
     if format == "json":
         return as_json(
             {
@@ -38,7 +40,8 @@ def render_slices(sliced: Sliced, format: str = "text") -> str:
         )
     if format == "csv":
         return as_csv([record for one in (sliced.overall, *sliced.slices) for record in _records(one, sliced)])
-    return document([_table(sliced)], _legend(sliced), format)
+    table, left_out = shown.of(_table(sliced))
+    return document([table], [*left_out, *_legend(sliced)], format)
 
 
 def _plain(one: Slice) -> dict[str, Any]:
@@ -80,18 +83,18 @@ def _table(sliced: Sliced) -> Table:
         Column("by", value=lambda one: one.dimension),
         Column("slice", value=lambda one: one.name),
         Column("targets", ",", value=targets),
-        Column("share", ".1%", value=lambda one: one.share_of_targets),
+        Column("share", ".1%", value=lambda one: one.share_of_targets, spare=3),
     ]
     variants = sliced.variants
     for place, variant in enumerate(variants):
         # the same variant may be there twice: of two studies, or with two losses
         title = f"{variant} ({place + 1})" if variants.count(variant) > 1 else variant
         title, of = (title, f"of {title}") if len(variants) > 1 else (f"{sliced.metric}@{sliced.cutoff}", "of it")
-        columns.append(Column(title, ".4f", value=part("spread", place)))
-        columns.append(Column(of, ".1%", value=part("share_of_metric", place)))
+        columns.append(Column(title, ".4f", value=part("spread", place), spare=int(place > 1)))
+        columns.append(Column(of, ".1%", value=part("share_of_metric", place), spare=2))
     if sliced.overall.pair is not None:  # the overall difference is no slice: it is not among what is corrected for
-        columns.append(Column("difference", "+.4f", value=lambda one: one.pair and one.pair.spread))
-        columns.append(Column("p", "p", value=lambda one: one.pair and one.pair.p_or_reason))
+        columns.append(Column("difference", "+.4f", value=lambda one: one.pair and one.pair.spread, spare=1))
+        columns.append(Column("p", "p", value=lambda one: one.pair and one.pair.p_or_reason, spare=1))
     return Table(columns, (sliced.overall, *sliced.slices))
 
 

@@ -70,12 +70,14 @@ class Column:
     format: of `show`; without one the column holds words and is flush left; `>` is for words that are flush right,
         `bar` for shares that a page shows with a bar.
     value: of a row; None = what the row holds under the title, as a key or as an attribute.
+    spare: 0 = always shown; of others those with the largest number are left out first where there is no room.
     """
 
     title: str
     format: str = ""
     help: str = ""
     value: Callable[[Any], Any] | None = None
+    spare: int = 0
 
     @property
     def is_left(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from recsys_lab.report.escapes import as_csv, as_json
+from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import UNKNOWN, Column, Table, document
 from recsys_lab.runs.comparison import Comparison, Row
 from recsys_lab.statistics.pairs import ONE_SEED, Difference, Pair
@@ -29,9 +30,9 @@ TESTED = {
 NOT_IN_LATEX = ("seconds", "tokens/s")
 
 
-def render(comparison: Comparison, format: str = "text", pairs: bool = False) -> str:
+def render(comparison: Comparison, format: str = "text", pairs: bool = False, shown: Shown = ALL) -> str:
     """`comparison` in one of `FORMATS`; `pairs` adds the table of all tested pairs (CSV holds one table: the pairs;
-    JSON always holds both)."""
+    JSON always holds both). `shown` chooses columns, of tables that people read."""
     if format == "json":
         return as_json(
             {
@@ -49,10 +50,10 @@ def render(comparison: Comparison, format: str = "text", pairs: bool = False) ->
             if pairs
             else [record(row, comparison) for row in comparison.rows]
         )
-    tables = [rows_table(comparison)]
-    legend = _legend(comparison)
+    table, left_out = shown.of(rows_table(comparison))
+    tables, legend = [table], [*left_out, *_legend(comparison)]
     if pairs and comparison.pairs:
-        tables.append(_pairs_table(comparison))
+        tables.append(replace(shown, names=()).of(_pairs_table(comparison))[0])
         legend.insert(
             len(legend) - len(comparison.notes),
             f"p: corrected, of {comparison.deciding} alone; other metrics have uncorrected intervals and decide "
@@ -112,11 +113,11 @@ def rows_table(comparison: Comparison) -> Table:
 
     columns = [
         Column("variant"),
-        Column("model", value=lambda row: row.texts_of("model")),
-        Column("loss", value=loss),
+        Column("model", value=lambda row: row.texts_of("model"), spare=4),
+        Column("loss", value=loss, spare=5),
         *trained_on_column(comparison),
         *map(marked, number_columns(comparison)),
-        Column("stopped by", value=lambda row: row.texts_of("stopped_by")),
+        Column("stopped by", value=lambda row: row.texts_of("stopped_by"), spare=6),
     ]
     return Table(columns, rows)
 
@@ -146,10 +147,13 @@ def number_columns(comparison: Comparison) -> list[Column]:
 
     helps = {"seconds": "until the fit ended, validation included; mean over seeds"}
     return [
-        *(Column(f"{name}@{comparison.cutoff}", ".4f", means, mean(name)) for name in comparison.metrics),
-        Column(versus, "+.4f", f"{deciding}@{comparison.cutoff} {against}; over users and seeds", difference),
+        *(
+            Column(f"{name}@{comparison.cutoff}", ".4f", means, mean(name), spare=0 if name == deciding else 3)
+            for name in comparison.metrics
+        ),
+        Column(versus, "+.4f", f"{deciding}@{comparison.cutoff} {against}; over users and seeds", difference, spare=1),
         *test_columns(lambda row: row.against.get(deciding)),
-        *(Column(title, ",.0f", helps.get(title, ""), cost(name)) for title, name in COSTS.items()),
+        *(Column(title, ",.0f", helps.get(title, ""), cost(name), spare=7) for title, name in COSTS.items()),
     ]
 
 
@@ -160,9 +164,11 @@ def test_columns(tested: Callable[[Any], Difference | None]) -> list[Column]:
         return lambda row: getattr(tested(row), name, None)
 
     return [
-        Column("p", "p", "over users and seeds, corrected", part("p_or_reason")),
-        Column("d", "+.2f", "effect size: difference over its standard deviation over users", part("effect_size")),
-        Column(DETECTABLE, ".4f", "minimum detectable effect, at the same correction", part("detectable")),
+        Column("p", "p", "over users and seeds, corrected", part("p_or_reason"), spare=1),
+        Column(
+            "d", "+.2f", "effect size: difference over its standard deviation over users", part("effect_size"), spare=6
+        ),
+        Column(DETECTABLE, ".4f", "minimum detectable effect, at the same correction", part("detectable"), spare=6),
     ]
 
 
@@ -174,7 +180,7 @@ def _pairs_table(comparison: Comparison) -> Table:
         Column("metric", value=lambda pair: f"{pair.metric}@{comparison.cutoff}"),
         Column("better - other", "+.4f", value=lambda pair: pair.spread),
         replace(corrected, value=lambda pair: pair.p_or_reason if pair.metric == comparison.deciding else None),
-        Column("p uncorrected", "p", value=lambda pair: pair.p_value),
+        Column("p uncorrected", "p", value=lambda pair: pair.p_value, spare=5),
         *(size, detectable),
     ]
     return Table(columns, comparison.pairs)

@@ -116,7 +116,7 @@ def test_bold_is_for_what_seeds_do_not_explain(tmp_path: Path) -> None:
 
 def test_pairs_in_every_format(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def shown(format: str) -> str:
-        assert main(["compare", str(runs), "--pairs", "--format", format]) == 0
+        assert main(["compare", str(runs), "--pairs", "--format", format, *["--wide"] * (format == "text")]) == 0
         return capsys.readouterr().out
 
     table = json.loads(shown("json"))

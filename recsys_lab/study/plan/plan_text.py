@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import Column, Table, text
 from recsys_lab.runs.claim import owner
 from recsys_lab.study.plan.planned import Plan, PlannedRun
@@ -14,9 +16,10 @@ UNDONE = ("missing", "interrupted")
 """States that `study run` executes."""
 
 
-def plan_text(plan: Plan, runs: Sequence[PlannedRun]) -> str:
+def plan_text(plan: Plan, runs: Sequence[PlannedRun], shown: Shown = ALL) -> str:
     """Every run with its state, what the missing ones will cost, and what stands in the way."""
-    lines = [plan_table(plan, runs), f"\n{plan.study.name}: {counts_line(plan, runs)}", cost_line(plan, runs)]
+    table, left_out = shown.of(plan_table(plan, runs))
+    lines = [text(table), *left_out, f"\n{plan.study.name}: {counts_line(plan, runs)}", cost_line(plan, runs)]
     return "\n".join([*lines, *what_stands_in_the_way(plan, runs)])
 
 
@@ -45,19 +48,45 @@ def what_stands_in_the_way(plan: Plan, runs: Sequence[PlannedRun]) -> list[str]:
     return [*lines, *(f"not counted: {line}" for line in plan.not_counted)]
 
 
-def plan_table(plan: Plan, runs: Sequence[PlannedRun]) -> str:
+def plan_record(plan: Plan, runs: Sequence[PlannedRun]) -> dict[str, Any]:
+    """What `plan_text` and `status_text` say, for programs; seconds are not rounded."""
+    number = {run.folder: i for i, run in enumerate(plan.runs)}
+    return {
+        "study": plan.study.name,
+        "question": plan.study.question,
+        "states": dict(Counter(run.state for run in runs)),
+        "runs": [
+            {
+                "number": number[run.folder],
+                "variant": run.variant.label,
+                "seed": run.seed,
+                "state": run.state,
+                "epochs": run.manifest.get("epochs"),
+                "seconds": run.manifest.get("wall_seconds") if run.state == "finished" else None,
+                "expected_seconds": plan.estimates.of(run) if run.state in UNDONE else None,
+                "folder": str(run.place),
+                "error": run.error if run.state == "failed" else None,
+            }
+            for run in runs
+        ],
+        "refusals": plan.refusals,
+        "not_counted": plan.not_counted,
+    }
+
+
+def plan_table(plan: Plan, runs: Sequence[PlannedRun]) -> Table:
     """One line per run: number in the study, variant, seed, state, epochs, seconds taken (or ~ expected), folder."""
     number = {run.folder: i for i, run in enumerate(plan.runs)}
     columns = [
-        Column("", "d", value=lambda run: number[run.folder]),
+        Column("number", "d", value=lambda run: number[run.folder]),
         Column("variant", value=lambda run: run.variant.label),
         Column("seed", "d"),
         Column("state"),
-        Column("epochs", ".0f", value=lambda run: run.manifest.get("epochs")),
+        Column("epochs", ".0f", value=lambda run: run.manifest.get("epochs"), spare=1),
         Column("time", ">", value=lambda run: _time(plan, run)),
-        Column("folder", value=lambda run: str(run.place)),
+        Column("folder", value=lambda run: str(run.place), spare=2),
     ]
-    return text(Table(columns, runs))
+    return Table(columns, runs)
 
 
 def _time(plan: Plan, run: PlannedRun) -> str:

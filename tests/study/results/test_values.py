@@ -17,7 +17,7 @@ import recsys_lab
 from recsys_lab.runs.finished import hash_targets, read_run
 from recsys_lab.study.plan import Plan, make_plan, read_study
 from recsys_lab.study.plan.keep import keep_values
-from recsys_lab.study.plan.plan_text import counts_line, plan_table
+from recsys_lab.study.plan.plan_text import counts_line, plan_text
 from recsys_lab.study.plan.study_settings import Checked
 from recsys_lab.study.results import StudyResults, as_table, read_results
 from recsys_lab.study.values import baseline_file, find_kept_baselines, read_values, values_file, write_values
@@ -76,7 +76,7 @@ def test_a_study_goes_on_in_another_folder_from_its_values(tmp_path: Path) -> No
     shutil.copytree(tmp_path / "here" / "values", tmp_path / "there" / "values")
     there = plan_of(tmp_path / "there")
     assert counts_line(there, there.runs) == "6 runs of 2 variants: 4 finished, 2 missing"
-    assert "there/values/sas-seed1.parquet" in plan_table(there, there.runs)
+    assert "there/values/sas-seed1.parquet" in plan_text(there, there.runs)
     assert not (tmp_path / "there" / "runs").exists()
     before = read_results(here, method=QUICK)
     assert told(read_results(there, method=QUICK)) == told(before)

@@ -1,0 +1,61 @@
+"""Which columns of a table are shown: those that are named, or those that a terminal has room for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recsys_lab.report.table import Column, Table, text
+from recsys_lab.words import resolve_names
+
+
+@dataclass(frozen=True)
+class Shown:
+    """names: of `name_of`, in the order in which they are shown; () = all. width: characters; None = any number."""
+
+    names: Sequence[str] = ()
+    width: int | None = None
+
+    def of(self, table: Table) -> tuple[Table, list[str]]:
+        """A table with the columns that are shown, and a line that says what was left out, where something was.
+
+        Columns are left out whole, those with the largest `Column.spare` first, and of equal ones the last.
+
+        Raises:
+            RecsysLabError: for a name that no column has; lists those that there are.
+        """
+        if self.names:
+            by_name = {name_of(column): column.title for column in table.columns}
+            typed = [name.strip().lower().replace(" ", "_") for name in self.names]
+            at = {name.partition("@")[0]: name for name in reversed(by_name)}  # `ndcg` is `ndcg@10`
+            wanted = [name if name in by_name else at.get(name, name) for name in typed]
+            return table.only([by_name[name] for name in resolve_names(wanted, by_name, "--columns")]), []
+        if self.width is None:
+            return table, []
+        out: list[Column] = []
+        spare = sorted((c for c in reversed(table.columns) if c.spare), key=lambda column: -column.spare)
+        while spare and width_of(table.without([column.title for column in out])) > self.width:
+            out.append(spare.pop(0))
+        if not out:
+            return table, []
+        names = ", ".join(name_of(column) for column in table.columns if column in out)
+        why = f"left out, since the terminal is {self.width} wide: {names}"
+        return table.without([column.title for column in out]), [f"{why}; --wide shows all, --columns those named"]
+
+
+ALL = Shown()
+
+
+def name_of(column: Column) -> str:
+    """A title as it is typed: `MDE (80 % power)` is `mde`, `stopped by` is `stopped_by`."""
+    return column.title.partition(" (")[0].lower().replace(" ", "_")
+
+
+def width_of(table: Table) -> int:
+    return max(map(len, text(table).splitlines()))
+
+
+def terminal_width() -> int:
+    """Of the environment's COLUMNS, else of the terminal; 80 where there is none."""
+    return shutil.get_terminal_size().columns

@@ -1,0 +1,63 @@
+"""Columns of a table: those that are named, or those that there is room for."""
+
+from __future__ import annotations
+
+import pytest
+
+from recsys_lab.report.shown_columns import ALL, Shown, terminal_width, width_of
+from recsys_lab.report.table import Column, Table
+from recsys_lab.words import RecsysLabError
+
+ROWS = [{"variant": "a" * 20, "stopped by": "max_epochs", "MDE (80 % power)": 0.25, "p": 0.5}]
+COLUMNS = [
+    Column("variant"),
+    Column("stopped by", spare=2),
+    Column("MDE (80 % power)", ".4f", spare=2),
+    Column("p", ".3f", spare=1),
+]
+TABLE = Table(COLUMNS, ROWS)
+
+
+def titles(table: Table) -> list[str]:
+    return [column.title for column in table.columns]
+
+
+@pytest.mark.parametrize(
+    ("width", "left"),
+    [
+        (57, ["variant", "stopped by", "MDE (80 % power)", "p"]),
+        (56, ["variant", "stopped by", "p"]),
+        (39, ["variant", "stopped by", "p"]),
+        (38, ["variant", "p"]),
+        (26, ["variant"]),
+        (3, ["variant"]),
+    ],
+)
+def test_what_is_spare_is_left_out_first(width: int, left: list[str]) -> None:
+    table, line = Shown(width=width).of(TABLE)
+    assert titles(table) == left
+    assert width_of(table) <= max(width, 20)
+    assert bool(line) == (len(left) < 4)
+
+
+def test_what_was_left_out_is_named_as_it_is_typed() -> None:
+    _, (line,) = Shown(width=30).of(TABLE)
+    assert "30 wide: stopped_by, mde;" in line and "--wide" in line
+
+
+def test_columns_by_name() -> None:
+    table, line = Shown(["p", "MDE", " stopped by"]).of(TABLE)
+    assert titles(table) == ["p", "MDE (80 % power)", "stopped by"] and not line
+    assert ALL.of(TABLE) == (TABLE, [])
+    with pytest.raises(RecsysLabError, match="--columns 'q'; known: mde, p, stopped_by, variant"):
+        Shown(["p", "q"]).of(TABLE)
+
+
+def test_a_metric_needs_no_cutoff() -> None:
+    table = Table([Column("ndcg@10", ".1f"), Column("ndcg@20", ".1f"), Column("p", "p")], [])
+    assert titles(Shown(["ndcg", "ndcg@20"]).of(table)[0]) == ["ndcg@10", "ndcg@20"]
+
+
+def test_the_width_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "61")
+    assert terminal_width() == 61
