@@ -27,10 +27,13 @@ from recsys_lab.serve import Predictor
 from recsys_lab.serve.export import check, graph_files
 from recsys_lab.serve.export.exported_folder import export
 from recsys_lab.serve.export.graphs import step_graph
+from recsys_lab.serve.export.packed_table import pack
 from recsys_lab.words import RecsysLabError
 
 from found_models import VARIANTS, small  # isort: skip  trained.py makes it known
 
+GRAPH = 12_000
+"""Bytes that more nodes take."""
 DOCS = Path(__file__).parent.parent.parent / "docs" / "exporting.md"
 OTHERS: dict[str, Any] = {
     "token of the user": lambda: SASRec(embedding_dim=8, inputs=Inputs(user="first", time=[HourOfDay()])),
@@ -243,3 +246,60 @@ def test_mistakes_are_one_line_and_leave_nothing(
     lines = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
     assert len(lines) == 1 and re.search(says, lines[0])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tables", "form"), [("int8", "torch-export"), ("half", "torch-export"), ("int8", "onnx")])
+def test_tables_in_fewer_bytes(tables: Any, form: Any, tmp_path: Path) -> None:
+    """The file is smaller, gives the scores of the rounded table, and says what rounding lost."""
+    data = SequenceDataModule.from_frames(
+        made_events(num_users=40, num_items=400, event_types=1), data_dir=tmp_path / "data", name="films"
+    )
+    assert (
+        fit(
+            data.processed.path,
+            tmp_path / "runs",
+            "--run.folder",
+            str(tmp_path / "run"),
+            "--model.embedding_dim",
+            "128",
+        )
+        == 0
+    )
+    whole = export(tmp_path / "run", form, tmp_path / "whole")
+    packed = export(tmp_path / "run", form, tmp_path / "packed", tables=tables)
+    about, name = packed.pop("tables"), next(iter(whole))
+    rows = data.processed.num_items + 1
+    assert about["bytes_before"] == 4 * 128 * rows
+    assert about["bytes"] == (2 * 128 * rows if tables == "half" else (128 + 4) * rows)
+    sizes = [(tmp_path / folder / name).stat().st_size for folder in ("whole", "packed")]
+    assert sizes[0] - sizes[1] > about["bytes_before"] - about["bytes"] - GRAPH, "less the nodes that unpack it"
+    lost = about["quality"]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert lost["before"] == pytest.approx(metrics["test/ndcg@10"], abs=1e-9)
+    assert lost["interval"][0] <= lost["difference"] <= lost["interval"][1]
+    assert lost["after"] - lost["before"] == pytest.approx(lost["difference"]) and abs(lost["difference"]) < 0.05
+    card = (tmp_path / "packed" / "README.md").read_text()
+    assert f"The table of items is {tables}: {about['bytes']:,} bytes instead of" in card and "paired over" in card
+
+
+def test_the_rounded_table(folder: Path, tmp_path: Path) -> None:
+    data = data_of(folder)
+    path = checkpoint_of(SASRec(embedding_dim=8), data, tmp_path)
+    plain = Predictor.load(path).model.embedding.items.weight.detach()
+    for tables, step in (("half", 2.0**-11), ("int8", 0.5 / 127)):
+        one = Predictor.load(path)
+        pack(one, tables)  # type: ignore[arg-type]
+        rounded = one.model.embedding.items.weight
+        error = (rounded - plain).abs()
+        assert float(error.max()) > 0 and bool((error <= 1.01 * step * plain.abs().amax(1, keepdim=True)).all())
+        assert not rounded[0].any(), "padding stays zero"
+        ids = torch.tensor([[0, 3], [2, 1]])
+        torch.testing.assert_close(one.model.embedding.items(ids), rounded[ids])
+        assert one.recommend([[101]], 3)["source"][0] == "model"
+    fields, _ = trained(SASRec(embedding_dim=8), folder, tmp_path / "fields")
+    with pytest.raises(
+        RecsysLabError, match="--tables int8: the vectors of the items of SASRec are made of their fields"
+    ):
+        export(fields, "torch-export", tmp_path / "out", tables="int8")
+    assert not (tmp_path / "out").exists()

@@ -12,20 +12,32 @@ from recsys_lab.serve.export.check import check_step, check_window
 from recsys_lab.serve.export.graph_files import ENDINGS, Format, check_format, open_graph, write_graph
 from recsys_lab.serve.export.graphs import Scores, StepScores, WindowScores, step_graph, window_graph
 from recsys_lab.serve.export.model_card import model_card
+from recsys_lab.serve.export.packed_table import Tables, pack, quality_lost, test_values
 from recsys_lab.serve.export.sidecar import sidecar
 from recsys_lab.serve.predictor import Predictor
+from recsys_lab.serve.run_data import open_data
 from recsys_lab.words import RecsysLabError
 
 
 def export(
-    run: str | Path, format: Format, output: str | Path, allow_classes: Sequence[str] = (), overwrite: bool = False
+    run: str | Path,
+    format: Format,
+    output: str | Path,
+    allow_classes: Sequence[str] = (),
+    overwrite: bool = False,
+    tables: Tables = "float",
+    data_dir: str | None = None,
 ) -> dict[str, Any]:
     """Writes the folder `output`: `window` and, of recurrent models, `step`, with the ending of the format;
     `sidecar.json`, `check.json` and `README.md`, the model card. It appears whole or not at all, and only when the
     files were checked against the model.
 
+    Args:
+        tables: of the items: as they are, in half precision, or of 8 bits. What that loses is measured where the
+            prepared data of the run is there (in `data_dir`, where it is named).
+
     Returns:
-        What check.json holds, by file.
+        What check.json holds, by file; and under `tables` what packing them did.
 
     Raises:
         RecsysLabError: when something is missing for the format, the folder is there, the model can't be exported, or
@@ -36,6 +48,7 @@ def export(
     if output.exists() and not overwrite:
         raise RecsysLabError(f"{output} is there already: choose another folder, or replace it with --overwrite")
     predictor = Predictor.load(run, allow_classes=allow_classes)
+    packed = {} if tables == "float" else {"tables": _pack(predictor, tables, data_dir)}
     window, step = window_graph(predictor), step_graph(predictor)
     graphs: dict[str, Scores] = {f"window{ENDINGS[format]}": window}
     if step is not None:
@@ -44,7 +57,7 @@ def export(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        checked = {}
+        checked: dict[str, Any] = dict(packed)
         for name, graph in graphs.items():
             memories = [one.name for one in graph.inputs if one.of.startswith("memory ")]
             write_graph(graph, partial / name, format, ["scores", *(f"next_{memory}" for memory in memories)])
@@ -62,6 +75,15 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return checked
+
+
+def _pack(predictor: Predictor, tables: Tables, data_dir: str | None) -> dict[str, Any]:
+    data = open_data(predictor.loaded.folder, data_dir)
+    before = None if data is None else test_values(predictor, data)
+    found: dict[str, Any] = {"kind": tables, **pack(predictor, tables)}
+    if data is None or before is None:
+        return found | {"quality": None}
+    return found | {"quality": quality_lost(before, test_values(predictor, data))}
 
 
 def _checked(predictor: Predictor, graph: Scores, path: Path, format: Format) -> dict[str, Any]:

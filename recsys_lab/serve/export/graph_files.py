@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import logging
@@ -55,6 +56,8 @@ def write_graph(graph: Scores, path: Path, format: Format, outputs: Sequence[str
             )
             assert written is not None
             written.save(path, external_data=False)
+    del program
+    gc.collect()  # tracing makes classes below that of the model, of the same name, which a later fit would find
 
 
 def open_graph(path: Path, format: Format) -> Run:

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
-from recsys_lab.contracts import Batch, Field, Scorer, State
+from recsys_lab.contracts import Batch, Field, State
 from recsys_lab.models.blocks.field_vectors import FED
+from recsys_lab.models.blocks.item_table import ItemTable
+from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.serve.predictor import Predictor
 from recsys_lab.words import RecsysLabError
 
@@ -97,7 +99,7 @@ class Scores(nn.Module):
         self.model, self.inputs = predictor.model, inputs
         candidates = predictor.is_trained.cpu()
         self.register_buffer("hidden", torch.zeros(len(candidates)).masked_fill(~candidates, float("-inf")))
-        table, bias = _made_table(predictor.model.scorer)
+        table, bias = _made_table(predictor.model)
         self.register_buffer("table", table)
         self.register_buffer("bias", bias)
 
@@ -108,11 +110,11 @@ class Scores(nn.Module):
 
 
 @torch.no_grad()
-def _made_table(scorer: Scorer) -> tuple[Tensor | None, Tensor | None]:
+def _made_table(model: NextItemModule) -> tuple[Tensor | None, Tensor | None]:
     """(V, D) and (V,) where the rows of a linear scorer have to be made, of fields: once, and not in each call. None
     where they lie in the model as they are, and where scores are no product."""
-    blocks = list(scorer.linear_blocks() or ())
-    if not blocks or isinstance(blocks[0].weight, nn.Parameter):
+    blocks = list(model.scorer.linear_blocks() or ())
+    if not blocks or all(items.is_plain for items in model.modules() if isinstance(items, ItemTable)):
         return None, None
     bias = None if blocks[0].bias is None else torch.cat([block.bias for block in blocks if block.bias is not None])
     return torch.cat([block.weight for block in blocks]).clone(), bias

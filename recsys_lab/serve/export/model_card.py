@@ -51,9 +51,27 @@ def model_card(loaded: LoadedModel, format: str, checked: dict[str, Any]) -> str
             f"- `{file}`: {one['histories']} histories, scores within {one['largest_difference']:.1e} of the largest, "
             f"{one['same_lists']} lists the same in every place, the others but for near-ties."
             for file, one in checked.items()
+            if file != "tables"
         ],
+        *_tables(checked.get("tables")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tables(packed: dict[str, Any] | None) -> list[str]:
+    """What packing the table of items did."""
+    if packed is None:
+        return []
+    saved = f"The table of items is {packed['kind']}: {packed['bytes']:,} bytes instead of {packed['bytes_before']:,}."
+    lost = packed["quality"]
+    if lost is None:
+        return ["", f"{saved} What that loses was not measured: the prepared data of the run was not there."]
+    low, high = lost["interval"]
+    return [
+        "",
+        f"{saved} {lost['metric']}: {lost['after']:.4f} instead of {lost['before']:.4f}, a difference of "
+        f"{lost['difference']:+.5f} [{low:+.5f}, {high:+.5f}], 95 %, paired over {lost['users']:,} users.",
+    ]
 
 
 def _licence(dataset: str) -> str:
