@@ -119,8 +119,8 @@ def multiplicity(blocks: list[Block], method: Method) -> str:
     ]
     if effects:
         lines.append(
-            f"All {effects:,} tests of axis effects in {metric} are a second family, corrected likewise by itself, so "
-            "that an answer about an axis does not pay for all pairs of variants; over both families together the "
+            f"All {effects:,} tests of axis effects in {metric} are a second family, corrected likewise by itself: "
+            "an answer about an axis does not pay for all pairs of variants. Over both families together the "
             f"chance is at most {2 * alpha:g} %."
         )
     lines.append(
