@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,22 +16,30 @@ from recsys_lab.words import RecsysLabError
 Similarity = Literal["dot", "scaled_dot", "additive", "bilinear"]
 ADDITIVE_BLOCK = 1 << 24
 """Additive attention needs (B, queries, L, D) numbers at once; queries are taken in blocks of about this many."""
+BLOCKS = 8
+"""At least so many."""
 
 
 def by_blocks(weights: Callable[[int, int], Tensor], values: Tensor) -> Tensor:
-    """(B, L, D) -> (B, L, D): the weighted sums of `values` for every position, some positions at a time.
+    """(B, L, D) -> (B, L, D): the weighted sums of `values` for every position, some positions at a time, so that few
+    later events are looked at in vain.
 
     Args:
-        weights: (start, stop) -> (B, stop - start, L) of the positions [start, stop), 0 at later events.
+        weights: (start, stop) -> (B, stop - start, stop) of the positions [start, stop), 0 at later events.
     """
-    rows = max(1, ADDITIVE_BLOCK // values.numel())
-    return torch.cat([weights(i, i + rows) @ values for i in range(0, values.shape[1], rows)], dim=1)
+    length = values.shape[1]
+    rows = max(1, min(ADDITIVE_BLOCK // values.numel(), math.ceil(length / BLOCKS)))
+    sums = []
+    for start in range(0, length, rows):
+        stop = min(start + rows, length)
+        sums.append(weights(start, stop) @ values[:, :stop])
+    return torch.cat(sums, dim=1)
 
 
-def later_events(values: Tensor, start: int, stop: int) -> Tensor:
-    """(B, L, D) -> (stop - start, L) bool: the events that come after each of the positions [start, stop)."""
-    column = torch.arange(values.shape[1], device=values.device)
-    return column > column[start:stop, None]
+def later_events(start: int, stop: int, device: torch.device) -> Tensor:
+    """(stop - start, stop) bool: the events before `stop` that come after each of the positions [start, stop)."""
+    column = torch.arange(stop, device=device)
+    return column > column[start:, None]
 
 
 class CausalStateAttention(nn.Module):
@@ -60,7 +69,10 @@ class CausalStateAttention(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """(B, L, dim) -> (B, L, dim)."""
         if self.additive:
-            return by_blocks(lambda start, stop: self.additive_weights(states, start, stop), states)
+            asks, key = self.query(states).unsqueeze(2), self.key(states).unsqueeze(1)  # (B, L, 1, dim), (B, 1, L, dim)
+            return by_blocks(
+                lambda i, j: self._additive_weights(asks[:, i:j], key[:, :, :j], later_events(i, j, key.device)), states
+            )
         query = self.query(states) if self.similarity == "bilinear" else states
         return F.scaled_dot_product_attention(query, states, states, is_causal=True, scale=self.scale)
 
@@ -77,11 +89,6 @@ class CausalStateAttention(nn.Module):
         query = self.query(last) if self.similarity == "bilinear" else last
         logits = (states @ query.unsqueeze(2)).squeeze(2) * self.scale  # (B, L)
         return logits.masked_fill(future, float("-inf")).softmax(dim=1)
-
-    def additive_weights(self, states: Tensor, start: int, stop: int) -> Tensor:
-        """alpha of the queries at positions [start, stop): (B, stop - start, L), 0 at later positions."""
-        query = self.query(states[:, start:stop]).unsqueeze(2)  # (B, queries, 1, dim)
-        return self._additive_weights(query, self.key(states).unsqueeze(1), later_events(states, start, stop))
 
     def _additive_weights(self, query: Tensor, key: Tensor, future: Tensor) -> Tensor:
         """(..., 1, dim), (..., L, dim), (..., L) -> (..., L)."""

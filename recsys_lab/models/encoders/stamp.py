@@ -59,7 +59,9 @@ class STAMP(NextItemModule):
     def encode(self, batch: Batch) -> Tensor:
         x, mean = self._inputs(batch)
         key, query = self.of_event(x), self.of_last(x) + self.of_mean(mean)  # (B, L, D)
-        interest = by_blocks(lambda i, j: self._alpha(key, query[:, i:j], later_events(x, i, j)), x) + mean
+        interest = (
+            by_blocks(lambda i, j: self._alpha(key[:, :j], query[:, i:j], later_events(i, j, x.device)), x) + mean
+        )
         return self._answer(interest, x)
 
     def encode_last(self, batch: Batch) -> Tensor:
