@@ -123,6 +123,7 @@ def test_the_output_says_how_to_use_the_set(here: Path, capsys) -> None:
     assert prepare("--input", "log.csv", "--name", "shop", "--data_dir", "sets") == 0
     (line,) = re.findall(r"use it +recsys-lab (.*)", capsys.readouterr().out)
     short = ["--data.max_length", "5", "--trainer.max_epochs", "1", *QUIET]
+    assert "--model SASRec" in line
     assert main([*shlex.split(line), "--model", "Popularity", *short]) == 0
 
 

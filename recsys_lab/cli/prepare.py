@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import fields
+from pathlib import Path
 
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare_files import OwnFiles, append_files, prepare_files, prepare_public
+from recsys_lab.data.reading.formats import SUFFIXES, bare_name
+from recsys_lab.data.sources import source_names
 from recsys_lab.runs.interrupts import stopped_by_sigterm
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.words import RecsysLabError
@@ -37,9 +41,14 @@ def prepare(
 
     show_messages()
     with stopped_by_sigterm():
+        if dataset is not None and append is None:
+            _is_no_file(dataset)
         if append is not None:
             name = dataset or files.name
             _can_append(name, files, output, settings)
+            if force or replace:
+                idle = "force" if force else "replace"
+                raise RecsysLabError(f"--append adds to the set in place: leave --{idle} out")
             data = append_files(name, append, files, data_dir, output)
         elif (dataset is None) == (files.input is None):
             raise RecsysLabError(
@@ -49,9 +58,25 @@ def prepare(
             data = prepare_files(files, settings, data_dir, output, force, replace)
         elif own := files.said():
             raise RecsysLabError(f"--{own[0]} describes your own log (--input); {dataset!r} is a public data set")
+        elif replace:
+            raise RecsysLabError(
+                "--replace is for your own data sets: a public one has a folder of its own for each choice of settings"
+            )
         else:
             data = prepare_public(dataset, settings, data_dir, output, force)
         print(prepared_text(data, data_dir))
+
+
+def _is_no_file(dataset: str) -> None:
+    """Raises RecsysLabError for a path where the name of a public data set is wanted."""
+    if dataset.lower().replace("_", "-") in source_names():
+        return
+    ending = Path(bare_name(dataset)).suffix
+    if ending in SUFFIXES or any(sign in dataset for sign in "/*\\") or Path(dataset).exists():
+        raise RecsysLabError(
+            f"{dataset!r} is no public data set. Your own file is named with --input: "
+            f"recsys-lab prepare --input {shlex.quote(dataset)}"
+        )
 
 
 def _can_append(name: str | None, files: OwnFiles, output: str | None, settings: PrepareSettings) -> None:

@@ -37,7 +37,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from recsys_lab.arguments import Commas, Range, Repeated, read_docstring
 from recsys_lab.cli.class_option import built, class_path_of, is_class
 from recsys_lab.data.reading.spelling import command_line
-from recsys_lab.words import did_you_mean
+from recsys_lab.words import ArgumentError, did_you_mean
 
 
 class TypedParser(argparse.ArgumentParser):
@@ -151,13 +151,17 @@ def call(function: Callable[..., None], prog: str, words: Sequence[str], epilog:
         words: what follows it.
         epilog: the end of its help.
     """
-    given = parser_of(function, prog, epilog).parse(words)
+    parser = parser_of(function, prog, epilog)
+    given = parser.parse(words)
     arguments = {}
     with command_line():  # messages name options as they are typed
         for name, hint in _parameters(function):
             inner, _ = _inner(hint)
             if _is_group(hint):
-                arguments[name] = hint(**{field.name: given[field.name] for field in fields(hint)})
+                try:
+                    arguments[name] = hint(**{field.name: given[field.name] for field in fields(hint)})
+                except ArgumentError as error:
+                    parser.error(f"argument --{error.argument}: {error.problem}")
             elif is_class(inner):
                 arguments[name] = built(name, inner, *given[name])
             else:

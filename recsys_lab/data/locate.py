@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
@@ -36,8 +37,8 @@ def own_folder(name: str, data_dir: Path) -> Path:
         RecsysLabError: for a name that is no plain folder name, or that a public data set has.
     """
     fault = ""
-    if not name.strip() or name.strip() != name or name.startswith("."):
-        fault = "a name begins with a letter, a digit or another sign, not with a dot or a space, and ends with none"
+    if not name.strip() or name.strip() != name or name.startswith((".", "-")):
+        fault = "a name begins with a letter, a digit or another sign, not with a dot, dash or space, and ends in none"
     elif any(c in "/\\" or not c.isprintable() for c in name):
         fault = "a name holds no slashes, line ends and other control characters"
     elif len(name.encode()) > MAX_NAME:
@@ -99,6 +100,11 @@ def locate(dataset: str, data_dir: str | Path = "data", settings: PrepareSetting
 
 
 def _unknown(dataset: str, data_dir: Path) -> RecsysLabError:
+    if Path(dataset).is_file():
+        return RecsysLabError(
+            f"{dataset} is a file: prepare it first (`recsys-lab prepare --input {shlex.quote(dataset)}`), and give "
+            "the name that is printed then"
+        )
     there = sorted(p.parent.name for p in data_dir.glob(f"*/{MANIFEST}")) if data_dir.is_dir() else []
     hint = did_you_mean(dataset, [*there, *source_names()])
     listed = f"Prepared in {data_dir}: {', '.join(there)}." if there else f"Nothing is prepared in {data_dir}."

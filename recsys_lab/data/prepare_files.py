@@ -96,7 +96,8 @@ class OwnFiles:
         before = {name: value for name, value in before.items() if name not in (*kept, *self.said())}
         if "names" in before:
             before["names"] = [name for name in before["names"].split(",") if name] or None
-        return replace(self, **before)
+        idle = replace(self, **before).source().idle()  # the newer file may be of another format, or without tables
+        return replace(self, **{name: value for name, value in before.items() if name not in idle})
 
 
 def prepare_files(
@@ -121,9 +122,11 @@ def prepare_files(
         RecsysLabError: for whatever is wrong with the files; see `prepare`.
     """
     source, data_dir = files.source(), Path(data_dir)
+    settings = settings or PrepareSettings()
+    _no_idle(settings, settings)
     folder = Path(output) if output else own_folder(source.name, data_dir)
     with _folders(data_dir):
-        return prepare(source, settings or PrepareSettings(), folder, data_dir / RAW, force, replace)
+        return prepare(source, settings, folder, data_dir / RAW, force, replace)
 
 
 def prepare_public(
@@ -141,8 +144,10 @@ def prepare_public(
     """
     source, data_dir, plain = get_source(dataset), Path(data_dir), PrepareSettings()
     defaults = PrepareSettings(**source.default_settings)
-    given = {name: value for name, value in vars(settings or plain).items() if value != getattr(plain, name)}
+    said = settings or plain
+    given = {name: value for name, value in vars(said).items() if value != getattr(plain, name)}
     settings = PrepareSettings(**{**defaults.as_dict(), **given})
+    _no_idle(said, settings)
     folder = Path(output) if output else prepared_folder(source.name, data_dir, settings, defaults)
     with _folders(data_dir):
         return prepare(source, settings, folder, data_dir / RAW, force)
@@ -173,6 +178,20 @@ def append_files(
     folder = Path(output) if output else own_folder(str(dataset), Path(data_dir))
     of_newer = replace(files or OwnFiles(), input=str(newer), name=None)
     return append(folder, of_newer.read_as(ProcessedDataset.open(folder)).source(), Path(data_dir) / RAW)
+
+
+def _no_idle(said: PrepareSettings, settings: PrepareSettings) -> None:
+    """Raises RecsysLabError where something that was `said` changes nothing, given all `settings`."""
+    if said.seed is not None and settings.tie_order not in ("hash", "random"):
+        raise RecsysLabError(
+            f"{option('seed')} changes nothing with {option('tie_order', settings.tie_order)}: it is for the orders of "
+            "ties hash and random"
+        )
+    if not said.k_core_iterate and settings.min_user_events == settings.min_item_events == 1:
+        raise RecsysLabError(
+            f"{option('k_core_iterate', 'false')} changes nothing without {option('min_user_events')} or "
+            f"{option('min_item_events')} above 1"
+        )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from field_cases import CASES as FIELD_CASES
+from newer_prepare_cases import CASES as NEWER_CASES
 from prepare_cases import CASES, FOUND, KNOWN, Case
 
 from recsys_lab.cli import main
@@ -36,7 +37,7 @@ def judge(case: Case, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple
     return ("clear" if is_clear else "unclear"), text
 
 
-EVERY = [*CASES, *FIELD_CASES]
+EVERY = [*CASES, *FIELD_CASES, *NEWER_CASES]
 
 
 @pytest.mark.parametrize("case", EVERY, ids=[case.name for case in EVERY])
@@ -52,4 +53,6 @@ def test_an_input(
 def test_each_case_has_a_name_of_its_own_and_there_are_enough() -> None:
     assert len({case.name for case in EVERY}) == len(EVERY)
     assert len(KNOWN) >= 57 and len(FOUND) >= 50
-    print(f"prepare: {len(KNOWN)} known inputs, {len(FOUND)} sought ones, of those run here: {dict(SEEN)}")
+    sought = len(FOUND) + len(NEWER_CASES)
+    assert len(NEWER_CASES) >= 80
+    print(f"prepare: {len(KNOWN)} known inputs, {sought} sought ones, of those run here: {dict(SEEN)}")

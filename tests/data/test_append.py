@@ -158,7 +158,7 @@ def test_what_was_appended_is_known(tmp_path: Path) -> None:
         ({}, log()[60:].with_columns(price=pl.lit("dear")), "'price' .*that are no numbers, so it can't be numeric"),
         ({}, log()[60:].with_columns(vector=pl.lit([1.0, 2.0, 3.0])), "'vector' has 3 numbers in a row, the set has 2"),
         ({"keep": ["price>0.2"]}, log()[60:].with_columns(price=0.1), "the filters of 'shop' leave none of the events"),
-        ({"min_rating": 1.0}, log()[60:], "'newer' has no column 'rating', which min_rating needs"),
+        ({"min_rating": 1.0}, log()[60:], "'newer' has no column 'rating', which min_rating= needs"),
     ],
 )
 def test_what_can_not_be_appended(settings: dict[str, Any], newer: pl.DataFrame, message: str, tmp_path: Path) -> None:

@@ -353,8 +353,8 @@ def test_bad_input_is_named(tmp_path, events, message):
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"min_rating": 3.0}, "no column 'rating', which min_rating needs"),
-        ({"event_types": ["buy"]}, "no column 'event_type', which event_types needs"),
+        ({"min_rating": 3.0}, "no column 'rating', which min_rating= needs"),
+        ({"event_types": ["buy"]}, "no column 'event_type', which event_types= needs"),
     ],
 )
 def test_a_filter_without_its_column_is_named(tmp_path, chosen, message):
@@ -378,7 +378,7 @@ def test_an_unknown_event_type_lists_the_known_ones(tmp_path):
         ({"duplicates": "dorp"}, "duplicates must be one of 'keep', 'drop', 'first', 'last', not 'dorp'"),
         ({"consecutive_repeats": "first"}, "consecutive_repeats must be one of 'keep', 'drop', not 'first'"),
         ({"tie_order": "stable"}, "tie_order must be one of 'file', 'hash', 'random', 'item_id', not 'stable'"),
-        ({"tie_order": "hash"}, "tie_order 'hash' needs a seed"),
+        ({"tie_order": "hash"}, "tie_order='hash' needs a seed; give seed= a number"),
         ({"min_user_events": 0}, "min_user_events must be at least 1, not 0"),
         ({"min_length": 2.5}, "min_length must be a whole number, not 2.5"),
         ({"event_types": []}, "at least one name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 import polars as pl
@@ -48,14 +49,14 @@ def test_rows_labelled_0_are_named_and_the_named_options_drop_them(form: str, he
     )(file)
     assert main(["prepare", "--input", file]) == 0
     said = capsys.readouterr().err
-    options = "--rating_column label --min_rating 1"
+    options = "--keep 'label=1'"
     assert said.count(f"{LABELS}; to keep the 1s only: {options}") == 1
     assert main(["prepare", "--input", file]) == 0
     assert LABELS in capsys.readouterr().err, "a set that is reused has them too"
     data = ProcessedDataset.open("data/log")
     assert data.num_events == ROWS
     assert data.manifest["binary_column"] == {"name": "label", "is_rating": False, "zeros": 30, "ones": 10}
-    assert main(["prepare", "--input", file, "--name", "ones", *options.split()]) == 0
+    assert main(["prepare", "--input", file, "--name", "ones", *shlex.split(options)]) == 0
     assert "holds only" not in capsys.readouterr().err
     assert ProcessedDataset.open("data/ones").num_events == 10
 
@@ -64,14 +65,14 @@ def test_rows_labelled_0_are_named_and_the_named_options_drop_them(form: str, he
 def test_other_names_of_labels(name: str, here: Path, capsys) -> None:
     log_with(**{name: labels()}).write_csv("log.csv")
     assert main(["prepare", "--input", "log.csv"]) == 0
-    assert f"--rating_column {name} --min_rating 1" in capsys.readouterr().err
+    assert f"--keep '{name}=1' --replace" in capsys.readouterr().err
 
 
 def test_a_rating_of_0_and_1_needs_one_option(here: Path, capsys) -> None:
     log_with(rating=labels()).write_csv("log.csv")
     assert main(["prepare", "--input", "log.csv"]) == 0
     assert "column 'rating' holds only 0 and 1" in (said := capsys.readouterr().err)
-    assert "to keep the 1s only: --min_rating 1\n" in said
+    assert "to keep the 1s only: --keep 'rating=1' --replace\n" in said
 
 
 @pytest.mark.parametrize(
@@ -98,11 +99,11 @@ def test_event_types_are_counted_and_the_option_keeps_one(here: Path, capsys) ->
     log_with(kind=types()).write_csv("log.csv")
     given = ["prepare", "--input", "log.csv", "--event_type_column", "kind"]
     assert main(given) == 0
-    assert capsys.readouterr().err.count(TYPES + "--event_types purchase keeps one") == 1
+    assert capsys.readouterr().err.count(TYPES + "--keep 'event_type=purchase' --replace keeps one") == 1
     data = ProcessedDataset.open("data/log")
     assert data.manifest["event_type_counts"] == {"purchase": 26, "cancel": 14}
     assert data.event_type_names == ["cancel", "purchase"]
-    assert main([*given, "--name", "bought", "--event_types", "purchase"]) == 0
+    assert main([*given, "--name", "bought", "--keep", "event_type=purchase"]) == 0
     assert "are kept" not in capsys.readouterr().err
     bought = ProcessedDataset.open("data/bought")
     assert (bought.num_events, bought.manifest["event_type_counts"]) == (26, {"purchase": 26})
@@ -118,5 +119,5 @@ def test_frames_say_it_in_python(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     source = FrameSource(log_with(label=labels(), event_type=types()))
     with caplog.at_level(logging.WARNING, "recsys_lab"):
         prepare(source, PrepareSettings(), tmp_path / "set", tmp_path / "raw")
-    assert f"{LABELS}; to keep the 1s only: Columns(rating='label') with min_rating=1" in caplog.text
-    assert f"{TYPES}event_types=['purchase'] keeps one" in caplog.text
+    assert f"{LABELS}; to keep the 1s only: keep=['label=1']" in caplog.text
+    assert f"{TYPES}keep=['event_type=purchase'] keeps one" in caplog.text

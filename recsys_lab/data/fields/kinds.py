@@ -11,7 +11,7 @@ import polars as pl
 
 from recsys_lab.data.fields.stored import Kind, Scope, field_key
 from recsys_lab.data.fields.wishes import Wish
-from recsys_lab.data.reading.spelling import option
+from recsys_lab.data.reading.spelling import again, option
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -176,7 +176,8 @@ class ColumnStats:
             return Column(name, table, scope, kind, self.dtype, int(width), self.wish)
         if self.wish.kind is not None:
             raise RecsysLabError(f"{shown} {why}; {option('fields')} says {self.wish.text!r}")
-        log.warning("%s %s, so it is left out (without this line: %s)", shown, why, option("fields", f"{name}=drop"))
+        drop = again(option("fields", f"{name}=drop"))
+        log.warning("%s %s, so it is left out (without this line: %s)", shown, why, drop)
         return None
 
     def _inferred(self, name: str, found: Mapping[str, Any]) -> Kind:

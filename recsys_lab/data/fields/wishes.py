@@ -47,12 +47,12 @@ def parse_wish(text: str) -> tuple[str, Wish]:
     name, equals, form = text.rpartition("=")
     name, form = name.strip(), form.strip()
     if not equals or not name or not form:
-        raise RecsysLabError(f"{option('fields')} {text!r} is not of the form {FORM}")
+        raise RecsysLabError(f"{option('fields')} {text!r} is not of the form {FORM}.")
     if form == DROP:
         return name, Wish(text, drop=True)
     if name == REST:
         raise RecsysLabError(
-            f"{option('fields')} {text!r}: of the columns that are not named only {REST}=drop is known"
+            f"{option('fields')} {text!r}: of the columns that are not named only {REST}=drop is known."
         )
     form, at, known = form.partition("@")
     scope, dot, kind = form.rpartition(".")
@@ -61,7 +61,7 @@ def parse_wish(text: str) -> tuple[str, Wish]:
             hint = did_you_mean(value, known_values)
             raise RecsysLabError(
                 f"{option('fields')} {text!r}: unknown {what} {value!r}.{hint} Known: {', '.join(known_values)} "
-                f"(the form is {FORM})"
+                f"(the form is {FORM})."
             )
     return name, Wish(text, scope or None, kind, known or "before")  # type: ignore[arg-type]
 
@@ -109,7 +109,7 @@ def find_wishes(texts: Iterable[str] | None, tables: Mapping[str, Sequence[str]]
             continue
         place = _place(name, wish, tables)
         if place in found:
-            raise RecsysLabError(f"{option('fields')} names {name!r} twice: {found[place].text!r} and {text!r}")
+            raise RecsysLabError(f"{option('fields')} names {name!r} twice: {found[place].text!r} and {text!r}.")
         _check(place, wish)
         found[place] = wish
     return Wishes(found, frozenset(drop_rest))
@@ -124,7 +124,7 @@ def _place(name: str, wish: Wish, tables: Mapping[str, Sequence[str]]) -> tuple[
             return str(wish.scope), name
         keys = " or ".join(f"{scope}.{name}" for scope in having)
         raise RecsysLabError(
-            f"{option('fields')} {wish.text!r}: the tables of {' and '.join(having)} have this column; say {keys}"
+            f"{option('fields')} {wish.text!r}: the tables of {' and '.join(having)} have this column; say {keys}."
         )
     scope, dot, column = name.partition(".")
     if dot and column in tables.get(scope, ()):
@@ -134,7 +134,7 @@ def _place(name: str, wish: Wish, tables: Mapping[str, Sequence[str]]) -> tuple[
         f" and {len(known) - 30} more" if len(known) > 30 else ""
     )
     hint = did_you_mean(name, known)
-    raise RecsysLabError(f"{option('fields')} {wish.text!r}: there is no column {name!r}.{hint} {listed}")
+    raise RecsysLabError(f"{option('fields')} {wish.text!r}: there is no column {name!r}.{hint} {listed}.")
 
 
 def _check(place: tuple[str, str], wish: Wish) -> None:
@@ -142,16 +142,16 @@ def _check(place: tuple[str, str], wish: Wish) -> None:
     if wish.scope not in (None, table) and not (table == "event" and wish.scope in ("item", "user")):
         raise RecsysLabError(
             f"{option('fields')} {wish.text!r}: {column!r} is a column of the table of {table}s, and can't be a field "
-            f"of scope {wish.scope}"
+            f"of scope {wish.scope}."
         )
     if wish.known_at == "query" and (table not in ("event", "shown") or wish.scope in ("item", "user")):
         raise RecsysLabError(
             f"{option('fields')} {wish.text!r}: @query is for fields of events; those of items and users are "
-            "always known"
+            "always known."
         )
     if (
         column == EVENT_TYPE
         and table == "event"
         and (wish.scope not in (None, "event") or wish.kind not in (None, "categorical"))
     ):
-        raise RecsysLabError(f"{option('fields')} {wish.text!r}: {EVENT_TYPE} is a categorical field of the events")
+        raise RecsysLabError(f"{option('fields')} {wish.text!r}: {EVENT_TYPE} is a categorical field of the events.")

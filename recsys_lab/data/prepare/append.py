@@ -17,7 +17,8 @@ from recsys_lab.data.fields.wishes import Wish
 from recsys_lab.data.prepare.decoded import declared, decoded_events, decoded_shown, decoded_table
 from recsys_lab.data.prepare.event_checks import ORDER, ROW, check_columns
 from recsys_lab.data.prepare.events import single_event_filters
-from recsys_lab.data.prepare.pipeline import moment, write_set
+from recsys_lab.data.prepare.odd_values import moment
+from recsys_lab.data.prepare.pipeline import write_set
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.prepare.shown import UNKNOWN_ITEMS, UNKNOWN_USERS

@@ -38,11 +38,11 @@ class Condition:
         """Raises RecsysLabError for another form than COLUMN OP VALUE."""
         match = FORM.match(text)
         if match is None or not match["value"]:
-            raise RecsysLabError(f"{option('keep')} {text!r} is no condition: write COLUMN OP VALUE, as {EXAMPLES}")
+            raise RecsysLabError(f"{option('keep')} {text!r} is no condition: write COLUMN OP VALUE, as {EXAMPLES}.")
         op = match["op"].strip().replace("==", "=")
         values = tuple(part.strip() for part in match["value"].split(",")) if op == "in" else (match["value"],)
         if not all(values):
-            raise RecsysLabError(f"{option('keep')} {text!r} has an empty value between its commas")
+            raise RecsysLabError(f"{option('keep')} {text!r} has an empty value between its commas.")
         plain = f"{match['column']} in {','.join(values)}" if op == "in" else f"{match['column']}{op}{values[0]}"
         return cls(plain, match["column"], op, values)
 
@@ -56,14 +56,16 @@ class Condition:
             hint = did_you_mean(self.column, schema.names())
             raise RecsysLabError(
                 f"{option('keep')} {self.text!r}: the events of {source!r} have no column {self.column!r}.{hint} They "
-                f"have: {', '.join(schema.names()[:30])}"
+                f"have: {', '.join(schema.names()[:30])}."
             )
         dtype, column = schema[self.column], pl.col(self.column)
+        if dtype == pl.Boolean and set(self.values) <= {"0", "1"}:
+            column, dtype = column.cast(pl.Int8), pl.Int8()
         if dtype == pl.Boolean or isinstance(dtype, pl.Categorical | pl.Enum):
             column, dtype = column.cast(pl.String), pl.String()
         if dtype.is_nested() or dtype == pl.Binary:
             raise RecsysLabError(
-                f"{option('keep')} {self.text!r}: {self.column!r} is of type {dtype}, not plain values"
+                f"{option('keep')} {self.text!r}: {self.column!r} is of type {dtype}, not plain values."
             )
         if dtype == pl.String:
             return self._of_text(column)
@@ -98,13 +100,13 @@ class Condition:
         if moment is not None:
             return int(moment.timestamp())
         raise RecsysLabError(
-            f"{option('keep')} {self.text!r}: {self.column!r} is compared as numbers, and {value!r} is none"
+            f"{option('keep')} {self.text!r}: {self.column!r} is compared as numbers, and {value!r} is none."
         )
 
     def _date(self, value: str) -> dt.datetime:
         moment = _moment(value)
         if moment is None:
-            raise RecsysLabError(f"{option('keep')} {self.text!r}: {self.column!r} holds dates, and {value!r} is none")
+            raise RecsysLabError(f"{option('keep')} {self.text!r}: {self.column!r} holds dates, and {value!r} is none.")
         return moment.replace(tzinfo=None)
 
 

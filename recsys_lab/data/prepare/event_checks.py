@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import polars as pl
 
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.reading.columns import column_option
+from recsys_lab.data.reading.spelling import is_command_line, option
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
 
 ORDER = "order"
 ROW = "_row"  # row number of the source: the last sort key, so that no engine's row order shows in the result
+NULL_TYPE = f"null {EVENT_TYPE}"
 MAX_SECONDS = 100_000_000_000  # the year 5138; the same moment in milliseconds is 1973
 
 
@@ -18,14 +22,16 @@ def check_columns(schema: pl.Schema, settings: PrepareSettings, source: str) -> 
     """Raises RecsysLabError that names a missing column, why it is needed, and the columns that are there."""
     needed = {USER_ID: "", ITEM_ID: "", ORDER: ""}
     if settings.min_rating is not None:
-        needed[RATING] = ", which min_rating needs"
+        needed[RATING] = f", which {option('min_rating')} needs"
     if settings.event_types is not None:
-        needed[EVENT_TYPE] = ", which event_types needs"
+        needed[EVENT_TYPE] = f", which {option('event_types')} needs"
     if settings.duplicates == "drop":
-        needed[TIMESTAMP] = ", which duplicates='drop' needs (without time, use 'first' or 'last')"
-    for name, why in needed.items():
-        if name not in schema:
-            raise RecsysLabError(f"{source!r} has no column {name!r}{why}; it has: {', '.join(schema.names())}")
+        needed[TIMESTAMP] = f", which {option('duplicates', 'drop')} needs (without time, use 'first' or 'last')"
+    missing = [f"{name!r}{why}" for name, why in needed.items() if name not in schema]
+    if missing:
+        raise RecsysLabError(
+            f"{source!r} has no column {' and no column '.join(missing)}; it has: {', '.join(schema.names())}"
+        )
 
 
 def as_id(dtype: pl.DataType, name: str, source: str) -> pl.Expr:
@@ -56,10 +62,13 @@ def as_seconds(dtype: pl.DataType) -> pl.Expr:
 class ValueChecks:
     """Null ids, ids that are no whole numbers, timestamps that are null, not a number, negative or not in seconds."""
 
-    def __init__(self, raw: pl.LazyFrame, schema: pl.Schema, source: str) -> None:
+    def __init__(self, raw: pl.LazyFrame, schema: pl.Schema, source: str, passed: Collection[pl.Expr] = ()) -> None:
+        """`passed`: what the filters of single events pass. A type is only asked of events that they leave."""
         self.raw, self.source = raw, source
         checked = [name for name in (USER_ID, ITEM_ID, ORDER, TIMESTAMP, EVENT_TYPE) if name in schema]
         self.wrong = {f"null {name}": pl.col(name).is_null() for name in checked}
+        if EVENT_TYPE in schema:
+            self.wrong[NULL_TYPE] = pl.all_horizontal(pl.col(EVENT_TYPE).is_null(), *passed)
         if TIMESTAMP in schema:
             dtype, time = schema[TIMESTAMP], as_seconds(schema[TIMESTAMP])
             if dtype.is_float():
@@ -91,6 +100,8 @@ class ValueChecks:
             first = self._first(expr, ROW)
             text = f"{self.source!r} has {found[what]} of {found['rows']} rows with a {what}, the first is row"
             text = f"{text} {first + 1}"
+            if what == NULL_TYPE:
+                text += self._without_nulls()
             if "5138" in what:
                 text += (
                     ": the units are mixed, some rows are in seconds and others look like milliseconds"
@@ -104,6 +115,16 @@ class ValueChecks:
                     f"{self.source!r}: {name} holds the number {self._first(expr, name)}; ids are whole numbers or "
                     "strings"
                 )
+
+    def _without_nulls(self) -> str:
+        """How rows without a type are left out."""
+        types = self.raw.select(pl.col(EVENT_TYPE).cast(pl.String).unique().drop_nulls().sort())
+        names = types.head(6).collect(engine="streaming")[EVENT_TYPE].to_list()
+        if not names or len(names) > 5 or any("," in name or name != name.strip() for name in names):
+            return f"; name another column with {column_option(EVENT_TYPE)}"
+        condition = f"{EVENT_TYPE} in {','.join(names)}"
+        keep = option("keep", condition) if is_command_line() else f"keep={[condition]!r}"
+        return f"; leave those rows out with {keep}"
 
     def _first(self, expr: pl.Expr, name: str) -> Any:
         return self.raw.filter(expr).select(name).head(1).collect(engine="streaming").item()

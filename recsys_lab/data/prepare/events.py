@@ -137,7 +137,7 @@ def _read_events(
         return found.select(fields.raw(some))
 
     progress("counting events, users and items")
-    checks = ValueChecks(numbered([]), schema, source)
+    checks = ValueChecks(numbered([]), schema, source, masks.values())
     known_types = () if before is None else before.event_types
     counted = _count(canonical([]), masks, fields.queries(kept), checks, settings, known_types)
     fields.decide(counted.of_fields)

@@ -9,7 +9,6 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,7 +17,9 @@ from recsys_lab import __version__
 from recsys_lab.data.fields.wishes import Wishes, find_wishes
 from recsys_lab.data.prepare.event_fields import further_columns
 from recsys_lab.data.prepare.events import read_events
+from recsys_lab.data.prepare.feature_join import with_features
 from recsys_lab.data.prepare.filters import apply_count_filters
+from recsys_lab.data.prepare.odd_values import warn_of_odd_ids, warn_of_odd_times
 from recsys_lab.data.prepare.prepare_remarks import remarks
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import (
@@ -38,7 +39,6 @@ from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
 from recsys_lab.data.prepare.stamp import keep_stamp, stamp_of
 from recsys_lab.data.prepare.store import FolderWriter, exclusive
 from recsys_lab.data.prepare.write_fields import write_fields
-from recsys_lab.data.reading.ids import is_null_word
 from recsys_lab.data.reading.source import RawTables, Source
 from recsys_lab.data.reading.spelling import is_command_line, option
 from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
@@ -123,11 +123,15 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
         steps = events.steps + apply_count_filters(events.sorted, settings, events.steps[-1], progress)
         for step in steps:
             log.info("  %s", step)
-        for codes, counts in ((events.users, events.sorted.user_counts), (events.items, events.sorted.item_counts)):
-            _warn_of_null_words(codes, counts, source.name)
         user_rows, item_rows = (np.flatnonzero(n) for n in (events.sorted.user_counts, events.sorted.item_counts))
-        users, user_features = _with_features(events.users.gather(user_rows), tables.users, USER_ID, source.name)
-        items, item_features = _with_features(events.items.gather(item_rows), tables.items, ITEM_ID, source.name)
+        is_anew = source.is_own and tables.before is None  # so that another option can be tried
+        for ids, counts, rows in (
+            (events.users, events.sorted.user_counts, user_rows),
+            (events.items, events.sorted.item_counts, item_rows),
+        ):
+            warn_of_odd_ids(ids.gather(rows), counts[rows], source.name, is_anew)
+        users, user_features = with_features(events.users.gather(user_rows), tables.users, USER_ID, source.name)
+        items, item_features = with_features(events.items.gather(item_rows), tables.items, ITEM_ID, source.name)
         progress("writing what is left")
         span = _Span()
         _write_arrays(events.sorted, writer, span)
@@ -179,7 +183,8 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
         keep_stamp(writer.temporary, stamp_of(writer.temporary, MANIFEST, files_of(manifest)))
         writer.commit()
     if events.has_time:
-        _warn_of_odd_times(span, source.name)
+        assert span.first is not None and span.last is not None
+        warn_of_odd_times(span.first, span.last, source.name, is_anew)
     else:
         log.info("%s has no time column: the order in the file, or the order column, stands in", source.name)
     log.info(
@@ -213,37 +218,6 @@ class _Span:
             self.first = low if self.first is None else min(self.first, low)
             self.last = high if self.last is None else max(self.last, high)
         return times
-
-
-YEAR = 365.25 * 86_400
-
-
-def moment(seconds: int) -> str:
-    """Unix seconds as a date and time in UTC."""
-    text = str(np.datetime64(seconds, "s"))  # datetime ends at the year 9999
-    return text.replace("T", " ")
-
-
-def _warn_of_odd_times(span: _Span, name: str) -> None:
-    assert span.first is not None and span.last is not None
-    if span.first >= YEAR and span.last - span.first <= 50 * YEAR:
-        return
-    log.warning(
-        "%s: the times run from %s to %s. Is the unit right, and does no time stand for a missing one? Rows with a "
-        "time of 0 can be left out: %s", name, moment(span.first), moment(span.last), option("bad_times", "drop"),
-    )  # fmt: skip
-
-
-def _warn_of_null_words(ids: pl.Series, counts: np.ndarray, name: str) -> None:
-    """Says which ids, among those that are left, look like a word for "no id"."""
-    if ids.dtype != pl.String:
-        return
-    rows = ids.to_frame("id").with_columns(events=counts).filter(is_null_word(pl.col("id")) & (pl.col("events") > 0))
-    for value, events in rows.iter_rows():
-        log.warning(
-            "%s: %s %r (%s events) looks like a missing id. If it is one, leave those rows out: %s",
-            name, ids.name, value, f"{events:,}", option("missing_ids", "drop"),
-        )  # fmt: skip
 
 
 def _write_arrays(events: SortedEvents, writer: FolderWriter, span: _Span) -> None:
@@ -285,39 +259,3 @@ def _vocabulary_hash(ids: pl.Series) -> str:
         digest.update(json.dumps(part.to_series().to_list())[1:-1].encode())
     digest.update(b"]")
     return digest.hexdigest()[:16]
-
-
-def _with_features(
-    ids: pl.Series, features: pl.LazyFrame | None, name: str, source: str
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The id table in vocabulary order with its features joined (null where there are none), and counts of the join."""
-    table = ids.to_frame(name)
-    if features is None:
-        return table, {"columns": [], "without_row": len(ids), "duplicate_rows": 0}
-    try:
-        loaded = features.collect()
-        if name not in loaded.columns:
-            raise RecsysLabError(
-                f"{source!r}: the feature table has no column {name!r}; it has: {', '.join(loaded.columns)}"
-            )
-        # an id that isn't of the interactions' type can't be in them: its row is of no use
-        loaded = loaded.with_columns(pl.col(name).cast(ids.dtype, strict=False)).drop_nulls(name)
-    except pl.exceptions.PolarsError as error:
-        raise RecsysLabError(f"{source!r}: the feature table with {name!r} can't be read: {error}") from error
-    unique = loaded.unique(name, keep="first", maintain_order=True)
-    duplicates = loaded.height - unique.height
-    if duplicates:
-        of_row = loaded.select(name, row=loaded.hash_rows())
-        again = of_row.unique(maintain_order=True)[name]
-        differing = again.filter(again.is_duplicated())
-        if len(differing):
-            raise RecsysLabError(
-                f"{source!r}: the feature table has {differing.n_unique():,} {name} with rows that differ, first "
-                f"{differing[0]!r}: keep one row for each {name} in that table"
-            )
-        log.warning("%s: %d rows of the feature table repeat %s; the first is kept", source, duplicates, name)
-    without = len(ids) - int(ids.is_in(unique[name].implode()).sum())
-    if without:
-        log.info("  %d of %d %s have no feature row", without, len(ids), name)
-    joined = table.join(unique, on=name, how="left", maintain_order="left")
-    return joined, {"columns": joined.columns[1:], "without_row": without, "duplicate_rows": duplicates}

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recsys_lab.data.prepare.condition import Condition
-from recsys_lab.data.reading.columns import column_option
-from recsys_lab.data.reading.spelling import is_command_line, option
+from recsys_lab.data.reading.spelling import again, is_command_line, option
 from recsys_lab.words import EVENT_TYPE, RATING
 
 SHOWN = 6
@@ -20,18 +19,24 @@ def remarks(manifest: Mapping[str, Any]) -> list[str]:
     binary = manifest.get("binary_column")
     conditions = {Condition.parse(text).column for text in settings.get("keep") or ()}
     if binary and settings.get("min_rating") is None and binary["name"] not in conditions:
-        keep = option("min_rating", "1") if is_command_line() else "min_rating=1"
-        if not binary["is_rating"]:
-            keep = f"{column_option(RATING, binary['name'])}{' ' if is_command_line() else ' with '}{keep}"
+        column = RATING if binary["is_rating"] else binary["name"]
         found.append(
             f"column {binary['name']!r} holds only 0 and 1: its {binary['zeros']:,} rows of 0 are kept as events too; "
-            f"to keep the 1s only: {keep}"
+            f"to keep the 1s only: {_keep(f'{column}=1', manifest)}"
         )
     counts = manifest.get("event_type_counts", {})
     if len(counts) > 1 and settings.get("event_types") is None and EVENT_TYPE not in conditions:
         listed = ", ".join(f"{name} ({count:,})" for name, count in list(counts.items())[:SHOWN])
         listed += f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
         most = next(iter(counts))
-        keep = option("event_types", most) if is_command_line() else f"event_types={[most]!r}"
+        keep = _keep(f"{EVENT_TYPE}={most}", manifest)
         found.append(f"{EVENT_TYPE} holds {listed}: all are kept; {keep} keeps one")
     return found
+
+
+def _keep(condition: str, manifest: Mapping[str, Any]) -> str:
+    """How the condition is typed. A public set with other settings has a folder of its own; an own set is replaced."""
+    if not is_command_line():
+        return f"keep={[condition]!r}"
+    is_own = "input" in manifest["source"].get("reading", {})
+    return again(option("keep", condition)) if is_own else option("keep", condition)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from recsys_lab.arguments import Commas, Count, Repeated, Seed, check_fields
 from recsys_lab.data.fields.wishes import parse_wish
 from recsys_lab.data.prepare.condition import Condition
-from recsys_lab.words import RecsysLabError
+from recsys_lab.data.reading.spelling import option
+from recsys_lab.words import ArgumentError, RecsysLabError
 
 Duplicates = Literal["keep", "drop", "first", "last"]
 ConsecutiveRepeats = Literal["keep", "drop"]
@@ -59,9 +60,8 @@ class PrepareSettings:
         check_fields(self)
         if self.event_types is not None:
             if not self.event_types:
-                raise RecsysLabError(
-                    "PrepareSettings: event_types must be a list of at least one name, not an empty one"
-                )
+                problem = "must be a list of at least one name, not an empty one"
+                raise ArgumentError(type(self).__name__, "event_types", problem, self.event_types)
             # the order in which the types are written changes nothing, so it must not look like another setting
             object.__setattr__(self, "event_types", sorted({str(name) for name in self.event_types}))
         if self.keep is not None:
@@ -71,7 +71,7 @@ class PrepareSettings:
                 parse_wish(text)
             object.__setattr__(self, "fields", sorted(text.strip() for text in self.fields) or None)
         if self.tie_order in ("hash", "random") and self.seed is None:
-            raise RecsysLabError(f"prepare: tie_order {self.tie_order!r} needs a seed")
+            raise RecsysLabError(f"{option('tie_order', self.tie_order)} needs a seed; give {option('seed')} a number")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data. `keep` and `fields` only where they are used: sets prepared before keep their name and hash."""

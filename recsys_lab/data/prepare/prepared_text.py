@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from itertools import groupby
 from pathlib import Path
 
-from recsys_lab.data.prepare.pipeline import moment
+from recsys_lab.data.prepare.odd_values import moment
 from recsys_lab.data.prepare.processed import ProcessedDataset
 
 
@@ -37,7 +38,7 @@ def prepared_text(data: ProcessedDataset, data_dir: str = "data") -> str:
             f"  folder    {data.path}",
             f"  hash      data {data.data_hash}, items {data.vocabulary_hash}",
             f"  settings  {json.dumps(manifest.get('settings', {}))}",
-            f"  use it    recsys-lab fit --data.dataset {_handle(data.path, data_dir)}",
+            f"  use it    recsys-lab fit --model SASRec --data.dataset {_handle(data.path, data_dir)}",
         ]
     )
 
@@ -45,5 +46,5 @@ def prepared_text(data: ProcessedDataset, data_dir: str = "data") -> str:
 def _handle(folder: Path, data_dir: str) -> str:
     """What `--data.dataset` takes for this folder, from where the command was given."""
     if folder.parent == Path(data_dir).absolute():
-        return folder.name + ("" if data_dir == "data" else f" --data.data_dir {data_dir}")
-    return os.path.relpath(folder)
+        return shlex.quote(folder.name) + ("" if data_dir == "data" else f" --data.data_dir {shlex.quote(data_dir)}")
+    return shlex.quote(os.path.relpath(folder))

@@ -53,7 +53,7 @@ class Columns:
         """Canonical name -> name in the file, for the columns that are there.
 
         Raises:
-            RecsysLabError: for a column that is missing, listing those found and suggesting the closest; for one
+            RecsysLabError: for all columns that are missing, listing those found and suggesting the closest; for one
                 column given two meanings.
         """
         found = list(found)
@@ -70,8 +70,9 @@ class Columns:
             if name is None and canonical not in found and canonical not in (USER_ID, ITEM_ID):
                 continue
             resolved[canonical] = name or canonical
-            if resolved[canonical] not in found:
-                raise RecsysLabError(_missing(resolved[canonical], canonical, found, where))
+        missing = {canonical: name for canonical, name in resolved.items() if name not in found}
+        if missing:
+            raise RecsysLabError(_missing(missing, found, where))
         for canonical, name in resolved.items():
             twin = next((c for c, n in resolved.items() if n == name and c != canonical), None)
             if twin is not None:
@@ -89,7 +90,7 @@ def _words(name: str) -> list[str]:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").replace("-", " ").lower().split()
 
 
-def _missing(name: str, canonical: str, found: list[str], where: str) -> str:
+def _missing(missing: Mapping[str, str], found: list[str], where: str) -> str:
     mark = next((mark for mark in SEPARATORS if mark in found[0]), None) if len(found) == 1 else None
     if mark is not None:
         return (
@@ -98,13 +99,21 @@ def _missing(name: str, canonical: str, found: list[str], where: str) -> str:
         )
     if found and found[0].startswith("#"):
         return f"{where} begins with a comment, {found[0][:80]!r}: remove it, so that the names come first"
+    if found and found[0].lstrip().startswith(("{", "[")):
+        return f"{where} looks like JSON: {option('format', 'jsonl')}"
+    if not found:
+        return f"{where} has no columns"
     lower = {f.lower(): f for f in found}
-    close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
-    hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
+    close = [difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5) for name in missing.values()]
+    meant = " and ".join(dict.fromkeys(repr(lower[one[0]]) for one in close if one))
+    hint = f"; did you mean {meant}?" if meant else "."
     listed = ", ".join(map(repr, found[:SHOWN])) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+    names = " and ".join(f"{name!r} (for {canonical})" for canonical, name in missing.items())
+    more = "s" if len(missing) > 1 else ""
+    options = " and ".join(map(column_option, missing))
     return (
-        f"{where} has no column {name!r} (for {canonical}){hint} It has: {listed}. "
-        f"Name the right one with {column_option(canonical)}{_without_header(found)}"
+        f"{where} has no column{more} {names}{hint} It has: {listed}. "
+        f"Name the right one{more} with {options}{_without_header(found)}"
     )
 
 

@@ -44,6 +44,14 @@ FOREIGN = {
     b"ORC": ("an ORC file", "write it as Parquet first"),
     b"Obj\x01": ("an Avro file", "write it as Parquet first"),
     b"%PDF": ("a PDF file", "export the table as CSV first"),
+    b"ARROW1": ("an Arrow file", "write it as Parquet first"),
+    b"FEA1": ("a Feather file", "write it as Parquet first"),
+    b"\x80\x04\x95": ("a Python pickle", "write it as Parquet first"),
+    b"\x80\x05\x95": ("a Python pickle", "write it as Parquet first"),
+    b"<!doctype": ("a web page", "the address gave no data; get the file itself"),
+    b"<html": ("a web page", "the address gave no data; get the file itself"),
+    b"<?xml": ("an XML file", "write it as CSV first"),
+    b"version https://git-lfs": ("a pointer of Git LFS", "get the file itself (git lfs pull)"),
 }
 
 
@@ -106,9 +114,9 @@ def readable(path: Path, format: str, encoding: str | None, folder: Path) -> Pat
     """
     packing = packing_of(path)
     with path.open("rb") as handle:
-        start = handle.read(16)
+        start = handle.read(32)
     for magic, (what, advice) in FOREIGN.items():
-        if start.startswith(magic):
+        if start.startswith(magic) or start.lower().startswith(magic):
             raise RecsysLabError(f"{path} is {what}: {advice}")
     if format == "parquet":
         if packing:
@@ -147,6 +155,8 @@ def _why_copy(path: Path, format: str, encoding: str | None, packing: str) -> st
         return "zst"
     with open_bytes(path) as handle:
         start = handle.read(1 << 16)
+    if encoding is None and start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        raise RecsysLabError(f"{path} is text in UTF-32: {option('encoding', 'utf-32')}")
     if encoding is None and start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise RecsysLabError(f"{path} is text in UTF-16: {option('encoding', 'utf-16')}")
     if format == "jsonl":

@@ -47,8 +47,11 @@ def json_record(path: Path, number: int, line: str) -> dict[str, Any]:
             raise RecsysLabError(f"{path}: line {number} has the key {twice!r} twice")
         return dict(pairs)
 
+    def refused(word: str) -> Any:
+        raise RecsysLabError(f"{path}: line {number} has {word}, which is no JSON; write null for a missing value")
+
     try:
-        record = json.loads(line, object_pairs_hook=once)
+        record = json.loads(line, object_pairs_hook=once, parse_constant=refused)
     except (ValueError, RecursionError) as error:
         raise RecsysLabError(f"{path}: line {number} is not JSON: {line[:80].strip()!r}") from error
     if not isinstance(record, dict):

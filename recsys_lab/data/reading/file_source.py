@@ -14,14 +14,14 @@ import polars as pl
 
 from recsys_lab.data.reading import copies
 from recsys_lab.data.reading.addresses import fetch_remote, file_name, is_remote, shown
-from recsys_lab.data.reading.columns import LABEL, Columns, label_column
+from recsys_lab.data.reading.columns import LABEL, Columns, column_option, label_column
 from recsys_lab.data.reading.digests import Digests
 from recsys_lab.data.reading.feature_tables import read_table, unreadable
 from recsys_lab.data.reading.formats import Format, Table, format_of, matched, open_table, with_constants
 from recsys_lab.data.reading.parts import Part, find_parts
 from recsys_lab.data.reading.source import RawTables, Source
 from recsys_lab.data.reading.spelling import option
-from recsys_lab.data.reading.table_checks import STRICT, Checked, Rules, checked
+from recsys_lab.data.reading.table_checks import STRICT, Checked, Rules, checked, needs_time
 from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 
@@ -52,10 +52,12 @@ def read_parts(
     names: tuple[str, ...] = (),
     rules: Rules = STRICT,
     further: bool = True,
+    first: str = "",
 ) -> Checked:
-    """As `read_interactions`, with the columns that folders name, and rows left out by `rules`."""
+    """As `read_interactions`, with the columns that folders name, and rows left out by `rules`; `first` is the user's
+    name of the first file."""
     paths = [part.path for part in parts]
-    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    where = (first or str(paths[0])) + ("" if len(paths) == 1 else f" and {len(paths) - 1} more")
     try:
         if any(part.partition for part in parts):
             table = _with_partitions(parts, format, separator, names)
@@ -171,13 +173,17 @@ class FileSource(Source):
         return {name: value for name, value in sorted(options.items()) if value is not None}
 
     def tables(self, raw_dir: Path) -> RawTables:
-        format = self.format or format_of(self._first_name())
+        format = self._format()
+        if idle := self.idle():
+            raise RecsysLabError(next(iter(idle.values())))
         rules = Rules(self.missing_ids, self.bad_times)
         plain: dict[str, str] = {}
         try:
             parts = self._plain(self.path, format, raw_dir, plain)
-            found = read_parts(parts, format, self.columns, self.separator, self.names, rules)
+            first = plain.get(str(parts[0].path), "")
+            found = read_parts(parts, format, self.columns, self.separator, self.names, rules, first=first)
             schema = found.events.collect_schema()
+            needs_time(rules, schema, first or str(parts[0].path))
             items = self._table(self.items, self.items_column or self.columns.item, ITEM_ID, schema, raw_dir, plain)
             users = self._table(self.users, self.users_column or self.columns.user, USER_ID, schema, raw_dir, plain)
             shown = self._impressions(raw_dir, rules, plain)
@@ -199,20 +205,42 @@ class FileSource(Source):
     ) -> pl.LazyFrame | None:
         if path is None:
             return None
-        parts = self._plain(path, format_of(file_name(path)), raw_dir, plain)
-        return read_table([part.path for part in parts], key or canonical, schema[canonical], canonical)
+        format = _format_by_name(path)
+        parts = self._plain(path, format, raw_dir, plain)
+        return read_table([part.path for part in parts], key or canonical, schema[canonical], canonical, format)
 
     def _impressions(self, raw_dir: Path, rules: Rules, plain: dict[str, str]) -> pl.LazyFrame | None:
         if self.impressions is None:
             return None
-        format = format_of(file_name(self.impressions))
+        format = _format_by_name(self.impressions)
         parts = self._plain(self.impressions, format, raw_dir, plain)
         found = open_table([part.path for part in parts], format).columns
         columns = self.columns.among([*found, *(name for part in parts for name in part.partition)])
         return read_parts(parts, format, columns, rules=rules).events
 
-    def _first_name(self) -> str:
-        return file_name(self.path) if is_remote(self.path) else str(find_parts(self.path)[0].path)
+    def _format(self) -> str:
+        return self.format or format_of(_first_name(self.path))
+
+    def idle(self) -> dict[str, str]:
+        """Options that change nothing, by name, each with a sentence that says why."""
+        format = self._format()
+        tables = [path for path in (self.items, self.users, self.impressions) if path is not None]
+        formats = {format, *map(_format_by_name, tables)}
+        found = {}
+        for what in ("item", "user"):
+            name, table = f"{what}s_column", f"{what}s"
+            if getattr(self, name) is not None and getattr(self, table) is None:
+                found[name] = (
+                    f"{option(name)} names a column of the file of {option(table)}, which is not given; the column of "
+                    f"the log is named with {column_option(what)}"
+                )
+        if self.separator is not None and format not in ("csv", "tsv", "pairs"):
+            found["separator"] = f"{option('separator')} is for csv, tsv and pairs; a {format} file has none to choose"
+        if self.names and format not in ("csv", "tsv"):
+            found["names"] = f"{option('names')} is for csv and tsv without a header line, not for {format}"
+        if self.encoding is not None and formats == {"parquet"}:
+            found["encoding"] = f"{option('encoding')} is for text files; a Parquet file says it itself"
+        return found
 
     def _plain(self, path: str | Path, format: str, raw_dir: Path, plain: dict[str, str]) -> list[Part]:
         """The files of `path`, with plain copies of those that can't be scanned as they are (noted in `plain`)."""
@@ -244,6 +272,21 @@ class FileSource(Source):
         if is_remote(path):
             return [Part(fetch_remote(str(path), raw_dir / self.name))]
         return find_parts(path)
+
+
+def _first_name(path: str | Path) -> str:
+    return file_name(path) if is_remote(path) else str(find_parts(path)[0].path)
+
+
+def _format_by_name(path: str | Path) -> str:
+    """The format of a further table."""
+    name = _first_name(path)
+    try:
+        return format_of(name)
+    except RecsysLabError:
+        raise RecsysLabError(
+            f"the name of {name} does not tell its format; give it an ending such as .csv, .tsv, .jsonl or .parquet"
+        ) from None
 
 
 NEWER = ("encoding", "items_column", "missing_ids", "bad_times", "users_column")

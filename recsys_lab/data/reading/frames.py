@@ -12,7 +12,7 @@ import polars as pl
 
 from recsys_lab.data.reading.columns import LABEL, Columns, label_column
 from recsys_lab.data.reading.source import RawTables, Source
-from recsys_lab.data.reading.table_checks import STRICT, Checked, Rules, checked
+from recsys_lab.data.reading.table_checks import STRICT, Checked, Rules, checked, needs_time
 from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
 
 HASHED_AT_ONCE = 1 << 20
@@ -70,6 +70,7 @@ class FrameSource(Source):
     def tables(self, raw_dir: Path) -> RawTables:
         found, chosen = self._checked(self.events, self.columns, "events")
         schema = found.events.collect_schema()
+        needs_time(self.rules, schema, f"the events of {self.name!r}")
         items = self._features(self.items, "items", ITEM_ID, chosen[ITEM_ID], schema)
         users = self._features(self.users, "users", USER_ID, chosen[USER_ID], schema)
         shown = None

@@ -9,12 +9,40 @@ import polars as pl
 from recsys_lab.data.reading.columns import column_option
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.reading.times import NUMBER, ROW
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import ITEM_ID, RecsysLabError
 
 log = logging.getLogger(__name__)
 
 NULL_WORDS = ("", "\\N", "n/a", "na", "nan", "nil", "none", "null", "<na>", "#n/a", "undefined", "unknown")
 """In lower case. They are ids like any others (NA may be Namibia), but whoever has them should know."""
+
+
+WHOLE = r"^-?(0|[1-9]\d{0,17})(\.0+)?$"
+FLOATS = r"^-?(0|[1-9]\d{0,17})\.0+$"
+"""A whole number, perhaps or surely written as a float."""
+NESTED = r"""^\s*(\{\s*(["'].*:.*)?\}|\[\s*(["'{\[\d-].*)?\])\s*$"""
+"""A JSON object or list, also as Python prints them. `{4F-1A}` and `[deleted]` are names."""
+
+
+def may_be_nested(value: pl.Expr) -> pl.Expr:
+    return value.str.starts_with("{") | value.str.starts_with("[")
+
+
+def refuse_nested(table: pl.LazyFrame, name: str, column: str, where: str) -> None:
+    """Raises RecsysLabError for text that is a JSON object or list, naming the first row."""
+    found = table.filter(pl.col(name).str.contains(NESTED)).select(ROW, name).head(1).collect(engine="streaming")
+    if found.height:
+        row, value = found.row(0)
+        hint = "; a row is one event, so a list of items is a row for each" if name == ITEM_ID else ""
+        raise RecsysLabError(
+            f"{where}: column {column!r} holds JSON objects or lists, first in row {row + 1}: {value[:80]!r}. "
+            f"Plain text or whole numbers are wanted{hint}"
+        )
+
+
+def whole_numbers(value: pl.Expr) -> pl.Expr:
+    """Text that is `WHOLE` as numbers, other text as null."""
+    return pl.when(value.str.contains(WHOLE)).then(value.str.replace(r"\.0+$", "")).cast(pl.Int64, strict=False)
 
 
 def is_null_word(value: pl.Expr) -> pl.Expr:
@@ -37,8 +65,11 @@ class Ids:
     def __init__(self, name: str, column: str, dtype: pl.DataType, where: str) -> None:
         self.name, self.column, self.dtype, self.where = name, column, dtype, where
         self.value, self.number = pl.col(name), pl.col(name + NUMBER)
+        self.is_decimal = isinstance(dtype, pl.Decimal) and dtype.scale == 0
         if dtype in (pl.Categorical, pl.Enum, pl.Boolean):
             self.dtype, self.value = pl.String(), self.value.cast(pl.String)
+        elif self.is_decimal:
+            self.dtype, self.value = pl.Int128(), self.value.cast(pl.Int128)
         elif not (dtype == pl.String or dtype.is_integer() or dtype.is_float() or dtype == pl.Null):
             raise RecsysLabError(f"{where}: column {column!r} is of type {dtype}; ids are whole numbers or text")
 
@@ -58,9 +89,17 @@ class Ids:
         if self.is_text:
             # "007" and "7" are two ids: a number only counts as one if it is written the way it is printed
             whole = self.number.cast(pl.String) == self.value
-            return {"missing": missing, "whole": whole.sum(), "rows": pl.len()}
+            nested = may_be_nested(self.value).sum()
+            return {"missing": missing, "whole": whole.sum(), "rows": pl.len(), "nested": nested}
         if self.dtype.is_float():
-            return {"missing": missing, "whole": (self.value % 1 == 0).sum(), "rows": pl.len()}
+            size, exact = self.value.abs(), 2**24 if self.dtype == pl.Float32 else 2**53
+            return {
+                "missing": missing,
+                "whole": (self.value % 1 == 0).sum(),
+                "rows": pl.len(),
+                "inexact": (size >= exact).sum(),
+                "huge": (size >= 2.0**63).sum(),
+            }
         return {"missing": missing, "whole": self.value.count(), "rows": pl.len()}
 
     def convert(self, found: dict[str, int], table: pl.LazyFrame) -> pl.Expr:
@@ -71,14 +110,20 @@ class Ids:
         """
         if found["missing"]:
             row = table.filter(self.is_missing()).select(ROW).head(1).collect().item()
+            some = found["missing"] < found["rows"]
+            leave = f"leave those rows out ({option('missing_ids', 'drop')}), or " if some else ""
             raise RecsysLabError(
                 f"{self.where}: column {self.column!r} has {found['missing']:,} missing ids in {found['rows']:,} rows, "
-                f"first in row {row + 1}; leave those rows out ({option('missing_ids', 'drop')}), or name another "
-                f"column ({column_option(self.name)})"
+                f"first in row {row + 1}; {leave}name another column ({column_option(self.name)})"
             )
         if self.is_text:
             if found["whole"] == found["rows"]:
                 return self.number
+            if found["nested"]:
+                refuse_nested(table, self.name, self.column, self.where)
+            if self._are_floats(table):
+                log.info("%s: column %r has ids like 1.0; read as whole numbers", self.where, self.column)
+                return whole_numbers(self.value)
             if found["whole"]:
                 log.info("%s: column %r mixes numbers and text, so all its ids are text", self.where, self.column)
             return self.value
@@ -89,5 +134,25 @@ class Ids:
                     f"{self.where}: column {self.column!r} has fractions, first in row {row + 1}: {value!r}; ids are "
                     "whole numbers or text"
                 )
+            if found["huge"]:
+                raise RecsysLabError(
+                    f"{self.where}: column {self.column!r} has {found['huge']:,} floats above 2^63; write ids as whole "
+                    "numbers or text"
+                )
+            if found["inexact"]:
+                log.warning(
+                    "%s: column %r has %s ids as large floats, where neighbouring whole numbers can't be told apart: "
+                    "ids may have been merged. Write them as whole numbers or text",
+                    self.where, self.column, f"{found['inexact']:,}",
+                )  # fmt: skip
             return self.value.cast(pl.Int64)
+        if self.is_decimal:
+            low, high = table.select(self.value.min().alias("low"), self.value.max().alias("high")).collect().row(0)
+            return self.value.cast(pl.Int64) if low >= -(2**63) and high < 2**63 else self.value
         return self.value if self.dtype in (pl.UInt64, pl.Int128) else self.value.cast(pl.Int64)
+
+    def _are_floats(self, table: pl.LazyFrame) -> bool:
+        """Whether all ids are whole numbers written as floats. The first that is no whole number mostly tells."""
+        odd = table.filter((self.number.cast(pl.String) != self.value) | self.number.is_null())
+        first = odd.select(self.value.str.contains(FLOATS)).head(1).collect(engine="streaming").item()
+        return bool(first and table.select(self.value.str.contains(FLOATS).all()).collect(engine="streaming").item())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from urllib.parse import unquote
 from recsys_lab.data.reading.formats import SUFFIXES, bare_name
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.words import RecsysLabError
+
+log = logging.getLogger(__name__)
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 WILD = frozenset("*?[")
@@ -28,8 +31,11 @@ def find_parts(path: str | Path) -> list[Part]:
     """The files of `path`, sorted. Names that begin with `.` or `_` are not data (`_SUCCESS`, `.part-0.crc`).
 
     Raises:
-        RecsysLabError: when there is none, when a folder is a Delta table, and when files of several kinds are mixed.
+        RecsysLabError: when there is none, when a folder is a Delta table, when files of several kinds are mixed, and
+            for links that lead nowhere.
     """
+    if not str(path).strip():
+        raise RecsysLabError(f"{option('input')} is empty; give a file, a folder or an address")
     local = Path(str(path).removeprefix("file://")).expanduser()
     if local.is_file():
         return [Part(local)]
@@ -43,14 +49,33 @@ def find_parts(path: str | Path) -> list[Part]:
         matches = sorted(Path(name) for name in glob.glob(str(local), recursive=True)) if _is_wild(local) else []
         found = [file for match in matches for file in ([match] if match.is_file() else _files_below(match))]
         if not found:
+            _leads_somewhere(local)
+            if local.exists():
+                raise RecsysLabError(f"{local} can't be read twice, as a file can: write the data to one and name that")
             raise RecsysLabError(f"there is no file {local} (looked in {Path.cwd()})")
-    found = list(dict.fromkeys(found))
+    found = _each_once(found)
     _one_kind(found, local)
     return [Part(file, _partition(file, root)) for file in found]
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """In the order of their names; folders first come, first gone down."""
+def _leads_somewhere(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise RecsysLabError(f"{path} is a link to {path.readlink()}, where there is nothing to read")
+
+
+def _each_once(files: list[Path]) -> list[Path]:
+    """A file that a second name leads to is read once, which is said."""
+    found: dict[Path, Path] = {}
+    for file in files:
+        first = found.setdefault(file.resolve(), file)
+        if first != file:
+            log.warning("%s is the same file as %s: read once", file, first)
+    return list(found.values())
+
+
+def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """In the order of their names; folders first come, first gone down. A link back to a folder above is left out."""
+    above = (*above, folder.resolve())
     for entry in sorted(folder.iterdir()):
         if entry.name == "_delta_log":
             raise RecsysLabError(
@@ -59,8 +84,11 @@ def _files_below(folder: Path) -> Iterator[Path]:
             )
         if entry.name.startswith((".", "_")):
             continue
-        if entry.is_dir():
-            yield from _files_below(entry)
+        _leads_somewhere(entry)
+        if entry.is_dir() and entry.resolve() in above:
+            log.warning("%s leads back to a folder that is read already: left out", entry)
+        elif entry.is_dir():
+            yield from _files_below(entry, above)
         elif entry.is_file():
             yield entry
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from contextvars import ContextVar
 
@@ -27,5 +28,11 @@ def option(name: str, value: str | None = None) -> str:
     """`--format csv` or `format='csv'`; without a value `--format` or `format=`."""
     if is_command_line():
         plain = value is None or all(c.isalnum() or c in "_-./," for c in value)
-        return f"--{name}" + ("" if value is None else f" {value}" if plain else f" '{value}'")
+        quoted = value if plain or value is None else shlex.quote(value) if "'" in value else f"'{value}'"
+        return f"--{name}" + ("" if quoted is None else f" {quoted}")
     return f"{name}=" + ("" if value is None else repr(value))
+
+
+def again(advice: str) -> str:
+    """Advice to those whose own set is prepared already: as typed, it has to replace that set."""
+    return f"{advice} {option('replace')}" if is_command_line() else advice

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recsys_lab.data.reading.columns import LABEL, ORDER
-from recsys_lab.data.reading.ids import Ids
+from recsys_lab.data.reading.columns import LABEL, ORDER, column_option
+from recsys_lab.data.reading.ids import Ids, may_be_nested, refuse_nested
+from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.reading.text_columns import TextColumn, text_stats
 from recsys_lab.data.reading.times import NUMBER, ROW, Time
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
@@ -46,6 +47,15 @@ class Rules:
 
 
 STRICT = Rules()
+
+
+def needs_time(rules: Rules, schema: pl.Schema, where: str) -> None:
+    """Raises RecsysLabError where bad times are to be dropped from a table without times."""
+    if rules.bad_times == "drop" and TIMESTAMP not in schema:
+        raise RecsysLabError(
+            f"{where} has no time column, so {option('bad_times', 'drop')} changes nothing: name the column "
+            f"({column_option(TIMESTAMP)}), or leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,7 @@ def checked(
         why = "; all that it has were left out" if set(left_out) - {_EMPTY_LINES} else ""
         raise RecsysLabError(f"{where} is empty: it has no rows{why}")
     names = {further_name(number): name for number, name in enumerate(kept)}
+    checks.names = names
     events = checks.convert(found).rename(names)
     if is_held:  # parsed once, and the plan of what follows is short
         events = events.collect(engine="streaming").lazy()
@@ -154,8 +165,16 @@ class _Checks:
     """One aggregation over a table, and what follows from it."""
 
     def __init__(self, raw: pl.LazyFrame, columns: Mapping[str, str], where: str, any_form: bool) -> None:
-        self.raw, self.columns, self.where = raw, columns, where
         schema = raw.collect_schema()
+        if schema.get(TIMESTAMP) in (pl.Categorical, pl.Enum):
+            raw = raw.with_columns(pl.col(TIMESTAMP).cast(pl.String))
+        for name, what in ((EVENT_TYPE, "text or a whole number"), (RATING, "a number"), (ORDER, "a number")):
+            dtype = schema.get(name)
+            if dtype is not None and (
+                dtype.is_nested() or dtype == pl.Binary or (name != ORDER and dtype.is_temporal())
+            ):
+                raise RecsysLabError(f"{where}: column {columns[name]!r} is of type {dtype}; it is to hold {what}")
+        self.raw, self.columns, self.where = raw, columns, where
         self.ids = {c: Ids(c, columns[c], schema[c], where) for c in (USER_ID, ITEM_ID)}
         self.time = Time.of(raw, columns[TIMESTAMP], where) if TIMESTAMP in columns else None
         if self.time is not None and any_form:
@@ -171,6 +190,7 @@ class _Checks:
         self.table = raw.with_columns(**{name + NUMBER: expr for name, expr in parsed.items()})
         self.further = [name for name in schema.names() if name.startswith(further_name(0)[:-1])]
         self.text = {name: TextColumn(name) for name in self.further if schema[name] == pl.String}
+        self.names: Mapping[str, str] = {}  # of the further columns, for messages
 
     def find(self) -> dict[str, Any]:
         stats: dict[str, pl.Expr] = {"rows": pl.len()}
@@ -178,6 +198,9 @@ class _Checks:
             stats |= {f"{name}.{k}": e for k, e in ids.stats().items()}
         if self.time is not None:
             stats |= {f"time.{k}": e for k, e in self.time.stats().items()}
+        self.has_text_types = EVENT_TYPE in self.columns and self.raw.collect_schema()[EVENT_TYPE] == pl.String
+        if self.has_text_types:
+            stats["types.nested"] = may_be_nested(pl.col(EVENT_TYPE)).sum()
         for name in self.numbers:
             stats[f"{name}.broken"] = _broken(name).sum()
             stats[f"{name}.whole"] = (pl.col(name + NUMBER) % 1 == 0).all()
@@ -201,6 +224,8 @@ class _Checks:
         if self.time is not None:
             out[TIMESTAMP] = self.time.convert({k: found[f"time.{k}"] for k in self.time.stats()}, table)
         if EVENT_TYPE in self.columns:
+            if self.has_text_types and found["types.nested"]:
+                refuse_nested(table, EVENT_TYPE, self.columns[EVENT_TYPE], self.where)
             out[EVENT_TYPE] = pl.col(EVENT_TYPE).cast(pl.String)
         for name in self.numbers:
             if found[f"{name}.broken"]:
@@ -216,6 +241,11 @@ class _Checks:
         for name in self.further:
             column = self.text.get(name)
             facts = {} if column is None else {what: found[f"{name}.{what}"] for what in column.stats()}
+            if facts.get("known") and facts["objects"] == facts["known"]:
+                log.warning(
+                    "%s: column %r holds JSON objects, which are kept as text; write what you want of them as columns "
+                    "of their own", self.where, self.names[name],
+                )  # fmt: skip
             out[name] = pl.col(name) if column is None else column.convert(facts, table)
         return table.select(**out)
 

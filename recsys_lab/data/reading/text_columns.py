@@ -37,6 +37,7 @@ class TextColumn:
             "words": is_null_word(self.text).sum(),
             "numbers": (number.is_finite() & ~self.text.str.contains(LEADING_ZERO)).sum(),
             "whole": (whole.cast(pl.String) == self.text).sum(),
+            "objects": (self.text.str.starts_with("{") & self.text.str.ends_with("}")).sum(),
             "lists": (self.text.str.starts_with("[") & self.text.str.ends_with("]")).sum(),
         }
 

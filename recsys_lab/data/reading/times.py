@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from recsys_lab.data.reading.iso_times import iso_microseconds
-from recsys_lab.data.reading.spelling import option
+from recsys_lab.data.reading.spelling import again, option
 from recsys_lab.words import TIMESTAMP, RecsysLabError
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,10 @@ CALENDAR = {"%Y%m%d": (19000101, 21001231), "%Y%m%d%H%M": (190001010000, 2100123
             "%Y%m%d%H%M%S": (19000101000000, 21001231235959)}  # fmt: skip
 """Dates that are written as one number, 20200913 or 20200913125919, and the range in which they lie."""
 _value = pl.col(TIMESTAMP + NUMBER)
+TICKS_END = 788_918_400 * 10**9
+"""1995 in nanoseconds. Today's ticks of .NET (since the year 1) and Windows (since 1601) look like 1974 to 1990."""
+YEAR_LAST = re.compile(r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}\b")
+SHORT_YEAR = re.compile(r"\s*\d{2}[./-]\d{1,2}[./-]\d{1,2}\b")
 _DATE = re.compile(r"\s*\d{4}(-\d|\d{4}[T ])")
 
 
@@ -50,7 +54,7 @@ class Time:
     def of(cls, raw: pl.LazyFrame, column: str, where: str) -> Time:
         dtype, value = raw.collect_schema()[TIMESTAMP], pl.col(TIMESTAMP)
         if dtype.is_integer():
-            return cls(column, where, value.cast(pl.Int64), None)
+            return cls(column, where, value.cast(pl.Int64, strict=False), None)
         if dtype.is_float() or dtype.is_decimal():
             number = value.cast(pl.Float64)
             return cls(column, where, pl.when(number.is_finite()).then(number), None)
@@ -63,6 +67,8 @@ class Time:
                 number = value.cast(pl.Float64, strict=False)
                 return cls(column, where, pl.when(number.is_finite()).then(number), None)
             return cls(column, where, iso_microseconds(value), "microseconds", is_iso=True)
+        if dtype == pl.Null:
+            raise RecsysLabError(f"{where}: column {column!r} has no value in any row, so it is no time")
         raise RecsysLabError(
             f"{where}: column {column!r} is of type {dtype}; a time is a number, a date or ISO 8601 text"
         )
@@ -74,6 +80,7 @@ class Time:
     def stats(self) -> dict[str, pl.Expr]:
         """Of a table that has `number` as its column `timestamp.number`, as the rest of this class."""
         stats = {
+            "rows": pl.len(),
             "broken": _value.is_null().sum(),
             "negative": (_value < 0).sum(),
             "zero": (_value == 0).sum(),
@@ -97,24 +104,32 @@ class Time:
     def convert(self, found: dict[str, Any], table: pl.LazyFrame) -> pl.Expr:
         """Seconds; Int64 if they all are whole, else Float64, so that no order within a second is lost."""
         if found["broken"]:
-            raise self._bad(table.filter(_value.is_null()), f"{found['broken']:,} timestamps that can't be read")
+            what, some = f"{found['broken']:,} timestamps that can't be read", found["broken"] < found["rows"]
+            raise self._bad(table.filter(_value.is_null()), what, some)
         if found["negative"]:
-            raise self._bad(table.filter(_value < 0), f"{found['negative']:,} timestamps before 1970 (negative)")
+            what, some = f"{found['negative']:,} timestamps before 1970 (negative)", found["negative"] < found["rows"]
+            raise self._bad(table.filter(_value < 0), what, some)
         unit = self.unit or unit_of(found["max"])
         if self.unit is None:
             calendar = self._calendar(found, table)
             if calendar is not None:
                 return calendar
             if unit_of(found["min"]) != unit:
-                raise self._mixed(unit_of(found["min"]), unit, table)
+                raise self._mixed(unit_of(found["min"]), unit, table, bool(found["zero"]))
             if unit != "seconds":
                 log.info("%s: column %r is in %s; read as seconds", self.where, self.column, unit)
+            if unit == "nanoseconds" and found["max"] < TICKS_END:
+                log.warning(
+                    "%s: column %r is read as nanoseconds since 1970. If it holds ticks of 100 ns (.NET, Windows), "
+                    "bring it to seconds since 1970", self.where, self.column,
+                )  # fmt: skip
         if found["max"] >= LATEST * UNITS[unit]:
-            raise self._bad(table.filter(_value >= LATEST * UNITS[unit]), "timestamps after the year 5138")
+            late, some = _value >= LATEST * UNITS[unit], found["min"] < LATEST * UNITS[unit]
+            raise self._bad(table.filter(late), "timestamps after the year 5138", some)
         if found["zero"] and found["max"] >= SURELY_LATER * UNITS[unit]:
             log.warning(
                 "%s: column %r has the time 0 in %s rows: it is read as 1970. If it stands for a missing time, drop "
-                "those rows: %s", self.where, self.column, f"{found['zero']:,}", option("bad_times", "drop"),
+                "those rows: %s", self.where, self.column, f"{found['zero']:,}", again(option("bad_times", "drop")),
             )  # fmt: skip
         if found[f"whole_{unit}"]:
             return _value.cast(pl.Int64) // UNITS[unit]
@@ -130,28 +145,37 @@ class Time:
             if 2 * valid < rows:
                 return None
             if valid < rows:
-                raise self._bad(table.filter(moment.is_null()), "numbers that are no date, beside dates like 20200913")
+                what = "numbers that are no date, beside dates like 20200913"
+                raise self._bad(table.filter(moment.is_null()), what, False)
             log.info("%s: column %r holds dates as numbers; read as dates in UTC", self.where, self.column)
             return moment.dt.epoch("us") // 10**6
         return None
 
-    def _bad(self, rows: pl.LazyFrame, what: str) -> RecsysLabError:
+    def _bad(self, rows: pl.LazyFrame, what: str, some: bool) -> RecsysLabError:
+        """`some`: other rows are good, so that these can be left out."""
         row, value = rows.select(ROW, TIMESTAMP).head(1).collect().row(0)
+        shown = repr(value if isinstance(value, str | int | float) or value is None else str(value))
+        text = value if isinstance(value, str) else ""
+        fix = "A time is unix seconds (or milli-, micro-, nanoseconds throughout), a date, or ISO 8601 text."
+        if YEAR_LAST.match(text):
+            fix = "Day and month can't be told apart there: write the year first, as in 2020-09-13."
+        elif SHORT_YEAR.match(text):
+            fix = "Write the year with four digits, as in 2020-09-13."
+        leave = f" To leave such rows out: {option('bad_times', 'drop')}" if some else ""
         return RecsysLabError(
-            f"{self.where}: column {self.column!r} has {what}, first in row {row + 1}: {value!r}. "
-            "A time is unix seconds (or milli-, micro-, nanoseconds throughout), a date, or ISO 8601 text. To leave "
-            f"such rows out: {option('bad_times', 'drop')}"
+            f"{self.where}: column {self.column!r} has {what}, first in row {row + 1}: {shown}. {fix}{leave}"
         )
 
-    def _mixed(self, low: str, high: str, table: pl.LazyFrame) -> RecsysLabError:
+    def _mixed(self, low: str, high: str, table: pl.LazyFrame, zeros: bool) -> RecsysLabError:
         limit = list(LIMITS.values())[list(LIMITS).index(high) - 1]
         seen = []
         for unit, mask in ((low, _value < LIMITS[low]), (high, _value >= limit)):
             row, value = table.filter(mask).select(ROW, TIMESTAMP).head(1).collect().row(0)
             seen.append(f"row {row + 1} has {value} ({unit})")
+        drop = f"; rows with a 0 that stands for a missing time can be dropped: {option('bad_times', 'drop')}"
         return RecsysLabError(
-            f"{self.where}: column {self.column!r} mixes units: {' and '.join(seen)}. Bring it to one unit; "
-            f"rows with a 0 that stands for a missing time can be dropped: {option('bad_times', 'drop')}"
+            f"{self.where}: column {self.column!r} mixes units: {' and '.join(seen)}. Bring it to one unit"
+            f"{drop if zeros else ''}"
         )
 
 
