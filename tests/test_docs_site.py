@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
 
 from recsys_lab.cli import COMMANDS, GROUPS
-from recsys_lab.cli.typed import options_of
+from recsys_lab.cli.typed import Option, options_of
 from recsys_lab.config import Configurable
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.runs.fit.parse_errors import concrete_subclasses
@@ -73,8 +73,15 @@ def test_every_command_and_option_has_a_place(made: dict[str, str]) -> None:
         if list(inspect.signature(command).parameters) == ["words"]:
             assert f"usage: recsys-lab {name}" in text
             continue
-        words = [one.name.upper() if one.by_place else f"--{one.name}" for one in options_of(command)]
+        words = [typed(one) for one in options_of(command)]
         assert not [word for word in words if word not in text], name
+
+
+def typed(one: Option) -> str:
+    """An option as help shows it; one with choices that stands by its place is shown as these."""
+    if not one.by_place:
+        return f"--{one.name}"
+    return f"{{{','.join(get_args(one.hint))}}}" if get_origin(one.hint) is Literal else one.name.upper()
 
 
 def keys(plain: Any) -> Iterator[str]:

@@ -37,10 +37,11 @@ COMMANDS = {
     "diagnose": ("", "questions to a finished run: does it need the order of events, ..."),
     "slices": ("recsys_lab.cli.compare:slices", "where a metric comes from: history length, popularity, repeat, cold"),
     "verify": ("recsys_lab.cli.verify:verify", "prove a finished run from its checkpoint and its data"),
+    "completion": ("recsys_lab.cli.completion:completion", "what a shell needs to complete commands and options"),
 }
 """Name -> module and function, and a line of help. The parameters of a function are its options (`cli/typed.py`); one
 whose only parameter is `words` is given them all."""
-OF_DATA = ("prepare", "audit", "sources")
+OF_DATA = ("prepare", "audit", "sources", "completion")
 """They read no run folder and no checkpoint, so they take no `--allow_classes`."""
 GROUPS = {
     "study": {
