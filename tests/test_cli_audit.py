@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import html
+import inspect
 import json
 import re
 import shutil
@@ -14,8 +16,12 @@ from small_data import quiet_trainer
 
 from recsys_lab.audit import audit
 from recsys_lab.audit.audit_page import audit_page
-from recsys_lab.audit.audit_text import duration, percent
+from recsys_lab.audit.audit_text import duration, headline, percent
+from recsys_lab.audit.checks import MENDS, WORTH_A_WORD
 from recsys_lab.cli import main
+from recsys_lab.cli.audit import audit as audit_command
+from recsys_lab.cli.prepare import prepare
+from recsys_lab.cli.typed import parser_of
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.locate import locate
 from recsys_lab.data.split.leave_one_out import LeaveOneOut
@@ -72,6 +78,44 @@ def test_audit_writes_json_markdown_and_a_page(folder: Path, capsys: pytest.Capt
     assert "<script" not in page and "url(" not in page and "@import" not in page
     assert "prefers-color-scheme:dark" in page
     assert not re.search(r"\bnan\b|\binf\b|None", page)
+
+
+def test_high_shares_come_with_what_to_do_the_worst_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    found = json.loads((folder / "audit.json").read_text())["checks"]
+    high = {MENDS[name] for name, check in found.items() if (check["value"] or 0) >= WORTH_A_WORD}
+    _, advice = shown.split("What to do, the worst first\n")
+    for text in (advice, (folder / "audit.md").read_text(), html.unescape((folder / "audit.html").read_text())):
+        assert {what for what in MENDS.values() if what in text} == high
+    shares = [float(share) for share in re.findall(r"^ *[<>]? *([\d.]+) %", advice, re.MULTILINE)]
+    assert len(shares) == len(high) >= 2 and shares == sorted(shares, reverse=True)
+    _, checks = shown.split("Checks (names for --fail-on)\n")
+    names = re.findall(r"^  ([a-z_]+) ", checks, re.MULTILINE)
+    values = [found[name]["value"] or 0 for name in names]
+    assert len(values) == len(MENDS) - 1 and values == sorted(values, reverse=True)
+
+
+def test_out_of_reach_targets_are_in_the_verdict() -> None:
+    checks = {name: {"value": 0.0, "meaning": ""} for name in MENDS}
+    checks["seen_targets"]["value"], checks["cold_targets"]["value"] = 0.652, 0.361
+    assert headline({"checks": checks, "leakage": {"test": {}}}) == (
+        "No training event is later than the earliest test target. Of the test targets 65.20 % were seen before (out "
+        "of reach while `exclude_seen` is history) and 36.10 % are cold."
+    )
+
+
+def test_what_to_do_names_options_that_there_are() -> None:
+    known = {
+        "prepare": parser_of(prepare, "recsys-lab prepare").known(),
+        "audit": parser_of(audit_command, "recsys-lab audit").known(),
+        "fit": [f"--data.{name}" for name in inspect.signature(SequenceDataModule).parameters],
+    }
+    commands = [command for text in MENDS.values() for command in re.findall(r"`([a-z]* ?--[^`]*)`", text)]
+    assert len(commands) > 10
+    for command in commands:
+        name = "audit" if command.startswith("--") else command.partition(" ")[0]
+        assert set(re.findall(r"--[\w.]+", command)) <= set(known[name]), command
 
 
 def test_without_the_extra_there_is_all_but_the_page(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recsys_lab.audit.audit_text import audit_tables, checks_table, fields_table, headline, percent
+from recsys_lab.audit.audit_text import audit_tables, checks_table, fields_table, headline, mends_table, percent
 from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.report.page import Card, Page, Section
 from recsys_lab.report.table import show
@@ -21,6 +21,7 @@ def audit_page(audit: dict[str, Any]) -> Page:
         f"Split: {split['name']}",
         headline(audit),
         [
+            *(Section("mends", table.title, [Card(tables_first=[table])]) for table in mends_table(audit)),
             Section("checks", checks.title, [Card(tables_first=[checks])]),
             Section("pictures", "Events, users, items", [Card(figures=_figures(audit))]),
             Section("card", "Data card", [Card(facts=audit_tables(audit))]),

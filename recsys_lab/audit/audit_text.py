@@ -5,6 +5,7 @@ from __future__ import annotations
 from textwrap import indent
 from typing import Any
 
+from recsys_lab.audit.checks import WORTH_A_WORD, mends
 from recsys_lab.report.escapes import plain, prose
 from recsys_lab.report.table import Cell, Column, Table, markdown, show, text
 
@@ -17,7 +18,7 @@ def audit_tables(audit: dict[str, Any]) -> list[Table]:
 
 
 def checks_table(audit: dict[str, Any]) -> Table:
-    """Each check; those that can't be known say so."""
+    """Each check, the worst first; those that can't be known say so."""
     columns = [Column("check"), Column("share", "bar"), Column("of")]
     rows = [
         {
@@ -25,14 +26,36 @@ def checks_table(audit: dict[str, Any]) -> Table:
             "share": Cell(percent(check["value"]).rjust(9), value=check["value"]),
             "of": check["meaning"],
         }
-        for name, check in audit["checks"].items()
+        for name, check in sorted(audit["checks"].items(), key=lambda item: -(item[1]["value"] or 0))
         if check["value"] is not None or name != "future_items"
     ]
     return Table(columns, rows, "Checks: shares that should be small")
 
 
+def mends_table(audit: dict[str, Any]) -> list[Table]:
+    """What can be done about high shares, the worst first; no table where nothing is high."""
+    rows = [
+        {"share": Cell(percent(share).rjust(9), value=share), "what": what, "of": Cell(", ".join(names), style="code")}
+        for share, names, what in mends(audit)
+    ]
+    columns = [Column("share", "bar"), Column("what"), Column("of")]
+    return [Table(columns, rows, "What to do, the worst first")] if rows else []
+
+
 def headline(audit: dict[str, Any]) -> str:
     """What the split means for a claim, in one or two sentences."""
+    return " ".join([_leak(audit), *_out_of_reach(audit)])
+
+
+def _out_of_reach(audit: dict[str, Any]) -> list[str]:
+    """Test targets that can't be hit, where they are many."""
+    shares = {name: audit["checks"][f"{name}_targets"]["value"] or 0 for name in ("seen", "cold")}
+    words = {"seen": "were seen before (out of reach while `exclude_seen` is history)", "cold": "are cold"}
+    many = [f"{percent(share)} {words[name]}" for name, share in shares.items() if share >= WORTH_A_WORD]
+    return [f"Of the test targets {' and '.join(many)}."] if many else []
+
+
+def _leak(audit: dict[str, Any]) -> str:
     value = audit["checks"]["future_events"]["value"]
     test = audit["leakage"]["test"]
     if value is None:
@@ -49,7 +72,8 @@ def as_text(audit: dict[str, Any]) -> str:
     """For the terminal."""
     parts = [f"{audit['dataset']['name']}, split {audit['split']['name']}\n{headline(audit)}"]
     named = [(table.title, table) for table in [*audit_tables(audit), *fields_table(audit)]]
-    for title, table in [*named, ("Checks (names for --fail-on)", checks_table(audit))]:
+    named += [("Checks (names for --fail-on)", checks_table(audit))]
+    for title, table in [*named, *((table.title, table) for table in mends_table(audit))]:
         parts.append(f"{title}\n{indent(text(table, head=title == 'Fields'), '  ')}")
     return "\n\n".join(parts)
 
@@ -63,7 +87,10 @@ def as_markdown(audit: dict[str, Any]) -> str:
     ]
     for table in [*audit_tables(audit), *fields_table(audit)]:
         parts += [f"## {table.title}", markdown(table), *([prose(table.note)] if table.note else [])]
-    return "\n\n".join([*parts, "## Checks", markdown(checks_table(audit))]) + "\n"
+    parts += ["## Checks", markdown(checks_table(audit))]
+    for table in mends_table(audit):
+        parts += [f"## {table.title}", markdown(table)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _facts(title: str, rows: list[tuple[str, str]], note: str = "") -> Table:

@@ -28,6 +28,35 @@ MEANINGS = {
 """Name -> what the share is a share of. Every one is between 0 and 1, and bad when high."""
 
 
+WORTH_A_WORD = 0.01
+"""Shares from here on come with what can be done."""
+_IN_TIME = "split by one moment: `--split GlobalTemporal` (`fit --data.split GlobalTemporal`)"
+_TIES = "try other orders of ties: `prepare --tie_order random --seed 0`, then other seeds; say in a paper which"
+MENDS = {
+    "tied_events": _TIES,
+    "tied_targets": _TIES,
+    "repeated_events": "if an item can be wanted again, let it be recommended again: `fit --data.exclude_seen none`",
+    "consecutive_repeats": "if a run of one item is one event: `prepare --consecutive_repeats drop`",
+    "duplicate_events": "if copies are no events: `prepare --duplicates drop`",
+    "duplicate_users": "look whether they are copies of one user, in training and in test: mend the log then",
+    "seen_targets": "these can't be hit while seen items are hidden: `fit --data.exclude_seen none`",
+    "cold_targets": "only a model that reads fields of items can rank them: `prepare --items FILE`, docs/fields.md",
+    "trained_targets": "take another split: they are learned by heart",
+    **{name: _IN_TIME for name in MEANINGS if name.startswith("future_") and name != "future_items"},
+    "future_items": "recommend from items that exist at that time",
+}
+"""Name -> what to do where the share is high."""
+
+
+def mends(audit: dict[str, Any]) -> list[tuple[float, list[str], str]]:
+    """(largest share, names of the checks, what to do), the worst first; only shares that are worth a word."""
+    high = {name: check["value"] for name, check in audit["checks"].items() if (check["value"] or 0) >= WORTH_A_WORD}
+    found: dict[str, list[str]] = {}
+    for name in sorted(high, key=lambda name: -high[name]):
+        found.setdefault(MENDS[name], []).append(name)
+    return [(high[names[0]], names, what) for what, names in found.items()]
+
+
 def checks(audit: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Name -> {value, meaning}; the value is None where it can't be known (no time, no targets, no recommendations)."""
     card, order, leak = audit["card"], audit["order"], audit["leakage"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def read_audit(runs: list[Run]) -> AuditFacts:
     """The audit that the manifests of a block name, or the one of the same split that lies beside it."""
     entries = [run.manifest["audit"] for run in runs if run.manifest.get("audit")]
     if not entries:
-        return AuditFacts(note="no audit of this data was made before the runs: recsys-lab audit")
+        name = runs[0].evaluation.get("dataset", "DATASET")
+        return AuditFacts(note=f"no audit of this data was made before the runs: recsys-lab audit {shlex.quote(name)}")
     data, split = (runs[0].evaluation.get(name) for name in ("data_hash", "split_hash"))
     named = [Path(file) for file in dict.fromkeys(entry["file"] for entry in entries if entry.get("file"))]
     for file in (one for path in named for one in (path, path.with_name(f"audit-{split}.json"))):
