@@ -33,7 +33,7 @@ def one_more(
         at_query_time: its time is known too; else it has that of the last event.
         item_ids: (B,) its item; None = it is masked.
     """
-    row, place = torch.arange(len(batch), device=batch.lengths.device), batch.lengths
+    row, place = torch.arange(batch.lengths.shape[0], device=batch.lengths.device), batch.lengths
 
     def longer(values: Tensor, new: Tensor | int) -> Tensor:
         values = torch.cat([values, torch.zeros_like(values[:, :1])], dim=1)

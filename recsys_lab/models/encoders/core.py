@@ -75,7 +75,7 @@ class CORE(NextItemModule):
     def _logits(self, x: Tensor, batch: Batch) -> Tensor:
         """Of the events: (B, 1, L)."""
         if self.settings.weights == "mean":
-            return x.new_zeros(len(x), 1, x.shape[1])
+            return x.new_zeros(x.shape[0], 1, x.shape[1])
         states = self.drop(self.input_norm(x + self.positions(batch.lengths, x.shape[1])))
         for block in self.blocks:
             states = block(states)
