@@ -101,4 +101,9 @@ def _by_score_then_hash(scores: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
 @functools.lru_cache(maxsize=4)
 def _hash_order(width: int, device: torch.device) -> Tensor:
     """(V,) item ids in the order of their hashes."""
-    return ((torch.arange(width, device=device) * GOLDEN) % (1 << 32)).argsort()
+    return hashes(torch.arange(width, device=device)).argsort()
+
+
+def hashes(items: Tensor) -> Tensor:
+    """Item ids, int64, of any shape -> their hashes, by which equal scores are ordered."""
+    return (items * GOLDEN) % (1 << 32)

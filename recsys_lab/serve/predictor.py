@@ -62,6 +62,7 @@ class Predictor:
         self.can_be_scored[1:] |= self.model.scorer.scores_untrained
         self.popular = PopularItems(loaded.item_counts)
         self.reader = HistoryReader(self.item_ids, self.fields, self.spec)
+        self.top_lists = top_lists  # `item_index.use_index` sets another
         self._told_times = False
 
     @classmethod
@@ -203,7 +204,7 @@ class Predictor:
         """rows: places in `users` of what `query` and `batch` hold."""
         k, allowed = lists.items.shape[1], choice.of_users(users[rows])
         with torch.inference_mode():
-            found = top_lists(model, query, batch, choice.is_candidate, k, self.max_score_bytes, allowed)
+            found = self.top_lists(model, query, batch, choice.is_candidate, k, self.max_score_bytes, allowed)
             for part, items, scores in found:
                 lists.put(rows[part], items, scores)
 
