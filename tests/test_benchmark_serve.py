@@ -1,4 +1,4 @@
-"""scripts/benchmarks/serve_kills.py and serve_load.py: three kills lose nothing, and a short load is measured."""
+"""serve_kills.py, serve_load.py and search.py: three kills lose nothing, a short load and searches are measured."""
 
 from __future__ import annotations
 
@@ -77,3 +77,21 @@ def test_a_lost_event_would_be_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(kills.time, "sleep", lambda seconds: None)
     row = kills.Kills(tmp_path, "", tmp_path / "log.txt", 9, 0).one(0)
     assert row["acknowledged"] > 0 and row["lost"] == row["twice"] == kills.WRITERS
+
+
+@pytest.mark.process
+def test_searches_are_measured(tmp_path: Path) -> None:
+    out, markdown = tmp_path / "out.jsonl", tmp_path / "page.md"
+    options = ("--items", "3000", "--dim", "16", "--queries", "20", "--threads", "1", "--even-if-busy")
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "search.py"), *options, "--out", str(out), "--markdown", str(markdown)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {row["index"]: row for row in map(json.loads, out.read_text().splitlines())}
+    assert list(rows) == ["exact", "hnsw", "ivf", "ivf-8bit"] and rows["exact"]["recall"] == 1.0
+    for row in rows.values():
+        assert row["recall"] > 0.5 and 0 < row["p50_ms"] <= row["p99_ms"]
+    assert rows["hnsw"]["index_mb"] > rows["ivf"]["index_mb"] > rows["ivf-8bit"]["index_mb"] > 0
+    assert "| 3,000 | hnsw | " in markdown.read_text()

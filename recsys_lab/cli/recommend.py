@@ -25,6 +25,7 @@ def recommend(
     exclude: str | None = None,
     keep_history: bool = False,
     unknown: Literal["skip", "error"] = "skip",
+    index: Literal["exact", "hnsw", "ivf", "ivf-8bit"] = "exact",
     user_column: str | None = None,
     item_column: str | None = None,
     timestamp_column: str | None = None,
@@ -47,6 +48,7 @@ def recommend(
         exclude: file with ids that nobody is recommended, in the same form.
         keep_history: also recommend items of the history.
         unknown: item ids that the model does not know are skipped, or an error.
+        index: how lists are searched for where items are many; all but `exact` need the extra `index`.
         user_column: in the input (default user_id).
         item_column: in the input (default item_id).
         timestamp_column: in the input (default timestamp).
@@ -68,10 +70,12 @@ def recommend(
         raise RecsysLabError(f"--exclude {exclude}: it leaves ids out for everybody, and has a column user_id")
     wanted: Any = candidates if candidates in (None, "all") else read_ids(candidates)
 
+    from recsys_lab.serve.item_index import use_index
     from recsys_lab.serve.predictor import Predictor
     from recsys_lab.serve.run_data import titles
 
     predictor = Predictor.load(run, unknown=unknown)
+    use_index(predictor, index)
     asked = _events(str(input), user_column, item_column, timestamp_column) if history is None else [_ids(history)]
     if history is not None and isinstance(wanted, dict):
         raise RecsysLabError(f"--candidates {candidates} has a column user_id: it goes with --input")

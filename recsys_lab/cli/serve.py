@@ -18,6 +18,7 @@ def serve(
     keep_days: Positive | None = None,
     token_file: str | None = None,
     unknown: Literal["skip", "error"] = "skip",
+    index: Literal["exact", "hnsw", "ivf", "ivf-8bit"] = "exact",
     data_dir: str | None = None,
     limits: Limits,
 ) -> None:
@@ -33,6 +34,7 @@ def serve(
         keep_days: days after which events are removed (default: never).
         token_file: holds the token that requests must bear; else the variable RECSYS_LAB_TOKEN does.
         unknown: item ids that the model does not know are skipped, or an error.
+        index: how lists are searched for where items are many; all but `exact` need the extra `index`.
         data_dir: folder of prepared sets, for titles (default: as the run says).
     """
     from recsys_lab.runs.messages import show_messages
@@ -54,6 +56,6 @@ def serve(
     token, allowed = read_token(token_file), allowed_classes()
     check_address(host, token)
     service = Service(
-        lambda: LiveModel.load(run, unknown, data_dir, allowed), lambda: open_store(events), limits, keep_days
+        lambda: LiveModel.load(run, unknown, data_dir, allowed, index), lambda: open_store(events), limits, keep_days
     )
     run_server(service, host, port, token)

@@ -23,7 +23,7 @@ from recsys_lab.words import PAD_ID, RecsysLabError
 if TYPE_CHECKING:
     from recsys_lab.serve.predictor import Predictor
 
-Kind = Literal["hnsw", "ivf", "ivf-8bit"]
+Kind = Literal["exact", "hnsw", "ivf", "ivf-8bit"]
 LEAST_SHARE = 0.1
 """Of the items that must be candidates: among fewer all are scored, which is exact and not slower."""
 LINKS = 32
@@ -60,8 +60,6 @@ class ItemIndex:
     """
 
     def __init__(self, scorer: Scorer, indexed: Tensor, kind: Kind, effort: int | None = None) -> None:
-        if kind not in get_args(Kind):
-            raise RecsysLabError(f"index={kind!r}; known: {', '.join(get_args(Kind))}")
         try:
             faiss: Any = importlib.import_module("faiss")  # its types know less than it has
         except ModuleNotFoundError:
@@ -106,6 +104,10 @@ class ItemIndex:
                     items[row, : best.shape[1]], scores[row, : best.shape[1]] = best[0], best_scores[0]
             yield rows, items, scores
 
+    def bytes(self) -> int:
+        """What the index holds, beside the table of the model."""
+        return len(self._faiss.serialize_index(self.index)) + self.ids.nbytes
+
     def _pool_of(self, is_candidate: Tensor) -> _Pool:
         """What follows from the candidates; most calls have those of the call before."""
         if self._pool is None or not torch.equal(self._pool.is_candidate, is_candidate):
@@ -145,8 +147,10 @@ class ItemIndex:
         return items[:, :k], scores[:, :k]
 
 
-def use_index(predictor: Predictor, kind: Kind | Literal["exact"], effort: int | None = None) -> ItemIndex | None:
+def use_index(predictor: Predictor, kind: Kind, effort: int | None = None) -> ItemIndex | None:
     """From now on the predictor's lists are made with an index, which is built here; `exact`: without one again."""
+    if kind not in get_args(Kind):
+        raise RecsysLabError(f"index={kind!r}; known: {', '.join(get_args(Kind))}")
     index = None
     if kind != "exact":
         index = ItemIndex(predictor.model.scorer, predictor.can_be_scored, kind, effort)

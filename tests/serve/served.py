@@ -34,8 +34,13 @@ def made_run(folder: Path, first_item: int = 100, name: str = "run") -> Path:
     return folder / name
 
 
-def service_of(run: Path, events: Any, unknown: Any = "skip", keep_days: float | None = None, **limits: Any) -> Service:
-    return Service(lambda: LiveModel.load(run, unknown), lambda: open_store(str(events)), Limits(**limits), keep_days)
+def service_of(
+    run: Path, events: Any, unknown: Any = "skip", keep_days: float | None = None, index: Any = "exact", **limits: Any
+) -> Service:
+    def load() -> LiveModel:
+        return LiveModel.load(run, unknown, index=index)
+
+    return Service(load, lambda: open_store(str(events)), Limits(**limits), keep_days)
 
 
 @contextmanager

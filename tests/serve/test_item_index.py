@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from polars.testing import assert_frame_equal
+from served import serving
 from trained import checkpoint_of, data_of
 
+from recsys_lab.cli import main
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import GRU4Rec, SASRec
 from recsys_lab.models.baselines.markov import Markov
-from recsys_lab.models.blocks.deep_scorer import DeepScorer
 from recsys_lab.serve import Predictor
-from recsys_lab.serve.item_index import use_index
+from recsys_lab.serve.item_index import ItemIndex, use_index
 from recsys_lab.words import RecsysLabError
 
 ITEMS, KINDS = 2_000, ("hnsw", "ivf", "ivf-8bit")
@@ -131,15 +131,24 @@ def test_a_state_and_a_long_history(folder: Path, tmp_path: Path) -> None:
 def test_what_has_no_vectors_is_refused_in_words(
     path: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for model in (Markov(), SASRec(embedding_dim=16, scorer=DeepScorer())):
-        (place := tmp_path / type(model).__name__).mkdir()
-        predictor = Predictor.load(checkpoint_of(model, data_of(folder), place))
-        with pytest.raises(RecsysLabError, match="--index hnsw: the scores of this model are no products"):
-            use_index(predictor, "hnsw")
-        assert predictor.recommend([[1, 2]]).height == 10
-    with pytest.raises(RecsysLabError, match="index='tree'; known: hnsw, ivf, ivf-8bit"):
+    predictor = Predictor.load(checkpoint_of(Markov(), data_of(folder), tmp_path))
+    with pytest.raises(RecsysLabError, match="--index hnsw: the scores of this model are no products"):
+        use_index(predictor, "hnsw")
+    assert predictor.recommend([[1, 2]]).height == 10
+    with pytest.raises(RecsysLabError, match="index='tree'; known: exact, hnsw, ivf, ivf-8bit"):
         use_index(Predictor.load(path), "tree")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(RecsysLabError, match=r"--index ivf needs Faiss: pip install 'recsys-lab\[index\]'"):
         use_index(Predictor.load(path), "ivf")
-    assert torch.is_tensor(Predictor.load(path).is_trained)
+
+
+def test_the_commands_take_an_index(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lists = []
+    for index in ("exact", "hnsw"):
+        assert main(["recommend", str(path), "--history", "1,2,3", "--top", "5", "--index", index]) == 0
+        lists.append(capsys.readouterr().out)
+    assert lists[0] == lists[1]
+    with serving(path, tmp_path / "events.sqlite", index="hnsw") as client:
+        said = client.post("/recommend", json={"history": [1, 2, 3], "k": 5}).json()
+        assert isinstance(client.service.live.predictor.top_lists, ItemIndex)
+    assert [str(item["item_id"]) for item in said["items"]] == [line.split()[1] for line in lists[0].splitlines()[1:]]

@@ -15,6 +15,7 @@ from recsys_lab.data.fitting.fitted_fields import FittedField
 from recsys_lab.runs.run_files import file_sha256
 from recsys_lab.serve.histories import USER_FIELD
 from recsys_lab.serve.item_ids import Unknown
+from recsys_lab.serve.item_index import Kind, use_index
 from recsys_lab.serve.predictor import Predictor
 from recsys_lab.serve.run_data import titles
 from recsys_lab.words import RecsysLabError
@@ -32,10 +33,16 @@ class LiveModel:
 
     @classmethod
     def load(
-        cls, run: str | Path, unknown: Unknown = "skip", data_dir: str | None = None, allow_classes: Sequence[str] = ()
+        cls,
+        run: str | Path,
+        unknown: Unknown = "skip",
+        data_dir: str | None = None,
+        allow_classes: Sequence[str] = (),
+        index: Kind = "exact",
     ) -> LiveModel:
-        """See `Predictor.load`. A link is followed once, so that all comes from one run."""
+        """See `Predictor.load` and `use_index`. A link is followed once, so that all comes from one run."""
         predictor = Predictor.load(Path(run).resolve(), unknown=unknown, allow_classes=allow_classes)
+        use_index(predictor, index)
         loaded = predictor.loaded
         found, about = titles(loaded.folder, predictor.spec, data_dir)
         log.info("%s", about)
