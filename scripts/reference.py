@@ -4,7 +4,7 @@
     python scripts/reference.py --out after.json             # on the new commit, on the same machine
     python scripts/reference.py --compare before.json after.json
 
-It holds: every encoder x loss for 20 steps on synthetic data, two epochs and the test of three encoders on
+It holds: three encoders x every loss for 20 steps on synthetic data, two epochs and the test of three encoders on
 MovieLens-100K, the ranks of every counted baseline, the hashes of `prepare`, and the tables of one small study.
 Everything goes through the command line, which a refactor keeps, and not through the layout of the package, which it
 may change. Hashes are of one machine: another processor rounds sums in another order.
