@@ -18,7 +18,7 @@ from small_data import made_events, prepared
 from recsys_lab.cli import main
 
 pytestmark = pytest.mark.slow
-TABLES = ("fit_cases", "prepare_cases", "newer_prepare_cases", "other_cases", "python_cases")
+TABLES = ("fit_cases", "prepare_cases", "newer_prepare_cases", "other_cases", "python_cases", "reported_cases")
 VERDICTS = ("clear", "accepted", "unclear", "traceback", "silent")
 MOST_UNCLEAR = 3
 
