@@ -10,6 +10,7 @@ Shape letters used in every docstring and trailing comment:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,9 +37,15 @@ class ArgumentError(RecsysLabError, ValueError):
         self.owner, self.argument, self.problem, self.value = owner, argument, problem, value
 
 
-def counted(number: int, noun: str, plural: str | None = None) -> str:
+def number_of(number: int, noun: str, plural: str | None = None) -> str:
     """`1 check`, `2 checks`, `1,000 checks`; `plural` where it is not the noun with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def number_of_these(number: int, plural: str) -> str:
+    """`1 empty line`, `2 empty lines`: words whose first plural is what is counted."""
+    words = re.sub(r"\b([a-z]+)s\b", r"\1", plural, count=1).replace(" are ", " is ", 1) if number == 1 else plural
+    return f"{number:,} {words}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

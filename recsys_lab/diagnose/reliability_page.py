@@ -8,6 +8,7 @@ from typing import Any
 from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.report.page import Card, Page, Section
 from recsys_lab.report.table import Column, Table, show, text
+from recsys_lab.words import number_of
 
 SHOWN = {
     "nll": "log-loss of the next item (nats)",
@@ -69,7 +70,7 @@ def _figure(found: dict[str, Any], kind: str, title: str) -> Figure:
             "confidence": confidence,
             "accuracy": accuracy,
             "targets": count,
-            "what": f"{count:,} targets: called {confidence:.2%} likely, {accuracy:.2%} came true",
+            "what": f"{number_of(count, 'target')}: called {confidence:.2%} likely, {accuracy:.2%} came true",
         }
         for when, how in WHEN.items()
         for confidence, accuracy, count in zip(
@@ -97,7 +98,7 @@ def _figure(found: dict[str, Any], kind: str, title: str) -> Figure:
     counts = bins["before"][kind]["count"]
     note = (
         f"Calibration error {errors[0]} as given, {errors[1]} with T = {found['temperature']:.4g}, over "
-        f"{sum(counts):,} targets in {len(counts)} bins."
+        f"{number_of(sum(counts), 'target')} in {number_of(len(counts), 'bin')}."
     )
     return Figure(kind.replace("_", "-"), title, chart, f"{title} of {name}", note)
 

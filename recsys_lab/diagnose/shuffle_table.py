@@ -9,6 +9,7 @@ from recsys_lab.audit.audit_text import rule_text
 from recsys_lab.models.checkpoint import other_training_note
 from recsys_lab.report.escapes import prose
 from recsys_lab.report.table import Column, Table, markdown, text
+from recsys_lab.words import number_of
 
 READING = (
     "change: shuffled / original - 1. Near 0 %, the model does as well without the order of events: it learnt none, or "
@@ -93,5 +94,5 @@ def _notes(found: dict[str, Any]) -> list[str]:
     if found["trained_on"]:
         notes.insert(0, other_training_note(found["trained_on"]))
     if found["interrupted"]:
-        notes.append(f"interrupted: fewer than the {found['seeds']} seeds asked for")
+        notes.append(f"interrupted: fewer than the {number_of(found['seeds'], 'seed')} asked for")
     return notes

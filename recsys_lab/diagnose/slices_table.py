@@ -11,6 +11,7 @@ from recsys_lab.report.escapes import as_csv, as_json
 from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import Cell, Column, Table, document
 from recsys_lab.runs.comparison_table import FORMATS, INTERVALS, evaluation_line, untested_text
+from recsys_lab.words import number_of
 
 __all__ = ["FORMATS", "render_slices"]
 
@@ -110,8 +111,8 @@ def _legend(sliced: Sliced) -> list[str]:
         tests = (
             untested_text([sliced.overall.pair])
             if sliced.overall.pair.untested
-            else f"interval and p over users and seeds, Holm-corrected over {count} slices (the first line, of all "
-            "targets, is not corrected)"
+            else f"interval and p over users and seeds, Holm-corrected over {number_of(count, 'slice')} (the first "
+            "line, of all targets, is not corrected)"
         )
         lines.append(f"difference: {better} minus {other}; {tests}")
     if any(one.is_small for one in sliced.slices):

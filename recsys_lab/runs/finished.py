@@ -25,7 +25,7 @@ from recsys_lab.runs.run_files import (
     check_file,
     read_manifest,
 )
-from recsys_lab.words import RecsysLabError, counted
+from recsys_lab.words import RecsysLabError, number_of
 
 # What must agree for two numbers to mean the same thing.
 COMPARED = (
@@ -201,7 +201,7 @@ def _wrong_ranks(ranks: pl.DataFrame, run: Run) -> str:
     stage = "test" if any(name.startswith("test/") for name in run.metrics) else "val"
     expected = run.manifest.get("ranked_targets", run.evaluation.get(f"{stage}_targets"))
     if expected is not None and ranks.height != expected:
-        return f"holds {counted(ranks.height, 'target')}, and manifest.json counts {expected}"
+        return f"holds {number_of(ranks.height, 'target')}, and manifest.json counts {expected}"
     if impossible := impossible_ranks(ranks):
         return impossible
     if "ranks_sha256" in run.manifest:  # these are the very files that the test wrote
@@ -223,7 +223,7 @@ def impossible_ranks(ranks: pl.DataFrame) -> str:
     if "rank" in ranks.columns:
         counts.append(pl.col("rank").is_null() | (pl.col("rank") < 1) | pl.col("rank").cast(pl.Float64).is_nan())
     bad = ranks.select(pl.any_horizontal(counts).sum()).item()
-    return f"holds {counted(bad, 'rank')} below 1 or no number" if bad else ""
+    return f"holds {number_of(bad, 'rank')} below 1 or no number" if bad else ""
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:

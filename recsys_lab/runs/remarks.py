@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from recsys_lab.runs.comparison_row import Row
-from recsys_lab.words import counted
+from recsys_lab.words import number_of
 
 WORTH_SAYING = 0.05
 """The least share of the targets that is said."""
@@ -131,4 +131,4 @@ def _complete(ranks: pl.DataFrame) -> pl.DataFrame:
 
 
 def _of(part: int, whole: int) -> str:
-    return f"{part:,} of {counted(whole, 'target')} ({100 * part / whole:.0f} %)"
+    return f"{part:,} of {number_of(whole, 'target')} ({100 * part / whole:.0f} %)"

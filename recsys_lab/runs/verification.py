@@ -15,6 +15,7 @@ from recsys_lab.config import named_today
 from recsys_lab.ops.query_metrics import unit_metrics
 from recsys_lab.ops.rank_metrics import means
 from recsys_lab.runs.finished import TARGET_KEY
+from recsys_lab.words import number_of
 
 FROM_RANKS = 1e-12
 """Relative: metrics of the same ranks may differ by the order in which another machine adds them up, not by more."""
@@ -72,7 +73,7 @@ def metric_checks(
         for name in [*recorded, *sorted(set(found) - set(recorded) if complete else ())]
         if name not in recorded or name not in found or not _close(recorded[name], found[name], tolerance)
     ]
-    return wrong or [Check(field, True, f"{len(recorded)} values equal")]
+    return wrong or [Check(field, True, f"{number_of(len(recorded), 'value')} equal")]
 
 
 def rank_checks(recorded: pl.DataFrame, found: pl.DataFrame, complete: bool, allowed: int = 0) -> list[Check]:

@@ -39,7 +39,7 @@ from recsys_lab.runs.verification import (
     settings_checks,
     values_checks,
 )
-from recsys_lab.words import RecsysLabError, counted
+from recsys_lab.words import RecsysLabError, number_of
 
 
 class VerificationFailed(RecsysLabError):
@@ -117,7 +117,7 @@ def verify(
     if report.failed:
         lines = "\n".join(f"  {check.field}: {check.text}" for check in report.failed)
         raise VerificationFailed(
-            f"{folder} is not what it says, {counted(len(report.failed), 'check')} failed\n{lines}"
+            f"{folder} is not what it says, {number_of(len(report.failed), 'check')} failed\n{lines}"
         )
     return report.checks
 

@@ -16,7 +16,9 @@ from recsys_lab.cli import main
 
 WROTE = ("data/**", "runs/**", "r/**", "lightning_logs/**")
 SHOWN = r"test/ndcg@10 0\.\d+"
-FIVE = "user_id,item_id,timestamp\n" + "".join(f"{u},{(u + i) % 5},{T + 9 * u + i}\n" for u in range(20) for i in range(8))
+FIVE = "user_id,item_id,timestamp\n" + "".join(
+    f"{u},{(u + i) % 5},{T + 9 * u + i}\n" for u in range(20) for i in range(8)
+)
 READ = "2 users, 3 items, 6 events"
 
 
@@ -168,10 +170,10 @@ CASES = [
         "a negative time",
         "log.csv",
         GOOD.replace(f"{T + 61}", "-5"),
-        "timestamps before 1970.*--bad_times drop",
+        "timestamp before 1970.*--bad_times drop",
         code=2,
     ),
-    prepare("a time of 0", "log.csv", GOOD.replace(f"{T + 61}", "0"), "time 0 in 1 row"),
+    prepare("a time of 0", "log.csv", GOOD.replace(f"{T + 61}", "0"), "time 0 in 1 row:"),
     prepare("names without brackets", "log.csv", GOOD.split("\n", 1)[1], READ, "--names user_id,item_id,timestamp"),
     prepare("a name of 300 letters", "log.csv", GOOD, "at most 120 bytes", f"--name {'x' * 300}", 2),
     prepare("a name without a format", "log.txt", GOOD, "give --format one of csv", code=2),

@@ -59,7 +59,7 @@ def test_a_search_its_end_and_the_study_of_what_was_found(
         "--data_dir",
         str(tmp_path / "data"),
     ]
-    assert main(plan) == 0 and "1 runs of 1 variants: 1 missing" in capfd.readouterr().out
+    assert main(plan) == 0 and "1 run of 1 variant: 1 missing" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_parts_of_a_second_must_be_later(tmp_path: Path) -> None:
     events = pl.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "timestamp": [T + 0.25, T + 0.75]})
     prepare(source(events), PrepareSettings(), tmp_path / "shop", tmp_path)
     newer = pl.DataFrame({"user_id": [1], "item_id": [1], "timestamp": [T]})
-    with pytest.raises(RecsysLabError, match="1 events of 'newer' are older"):
+    with pytest.raises(RecsysLabError, match="1 event of 'newer' is older"):
         append(tmp_path / "shop", source(newer, "newer"), tmp_path)
     assert append(tmp_path / "shop", source(newer.with_columns(timestamp=T + 1), "newer"), tmp_path).num_events == 3
 

@@ -58,7 +58,7 @@ def test_missing_values_of_pandas_are_missing_ids_and_times(tmp_path: Path) -> N
     frame.loc[1, "item_id"] = None  # the column is of floats now
     frame.loc[2, "timestamp"] = pd.NaT
     with pytest.raises(
-        RecsysLabError, match=r"column 'item_id' has 1 missing ids in 7 rows, first in row 2.*missing_ids="
+        RecsysLabError, match=r"column 'item_id' has 1 missing id in 7 rows, first in row 2.*missing_ids="
     ):
         made(tmp_path, frame)
     data = made(tmp_path, frame, rules=Rules("drop", "drop"))

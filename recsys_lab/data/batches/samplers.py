@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DistributedSampler
 
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 MEGA_BATCHES = 100
 """Length bucketing sorts within a shuffled block of this many batches: enough for under 5 % padding on the data sets we
@@ -84,7 +84,8 @@ class TrainBatches(DistributedSampler[Any]):
         _, world = _rank_and_world()
         if len(self.lengths) < world:
             raise RecsysLabError(
-                f"{len(self.lengths)} training window(s) can't be shared by {world} processes: use fewer devices"
+                f"{number_of(len(self.lengths), 'training window')} can't be shared by {world} processes: use "
+                "fewer devices"
             )
         if self.batch_tokens is not None:
             return len(self._token_bounds(world)) - 1

@@ -24,7 +24,7 @@ from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.prepare.shown import UNKNOWN_ITEMS, UNKNOWN_USERS
 from recsys_lab.data.prepare.store import exclusive
 from recsys_lab.data.reading.source import Before, RawTables, Source
-from recsys_lab.words import EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.words import EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError, number_of
 
 log = logging.getLogger("recsys_lab")
 
@@ -223,7 +223,8 @@ def _newer_only(data: ProcessedDataset, events: pl.LazyFrame, name: str) -> pl.L
     count, row = late.collect(engine="streaming").row(0)
     if count:
         raise RecsysLabError(
-            f"{count:,} events of {name!r} are older than the newest of {data.name!r} ({moment(last)}), the first is "
+            f"{number_of(count, 'event')} of {name!r} {'is' if count == 1 else 'are'} older than the newest of "
+            f"{data.name!r} ({moment(last)}), the first is "
             f"in row {row + 1}: only newer events can be appended. {AT_ONCE}"
         )
     return events

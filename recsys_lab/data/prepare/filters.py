@@ -11,7 +11,7 @@ import polars as pl
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.progress import Progress
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
-from recsys_lab.words import EVENT_TYPE, RecsysLabError
+from recsys_lab.words import EVENT_TYPE, RecsysLabError, number_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Step:
     items: int
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.events:,} events, {self.users:,} users, {self.items:,} items"
+        sizes = (self.events, "event"), (self.users, "user"), (self.items, "item")
+        return f"{self.name}: {', '.join(number_of(*size) for size in sizes)}"
 
 
 def require_events(step: Step, before: Step) -> None:

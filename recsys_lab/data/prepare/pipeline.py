@@ -41,7 +41,7 @@ from recsys_lab.data.prepare.store import FolderWriter, exclusive
 from recsys_lab.data.prepare.write_fields import write_fields
 from recsys_lab.data.reading.source import RawTables, Source
 from recsys_lab.data.reading.spelling import is_command_line, option
-from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError, number_of
 
 __all__ = ["NameTakenError", "PrepareSettings", "prepare"]
 
@@ -142,7 +142,7 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
         shown = write_shown(tables.shown, users[USER_ID], items[ITEM_ID], wishes, source.name, writer)
         writer.table(USERS, stored.users)
         writer.table(ITEMS, stored.items)
-        manifest = {
+        manifest: dict[str, Any] = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "name": source.name,
@@ -188,9 +188,9 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
     else:
         log.info("%s has no time column: the order in the file, or the order column, stands in", source.name)
     log.info(
-        "prepared %s: %s users, %s items, %s events in %.1f s",
+        "prepared %s: %s, %s, %s in %.1f s",
         source.name,
-        *(f"{manifest[key]:,}" for key in ("num_users", "num_items", "num_events")),
+        *(number_of(manifest[f"num_{noun}s"], noun) for noun in ("user", "item", "event")),
         manifest["seconds"],
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recsys_lab.data.prepare.odd_values import moment
 from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.words import number_of, number_of_these
 
 
 def prepared_text(data: ProcessedDataset, data_dir: str = "data") -> str:
@@ -19,12 +20,13 @@ def prepared_text(data: ProcessedDataset, data_dir: str = "data") -> str:
         data_dir: the folder of prepared sets that the user knows.
     """
     manifest = data.manifest
-    lines = [f"{data.name}: {data.num_users:,} users, {data.num_items:,} items, {data.num_events:,} events"]
+    sizes = (data.num_users, "user"), (data.num_items, "item"), (data.num_events, "event")
+    lines = [f"{data.name}: {', '.join(number_of(*size) for size in sizes)}"]
     if not data.has_timestamps:
         lines.append("  time      none: the order in the file, or the order column, stands in")
     elif manifest.get("first_time") is not None:
         lines.append(f"  time      {moment(manifest['first_time'])} to {moment(manifest['last_time'])} (UTC)")
-    lines += [f"  left out  {count:,} {what}" for what, count in manifest.get("left_out", {}).items()]
+    lines += [f"  left out  {number_of_these(count, what)}" for what, count in manifest.get("left_out", {}).items()]
     for scope, fields in groupby(data.fields.values(), lambda field: field.scope):
         of = "shown items" if scope == "shown" else f"{scope}s"
         lines.append(f"  fields    of {of}: {', '.join(f'{field.name} ({field.kind})' for field in fields)}")

@@ -23,7 +23,7 @@ from recsys_lab.data.prepare.event_checks import ROW, as_seconds
 from recsys_lab.data.prepare.event_fields import further_columns
 from recsys_lab.data.prepare.integrity import IMPRESSIONS
 from recsys_lab.data.prepare.store import FolderWriter
-from recsys_lab.words import ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.words import ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError, number_of_these
 
 log = logging.getLogger("recsys_lab")
 
@@ -83,7 +83,7 @@ def write_shown(
     except pl.exceptions.PolarsError as error:
         raise RecsysLabError(f"the impressions of {source!r} can't be read: {error}") from error
     for what, count in left_out.items():
-        log.info("  %s %s left out", f"{count:,}", what)
+        log.info("  %s left out", number_of_these(count, what))
     return WrittenShown(fields, len(first), len(order), left_out)
 
 

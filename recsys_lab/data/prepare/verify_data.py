@@ -7,7 +7,7 @@ from pathlib import Path
 from recsys_lab.data.locate import folders_of
 from recsys_lab.data.prepare.integrity import MANIFEST, hash_checks, value_faults
 from recsys_lab.data.prepare.processed import ProcessedDataset, ProcessedDatasetError, read_manifest
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 
 class DataVerificationFailed(RecsysLabError):
@@ -37,8 +37,9 @@ def verify_data(folder: Path) -> list[str]:
     manifest = read_manifest(data.path)
     checks = hash_checks(data.path, manifest, data.arrays)
     assert all(checks.values()) and not value_faults(data.path, manifest, data.arrays)
+    sizes = (data.num_users, "user"), (data.num_items, "item"), (data.num_events, "event")
     return [
         *(f"ok  {name}: sha256 as prepared" for name in checks),
-        f"ok  {MANIFEST}: {data.num_users:,} users, {data.num_items:,} items, {data.num_events:,} events",
+        f"ok  {MANIFEST}: {', '.join(number_of(*size) for size in sizes)}",
         f"{data.path} is what it says (data {data.data_hash}, items {data.vocabulary_hash})",
     ]

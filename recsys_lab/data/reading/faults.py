@@ -11,7 +11,7 @@ from typing import Any
 
 from recsys_lab.data.reading.copies import open_bytes, undecodable
 from recsys_lab.data.reading.spelling import option
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 LONGEST = 1 << 30  # of a field, in characters: csv's own limit is 131,072
 
@@ -105,7 +105,7 @@ def _bad_row(path: Path, separator: str, num_fields: int, quoted: bool) -> str:
                 known = f"but {header} columns are named" if num_fields else f"but the header line has {header}"
                 hint = f"; {option('separator')} is {separator!r}" if header == 1 else ""
                 return (
-                    f"{path}: row {number} (line {line}) has {len(fields)} fields, {known}: "
+                    f"{path}: row {number} (line {line}) has {number_of(len(fields), 'field')}, {known}: "
                     f"{separator.join(fields)[:80]!r}. Mend or remove this row{hint}"
                 )
     except csv.Error:

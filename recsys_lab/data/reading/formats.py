@@ -14,7 +14,7 @@ import polars as pl
 from recsys_lab.data.reading.copies import packing_of
 from recsys_lab.data.reading.faults import json_record, text_lines
 from recsys_lab.data.reading.spelling import option
-from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError
+from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError, number_of
 
 log = logging.getLogger(__name__)
 
@@ -209,8 +209,8 @@ def _delimited(paths: list[Path], separator: str, names: Sequence[str], quote: s
         found = frame.collect_schema().names()
         if len(found) != len(names):
             raise RecsysLabError(
-                f"{paths[0]} has {len(found)} columns when split at {separator!r}, but {len(names)} are expected: "
-                f"{', '.join(names)}"
+                f"{paths[0]} has {number_of(len(found), 'column')} when split at {separator!r}, but {len(names)} are "
+                f"expected: {', '.join(names)}"
             )
         return frame.rename(dict(zip(found, names, strict=True)))
     # polars splits at one byte only: take whole lines and split them
@@ -234,7 +234,8 @@ def _pairs(paths: list[Path]) -> pl.LazyFrame:
     first = _first_line(paths[0]).split()
     if len(first) != 2:
         raise RecsysLabError(
-            f"{paths[0]} has {len(first)} columns when split at white space, but 2 are expected: a user and an item"
+            f"{paths[0]} has {number_of(len(first), 'column')} when split at white space, but 2 are expected: a user "
+            "and an item"
         )
     line = pl.concat([_lines(p) for p in paths]).select(pl.col("line").str.strip_chars())
     words = pl.col("line").str

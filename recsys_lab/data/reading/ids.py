@@ -9,7 +9,7 @@ import polars as pl
 from recsys_lab.data.reading.columns import column_option
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.reading.times import NUMBER, ROW
-from recsys_lab.words import ITEM_ID, RecsysLabError
+from recsys_lab.words import ITEM_ID, RecsysLabError, number_of
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,8 @@ class Ids:
             some = found["missing"] < found["rows"]
             leave = f"leave those rows out ({option('missing_ids', 'drop')}), or " if some else ""
             raise RecsysLabError(
-                f"{self.where}: column {self.column!r} has {found['missing']:,} missing ids in {found['rows']:,} rows, "
+                f"{self.where}: column {self.column!r} has {number_of(found['missing'], 'missing id')} in "
+                f"{number_of(found['rows'], 'row')}, "
                 f"first in row {row + 1}; {leave}name another column ({column_option(self.name)})"
             )
         if self.is_text:

@@ -14,7 +14,7 @@ from recsys_lab.data.reading.ids import Ids, may_be_nested, refuse_nested
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.reading.text_columns import TextColumn, text_stats
 from recsys_lab.data.reading.times import NUMBER, ROW, Time
-from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError, number_of_these
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def checked(
         found = checks.find()
     left_out = {what: count for what, count in left_out.items() if count}
     for what, count in left_out.items():
-        log.info("%s: %s %s left out", where, f"{count:,}", what)
+        log.info("%s: %s left out", where, number_of_these(count, what))
     if found["rows"] == 0:
         why = "; all that it has were left out" if set(left_out) - {_EMPTY_LINES} else ""
         raise RecsysLabError(f"{where} is empty: it has no rows{why}")

@@ -11,7 +11,7 @@ import polars as pl
 
 from recsys_lab.data.reading.iso_times import iso_microseconds
 from recsys_lab.data.reading.spelling import again, option
-from recsys_lab.words import TIMESTAMP, RecsysLabError
+from recsys_lab.words import TIMESTAMP, RecsysLabError, number_of
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +104,11 @@ class Time:
     def convert(self, found: dict[str, Any], table: pl.LazyFrame) -> pl.Expr:
         """Seconds; Int64 if they all are whole, else Float64, so that no order within a second is lost."""
         if found["broken"]:
-            what, some = f"{found['broken']:,} timestamps that can't be read", found["broken"] < found["rows"]
-            raise self._bad(table.filter(_value.is_null()), what, some)
+            what, some = number_of(found["broken"], "timestamp"), found["broken"] < found["rows"]
+            raise self._bad(table.filter(_value.is_null()), f"{what} that can't be read", some)
         if found["negative"]:
-            what, some = f"{found['negative']:,} timestamps before 1970 (negative)", found["negative"] < found["rows"]
-            raise self._bad(table.filter(_value < 0), what, some)
+            what, some = number_of(found["negative"], "timestamp"), found["negative"] < found["rows"]
+            raise self._bad(table.filter(_value < 0), f"{what} before 1970 (negative)", some)
         unit = self.unit or unit_of(found["max"])
         if self.unit is None:
             calendar = self._calendar(found, table)
@@ -128,8 +128,8 @@ class Time:
             raise self._bad(table.filter(late), "timestamps after the year 5138", some)
         if found["zero"] and found["max"] >= SURELY_LATER * UNITS[unit]:
             log.warning(
-                "%s: column %r has the time 0 in %s rows: it is read as 1970. If it stands for a missing time, drop "
-                "those rows: %s", self.where, self.column, f"{found['zero']:,}", again(option("bad_times", "drop")),
+                "%s: column %r has the time 0 in %s: it is read as 1970. If it stands for a missing time, drop "
+                "those rows: %s", self.where, self.column, number_of(found["zero"], "row"), again(option("bad_times", "drop")),
             )  # fmt: skip
         if found[f"whole_{unit}"]:
             return _value.cast(pl.Int64) // UNITS[unit]

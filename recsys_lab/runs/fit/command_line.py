@@ -52,7 +52,7 @@ from recsys_lab.runs.saved import OTHER_TRAINING, heed_checkpoint
 from recsys_lab.runs.throughput import Throughput
 from recsys_lab.runs.trust import find_own_modules, names_own_modules
 from recsys_lab.runs.whole_checkpoints import with_whole_checkpoints
-from recsys_lab.words import ArgumentError, RecsysLabError
+from recsys_lab.words import ArgumentError, RecsysLabError, number_of
 
 log = logging.getLogger("recsys_lab")
 
@@ -244,7 +244,7 @@ class CommandLine(LightningCLI):
         self.ends_without_a_value = False
         if trainer.fast_dev_run:
             self.trainer_call("fit", **kwargs)
-            log.info("a trial of %d batch(es) went through: nothing was written", int(trainer.fast_dev_run))
+            log.info("a trial of %s: nothing was written", number_of(int(trainer.fast_dev_run), "batch", "batches"))
             return
         if config.retrain:
             tested: str | None = fit_twice(self, **kwargs)

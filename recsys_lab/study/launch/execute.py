@@ -22,7 +22,7 @@ from recsys_lab.study.plan import Plan, PlannedRun, Study
 from recsys_lab.study.plan.keep import keep_values, keeps_values
 from recsys_lab.study.plan.opened import refuse_other_data
 from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, duration
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 
 class FailedRunsError(RecsysLabError):
@@ -92,8 +92,8 @@ def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launc
     print(f"{done} finished, {failed_now} failed in {duration(time.time() - progress.began)}")
     if failed_now:
         raise FailedRunsError(
-            f"{failed_now} of {len(runs)} runs failed: `recsys-lab study status {plan.study.file}` says why, "
-            f"`recsys-lab study retry {plan.study.file}` runs them again"
+            f"{failed_now} of {number_of(len(runs), 'run')} failed: `recsys-lab study status {plan.study.file}` says "
+            f"why, `recsys-lab study retry {plan.study.file}` runs them again"
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recsys_lab.runs.claim import claimed
 from recsys_lab.study.launch.job import GRACE_SECONDS, Execution, Job, Outcome, state_of
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 POLL_SECONDS = 0.1
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
@@ -31,7 +31,7 @@ class Places:
         first = self.environments[0]
         gpus = f", {first['CUDA_VISIBLE_DEVICES'].count(',') + 1} GPU each" if "CUDA_VISIBLE_DEVICES" in first else ""
         workers = len(self.environments)
-        return f"{workers} worker{'s' if workers > 1 else ''}, {first['OMP_NUM_THREADS']} threads each{gpus}"
+        return f"{number_of(workers, 'worker')}, {number_of(int(first['OMP_NUM_THREADS']), 'thread')} each{gpus}"
 
 
 def make_places(workers: int | None = None, threads: int | None = None, gpus_per_run: int = 1) -> Places:

@@ -8,6 +8,7 @@ from recsys_lab.runs.comparison_table import DETECTABLE
 from recsys_lab.study.pages import tables
 from recsys_lab.study.results import StudyResults
 from recsys_lab.study.results.names import anchor
+from recsys_lab.words import number_of
 
 NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d", *tables.NOT_IN_TEXT)
 """Columns that a paper's width has no room for; they are in the Markdown."""
@@ -28,7 +29,7 @@ def as_latex(results: StudyResults) -> str:
     for block in results.blocks:
         seeds = max(len(row.runs) for row in block.comparison.rows)
         caption = (
-            f"{block.title}: {block.targets:,} test targets, full ranking, {seeds} seed{'s' * (seeds > 1)}. "
+            f"{block.title}: {block.targets:,} test targets, full ranking, {number_of(seeds, 'seed')}. "
             f"[low, high] of a row: {results.method.level} interval over users of these trained models; sd over "
             f"seeds. Rows that share a letter do not differ significantly in {name} (tests over users and seeds, "
             "Holm-corrected over the study)."

@@ -11,6 +11,7 @@ from recsys_lab.report.table import Table, markdown
 from recsys_lab.runs.comparison_table import evaluation_line
 from recsys_lab.study.pages import tables
 from recsys_lab.study.results import Block, OrderAgreement, StudyResults
+from recsys_lab.words import number_of
 
 
 def as_markdown(results: StudyResults, brief: bool = False) -> str:
@@ -95,7 +96,7 @@ def _flips(order: OrderAgreement, results: StudyResults) -> Iterator[str]:
 
 def _provenance(results: StudyResults) -> Iterator[str]:
     finished = [record for record in results.records if record.state == "finished"]
-    yield from ["## Where each number comes from", f"{len(finished)} runs; all of them are in results.parquet."]
+    yield from ["## Where each number comes from", f"{number_of(len(finished), 'run')}; all are in results.parquet."]
     versions = {str(known): known for record in finished if isinstance(known := record.manifest.get("versions"), dict)}
     yield _listed(", ".join(f"{name} {version}" for name, version in known.items()) for known in versions.values())
     yield "<details><summary>commands, commits and hashes</summary>"

@@ -9,7 +9,7 @@ from recsys_lab.report.page import missing_packages
 from recsys_lab.runs.finished import Run
 from recsys_lab.study.plan import Plan
 from recsys_lab.study.plan.opened import refuse_other_data
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 
 class NothingToReportError(RecsysLabError):
@@ -80,7 +80,7 @@ def report(
     written = write_report(results, page, folder, figures)
     lines = [str(path) for path in written if path.parent == folder]
     if len(written) > len(lines):
-        lines.append(f"{folder / 'figures'} ({len(written) - len(lines)} files)")
+        lines.append(f"{folder / 'figures'} ({number_of(len(written) - len(lines), 'file')})")
     if readme:
         lines += [str(path) for path in write_readme(results, page, plan)]
         if not plan.study.fast:

@@ -20,6 +20,7 @@ from recsys_lab.study.pages.figures.ranking import ranking_figure
 from recsys_lab.study.pages.figures.share_heat import share_figure
 from recsys_lab.study.pages.figures.slice_bars import slice_figures
 from recsys_lab.study.results import Block, StudyResults
+from recsys_lab.words import number_of
 
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults
@@ -115,7 +116,8 @@ def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
     from recsys_lab.study.pages.figures.tuning_curves import tuning_figures
     from recsys_lab.study.tune.tune_text import searches_table
 
-    text = f"The same budget for each search: {tuning.trials} trials, sampler {tuning.sampler}, pruner {tuning.pruner}."
+    trials = number_of(tuning.trials, "trial")
+    text = f"The same budget for each search: {trials}, sampler {tuning.sampler}, pruner {tuning.pruner}."
     groups = tuning.comparable()
     if len(groups) == 1:
         return [Card("", text, [searches_table(tuning)], tuning_figures(groups[0], tuning.select, palette))]
@@ -152,5 +154,6 @@ def _runs(results: StudyResults) -> list[Card]:
         )
     for block in results.blocks:
         table = tables.provenance(block.records, f"Runs on {block.title}")
-        cards.append(Card(f"{block.title}: {len(block.records)} runs", tables_first=[table], is_closed=True))
+        title = f"{block.title}: {number_of(len(block.records), 'run')}"
+        cards.append(Card(title, tables_first=[table], is_closed=True))
     return cards

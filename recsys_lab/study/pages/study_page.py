@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from recsys_lab.report.page import Page
 from recsys_lab.study.pages.sections import make_sections
 from recsys_lab.study.results import StudyResults
+from recsys_lab.words import number_of
 
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults
@@ -45,7 +46,7 @@ def _protocol(results: StudyResults) -> str:
     parts = [
         f"{results.deciding}@{results.cutoff}, full ranking",
         f"split {', '.join(splits)}",
-        f"{len(results.blocks)} {'block' if len(results.blocks) == 1 else 'blocks'} of comparable runs",
+        f"{number_of(len(results.blocks), 'block')} of comparable runs",
         f"{finished} of {results.planned} planned runs finished",
         f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}",
         f"epochs chosen by {results.select}",

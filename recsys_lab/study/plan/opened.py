@@ -15,7 +15,7 @@ from recsys_lab.arguments import Natural, Repeated, Seed
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
 from recsys_lab.study.plan.remembered import Resolver
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,9 @@ def select(plan: Plan, chosen: Selection) -> list[PlannedRun]:
     runs = plan.runs
     if chosen.index:
         if max(chosen.index) >= len(runs):
-            raise RecsysLabError(f"--index {max(chosen.index)}: the study has {len(runs)} runs, numbered from 0")
+            raise RecsysLabError(
+                f"--index {max(chosen.index)}: the study has {number_of(len(runs), 'run')}, numbered from 0"
+            )
         runs = [runs[i] for i in dict.fromkeys(chosen.index)]
     if chosen.only:
         runs = [run for run in runs if any(fnmatch.fnmatchcase(run.variant.label, p) for p in chosen.only)]

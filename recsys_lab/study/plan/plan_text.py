@@ -11,6 +11,7 @@ from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import Column, Table, text
 from recsys_lab.runs.claim import owner
 from recsys_lab.study.plan.planned import Plan, PlannedRun
+from recsys_lab.words import number_of
 
 UNDONE = ("missing", "interrupted")
 """States that `study run` executes."""
@@ -31,7 +32,7 @@ def status_text(plan: Plan, runs: Sequence[PlannedRun]) -> str:
             who = owner(one.folder) or {}
             since = f", on {who['host']} since {who['since']}" if who else ""
             epochs = _epochs(one.folder / "metrics.csv")
-            lines.append(f"running: {one.variant.label} seed {one.seed}: {epochs} epochs{since}")
+            lines.append(f"running: {one.variant.label} seed {one.seed}: {number_of(epochs, 'epoch')}{since}")
     return "\n".join([*lines, *what_stands_in_the_way(plan, runs)])
 
 
@@ -103,7 +104,7 @@ def counts_line(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     counts = Counter(states)
     variants = len({run.variant.identity for run in runs})
     found = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return f"{len(runs)} runs of {variants} variants: {found}"
+    return f"{number_of(len(runs), 'run')} of {number_of(variants, 'variant')}: {found}"
 
 
 def cost_line(plan: Plan, runs: Sequence[PlannedRun], workers: int = 1) -> str:

@@ -9,6 +9,7 @@ from recsys_lab.statistics.pairs import ONE_SEED, Difference
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed, value_name
 from recsys_lab.study.results.study_results import Answer, StudyResults
+from recsys_lab.words import number_of
 
 SHOWN = 3
 """Values that a line over all blocks names in a list; lines of one block name all."""
@@ -230,7 +231,7 @@ def _protocol(results: StudyResults) -> str:
     if not seeds or seeds == [1]:
         trained = "one seed"
     else:
-        trained = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+        trained = number_of(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     data = blocks[0].title if len(blocks) == 1 else f"{len(blocks)} data sets and splits, each by itself"
     users = sorted(block.users for block in blocks)
     spread = f"{users[0]:,}" if users[0] == users[-1] else f"{users[0]:,} to {users[-1]:,}"

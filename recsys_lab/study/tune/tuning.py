@@ -17,7 +17,7 @@ from recsys_lab.study.tune.searches import make_searches
 from recsys_lab.study.tune.tune_settings import read_settings
 from recsys_lab.study.tune.tune_text import render
 from recsys_lab.study.tune.worker import Worker
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 
 class BrokenSearchError(RecsysLabError):
@@ -45,7 +45,11 @@ def tune(plan: Plan, resolver: Resolver, trials: int | None = None, places: Plac
     refuse_other_data(plan)
     journal, places = Journal(study.folder, settings), places or make_places()
     write_tuning(study, settings, searches)
-    print(f"{study.name}: {len(searches)} searches, {settings.trials} trials each; {places.describe()}", flush=True)
+    print(
+        f"{study.name}: {number_of(len(searches), 'search', 'searches')}, {number_of(settings.trials, 'trial')} each; "
+        f"{places.describe()}",
+        flush=True,
+    )
     show_messages()
     resolver.prepare([search.start.settings for search in searches])
     with terminated_as_interrupt():

@@ -19,6 +19,7 @@ from recsys_lab.study.tune.journal import ClaimedTrial, Journal, State
 from recsys_lab.study.tune.results import Trial, write_trial
 from recsys_lab.study.tune.searches import Search, trial_config
 from recsys_lab.study.tune.tune_text import settings_text
+from recsys_lab.words import number_of
 
 TAKE_SECONDS = 2.0
 """Between two looks for a trial to take, while there is none."""
@@ -143,7 +144,7 @@ class Worker:
         ended = sum(one.state.is_finished() for one in self.journal.trials(search))
         why = f", {trial.error.splitlines()[-1]}" if trial.error else ""
         print(
-            f"{search.label} trial {trial.number}: {trial.state}, {value} after {trial.epochs} epochs, "
+            f"{search.label} trial {trial.number}: {trial.state}, {value} after {number_of(trial.epochs, 'epoch')}, "
             f"{duration(trial.seconds)}{why} ({ended} of {self.budget} trials)",
             flush=True,
         )

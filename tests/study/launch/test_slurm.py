@@ -270,7 +270,7 @@ def test_a_number_beyond_the_runs_and_the_old_section_are_refused(
 ) -> None:
     file = write_study(tmp_path, small_folder)
     assert main(["study", "run", str(file), "--root", str(tmp_path / "runs"), "--index", "1"]) == 2
-    assert "--index 1: the study has 1 runs, numbered from 0" in capsys.readouterr().err
+    assert "--index 1: the study has 1 run, numbered from 0" in capsys.readouterr().err
     assert main(["study", "plan", str(write_study(tmp_path, small_folder, slurm={"time": "1-00"}))]) == 2
     assert "sbatch --array" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
