@@ -38,7 +38,7 @@ def test_writes_numbers_and_a_page(finished: Path, capsys: pytest.CaptureFixture
     assert page.count("<svg") == 2 and not re.search("https?:", page) and "<script" not in page
     dots = sum(len(bins["count"]) for when in found["test"]["bins"].values() for bins in when.values())
     assert page.count('aria-roledescription="point"') == dots
-    targets = sum(map(int, re.findall(r"<title>(\d+) targets: called", page)))
+    targets = sum(map(int, re.findall(r"<title>(\d+) targets?: called", page)))
     assert targets == 4 * 9, "both kinds of bins, before and after, over 9 targets"
 
 

@@ -52,7 +52,7 @@ def test_the_own_data_example_of_the_readme_works_from_an_empty_folder(tmp_path:
     monkeypatch.chdir(tmp_path)
     prepared, fitted = (next(c[1:] for c in commands() if c[1] == name and "shop" in c) for name in ("prepare", "fit"))
     renamed = {"user_id": "customer", "item_id": "article", "timestamp": "bought_at"}
-    log_of(30, 12).rename(renamed).write_parquet("logs.parquet")
+    log_of(30, 12).rename(renamed).write_csv("logs.csv")
     assert main(prepared) == 0
     assert ProcessedDataset.open("data/shop").manifest["settings"]["min_user_events"] == 5
     assert main([*fitted, *QUIET, "--trainer.max_epochs", "1", "--data.max_length", "8"]) == 0

@@ -94,7 +94,7 @@ CASES = [
     six("'rating' is of type List", "lists as ratings", rating=[[1]] * 6),
     six("'order' is of type Struct", "structs as the order", order=[{"a": 1}] * 6),
     bad("rows without an event type", TYPES, "3 of 6 rows with a null event_type, the first is row 4; leave those rows out with --keep 'event_type in view'"),
-    good("rows without an event type, left out", TYPES, "1 users, 3 items, 3 events", "--keep 'event_type in view'"),
+    good("rows without an event type, left out", TYPES, "1 user, 3 items, 3 events", "--keep 'event_type in view'"),
     # -- times
     good("the year 5138", GOOD.replace(f"{T + 61}", "99999999000"), "to 5138-11-16 09:30:00, which is in the future"),
     good("all in the future", timed("2190-01-01"), "which is in the future. Is the unit right"),

@@ -129,7 +129,8 @@ class Time:
         if found["zero"] and found["max"] >= SURELY_LATER * UNITS[unit]:
             log.warning(
                 "%s: column %r has the time 0 in %s: it is read as 1970. If it stands for a missing time, drop "
-                "those rows: %s", self.where, self.column, number_of(found["zero"], "row"), again(option("bad_times", "drop")),
+                "those rows: %s", self.where, self.column, number_of(found["zero"], "row"),
+                again(option("bad_times", "drop")),
             )  # fmt: skip
         if found[f"whole_{unit}"]:
             return _value.cast(pl.Int64) // UNITS[unit]
