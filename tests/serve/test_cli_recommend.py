@@ -139,7 +139,7 @@ def test_a_checkpoint_of_before_is_counted_in_its_data(place: Path, tmp_path: Pa
         (["{run}", "--history", "101", "--candidates", "wrong.csv"], "wrong.csv has no column 'item_id'; it has sku"),
         (["{run}", "--history", "101", "--candidates", "users.csv"], "has a column user_id: it goes with --input"),
         (["{run}", "--history", "101", "--exclude", "users.csv"], "has a column user_id"),
-        (["{run}", "--input", "wrong.csv"], "has no column 'user_id' .*--user_column"),
+        (["{run}", "--input", "wrong.csv"], "has no columns? 'user_id' .*--user_column"),
         (["{run}", "--input", "none.csv"], "none.csv"),
         (["nowhere", "--history", "101"], "no checkpoint at nowhere"),
         ([".", "--history", "101"], "is not a run folder: it holds no checkpoints/best.ckpt"),
