@@ -55,6 +55,7 @@ def test_the_own_data_example_of_the_readme_works_from_an_empty_folder(tmp_path:
     log_of(30, 12).rename(renamed).write_csv("logs.csv")
     assert main(prepared) == 0
     assert ProcessedDataset.open("data/shop").manifest["settings"]["min_user_events"] == 5
+    fitted = [word.replace("$seed", "0") for word in fitted]  # the README has a loop over seeds
     assert main([*fitted, *QUIET, "--trainer.max_epochs", "1", "--data.max_length", "8"]) == 0
     assert list(tmp_path.glob("runs/shop/*/seed0/ranks.parquet"))
 

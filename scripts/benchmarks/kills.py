@@ -260,7 +260,7 @@ def one(work: Work, folder: Path, seconds: float, expected: Outcome, draw: rando
         work.whole(work.again(folder), output, folder)
         found = work.outcome(folder)
         patience = time.monotonic() + LIMIT / 4  # a run of a study that outlived its launcher ends by itself
-        while work.outcome is study_outcome and set(expected) - set(found) and time.monotonic() < patience:
+        while work.outcome is study_outcome and found != expected and time.monotonic() < patience:
             time.sleep(1)
             with suppress(OSError):
                 found = work.outcome(folder)
