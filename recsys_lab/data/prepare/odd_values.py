@@ -10,6 +10,7 @@ import polars as pl
 
 from recsys_lab.data.reading.ids import is_null_word
 from recsys_lab.data.reading.spelling import again, option
+from recsys_lab.words import ITEM_ID
 
 log = logging.getLogger("recsys_lab")
 
@@ -63,14 +64,15 @@ def warn_of_odd_ids(ids: pl.Series, counts: np.ndarray, name: str, is_anew: bool
     for value, events in rows.iter_rows():
         log.warning("%s: %s %r (%s events) looks like a missing id.%s", name, ids.name, value, f"{events:,}", leave)
     _warn_of_twins(ids, name)
-    shortened = ids.filter(ids.str.contains(SHORTENED))
+    shortened = ids.filter(ids.str.contains("E+", literal=True))
+    shortened = shortened.filter(shortened.str.contains(SHORTENED))
     if len(shortened):
         log.warning(
             "%s: %s of %s %ss look like numbers that a spreadsheet has shortened, such as %r: ids may have been "
             "merged. Export them as text", name, f"{len(shortened):,}", f"{len(ids):,}", ids.name, shortened[0],
         )  # fmt: skip
-    several = ids.filter(ids.str.contains(SEVERAL) & ids.str.contains(r"\d"))
-    if 2 * len(several) > len(ids) and ids.name == "item_id":
+    several = ids.filter(ids.str.contains(SEVERAL) & ids.str.contains(r"\d")) if ids.name == ITEM_ID else ids.clear()
+    if 2 * len(several) > len(ids):
         log.warning(
             "%s: %s of %s %ss look like lists, such as %r. A row is one event: a list of items is a row for each",
             name, f"{len(several):,}", f"{len(ids):,}", ids.name, several[0][:80],
