@@ -73,7 +73,7 @@ def check(one: Predictor, with_fields: bool) -> list[bool]:
     return has_memory
 
 
-@pytest.mark.parametrize("name", variants())
+@pytest.mark.parametrize("name", variants(with_states=True))
 def test_every_encoder_at_every_length(name: str, folder: Path, tmp_path: Path) -> None:
     cls, settings = VARIANTS[name]
     model = small(cls, **settings)

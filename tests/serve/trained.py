@@ -14,6 +14,7 @@ from small_data import quiet_trainer
 
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import NextItemModule
+from recsys_lab.models.module import SequenceModel
 
 for near in ("models", "data"):  # found_models, shop_with_types
     sys.path.insert(0, str(Path(__file__).parent.parent / near))
@@ -22,11 +23,18 @@ FIELDS = ["price", "colour", "item.tags", "item.image", "item.price", "user.age"
 MAX_LENGTH = 8
 
 
-def variants() -> list[Any]:
-    """Names of `found_models.VARIANTS`: each encoder with its defaults in the first tier, other settings in a later."""
+def variants(with_states: bool = False) -> list[Any]:
+    """Names of `found_models.VARIANTS`: each encoder with its defaults in the first tier, other settings in a later.
+
+    with_states: in the first tier only the encoders that go on from a state, and one of the others.
+    """
     from found_models import VARIANTS
 
-    return [pytest.param(name, marks=pytest.mark.slow if "-" in name else ()) for name in VARIANTS]
+    def is_slow(name: str) -> bool:
+        goes_on = VARIANTS[name][0].start is not SequenceModel.start
+        return "-" in name or (with_states and not goes_on and name != "LSTMAttention")
+
+    return [pytest.param(name, marks=pytest.mark.slow if is_slow(name) else ()) for name in VARIANTS]
 
 
 def data_of(folder: Path, with_fields: bool = False, **settings: Any) -> SequenceDataModule:
