@@ -40,7 +40,7 @@ CASES = {
     "a time of 0, many years": (log().replace(FIRST, "0,10,0"), "the times run from", 29),
     "a missing time": (log().replace(FIRST, "0,10,"), "can't be read", 29),
     "a time before 1970": (log().replace(FIRST, "0,10,-5"), "before 1970", 29),
-    "a missing id": (log().replace(FIRST, f"0,,{T}"), "missing ids", 29),
+    "a missing id": (log().replace(FIRST, f"0,,{T}"), "missing id in", 29),
     "a word for missing": (log(row="u{u},i{i},{t}").replace("u0,i10", "NULL,i10"), "looks like a missing id", 29),
     "labels": (with_column("label", "1", "0"), "only 0 and 1", 29),
     "ratings": (with_column("rating", "1", "0"), "only 0 and 1", 29),
