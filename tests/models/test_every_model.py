@@ -33,6 +33,8 @@ from recsys_lab.models.module import last_position
 from recsys_lab.words import RecsysLabError
 
 STEPS = 30
+LEARN_SLOWLY = {"Caser", "NARM", "STAMP"}
+"""Their states begin so small that losses of differences hardly change in the first steps."""
 LATER = [pytest.mark.slow]
 """No loss knows an encoder: each encoder is tried with one, and two with all; all other pairs are later."""
 CASES = [
@@ -82,10 +84,11 @@ def test_one_batch_overfits_and_its_checkpoint_loads(
     model = small(cls, loss=loss(), optimization=Optimization(lr=2e-2))
     data = trained_as(cls, small_folder, batch_size=256)
     watch = Watch()
-    trainer = quiet_trainer(tmp_path, max_epochs=STEPS, limit_val_batches=0, callbacks=[watch])
+    steps = STEPS if cls.__name__ not in LEARN_SLOWLY or loss is CrossEntropy else 3 * STEPS
+    trainer = quiet_trainer(tmp_path, max_epochs=steps, limit_val_batches=0, callbacks=[watch])
     trainer.fit(model, data)
 
-    assert len(watch.losses) == STEPS  # so each epoch was the same one batch
+    assert len(watch.losses) == steps  # so each epoch was the same one batch
     for name, gradient in watch.gradients.items():
         assert gradient is not None, f"{name} has no gradient"
         assert torch.isfinite(gradient).all(), f"{name} has a gradient that is not finite"
