@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from recsys_lab.statistics.pairs import ONE_SEED, Difference
 from recsys_lab.study.results.block import Block
-from recsys_lab.study.results.names import listed, value_name
+from recsys_lab.study.results.names import listed, sentences, value_name
 from recsys_lab.study.results.study_results import Answer, StudyResults
 from recsys_lab.words import number_of
 
-SHOWN = 3
+SHOWN = 2
 """Values that a line over all blocks names in a list; lines of one block name all."""
 
 
@@ -31,7 +31,8 @@ class Verdict:
 
     def text(self, metric: str) -> str:
         low, high = min(self.sizes, default=0.0), max(self.sizes, default=0.0)
-        size = f" ({low:+.4f} {metric})" if low == high else f" ({low:+.4f} to {high:+.4f} {metric})"
+        span = f"{low:+.4f} {metric}" if low == high else f"{low:+.4f} to {high:+.4f} {metric}"
+        size = f". The differences are {span}" if ". " in self.said else f" ({span})"
         return self.said + (size if self.sizes else self.largest) + self.untested
 
 
@@ -120,7 +121,8 @@ def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyRe
             reasons.setdefault(of.untested, []).append(value)
     if not known:
         return Verdict(" and ".join(map(not_tested, reasons)))
-    untested = "".join(f"; {not_tested(reason)}: {listed(values, most)}" for reason, values in reasons.items())
+    left_out = [f"{not_tested(reason)}: {listed(values, most)}" for reason, values in reasons.items()]
+    untested = sentences(["", *left_out])
     significant = [one for one in known if one[2].is_significant(results.method.alpha)]
     beaten = {b for _, b, _ in significant}
     better: dict[str, list[str]] = {}  # a value that no other is better than -> those that it is better than
@@ -130,11 +132,13 @@ def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyRe
     if better:
         texts = [f"{a} is significantly better than {listed(b, most)}" for a, b in better.items()]
         sizes = [of.difference for a, _, of in significant if a in better]
-        return Verdict(listed(texts, most), sizes, untested=untested)
+        left = len(texts) - most
+        more = [f"{left} more {'is' if left == 1 else 'are'} significantly better than others"] if left > 0 else []
+        return Verdict(". ".join([*texts[:most], *more]), sizes, untested=untested)
     a, b, of = max(known, key=lambda one: one[2].difference)
     largest = (
-        f" (the largest, {a} - {b}, is {of.difference:+.4f} {results.deciding}@{results.cutoff}; {of.detectable:.4f} "
-        "would be found with 80 % power)"
+        f". The largest, {a} - {b}, is {of.difference:+.4f} {results.deciding}@{results.cutoff}; {of.detectable:.4f} "
+        "would be found with 80 % power"
     )
     return Verdict("no significant difference", largest=largest, untested=untested)
 
@@ -184,7 +188,7 @@ def _over_blocks(verdicts: dict[str, Verdict], metric: str, blocks: int) -> str:
         where = "in every block" if len(titles) == blocks else f"on {listed(titles, SHOWN)}"
         sizes = [size for title in titles for size in verdicts[title].sizes]
         texts.append(f"{where} {Verdict(said, sizes, untested=untested).text(metric)}")
-    return "; ".join(texts)
+    return sentences(texts)
 
 
 def _against_baseline(block: Block, results: StudyResults) -> str:

@@ -43,7 +43,7 @@ def _merged(cautions: list[Caution], blocks: list[Block]) -> list[Caution]:
     found = []
     for (_, text, _), same in of_text.items():
         keys = [caution.block for caution in same if caution.block]
-        where = f"{listed([titles[key] for key in keys], 4)}: " if len(blocks) > 1 and keys else ""
+        where = f"{listed([titles[key] for key in keys], 2)}: " if len(blocks) > 1 and keys else ""
         found.append(replace(same[0], text=where + text, block=keys[0] if len(keys) == 1 else ""))
     return found
 
@@ -103,7 +103,7 @@ def _training(block: Block) -> Iterator[Caution]:
         names = reasons["max_time"]
         yield Caution(
             "cap",
-            f"the wall-time cap ended {len(names)} of {len(trained)} runs: {listed(names)}; they are "
+            f"the wall-time cap ended {len(names)} of {len(trained)} runs: {listed(names)}. They are "
             "compared at that time, on that machine",
             block.key,
         )
@@ -113,7 +113,7 @@ def _training(block: Block) -> Iterator[Caution]:
             more = known if row.untested == SAW_TARGETS else ""
             yield Caution("trained_on", f"{row.variant}: trained on {row.trained_on}{more}", block.key)
     if len(reasons) > 1:
-        text = "; ".join(f"{reason}: {len(names)} ({listed(names, 3)})" for reason, names in reasons.items())
+        text = "; ".join(f"{reason}: {len(names)} ({listed(names, 2)})" for reason, names in reasons.items())
         yield Caution("stop_reasons", f"training ended for different reasons: {text}", block.key)
 
 
@@ -132,7 +132,7 @@ def _evaluation(block: Block) -> Iterator[Caution]:
     elif block.is_leaky:
         yield Caution(
             "leaky",
-            "models train on events that are later than the test targets of other users; numbers tell "
+            "models train on events that are later than the test targets of other users. Numbers tell "
             "of models that know the future (Ji et al. 2023)",
             block.key,
         )

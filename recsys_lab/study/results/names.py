@@ -50,9 +50,14 @@ def unique(texts: Sequence[str]) -> list[str]:
     return found
 
 
-def listed(texts: Sequence[str], most: int = 6) -> str:
+def listed(texts: Sequence[str], most: int = 3) -> str:
     """`a, b and 3 more`."""
     texts = list(dict.fromkeys(texts))
     if len(texts) <= most:
         return ", ".join(texts)
     return f"{', '.join(texts[:most])} and {len(texts) - most} more"
+
+
+def sentences(texts: Sequence[str]) -> str:
+    """`the first. The second`: several things said, one after the other."""
+    return ". ".join([*texts[:1], *(text[:1].upper() + text[1:] for text in texts[1:])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ def test_no_difference_is_said_with_what_could_have_been_seen(tmp_path: Path) ->
     assert results.answer.sentence.startswith("The choice of encoder makes no significant difference; the largest, ")
     assert f"[{-abs(effect.high) if effect.difference < 0 else effect.low:+.4f}, " in results.answer.sentence
     assert f"{effect.detectable:.4f} would be found with 80 % power" in results.answer.findings[0]
+
+
+def test_many_that_win_and_many_without_seeds_are_said_in_short_sentences(tmp_path: Path) -> None:
+    variants = [f"{size} · {kind}" for size in ("large", "small", "one") for kind in "abcd"]
+    made = MadeStudy(tmp_path, {})
+    for number, label in enumerate(variants):
+        for seed in (0, 1, 2) if number < 8 else (0,):
+            made.add({}, seed, ranks_of(1.5 if number < 4 else 0.0, seed), label, stopped_by="max_time")
+    results = read_results(made.plan(), method=QUICK)
+    said = [*results.answer.findings, *results.multiplicity.split(". "), *(one.text for one in results.cautions)]
+    (winners,) = (text for text in said if "more are significantly better than others" in text)
+    assert "2 more are" in winners and "Not tested over seeds (one seed): " in winners and "and 2 more. " in winners
+    lengths = {part: len(re.findall(r"\S*\w\S*", part)) for text in said for part in text.split(". ")}
+    assert max(lengths.values()) <= 35, max(lengths, key=lambda part: lengths[part])
 
 
 def test_without_axes_the_answer_is_of_variants(tmp_path: Path) -> None:
