@@ -188,6 +188,26 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(
     assert all(torch.isfinite(weight).all() for weight in kept["state_dict"].values())
 
 
+def test_ctrl_c_inside_the_end_of_an_epoch_loses_no_row(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interrupt may come between the row of an epoch and its file."""
+    from recsys_lab.runs import folder as module
+
+    def interrupted(path: Path, kept: list[dict[str, Any]]) -> None:
+        if len(kept) == 2:
+            monkeypatch.setattr(module, "write_rows", write)
+            raise KeyboardInterrupt
+        write(path, kept)
+
+    write = module.write_rows
+    monkeypatch.setattr(module, "write_rows", interrupted)
+    command = ["fit", *TINY, "--data.dataset", str(small_folder), "--run.root", str(tmp_path)]
+    assert main([*command, "--trainer.max_epochs", "9"]) == 130
+    run = tmp_path / "small" / "sasrec" / "seed0"
+    assert read(run / "manifest.json")["epochs"] == len(rows(run)) == 2
+
+
 def test_ctrl_c_keeps_what_there_is(small_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "recsys_lab.cli", "fit", *TINY, "--data.dataset", str(small_folder)]
     command += ["--run.root", str(tmp_path), "--trainer.max_epochs", "100000", "--early_stopping.patience", "100000"]

@@ -212,6 +212,8 @@ class RunFolder(L.Callback):
         throughput = find(trainer, Throughput)
         if throughput is not None and throughput.compile_seconds:
             more["compile_seconds"] = round(throughput.compile_seconds, 2)
+        if self._rows and trainer.is_global_zero:  # an interrupt may have come before the file of the newest row
+            write_rows(self.folder / "metrics.csv", self._rows)
         best = best_row(self._rows, trainer.checkpoint_callback)
         self.metrics |= {name: best[name] for name in best if name == "epoch" or name.startswith(("train/", "val/"))}
         self._write_metrics(trainer)

@@ -37,7 +37,7 @@ def write_readme(results: StudyResults, page: Page, plan: Plan) -> list[Path]:
         svg, png = figure.save(folder / "figures")
         png.unlink()  # one picture of each is enough to keep
         written.append(svg)
-        shown += ["", f"![{figure.alt}](figures/{svg.name})"]
+        shown += ["", f"![{figure.alt}](figures/{svg.name})", *(["", figure.note] if figure.note else [])]
     _, _, body = as_markdown(results, brief=True).partition("\n")
     metrics = [f"{name}@{results.cutoff}" for name in sorted(results.metrics, key=lambda m: m != results.deciding)]
     text = "\n".join([body.strip(), *shown, "", earlier_text(earlier, metrics)])
