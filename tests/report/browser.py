@@ -136,7 +136,7 @@ class Page:
             raise RuntimeError(f"{expression}: {got['exceptionDetails']}")
         return got["result"].get("value")
 
-    def wait_for(self, expression: str, patience: float = 90) -> None:
+    def wait_for(self, expression: str, patience: float = 240) -> None:
         end = time.monotonic() + patience
         while not self.evaluate(f"Boolean({expression})"):
             if time.monotonic() > end:
