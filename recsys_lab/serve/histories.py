@@ -77,6 +77,24 @@ class HistoryReader:
         if self.sessions is not None and not is_pause(self.sessions):
             self.fields.setdefault(self.sessions, FittedField(self.sessions, "event", "categorical"))
 
+    @property
+    def gap(self) -> int:
+        """Seconds between two events of which nobody gives the times; 1 for data without time."""
+        return max(1, round(self.spec.mean_gap_seconds)) if self.spec.has_timestamps else 1
+
+    def names(self, scope: str | None = None) -> list[str]:
+        """Keys of the fields that a caller may give: of events (`event`), of users (`user`), or of both."""
+        return [key for key, one in self.fields.items() if scope in (None, one.scope)]
+
+    def check_names(self, keys: Iterable[str], scope: str | None = None, what: str = "fields") -> None:
+        """Raises RecsysLabError for one that is not among `names(scope)`."""
+        known = self.names(scope)
+        for key in keys:
+            if key not in known:
+                of = " of users" if scope == "user" else ""
+                listed = ", ".join(known) or "none"
+                raise RecsysLabError(f"{what}: the model is fed no field {key!r}{of}; known: {listed}")
+
     def read(self, histories: Any, times: Any = None, fields: Mapping[str, Any] | None = None) -> Histories:
         """See `Predictor.recommend`.
 
@@ -120,8 +138,7 @@ class HistoryReader:
         """(E,) times where nobody gives them: 0, 1, 2, .. within each user, as in data without time; of a model that
         was trained with times, as many mean gaps of its training."""
         place = np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
-        gap = max(1, round(self.spec.mean_gap_seconds)) if self.spec.has_timestamps else 1
-        return place.astype(np.int64) * gap
+        return place.astype(np.int64) * self.gap
 
     def _session_starts(
         self, offsets: np.ndarray, seconds: np.ndarray, raw: _Raw, kept: pl.Series
@@ -160,11 +177,9 @@ class HistoryReader:
         return raw
 
     def _given_fields(self, fields: Mapping[str, Any], raw: _Raw) -> dict[str, pl.Series]:
+        self.check_names(fields)
         found = {}
         for key, values in fields.items():
-            if key not in self.fields:
-                known = ", ".join(self.fields) or "none"
-                raise RecsysLabError(f"fields: the model is fed no field {key!r}; known: {known}")
             if self.fields[key].scope == "event":
                 values = _flat(values, raw, f"fields[{key!r}]")
             elif len(_sequence(values, f"fields[{key!r}]")) != len(raw.users):

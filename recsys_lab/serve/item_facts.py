@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from recsys_lab.data.reading.frames import as_frame
+from recsys_lab.serve.item_ids import ItemIds
 from recsys_lab.words import ITEM_ID, RecsysLabError, did_you_mean
 
 if TYPE_CHECKING:
@@ -69,12 +70,7 @@ class ItemFacts:
 
     def rows(self, ids: pl.Series) -> np.ndarray:
         """(n,) raw ids -> (n,) rows of the frame; -1 where it has none."""
-        asked, there = ids.rename("id"), self.ids.rename("id")
-        if asked.dtype != there.dtype:
-            asked, there = asked.cast(pl.String), there.cast(pl.String)
-        table = there.to_frame().with_row_index("row")
-        found = asked.to_frame().join(table, on="id", how="left", maintain_order="left")["row"]
-        return found.cast(pl.Int64).fill_null(-1).to_numpy()
+        return ItemIds(self.ids).rows_of(ids) - 1
 
     def categories(self, rows: np.ndarray) -> list[list[int]]:
         """Codes of each."""

@@ -47,7 +47,7 @@ class ItemIds:
             RecsysLabError: for an unknown id, where that is an error.
         """
         given = ids if isinstance(ids, pl.Series) else list(ids)
-        found = self._rows_of_series(given) if isinstance(given, pl.Series) else self._rows_of_list(given)
+        found = self.rows_of(given) if isinstance(given, pl.Series) else self._rows_of_list(given)
         missing = np.flatnonzero(found == PAD_ID)
         if len(missing):
             self._tell(len(missing), len(found), given[int(missing[0])], what)
@@ -86,7 +86,8 @@ class ItemIds:
         except (TypeError, ValueError, OverflowError):
             return None
 
-    def _rows_of_series(self, ids: pl.Series) -> np.ndarray:
+    def rows_of(self, ids: pl.Series) -> np.ndarray:
+        """(N,) ids -> (N,) rows, `PAD_ID` for what is unknown, without a word."""
         asked = ids.rename("id")
         if asked.dtype.is_float():
             asked = asked.set(asked.is_nan() | (asked != asked.floor()), None)

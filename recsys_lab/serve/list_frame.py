@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ from torch import Tensor
 from recsys_lab.serve.histories import Histories
 from recsys_lab.serve.item_choice import ItemChoice
 from recsys_lab.serve.item_ids import ItemIds
-from recsys_lab.words import PAD_ID
+from recsys_lab.words import PAD_ID, RecsysLabError
 
 SOURCES = pl.Series(["model", "popularity"], dtype=pl.Enum(["model", "popularity"]))
 
@@ -34,6 +35,12 @@ class Lists:
         """All `users` get the list of the first of them, where that is the only one that was made."""
         if len(first) < len(users):
             self.items[users], self.scores[users] = self.items[first[0]], self.scores[first[0]]
+
+
+def check_k(k: Any) -> None:
+    """Raises RecsysLabError for what is no length of a list."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise RecsysLabError(f"k must be a whole number from 1 on, not {k!r}")
 
 
 def list_frame(

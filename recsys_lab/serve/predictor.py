@@ -23,7 +23,7 @@ from recsys_lab.serve import user_state
 from recsys_lab.serve.histories import HistoryReader
 from recsys_lab.serve.item_choice import ItemChoice
 from recsys_lab.serve.item_ids import ItemIds, Unknown
-from recsys_lab.serve.list_frame import Lists, list_frame
+from recsys_lab.serve.list_frame import Lists, check_k, list_frame
 from recsys_lab.serve.loaded import LoadedModel, load_model
 from recsys_lab.serve.popular import PopularItems, without_events
 from recsys_lab.serve.questions import Questions, reads_times
@@ -166,8 +166,7 @@ class Predictor:
         self, questions: Questions, k: int, exclude: Exclude, blocked: Any, candidates: Any, query: Tensor | None = None
     ) -> Iterator[pl.DataFrame]:
         """query: of the only user, where it is known already."""
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise RecsysLabError(f"k must be a whole number from 1 on, not {k!r}")
+        check_k(k)
         read = questions.histories
         asked = (read.users, exclude, blocked, candidates)
         choice = ItemChoice.of(self.item_ids, self.is_trained, self.can_be_scored, *asked)

@@ -19,6 +19,7 @@ import polars as pl
 from recsys_lab.arguments import Share
 from recsys_lab.data.reading.frames import as_frame
 from recsys_lab.serve.item_facts import ItemFacts
+from recsys_lab.serve.list_frame import check_k
 from recsys_lab.words import ITEM_ID, RecsysLabError
 
 COUNT = "count"
@@ -123,8 +124,7 @@ def _checked(lists: pl.DataFrame, k: int) -> pl.DataFrame:
     """The rows that hold an item."""
     if not isinstance(lists, pl.DataFrame) or not {"user", "rank", ITEM_ID, "score", "note"} <= set(lists.columns):
         raise RecsysLabError("lists must be a frame of Predictor.recommend: user, rank, item_id, score, source, note")
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise RecsysLabError(f"k must be a whole number from 1 on, not {k!r}")
+    check_k(k)
     return lists.filter(pl.col("rank").is_not_null())
 
 

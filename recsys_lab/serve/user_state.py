@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recsys_lab.contracts import Batch, State
 from recsys_lab.data.batches.gather import Events
-from recsys_lab.serve.histories import USER_FIELD, Histories, seconds_of
+from recsys_lab.serve.histories import Histories, seconds_of
 from recsys_lab.serve.questions import Questions
 from recsys_lab.words import ITEM_ID, PAD_ID, TIMESTAMP, RecsysLabError
 
@@ -58,10 +58,7 @@ class UserState:
 
 def start(predictor: Predictor, user: Any, user_fields: Mapping[str, Any]) -> UserState:
     """See `Predictor.start`."""
-    for key in user_fields:
-        if not key.startswith(USER_FIELD) or key not in predictor.reader.fields:
-            known = ", ".join(key for key in predictor.reader.fields if key.startswith(USER_FIELD)) or "none"
-            raise RecsysLabError(f"fields: the model is fed no field {key!r} of users; known: {known}")
+    predictor.reader.check_names(user_fields, "user")
     model = predictor.model
     waits = model.uses_query_time or bool(model.uses_target_fields)  # what is asked changes the state itself
     waits |= predictor.reader.sessions is not None  # what an event means depends on the one before
@@ -107,9 +104,7 @@ def questions(predictor: Predictor, state: UserState, **asked: Any) -> tuple[Que
         return Questions(read, None, {}), state.memory.query
     has_times = bool(events) and events[0].seconds is not None
     fields: dict[str, Any] = {
-        key: [[event.fields.get(key) for event in events]]
-        for key in predictor.reader.fields
-        if not key.startswith(USER_FIELD)
+        key: [[event.fields.get(key) for event in events]] for key in predictor.reader.names("event")
     }
     found = predictor.questions(
         {state.user: [event.item for event in events]},
@@ -128,10 +123,7 @@ def _event(predictor: Predictor, state: UserState, event: Any) -> Event:
     if ITEM_ID not in given:
         raise RecsysLabError(f"an event is an item's id, or a dict with {ITEM_ID!r}: this one has {', '.join(given)}")
     item, time = given.pop(ITEM_ID), given.pop(TIMESTAMP, None)
-    known = [key for key in predictor.reader.fields if not key.startswith(USER_FIELD)]
-    for key in given:
-        if key not in known:
-            raise RecsysLabError(f"event: the model is fed no field {key!r}; known: {', '.join(known) or 'none'}")
+    predictor.reader.check_names(given, "event", "event")
     seconds = None if time is None else int(seconds_of(pl.Series([time]), TIMESTAMP)[0])
     before = state.log[state.number - 1] if state.number else None
     if before is not None and (before.seconds is None) != (seconds is None):
@@ -150,7 +142,6 @@ def _batch(predictor: Predictor, state: UserState, event: Event) -> Batch:
     read = predictor.reader.read([[event.item]], None, fields)
     asked = Questions.of(read, predictor.fields)
     ((_, batch),) = asked.batches(np.arange(1), 1, 1, predictor.model.device)
-    spec = predictor.spec
-    gap = max(1, round(spec.mean_gap_seconds)) if spec.has_timestamps else 1
-    seconds = event.seconds if spec.has_timestamps and event.seconds is not None else state.known * gap
+    seconds = event.seconds if predictor.spec.has_timestamps else None
+    seconds = state.known * predictor.reader.gap if seconds is None else seconds
     return replace(batch, timestamps=torch.full_like(batch.timestamps, seconds))

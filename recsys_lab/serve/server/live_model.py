@@ -13,7 +13,6 @@ import polars as pl
 
 from recsys_lab.data.fitting.fitted_fields import FittedField
 from recsys_lab.runs.run_files import file_sha256
-from recsys_lab.serve.histories import USER_FIELD
 from recsys_lab.serve.item_ids import Unknown
 from recsys_lab.serve.item_index import Kind, use_index
 from recsys_lab.serve.predictor import Predictor
@@ -61,13 +60,11 @@ class LiveModel:
         Raises:
             RecsysLabError: for a field that the model is not fed, and what can't be a value of one.
         """
-        found = {}
+        reader, found = self.predictor.reader, {}
+        reader.check_names(fields, "event" if scope == "one event" else None)
         for key, given in fields.items():
-            one = self.predictor.reader.fields.get(key)
-            if one is None or (scope == "one event" and key.startswith(USER_FIELD)):
-                known = ", ".join(self.predictor.reader.fields) or "none"
-                raise RecsysLabError(f"fields: the model is fed no field {key!r}; known: {known}")
-            is_list = scope == "event" and not key.startswith(USER_FIELD)
+            one = reader.fields[key]
+            is_list = scope == "event" and one.scope == "event"
             if is_list and not isinstance(given, list):
                 raise RecsysLabError(f"fields: {key!r} is of events: a list with a value for each, not {given!r}")
             values = [fitting(one, value) for value in (given if is_list else [given])]
