@@ -82,6 +82,24 @@ def test_a_typed_history_gives_titles_and_scores(browser: Browser, addresses: li
     assert all(url.startswith(addresses[0]) for url in page.requests)
 
 
+def test_an_answer_that_comes_late_replaces_no_newer_one(browser: Browser, addresses: list[str]) -> None:
+    page = browser.open(addresses[0], 1280, ready=READY)
+    add(page, "100,101")
+    page.wait_for("at('history').children.length === 2")
+    # The list for these two items comes only after the one for the empty history.
+    page.evaluate(
+        "window.real = window.fetch, window.late = null,"
+        " window.fetch = (path, options) => String(options.body).includes('100')"
+        " ? new Promise((done) => { window.late = () => window.real(path, options).then(done); })"
+        " : window.real(path, options), at('form').requestSubmit()"
+    )
+    page.wait_for("window.late !== null")
+    page.evaluate("at('clear').click(), at('form').requestSubmit()")
+    page.wait_for("at('note').textContent.startsWith('The most popular items')")
+    page.evaluate("window.late().then(() => new Promise((done) => setTimeout(done, 300)))")
+    assert page.evaluate("at('note').textContent").startswith("The most popular items")
+
+
 def test_what_is_not_found_is_said_and_markup_is_text(browser: Browser, addresses: list[str]) -> None:
     page = browser.open(addresses[0], 390, ready=READY)
     add(page, "no such film")
