@@ -50,7 +50,8 @@ class Batch:
     is the time of the last target, so only a model that trains on last positions may read it.
     Evaluation: `target_ids` is (B,), and `seen_ids`/`seen_offsets`/`query_time`/`target_event` are set. With several
     targets for each row `target_ids` and `target_event` are (B, T), and `target_mask` is set.
-    Impressions: `shown_ids`, `shown` and `labels` are set: the C items that a user was shown, and what came of each.
+    Impressions: `shown_ids`, `shown`, `labels` and `shown_rows` are set: the C items that a user was shown, and what
+    came of each. An impression without an event before it has one that stands for none: item `PAD_ID`, valid.
     """
 
     item_ids: Tensor  # (B, L) int64, PAD_ID on the right
@@ -70,9 +71,11 @@ class Batch:
     query_time: Tensor | None = None  # (B,) int64, the time of the event to predict
     target_event: Tensor | None = None  # as target_ids, int64, in evaluation: where the event stands in the data
     target_mask: Tensor | None = None  # (B, T) bool, True = a target; None: one target for each row
-    shown_ids: Tensor | None = None  # (B, C) int64, PAD_ID on the right
+    shown_ids: Tensor | None = None  # (B, C) int64, PAD_ID on the right, and for items that training doesn't have
     shown: dict[str, Tensor] = field(default_factory=dict)  # fields of the shown items, by name: (B, C, ...)
     labels: Tensor | None = None  # (B, C) float32, 1.0 = clicked; NaN = not known, 0 at padding
+    shown_rows: Tensor | None = None  # (B, C) int64, which of all shown items of the data; -1 = padding
+    shown_weights: Tensor | None = None  # (B, C) float32, how much each counts; 0 at padding; None = all alike
     prefix_of: Tensor | None = None
     """(B,) int64: the row of this batch whose window begins with this row's whole window (itself, where none is
     longer), so that a causal model need encode only those rows. None: no row is another's prefix, or nobody looked.

@@ -7,10 +7,11 @@ Shape letters are in `words.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -204,13 +205,49 @@ class AuxiliaryLoss(Configurable, nn.Module, ABC):
         """
 
 
+class UnitMetric(NamedTuple):
+    """A metric as the weighted mean of one value for each unit: what a mean, an interval and a test need of it.
+
+    A metric that is no mean, such as an area under a curve, has for each unit the metric plus N times its influence:
+    the mean is then the metric itself, and the variance of that mean over users is its own (the delta method).
+    """
+
+    value: np.ndarray  # (N,) float64
+    weight: np.ndarray | None = None  # (N,) not negative; 0 = the unit is left out; None = 1 each
+
+
 class Task(Configurable, nn.Module, ABC):
-    """What is predicted: which targets, which loss, and what evaluation is given. No encoder knows one."""
+    """What is predicted: which targets, which loss, and what evaluation is given. No encoder knows one.
+
+    `evaluate` of a task that ranks gives the query. One that does not says `ranks = False` and names
+    `OutcomeEvaluation` as its `evaluation`: its `evaluate` gives an outcome, and `metrics` makes the metrics of that.
+    """
 
     evaluation: str
     """Class path of the callback that turns what `evaluate` gives into values, where the user names none."""
     compiled: tuple[str, ...] = ()
     """Names of methods that `--model.compile_model true` compiles."""
+    ranks: bool = True
+    """All items are ranked in evaluation, by the scorer."""
+    learns_from_shown: bool = False
+    """Its samples are what users were shown (`--data.shown`), and not windows of events."""
+    shown_metrics: tuple[str, ...] = ()
+    """Where nothing is ranked: the metrics that tables show. The first decides, in a comparison and over epochs."""
+    reads_history: bool = False
+    """`evaluate` wants `state.history` too, and not the query alone."""
+
+    @property
+    def name(self) -> str:
+        """In the manifest: by it two runs have the same task."""
+        return type(self).__name__
+
+    def build(self, spec: DataSpec, model: Any) -> None:
+        """Makes the modules of its own whose sizes depend on the data. Called once, when those of the model are there.
+
+        Args:
+            model: a `SequenceModel` with its `scorer`.
+        """
+        return None
 
     def prepare(self, item_counts: Tensor) -> None:
         """Called once before training. item_counts: (V,) int64 events per item in the training part, [0] = 0."""
@@ -230,4 +267,22 @@ class Task(Configurable, nn.Module, ABC):
 
     @abstractmethod
     def evaluate(self, state: State, batch: Batch, scorer: Scorer) -> Any:
-        """What the callback `evaluation` is given for a batch. state: with `query` (B, D)."""
+        """What the callback `evaluation` is given for a batch. state: with `query` (B, D).
+
+        For `OutcomeEvaluation` that is an outcome: name -> (N,) or (N, n) of each of this batch's N units. Among them
+        are `unit` (int64, each once in the whole evaluation: by it the rows of all processes are sorted) and `user`
+        (int64, the row of the user); the rest are what `metrics` needs and what slices cut by.
+        """
+
+    def metrics(self, outcome: Mapping[str, np.ndarray]) -> dict[str, UnitMetric]:
+        """The outcome of a whole evaluation, sorted by unit -> its metrics, those of `shown_metrics` among them."""
+        raise NotImplementedError(f"{type(self).__name__} must define metrics(outcome), or name another evaluation")
+
+    def facts(self, outcome: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Numbers of the whole outcome that are no metric of units and take part in no test, such as what was left
+        out."""
+        return {}
+
+    def compared(self) -> dict[str, Any]:
+        """What must agree for two runs' metrics to mean the same thing; plain data. Of a task that does not rank."""
+        return {}

@@ -23,6 +23,9 @@ TIMESTAMP = "timestamp"
 EVENT_TYPE = "event_type"
 RATING = "rating"
 
+LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error", "mae", "rmse")
+"""Metrics that rows are sorted by the other way round."""
+
 
 class RecsysLabError(Exception):
     """An error that the user can mend. The command line prints its text without a traceback and exits with 2."""
@@ -35,6 +38,11 @@ class ArgumentError(RecsysLabError, ValueError):
     def __init__(self, owner: str, argument: str, problem: str, value: Any = None) -> None:
         super().__init__(f"{owner}: {argument} {problem}")
         self.owner, self.argument, self.problem, self.value = owner, argument, problem, value
+
+
+def titled(metric: str, cutoff: int) -> str:
+    """`ndcg@10`; a metric without cutoff (0) is its name alone: `auc`."""
+    return f"{metric}@{cutoff}" if cutoff else metric
 
 
 def number_of(number: int, noun: str, plural: str | None = None) -> str:

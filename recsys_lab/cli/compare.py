@@ -24,7 +24,7 @@ def compare(
     table: TableOptions,
     pairs: bool = False,
     cutoff: Count = 10,
-    metrics: Sequence[Metric] = (),
+    metrics: Sequence[str] = (),
     interval: Interval = "bca",
     resamples: Count = 2_000,
     alpha: Level = 0.05,
@@ -46,7 +46,7 @@ def compare(
         format: of the table.
         pairs: also the table of all pairs and metrics (csv: only that).
         cutoff: K of the metrics.
-        metrics: which are shown (default all).
+        metrics: which are shown (default all of hit_rate, ndcg and mrr, or those of the runs' task).
         interval: of a row, over users.
         resamples: of the bootstrap of a row's interval.
         alpha: of tests and intervals.
@@ -58,7 +58,6 @@ def compare(
         force: compare even what is not comparable; says in what.
     """
     from recsys_lab.runs.baselines import automatic_baselines
-    from recsys_lab.runs.comparison import METRICS
     from recsys_lab.runs.comparison import compare as compared
     from recsys_lab.runs.comparison_table import render
     from recsys_lab.runs.finished import Run, find_runs
@@ -74,7 +73,7 @@ def compare(
         problems += more
     _left_out(problems)
     method = Method(interval, resamples, alpha, seed)
-    result = compared(found, cutoff, force, baseline, metrics or METRICS, method, automatic)
+    result = compared(found, cutoff, force, baseline, metrics, method, automatic)
     print(render(result, table.format(format), pairs, table.shown(format)))
 
 

@@ -25,7 +25,9 @@ from recsys_lab.data.event_types import TargetWeights
 from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown_of
 from recsys_lab.data.fitting.fit_fields import FieldChoice, Numerics, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
+from recsys_lab.data.fitting.stored_values import impression_parts
 from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
+from recsys_lab.data.impressions import Impressions, trained_items
 from recsys_lab.data.loaders import Loaders
 from recsys_lab.data.locate import DATA_DIR, DATASET, locate, prepare_frames
 from recsys_lab.data.prepare.pipeline import PrepareSettings
@@ -83,6 +85,7 @@ class SequenceDataModule(Configurable, Loaders):
         sessions: what a session is: a categorical field of the events, or the pause that ends one, such as `30m`.
         window_within: windows reach back in the user's `history`, or stop where the `session` of their last event
             begins.
+        shown: `Impressions`: samples are what users were shown, as click-through learns from. None = windows of events.
         available: candidates are items that can be had at the time of the question: from their `first_event` on,
             between their first and last `events`, or as two fields of the items say. None = always.
     """
@@ -114,6 +117,7 @@ class SequenceDataModule(Configurable, Loaders):
         sessions: str | None = None,
         window_within: Literal["history", "session"] = "history",
         available: Available = None,
+        shown: Impressions | None = None,
     ) -> None:
         super().__init__()
         if batch_tokens is not None and batch_tokens < max_length:
@@ -131,6 +135,7 @@ class SequenceDataModule(Configurable, Loaders):
         self.retrained, self.fields, self.numerics = retrained, fields, numerics
         self.target_types, self.exclude_seen_types, self.weights = target_types, exclude_seen_types, weights
         self.sessions, self.window_within, self.available = sessions, window_within, available
+        self.shown = shown
         if sessions is None and (window_within == "session" or exclude_seen == "session"):
             name = "window_within" if window_within == "session" else "exclude_seen"
             raise RecsysLabError(f"--data.{name} session needs --data.sessions: a field of the events or a pause (30m)")
@@ -270,6 +275,14 @@ class SequenceDataModule(Configurable, Loaders):
         """(V,) int64: training events of each item; 0 for padding and for cold items, which are never scored."""
         data, stop = self.processed, self.split_result.train_stop
         return torch.from_numpy(count_items(np.asarray(data.item_ids), self._offsets, stop, data.num_items))
+
+    @property
+    def learned_counts(self) -> torch.Tensor:
+        """(V,) int64: `item_counts`, and 1 for items that the training part shows and that have no event in it."""
+        assert self.shown is not None
+        parts = impression_parts(self.processed, self.events.offsets, self.split_result)
+        shown = torch.from_numpy(trained_items(self, parts))
+        return self.item_counts.maximum(shown.long())
 
     @cached_property
     def spec(self) -> DataSpec:

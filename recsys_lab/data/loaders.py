@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -16,9 +18,12 @@ from recsys_lab.data.batches.gather import (
     WindowDataset,
     WindowLoader,
 )
+from recsys_lab.data.batches.shown_dataset import ShownDataset
 from recsys_lab.data.batches.windows import Queries, Windows, evaluation_windows
 from recsys_lab.data.split.split_rule import SplitResult, Targets
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
+
+log = logging.getLogger("recsys_lab")
 
 
 class Loaders(L.LightningDataModule):
@@ -47,9 +52,13 @@ class Loaders(L.LightningDataModule):
     batch_tokens: int | None
     bucket_batches: int
     window_within: str
+    shown: Any
 
     def train_dataloader(self) -> WindowLoader:
-        windows = self.train_windows
+        dataset: WindowDataset = (
+            self.impressions("train") if self.shown else WindowDataset(self.events, self.train_windows)
+        )
+        windows = dataset.windows
         batches = TrainBatches(
             windows.lengths,
             self.batch_size,
@@ -58,11 +67,11 @@ class Loaders(L.LightningDataModule):
             self.batch_tokens,
             self.bucket_batches,
         )
-        return self._loader(WindowDataset(self.events, windows), batches)
+        return self._loader(dataset, batches)
 
     def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
         if not self.retrained:
-            return self._evaluation_loader(self.split_result.val)
+            return self._shown_loader("val") if self.shown else self._evaluation_loader(self.split_result.val)
         if self.trainer is not None and self.trainer.state.fn == "validate":
             raise RecsysLabError(
                 "this model was trained on the validation part too (data.retrained): there is nothing to validate on. "
@@ -71,7 +80,20 @@ class Loaders(L.LightningDataModule):
         return []
 
     def test_dataloader(self) -> WindowLoader:
-        return self._evaluation_loader(self.split_result.test)
+        return self._shown_loader("test") if self.shown else self._evaluation_loader(self.split_result.test)
+
+    def impressions(self, part: str) -> ShownDataset:
+        """The samples of click-through. part: train, val or test."""
+        assert self.shown is not None
+        found: ShownDataset = self.shown.dataset(self, part)
+        if found.num_without_history:
+            said = number_of(found.num_without_history, "impression")
+            log.info("%s: %s of %s without an earlier event: an empty history", part, said, f"{len(found):,}")
+        return found
+
+    def _shown_loader(self, part: str) -> WindowLoader:
+        dataset = self.impressions(part)
+        return self._loader(dataset, EvaluationBatches(dataset.windows.lengths, self.eval_batch_size))
 
     def predict_dataloader(self) -> WindowLoader:
         """One sample per user: the newest window of the whole history, to recommend what comes next."""

@@ -66,8 +66,16 @@ def _behaviours(data: SequenceDataModule) -> dict[str, Any]:
         "weights": to_config(data.weights),
         "window_within": data.sessions if data.window_within == "session" else None,
         "sessions": data.sessions if derived else None,
+        **_shown(data),
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _shown(data: SequenceDataModule) -> dict[str, Any]:
+    """What was shown, where that is what trains and is tested: the hash of the data covers events alone."""
+    if data.shown is None:
+        return {}
+    return {"shown": to_config(data.shown), "shown_hash": data.processed.shown_hash}
 
 
 def _of_test(data: SequenceDataModule) -> dict[str, Any]:
@@ -77,6 +85,7 @@ def _of_test(data: SequenceDataModule) -> dict[str, Any]:
         "exclude_seen_types": data.exclude_seen_types,
         "exclude_seen_session": seen,
         "available": data.available,
+        **_shown(data),
     }
     return {name: value for name, value in named.items() if value is not None}
 

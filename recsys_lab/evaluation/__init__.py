@@ -6,5 +6,6 @@ from recsys_lab.evaluation.beyond_accuracy import BeyondAccuracy
 from recsys_lab.evaluation.calibration import Calibration
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.evaluation.measure import Measure
+from recsys_lab.evaluation.outcomes import OutcomeEvaluation
 
-__all__ = ["BeyondAccuracy", "Calibration", "Measure", "RankingEvaluation"]
+__all__ = ["BeyondAccuracy", "Calibration", "Measure", "OutcomeEvaluation", "RankingEvaluation"]

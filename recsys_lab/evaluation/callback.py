@@ -40,6 +40,11 @@ def shown_cutoff(cutoffs: Sequence[int]) -> int:
     return min(cutoffs, key=lambda k: (abs(k - 10), -k))
 
 
+def ranks(model: Any) -> bool:
+    """Whether the model's task ranks: another one has a callback of its own (`OutcomeEvaluation`)."""
+    return bool(getattr(getattr(model, "task", None), "ranks", True))
+
+
 class RankingEvaluation(Configurable, L.Callback):
     """Logs `val/<metric>@k` and `test/<metric>@k`; keeps the ranks of the last evaluation.
 
@@ -77,6 +82,7 @@ class RankingEvaluation(Configurable, L.Callback):
         self.measures, self.candidates = list(measures or ()), candidates
         self._running: list[Measure] = []  # those of the evaluation that is under way
         self._rows: list[Tensor] = []
+        self._is_asked = True
         self._is_candidate: Tensor | None = None
         self.last: RankedTargets | None = None
         """The targets of the last evaluation, of all processes."""
@@ -92,10 +98,10 @@ class RankingEvaluation(Configurable, L.Callback):
         self._start(trainer, pl_module, "test")
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
-        self._rows.append(self.rank_batch(pl_module, outputs, batch))
+        self._add(pl_module, outputs, batch)
 
     def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
-        self._rows.append(self.rank_batch(pl_module, outputs, batch))
+        self._add(pl_module, outputs, batch)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._finish(trainer, pl_module, "val")
@@ -104,12 +110,19 @@ class RankingEvaluation(Configurable, L.Callback):
         self._finish(trainer, pl_module, "test")
 
     def _start(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._rows = []
+        self._rows, self._is_asked = [], ranks(pl_module)
+        if not self._is_asked:
+            self.last, self.last_metrics = None, {}
+            return
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._is_candidate = candidate_mask(datamodule, pl_module, self.candidates)
         self._running = self.measures if trainer.state.fn in ("validate", "test") else []
         for measure in self._running:
             measure.start(EvaluationSetting(datamodule, stage, self.cutoffs, self.ties, self._is_candidate))
+
+    def _add(self, model: Any, outputs: Any, batch: Batch) -> None:
+        if self._is_asked:
+            self._rows.append(self.rank_batch(model, outputs, batch))
 
     def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
         """query (B, ...) as `model.query` gave it -> (N, 6) int64 rows as in `COLUMNS`, one for each target."""
@@ -144,6 +157,8 @@ class RankingEvaluation(Configurable, L.Callback):
     # -- finishing -----------------------------------------------------------------------------------------------------
 
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if not self._is_asked:
+            return
         rows = torch.cat(self._rows) if self._rows else torch.zeros(0, len(COLUMNS), dtype=torch.int64)
         self._rows, datamodule = [], trainer.datamodule  # type: ignore[attr-defined]
         drop_cold = self.cold_targets == "drop"
@@ -164,6 +179,10 @@ class RankingEvaluation(Configurable, L.Callback):
     def last_ranks(self) -> np.ndarray | None:
         """(N, 6) int64 of the last evaluation, in the order of `COLUMNS`, sorted by position: by user and time."""
         return None if self.last is None else self.last.ranks
+
+    def tables(self, datamodule: Any) -> dict[str, pl.DataFrame]:
+        """The files of a run folder."""
+        return {"ranks.parquet": self.ranks_frame(datamodule), "values.parquet": self.values_frame(datamodule)}
 
     def values_frame(self, datamodule: Any) -> pl.DataFrame:
         """The last evaluation as one table of values: what `values.parquet` holds."""

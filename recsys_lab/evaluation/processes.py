@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +23,21 @@ def gather_rows(rows: Tensor) -> Tensor:
     parts = [torch.zeros_like(padded) for _ in range(world)]
     torch.distributed.all_gather(parts, padded)
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)]).cpu()
+
+
+def gather_columns(columns: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """(n,) or (n, c) each, n different on each process -> all rows of each column, process by process. A process
+    without rows gives no columns; none anywhere gives none."""
+    if not _is_distributed():
+        return {name: column.numpy() for name, column in columns.items()}
+    kinds: list[dict[str, tuple[torch.dtype, torch.Size]]] = [{}] * torch.distributed.get_world_size()
+    own: Any = {name: (column.dtype, column.shape[1:]) for name, column in columns.items()}
+    torch.distributed.all_gather_object(kinds, own)
+    found = {}
+    for name, (dtype, shape) in next((of for of in kinds if of), {}).items():
+        column = columns.get(name, torch.zeros(0, *shape, dtype=dtype))
+        found[name] = gather_rows(column.reshape(len(column), -1)).reshape(-1, *shape).numpy()
+    return found
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

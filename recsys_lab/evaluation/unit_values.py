@@ -13,26 +13,30 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recsys_lab.contracts import UnitMetric
+
 
 def unit_values(
-    user: np.ndarray, unit: np.ndarray, of_units: Mapping[str, np.ndarray], of_all: Mapping[str, float]
+    user: np.ndarray, unit: np.ndarray, of_units: Mapping[str, np.ndarray | UnitMetric], of_all: Mapping[str, float]
 ) -> pl.DataFrame:
     """The rows of `values.parquet`, metric by metric.
 
     Args:
         user: (N,) row of the user in the prepared data. unit: (N,) int64, ascending.
-        of_units: metric -> (N,) values, each of weight 1.
+        of_units: metric -> (N,) values, each of weight 1, or values with their weights.
         of_all: metric -> its value in metrics.json; those of `of_units` are left out, since they are its means.
 
     Returns:
         `user` int32, `unit` int64, `metric`, `value` float64, `weight` float32.
     """
-    each = {"user": user.astype(np.int32), "unit": unit, "weight": np.ones(len(unit), dtype=np.float32)}
+    each = {"user": user.astype(np.int32), "unit": unit}
     kind = pl.Enum([*of_units, *(name for name in of_all if name not in of_units)])
-    tables = [
-        pl.DataFrame({**each, "value": values.astype(np.float64)}).with_columns(metric=pl.lit(name, dtype=kind))
-        for name, values in of_units.items()
-    ]
+    tables = []
+    for name, of in of_units.items():
+        value, weight = of if isinstance(of, tuple) else UnitMetric(of)
+        weight = np.ones(len(unit), dtype=np.float32) if weight is None else weight.astype(np.float32)
+        table = pl.DataFrame({**each, "weight": weight, "value": value.astype(np.float64)})
+        tables.append(table.with_columns(metric=pl.lit(name, dtype=kind)))
     rest = {name: float(value) for name, value in of_all.items() if name not in of_units}
     columns: dict[str, Any] = {
         "user": pl.Int32,

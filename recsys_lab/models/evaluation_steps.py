@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recsys_lab.contracts import Batch, State, Task
 from recsys_lab.models.blocks.user_token import with_token
-from recsys_lab.models.module import SequenceModel
+from recsys_lab.models.module import SequenceModel, last_position
 
 
 class EvaluationSteps(SequenceModel, L.LightningModule):
@@ -29,7 +29,14 @@ class EvaluationSteps(SequenceModel, L.LightningModule):
 
     def _evaluated(self, batch: Batch) -> Any:
         with torch.autocast(self.device.type, enabled=False):  # mixed precision is for training only
-            return self.task.evaluate(State(query=self.query(batch)), batch, self.scorer)
+            return self.task.evaluate(self.evaluation_state(batch), batch, self.scorer)
+
+    def evaluation_state(self, batch: Batch) -> State:
+        """What the task is given: the query, and where it wants that the history."""
+        if not self.task.reads_history:
+            return State(query=self.query(batch))
+        history = self.hidden(batch)  # (B, L, D)
+        return State(query=last_position(history, batch.lengths), history=history)
 
     # -- what evaluation asks for; baselines define these --------------------------------------------------------------
 

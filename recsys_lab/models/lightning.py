@@ -143,7 +143,8 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             )
         if self.compile_model:
             compilation.compile_training(self)
-        item_counts = datamodule.item_counts.to(self.device)
+        item_counts = datamodule.learned_counts if self.task.learns_from_shown else datamodule.item_counts
+        item_counts = item_counts.to(self.device)
         self.task.prepare(item_counts)
         for module in self.modules():
             if isinstance(module, ItemTable):
@@ -214,6 +215,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             self.inputs.add_to(self, spec)
         if self._chosen_scorer[0] is not None:
             self._chosen_scorer[0].replace_in(self)
+        self.task.build(spec, self)
         self.item_vectors.add_to(self)
         if self.item_vectors.width is not None:
             self._init_args["item_vectors_width"] = self.item_vectors.width

@@ -37,6 +37,13 @@ MANDATORY: list[dict[str, Any]] = [
 ]
 """The rows of every comparison, for `config.from_config`; by name, since a comparison that finds them counted needs no
 torch."""
+OF_TASK: dict[str, list[dict[str, Any]]] = {
+    "ClickThrough": [
+        {"class_path": f"recsys_lab.models.baselines.{name}", "init_args": {}}
+        for name in ("ConstantRate", "ItemRate", "UserRate", "ClickRegression")
+    ]
+}
+"""The rows of every comparison of a task that does not rank."""
 ON_REQUEST: list[dict[str, Any]] = [{"class_path": "recsys_lab.models.baselines.TransitionGraph", "init_args": {}}]
 """Those that are counted only where `--baselines` names them, or `all`."""
 OFFERED_UP_TO = {"ease": 10_000}
@@ -66,7 +73,8 @@ def automatic_baselines(
     Raises:
         RecsysLabError: for a name that no baseline has.
     """
-    resolve_names(names, [*(baseline_name(config) for config in (*MANDATORY, *ON_REQUEST)), ALL], "baseline")
+    known = [*MANDATORY, *ON_REQUEST, *(config for of in OF_TASK.values() for config in of)]
+    resolve_names(names, [*map(baseline_name, known), ALL], "baseline")
     if not runs or differences(list(runs)):
         return [], []
     kept = kept_in(runs[0])
@@ -121,12 +129,18 @@ def counted_already(run: Run) -> list[Run]:
     return found
 
 
+def baselines_of(run: Run) -> list[dict[str, Any]]:
+    """Those of the run's task."""
+    task = run.evaluation.get("task")
+    return [*MANDATORY, *ON_REQUEST] if task is None else OF_TASK.get(str(task), [])
+
+
 def wanted(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     """Name -> configuration of the baselines that are not among `runs`."""
     there = [run.manifest.get("model_config") for run in runs]
     return {
         baseline_name(config): config
-        for config in (*MANDATORY, *ON_REQUEST)
+        for config in baselines_of(runs[0])
         if not any(is_same_model(config, other) for other in there if isinstance(other, dict))
     }
 

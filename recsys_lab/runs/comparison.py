@@ -16,7 +16,7 @@ from recsys_lab.runs.remarks import of_targets, remarks_of_rows
 from recsys_lab.runs.seeds import find_systems
 from recsys_lab.statistics.pairs import ONE_SEED, Method, Pair, Sample, correct, which_pairs
 from recsys_lab.statistics.rule import LEAST_USERS
-from recsys_lab.words import RecsysLabError, did_you_mean
+from recsys_lab.words import LOWER_IS_BETTER, RecsysLabError, did_you_mean
 
 METRICS = ("hit_rate", "ndcg", "mrr")
 DECIDING = "ndcg"
@@ -60,12 +60,25 @@ def deciding(metrics: Sequence[str]) -> str:
     return DECIDING if DECIDING in metrics else metrics[0]
 
 
+def metrics_of(runs: Sequence[Run], asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """The metrics of a comparison, the deciding one among them.
+
+    Raises:
+        RecsysLabError: for a metric that a ranking or the runs' own task has not.
+    """
+    known = runs[0].metric_names or QUERY_METRICS
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise RecsysLabError(f"unknown metric {', '.join(unknown)!r}; known: {', '.join(known)}")
+    return tuple(asked) or runs[0].metric_names or METRICS
+
+
 def compare(
     runs: Sequence[Run],
     cutoff: int = 10,
     force: bool = False,
     baseline: str | None = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = (),
     method: Method | None = None,
     automatic: Sequence[Run] = (),
 ) -> Comparison:
@@ -77,8 +90,8 @@ def compare(
         force: compare even where data, split, targets or evaluation differ; a note then says in what.
         baseline: a variant, or a run folder of it, that all others are tested against; None tests all pairs, because
             the best row was picked from the same data.
-        metrics: which are shown. ndcg, or else the first, decides: it sorts the rows, and its tests are corrected over
-            all pairs.
+        metrics: which are shown; none = the usual ones. ndcg, or else the first, decides: it sorts the rows, and its
+            tests are corrected over all pairs.
         method: of intervals and tests.
         automatic: baselines on the same targets that take part without being asked for: each is a row, and the best of
             them is tested against every other row.
@@ -86,14 +99,13 @@ def compare(
     Raises:
         RecsysLabError: when there is nothing to compare, or the runs are not comparable, saying in what.
     """
-    asked, metrics, method = list(runs), tuple(metrics), method or Method()
+    asked, method = list(runs), method or Method()
     if not asked:
         raise RecsysLabError("no finished run to compare")
     runs = [*asked, *automatic]
-    unknown = [name for name in metrics if name not in QUERY_METRICS]
-    if unknown or not metrics:
-        raise RecsysLabError(f"unknown metric {', '.join(unknown)!r}; known: {', '.join(QUERY_METRICS)}")
-    if cutoff < 1:
+    metrics = metrics_of(asked, metrics)
+    cutoff = cutoff if asked[0].has_cutoff else 0
+    if cutoff < 1 and asked[0].has_cutoff:
         raise RecsysLabError(f"the cutoff must be at least 1, got {cutoff}")
     if method.resamples < 100 or not 0 < method.alpha < 1:
         raise RecsysLabError("a comparison needs at least 100 resamples and an alpha between 0 and 1")
@@ -111,7 +123,8 @@ def compare(
     rows = [make_row(system, cutoff, metrics) for system in [*systems, *counted]]
     for row in rows[len(systems) :]:
         row.is_automatic = True
-    rows.sort(key=lambda row: -row.estimates[deciding(metrics)].mean)
+    sign = 1 if deciding(metrics) in LOWER_IS_BETTER else -1
+    rows.sort(key=lambda row: sign * row.estimates[deciding(metrics)].mean)
     comparison = Comparison(rows, cutoff, asked[0].evaluation, [], metrics, method)
     comparison.reference = next((i for i, row in enumerate(rows) if row.untested != SAW_TARGETS), 0)
     if baseline is not None:

@@ -12,6 +12,7 @@ from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import UNKNOWN, Column, Table, document
 from recsys_lab.runs.comparison import Comparison, Row
 from recsys_lab.statistics.pairs import ONE_SEED, Difference, Pair
+from recsys_lab.words import titled
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 INTERVALS = {"t": "t", "bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
@@ -73,12 +74,12 @@ def record(row: Row, comparison: Comparison) -> dict[str, Any]:
         "reference": comparison.rows[comparison.reference].variant,
     }
     for name in comparison.metrics:
-        found[f"{name}@{cutoff}"] = row.estimates[name].mean
-        found[f"{name}@{cutoff}_low"], found[f"{name}@{cutoff}_high"] = row.intervals[name]
-        found[f"{name}@{cutoff}_seed_deviation"] = row.seed_deviation[name]
+        found[titled(name, cutoff)] = row.estimates[name].mean
+        found[f"{titled(name, cutoff)}_low"], found[f"{titled(name, cutoff)}_high"] = row.intervals[name]
+        found[f"{titled(name, cutoff)}_seed_deviation"] = row.seed_deviation[name]
     for name in comparison.metrics:
         tested = row.against.get(name)
-        found |= {f"{name}@{cutoff}_{part}": getattr(tested, of, None) for part, of in TESTED.items()}
+        found |= {f"{titled(name, cutoff)}_{part}": getattr(tested, of, None) for part, of in TESTED.items()}
     return found | {
         "untested": row.untested,
         "trained_on": row.trained_on,
@@ -93,14 +94,14 @@ def pair_record(pair: Pair, comparison: Comparison) -> dict[str, Any]:
     return {
         "a": comparison.rows[pair.a].variant,
         "b": comparison.rows[pair.b].variant,
-        "metric": f"{pair.metric}@{comparison.cutoff}",
+        "metric": titled(pair.metric, comparison.cutoff),
         "is_significant": pair.is_significant(comparison.method.alpha),
     } | {name: value for name, value in asdict(pair).items() if name not in ("a", "b", "metric")}
 
 
 def rows_table(comparison: Comparison) -> Table:
     """All rows, best first."""
-    deciding, rows = f"{comparison.deciding}@{comparison.cutoff}", comparison.rows
+    deciding, rows = titled(comparison.deciding, comparison.cutoff), comparison.rows
     best = [row for place, row in enumerate(rows) if comparison.is_significantly_best(place)]
 
     def marked(column: Column) -> Column:
@@ -135,6 +136,9 @@ def number_columns(comparison: Comparison) -> list[Column]:
     versus = "vs baseline" if comparison.has_baseline else "behind best"
     against = "minus the baseline" if comparison.has_baseline else "of the best row minus this"
 
+    def name_of(metric: str) -> str:
+        return titled(metric, comparison.cutoff)
+
     def mean(name: str) -> Callable[[Row], Any]:
         return lambda row: (row.estimates[name].mean, *row.intervals[name], row.seed_deviation[name])
 
@@ -148,10 +152,16 @@ def number_columns(comparison: Comparison) -> list[Column]:
     helps = {"seconds": "until the fit ended, validation included; mean over seeds"}
     return [
         *(
-            Column(f"{name}@{comparison.cutoff}", ".4f", means, mean(name), spare=0 if name == deciding else 3)
+            Column(titled(name, comparison.cutoff), ".4f", means, mean(name), spare=0 if name == deciding else 3)
             for name in comparison.metrics
         ),
-        Column(versus, "+.4f", f"{deciding}@{comparison.cutoff} {against}; over users and seeds", difference, spare=1),
+        Column(
+            versus,
+            "+.4f",
+            f"{titled(deciding, comparison.cutoff)} {against}; over users and seeds",
+            difference,
+            spare=1,
+        ),
         *test_columns(lambda row: row.against.get(deciding)),
         *(Column(title, ",.0f", helps.get(title, ""), cost(name), spare=7) for title, name in COSTS.items()),
     ]
@@ -177,7 +187,7 @@ def _pairs_table(comparison: Comparison) -> Table:
     columns = [
         Column("better", value=lambda pair: comparison.rows[pair.a].variant),
         Column("other", value=lambda pair: comparison.rows[pair.b].variant),
-        Column("metric", value=lambda pair: f"{pair.metric}@{comparison.cutoff}"),
+        Column("metric", value=lambda pair: titled(pair.metric, comparison.cutoff)),
         Column("better - other", "+.4f", value=lambda pair: pair.spread),
         replace(corrected, value=lambda pair: pair.p_or_reason if pair.metric == comparison.deciding else None),
         Column("p uncorrected", "p", value=lambda pair: pair.p_value, spare=5),
@@ -203,7 +213,7 @@ def untested_text(pairs: Sequence[Pair]) -> str:
 
 def _legend(comparison: Comparison) -> list[str]:
     method, reference = comparison.method, comparison.rows[comparison.reference].variant
-    name = f"{comparison.deciding}@{comparison.cutoff}"
+    name = titled(comparison.deciding, comparison.cutoff)
     column = (
         f"vs baseline: minus {reference}" if comparison.has_baseline else f"behind best: {reference} minus this row"
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,7 @@ COMPARED = (
     "ties",
     "cold_targets",
     "candidates",
+    *("task", "task_settings", "shown", "shown_hash"),
 )
 # Says why data hashes differ; the data hash alone decides, and older manifests don't have it.
 EXPLAINING = ("tie_order",)
@@ -62,6 +63,9 @@ class Run:
     folder: Path
     manifest: dict[str, Any]
     metrics: dict[str, Any]
+
+    has_cutoff: ClassVar[bool] = True
+    metric_names: ClassVar[tuple[str, ...]] = ()  # that tables show; none: the usual ones of a ranking
 
     @property
     def variant(self) -> str:
@@ -114,6 +118,10 @@ class Run:
         query = self.ranks["query"].to_numpy() if "query" in self.ranks.columns else None
         return metric_values(metric, cutoff, greater, ties, query)
 
+    def wrong(self) -> str:
+        """What can't be right in its files; empty where nothing is found."""
+        return _wrong_ranks(pl.read_parquet(self.folder / "ranks.parquet"), self)
+
     @property
     def has_values(self) -> bool:
         return "values_sha256" in self.manifest and (self.folder / "values.parquet").is_file()
@@ -161,11 +169,14 @@ def read_run(folder: Path) -> Run:
     Raises:
         UnreadableRunError: when a file is missing or damaged, or the run has not been tested.
     """
+    from recsys_lab.runs.measured import OUTCOMES, MeasuredRun  # which is a Run
+
     try:
         manifest = read_manifest(folder)
         if manifest.get("stopped_by") in UNFINISHED:
             raise UnreadableRunError(f"{folder}: unfinished ({manifest['stopped_by']})")
-        if not (folder / "ranks.parquet").is_file():
+        tested = next((name for name in ("ranks.parquet", OUTCOMES) if (folder / name).is_file()), None)
+        if tested is None:
             raise UnreadableRunError(
                 f"{folder}: not tested yet (no ranks.parquet): recsys-lab fit {folder} --run.test_after_fit true"
             )
@@ -175,8 +186,8 @@ def read_run(folder: Path) -> Run:
         metrics = json.loads((folder / "metrics.json").read_text())
         if not isinstance(metrics, dict):
             raise UnreadableRunError(f"{folder}: metrics.json holds no mapping")
-        run = Run(folder, manifest, metrics)
-        wrong = _wrong_ranks(pl.read_parquet(folder / "ranks.parquet"), run)
+        run = (MeasuredRun if tested == OUTCOMES else Run)(folder, manifest, metrics)
+        wrong = run.wrong()
     except KeyboardInterrupt:
         raise
     except ChangedRunError as error:
@@ -184,7 +195,7 @@ def read_run(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UnreadableRunError(f"{folder}: unreadable ({type(error).__name__}: {error})") from error
     if wrong:
-        raise UnreadableRunError(f"{folder}: ranks.parquet {wrong}")
+        raise UnreadableRunError(f"{folder}: {tested} {wrong}")
     return run
 
 

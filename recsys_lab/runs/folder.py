@@ -4,7 +4,7 @@
 <folder>/manifest.json    what was compared: hashes, versions, device, command, times, why training stopped
 <folder>/metrics.csv      one row per epoch
 <folder>/metrics.json     the best epoch's validation metrics, and the test metrics
-<folder>/ranks.parquet    one row per test target: user, target, rank
+<folder>/ranks.parquet    one row per test target: user, target, rank; outcomes.parquet for a task that does not rank
 <folder>/values.parquet   user, unit, metric, value, weight: what statistics read
 <folder>/checkpoints/     written by ModelCheckpoint
 """
@@ -27,6 +27,7 @@ from recsys_lab.config import to_config
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.runs.audit_entry import audit_of
 from recsys_lab.runs.environment import describe_device, describe_environment
+from recsys_lab.runs.evaluations import COUNTED, find_evaluations, tables_of, task_facts
 from recsys_lab.runs.run_files import (
     OF_A_TEST,
     checkpoint_facts,
@@ -159,17 +160,16 @@ class RunFolder(L.Callback):
             self._describe(trainer, pl_module)
         self.manifest |= {"trained_on": getattr(pl_module, "trained_on", None)}
         self.metrics |= logged(trainer, (prefix,))
-        evaluation = find(trainer, RankingEvaluation)
-        if evaluation is not None:
+        evaluations = [one for one in find_evaluations(trainer) if one.last is not None]
+        for evaluation in evaluations:
             self.metrics |= evaluation.last_metrics  # not rounded to float32
-        if trainer.is_global_zero and evaluation is not None:
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            tables = {"ranks.parquet": evaluation.ranks_frame(data), "values.parquet": evaluation.values_frame(data)}
-            for name, table in tables.items():
+        if trainer.is_global_zero and evaluations:
+            for name, table in tables_of(evaluations, trainer.datamodule).items():  # type: ignore[attr-defined]
                 with written(self.folder / name) as partial:
                     table.write_parquet(partial)
                     self.manifest[OF_A_TEST[name]] = file_sha256(partial)
-            self.manifest["ranked_targets"] = tables["ranks.parquet"].height
+                if name in COUNTED:
+                    self.manifest[COUNTED[name]] = table.height
             self.manifest |= checkpoint_facts(trainer.ckpt_path, self.folder)
         self._write_metrics(trainer)
         self._write_manifest(trainer, wall_seconds=round(self._seconds(), 2))
@@ -198,6 +198,7 @@ class RunFolder(L.Callback):
             "evaluation": {
                 **(datamodule.evaluation_settings() if hasattr(datamodule, "evaluation_settings") else {}),
                 **(to_config(evaluation)["init_args"] if evaluation is not None else {}),
+                **task_facts(pl_module),
                 "ties": getattr(evaluation, "ties", None),
                 "cold_targets": getattr(evaluation, "cold_targets", None),
             },

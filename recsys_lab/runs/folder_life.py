@@ -109,7 +109,7 @@ def take_place(folder: Path, overwrite: bool, resumes_from: str | None, settings
             f"{home} holds a run already. Go on with it: `recsys-lab fit {home}`; keep both: --run.variant NAME or "
             "another --seed_everything; replace it: --run.overwrite true"
         )
-    beside = overwrite and (any(_checkpoints(home)) or (home / "ranks.parquet").is_file())
+    beside = overwrite and (any(_checkpoints(home)) or any((home / name).is_file() for name in OF_A_TEST))
     place = Place(home, home / REPLACEMENT if beside else home, resumes_from)
     if is_first_process():
         if beside:

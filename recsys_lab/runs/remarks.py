@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from recsys_lab.runs.comparison_row import Row
-from recsys_lab.words import number_of
+from recsys_lab.words import number_of, titled
 
 WORTH_SAYING = 0.05
 """The least share of the targets that is said."""
@@ -118,7 +118,7 @@ def remarks_of_rows(rows: Sequence[Row], metric: str, cutoff: int) -> list[str]:
                 for other in rows
                 if other.is_counted and other.runs[0].targets_hash == row.runs[0].targets_hash
             }
-            own += not_above(f"{metric}@{cutoff}", row.estimates[metric].mean, reached)
+            own += not_above(titled(metric, cutoff), row.estimates[metric].mean, reached)
         lines += [f"{row.variant}: {line}" for line in own]
     return lines
 

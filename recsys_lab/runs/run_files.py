@@ -18,7 +18,11 @@ from recsys_lab.words import RecsysLabError
 
 HASHED = {"config.yaml": "config_sha256", "metrics.json": "metrics_sha256", "metrics.csv": "epochs_sha256"}
 """Files that are hashed whenever the manifest is written."""
-OF_A_TEST = {"ranks.parquet": "ranks_sha256", "values.parquet": "values_sha256"}
+OF_A_TEST = {
+    "ranks.parquet": "ranks_sha256",
+    "outcomes.parquet": "outcomes_sha256",
+    "values.parquet": "values_sha256",
+}
 """Files that a test writes, hashed when they are made, as the checkpoint is."""
 SEAL = "manifest_sha256"
 UNFINISHED = ("running", "interrupted", "nan", "error")

@@ -20,6 +20,7 @@ from torch import Tensor
 from recsys_lab.contracts import Batch
 from recsys_lab.evaluation.top_lists import top_lists
 from recsys_lab.serve import user_state
+from recsys_lab.serve.click_scores import click_scores
 from recsys_lab.serve.histories import HistoryReader
 from recsys_lab.serve.item_choice import ItemChoice
 from recsys_lab.serve.item_ids import ItemIds, Unknown
@@ -215,18 +216,19 @@ class Predictor:
         Args:
             histories: as for `recommend`.
             items: ids, the same for every user.
-            asked: `times`, `fields`, `query_time` and `target_fields` of `recommend`.
+            asked: `times`, `fields`, `query_time` and `target_fields` of `recommend`; for a model of clicks `shown`.
 
         Returns:
-            A frame: `user`, `item_id`, `score`, `source`; users and items in the order given. An item without training
-            events has no score, unless the model scores items by more than their ids.
+            A frame: `user`, `item_id`, `score` (of clicks their probability), `source`; users and items as given. An
+            item without training events has no score, unless the model knows more than its id.
 
         Raises:
             RecsysLabError: as `recommend`; and for an item that the model does not know.
         """
-        questions = self.questions(histories, **asked)
-        read = questions.histories
-        ids = torch.tensor([self.item_ids.row(raw) for raw in items], dtype=torch.int64, device=self.is_trained.device)
+        if self.model.task.learns_from_shown:
+            return click_scores(self, histories, items, **asked)
+        read = (questions := self.questions(histories, **asked)).histories
+        ids = torch.tensor([self.item_ids.row(raw) for raw in items], device=self.is_trained.device).long()
         scores = self.popular.counts[ids].float().repeat(len(read), 1)  # (U, C)
         everybody, device = np.arange(len(read)), self.model.device
         for rows, batch in questions.batches(everybody, self.spec.max_length, self.batch_size, device):

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import polars as pl
 
 from recsys_lab.runs.finished import COMPARED, Run, UnreadableRunError
+from recsys_lab.runs.measured import MeasuredRun, of_weight_one
 from recsys_lab.runs.run_files import written
 from recsys_lab.runs.seeds import current_numbers, numbers_version, system_hash
+from recsys_lab.words import RecsysLabError
 
 FOLDER = "values"
 """Beside the study file."""
@@ -30,6 +33,8 @@ FORMAT = 1
 COUNTS = ("num_greater", "num_ties", "num_candidates", "query")
 FLAGS = ("is_cold", "is_hidden", "is_repeat")
 FACTS = ("history_length", "popularity_decile", "gap_seconds")
+WEIGHT = "_weight"
+"""Behind the name of a metric: the weight of a user's mean."""
 NOT_KEPT = ("audit", "command", "folder")
 """Of the manifest: they name places of the machine that ran."""
 
@@ -58,6 +63,50 @@ class KeptRun(Run):
         return self.kept_targets
 
 
+@dataclass(frozen=True)
+class KeptMeasured(KeptRun):
+    """The same of a run whose task does not rank: a row for each user, with the mean of each metric over the user's
+    units and their weight. Means and variances over users are those of the units."""
+
+    has_cutoff: ClassVar[bool] = False
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.evaluation.get("metrics") or ())
+
+    @cached_property
+    def ranks(self) -> pl.DataFrame:
+        return pl.read_parquet(self.file)
+
+    @property
+    def all_ranks(self) -> pl.DataFrame:
+        return self.ranks
+
+    def values(self, metric: str, cutoff: int = 0) -> np.ndarray:
+        if metric not in self.ranks.columns:
+            raise RecsysLabError(f"{self.file} has no metric {metric!r}; known: {', '.join(self.metric_names)}")
+        value, weight = (self.ranks[name].cast(pl.Float64).to_numpy() for name in (metric, f"{metric}{WEIGHT}"))
+        return of_weight_one(value, weight)
+
+
+def _of_users(run: MeasuredRun) -> pl.DataFrame:
+    """What `KeptMeasured` holds."""
+    table = pl.read_parquet(run.folder / "values.parquet").filter(pl.col("unit").is_not_null())
+    table = table.with_columns(pl.col("metric").cast(pl.String), pl.col("weight").cast(pl.Float64))
+    found = table.select(pl.col("user").unique().sort()).with_columns(user_id=pl.int_range(pl.len(), dtype=pl.Int32))
+    for name in run.metric_names:
+        weight = pl.col("weight").sum()
+        total = (pl.col("value") * pl.col("weight")).sum()
+        mean = pl.when(weight > 0).then(total / weight).otherwise(0.0)
+        own = (
+            table.filter(pl.col("metric") == name)
+            .group_by("user")
+            .agg(mean.cast(pl.Float32).alias(name), weight.cast(pl.Float32).alias(f"{name}{WEIGHT}"))
+        )
+        found = found.join(own, on="user", how="left", maintain_order="left")
+    return found.drop("user")
+
+
 def values_file(study_file: Path, label: str, seed: int) -> Path:
     return study_file.parent / FOLDER / f"{label}-seed{seed}.parquet"
 
@@ -81,13 +130,7 @@ def write_values(run: Run, file: Path, select: str, identity: str = "", seed: in
         identity: of the variant in its study (see `Variant`); empty for a baseline.
         seed: that the study gave it.
     """
-    ranks = run.ranks
-    if run.evaluation.get("cold_targets") == "drop":  # the share of cold targets is part of the evaluation
-        ranks = pl.read_parquet(run.folder / "ranks.parquet")
-    columns = [pl.col("user_id").rank("dense").cast(pl.Int32)]
-    for name in (*COUNTS, *FLAGS, *FACTS):
-        if name in ranks.columns:
-            columns.append(_small(name))
+    kept = _of_users(run) if isinstance(run, MeasuredRun) else _of_targets(run)
     manifest = {name: value for name, value in run.manifest.items() if name not in NOT_KEPT}
     manifest["system_hash"] = system_hash(run)  # an older manifest has none, and config.yaml is not kept
     metadata = {
@@ -101,9 +144,18 @@ def write_values(run: Run, file: Path, select: str, identity: str = "", seed: in
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     with written(file, unique=True) as partial:
-        ranks.select(columns).write_parquet(
-            partial, compression="zstd", compression_level=15, statistics=False, metadata=metadata
-        )
+        kept.write_parquet(partial, compression="zstd", compression_level=15, statistics=False, metadata=metadata)
+
+
+def _of_targets(run: Run) -> pl.DataFrame:
+    ranks = run.ranks
+    if run.evaluation.get("cold_targets") == "drop":  # the share of cold targets is part of the evaluation
+        ranks = pl.read_parquet(run.folder / "ranks.parquet")
+    columns = [pl.col("user_id").rank("dense").cast(pl.Int32)]
+    for name in (*COUNTS, *FLAGS, *FACTS):
+        if name in ranks.columns:
+            columns.append(_small(name))
+    return ranks.select(columns)
 
 
 def read_values(file: Path, folder: Path | None = None) -> KeptRun:
@@ -119,9 +171,11 @@ def read_values(file: Path, folder: Path | None = None) -> KeptRun:
         metadata = pl.read_parquet_metadata(file)
         if int(metadata["format"]) > FORMAT:
             raise UnreadableRunError(f"{file}: written by a newer version of recsys-lab (format {metadata['format']})")
-        return KeptRun(
+        manifest = json.loads(metadata["manifest"])
+        is_measured = (manifest.get("evaluation") or {}).get("metrics") and "ranked_targets" not in manifest
+        return (KeptMeasured if is_measured else KeptRun)(
             folder or file.with_suffix(""),
-            json.loads(metadata["manifest"]),
+            manifest,
             json.loads(metadata["metrics"]),
             file,
             metadata["identity"],

@@ -304,13 +304,16 @@ def test_impressions_are_kept_by_user_and_time_and_unknown_ones_are_counted(tmp_
     data = with_shown(tmp_path, SHOWN, fields=["position=categorical@query"])
     arrays = {name.removeprefix("shown/"): array.tolist() for name, array in data.arrays.items() if "shown" in name}
     assert data.num_impressions == 3 and data.impression_ids.to_list() == ["i3", "i2", "i1"]
-    assert arrays["offsets"] == [0, 2, 4, 6] and arrays["users"] == [0, 0, 1]
+    assert arrays["offsets"] == [0, 2, 4, 7] and arrays["users"] == [0, 0, 1]
     assert arrays["timestamps"] == [T + 1, T + 9, T + 2]
-    assert [data.item_ids_raw[i - 1] for i in arrays["item_ids"]] == ["a", "b", "c", "a", "b", "a"]
-    assert [None if np.isnan(x) else x for x in arrays["labels"]] == [0, None, 0, 1, 1, 0]
-    assert data.manifest["left_out"] == {"shown items of unknown users": 1, "shown items that no event has": 1}
-    assert decoded(data, "shown.position") == [1, 2, 1, 2, 1, 3] and data.field("shown.position").known_at == "query"
-    assert decoded(data, "shown.price") == [5, 6, 1, 2, None, 7]
+    assert [data.item_ids_raw[i - 1] for i in arrays["item_ids"]] == ["a", "b", "c", "a", "b", "zz", "a"]
+    assert [None if np.isnan(x) else x for x in arrays["labels"]] == [0, None, 0, 1, 1, 0, 0]
+    assert data.manifest["left_out"] == {"shown items of unknown users": 1}
+    # an item without any event is one all the same: whether it has one is decided by what was clicked
+    assert data.item_ids_raw[-1] == "zz" and data.manifest["num_only_shown"] == 1
+    assert data.num_items == len(set(np.asarray(data.item_ids))) + 1
+    assert decoded(data, "shown.position") == [1, 2, 1, 2, 1, 2, 3] and data.field("shown.position").known_at == "query"
+    assert decoded(data, "shown.price") == [5, 6, 1, 2, None, 4, 7]
     assert ProcessedDataset.open(data.path, verify=True).shown_hash == data.shown_hash
 
 

@@ -25,53 +25,99 @@ class Shown:
     item_ids: np.ndarray  # (N,) int32, 1..num_items
     labels: np.ndarray  # (N,) float32, NaN = not known
     fields: Mapping[str, FieldColumn] = field(default_factory=dict)  # of the shown items, by name
+    weights: np.ndarray | None = None  # (N,) float32, how much each counts
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray], fields: Mapping[str, FieldColumn] | None = None) -> Shown:
+    def of(
+        cls,
+        arrays: Mapping[str, np.ndarray],
+        fields: Mapping[str, FieldColumn] | None = None,
+        weights: np.ndarray | None = None,
+    ) -> Shown:
         """The arrays of `ProcessedDataset`, which stay mapped."""
         names = ("users", "timestamps", "offsets", "item_ids", "labels")
         own = {name: np.asarray(arrays[f"shown/{name}"]) for name in names}
-        return cls(**own, fields=fields or {})
+        return cls(**own, fields=fields or {}, weights=weights)
 
 
 class ShownDataset(WindowDataset):
     """Impressions as samples: the user's newest events before the impression, what was shown, and what came of it.
 
-    An event at the very second of an impression is not before it: a click has the time of what was clicked. Impressions
-    of users who had no event before are left out; `num_without_history` counts them.
+    An event at the very second of an impression is not before it: a click has the time of what was clicked.
+    `num_without_history` counts the impressions of users who had no event before.
 
     Args:
         events: the flat arrays.
         shown: all impressions of the data.
         which: (S,) int64, those that are samples, such as the ones of the training part.
         max_length: L, events of a history that a model sees.
+        keep_empty: impressions without a history are samples, too, with one event that stands for none: item `PAD_ID`
+            at the time of the impression.
+        is_trained: (V,) bool, the items that training has; others are shown as `PAD_ID`. None = all.
     """
 
-    def __init__(self, events: Events, shown: Shown, which: np.ndarray, max_length: int) -> None:
+    def __init__(
+        self,
+        events: Events,
+        shown: Shown,
+        which: np.ndarray,
+        max_length: int,
+        keep_empty: bool = False,
+        is_trained: np.ndarray | None = None,
+    ) -> None:
         user = np.asarray(shown.users)[which].astype(np.int64)
         begin, stop = events.offsets[:-1], events.offsets[1:]
         moment = np.asarray(shown.timestamps)[which]
         position = first_at_or_after(begin[user], stop[user], events.timestamps, moment)
         has_history = position > begin[user]
-        super().__init__(
-            events, evaluation_windows(begin, user[has_history], position[has_history], max_length), "predict", "none"
-        )
-        self.shown, self.impression = shown, np.asarray(which)[has_history]
-        self.num_without_history = int(len(which) - len(self.impression))
+        kept = has_history | keep_empty
+        super().__init__(events, evaluation_windows(begin, user[kept], position[kept], max_length), "predict", "none")
+        self.shown, self.impression, self.is_trained = shown, np.asarray(which)[kept], is_trained
+        self.num_without_history = int(len(which) - has_history.sum())
 
     def __getitems__(self, indices: list[int] | np.ndarray) -> Batch:
-        """As of `WindowDataset`, with `shown_ids`, `shown`, `labels` (B, C), and the time of the impression as
-        `query_time`."""
+        """As of `WindowDataset`, with `shown_ids`, `shown`, `labels`, `shown_rows` (B, C), and the time of the
+        impression as `query_time`."""
         batch, shown = super().__getitems__(indices), self.shown
         impression = self.impression[np.asarray(indices, dtype=np.int64)]
         start, stop = shown.offsets[impression], shown.offsets[impression + 1]
         place = start[:, None] + np.arange(int((stop - start).max()))
         is_real = place < stop[:, None]  # (B, C)
-        place = np.where(is_real, place, 0)
+        rows, place = np.where(is_real, place, -1), np.where(is_real, place, 0)
+        item_ids = shown.item_ids[place].astype(np.int64) * is_real
+        if self.is_trained is not None:
+            item_ids *= self.is_trained[item_ids]
+        moment = torch.from_numpy(shown.timestamps[impression].astype(np.int64))
+        weights = None if shown.weights is None else torch.from_numpy(shown.weights[place] * is_real)
         return replace(
-            batch,
-            query_time=torch.from_numpy(shown.timestamps[impression].astype(np.int64)),
-            shown_ids=torch.from_numpy(shown.item_ids[place].astype(np.int64) * is_real),
+            with_empty_histories(batch, moment),
+            query_time=moment,
+            shown_rows=torch.from_numpy(rows),
+            shown_weights=weights,
+            shown_ids=torch.from_numpy(item_ids),
             shown={name: column.take(place, is_real) for name, column in shown.fields.items()},
             labels=torch.from_numpy(np.where(is_real, shown.labels[place], np.float32(0)).astype(np.float32)),
         )
+
+
+def with_empty_histories(batch: Batch, moment: torch.Tensor) -> Batch:
+    """The batch with one event in each row that has none: item `PAD_ID` at `moment` (B,), marked as valid, so that each
+    encoder has a state for "nothing yet" that it learns like others."""
+    is_empty = batch.lengths == 0
+    if not is_empty.any():
+        return batch
+    valid, times = _one_wide(batch.valid_mask), _one_wide(batch.timestamps)
+    valid[is_empty, 0], times[is_empty, 0] = True, moment[is_empty]
+    return replace(
+        batch,
+        item_ids=_one_wide(batch.item_ids),
+        valid_mask=valid,
+        timestamps=times,
+        lengths=batch.lengths.clamp_min(1),
+        event={name: _one_wide(column) for name, column in batch.event.items()},
+    )
+
+
+def _one_wide(column: torch.Tensor) -> torch.Tensor:
+    """(B, 0, ...) -> (B, 1, ...) zeros; a wider one as it is."""
+    return column if column.shape[1] else column.new_zeros(len(column), 1, *column.shape[2:])

@@ -104,6 +104,26 @@ def _last_training_events(data: Any, scope: str, values: FieldValues, train_stop
     return last
 
 
+def impression_parts(data: Any, offsets: np.ndarray, split: Any) -> np.ndarray:
+    """(I,) int8 of each impression: 0 = it trains, 1 = validation, 2 = test. By time: from the split's cut before the
+    validation part, and the one before the test part; where a split has no cut, by the user's own held-out events.
+
+    Args:
+        split: `SplitResult`. Without a validation part all that doesn't train is test.
+    """
+    times, users = np.asarray(data.arrays["shown/timestamps"]), np.asarray(data.arrays["shown/users"])
+    trains = training_impressions(data, offsets, split.train_stop, split.cut_time)
+    if not len(split.val):
+        is_test = ~trains
+    elif split.cut_time is not None and split.final is not None and split.final.cut_time is not None:
+        is_test = times >= split.final.cut_time
+    else:
+        first = np.full(len(offsets) - 1, np.iinfo(np.int64).max)
+        np.minimum.at(first, split.test.user_index, np.asarray(data.timestamps)[split.test.position])
+        is_test = times >= first[users]
+    return np.where(trains, 0, np.where(is_test, 2, 1)).astype(np.int8)
+
+
 def training_impressions(data: Any, offsets: np.ndarray, train_stop: np.ndarray, cut_time: int | None) -> np.ndarray:
     """(I,) bool: which impressions come before what is held out: before the split's cut in time where it has one, else
     before the first event of their user that does not train."""

@@ -149,8 +149,9 @@ def value_faults(path: Path, manifest: dict[str, Any], arrays: dict[str, np.ndar
         faults.append("offsets.npy does not ascend: some user has no events, or fewer than none")
     low, high = _range(arrays["item_ids"])
     most = manifest["num_items"]
-    if (low, high) != (1, most):
-        faults.append(f"item_ids.npy holds {low} to {high}, its {MANIFEST} says 1 to {most}")
+    with_events = most - manifest.get("num_only_shown", 0)  # the others come behind these
+    if (low, high) != (1, with_events):
+        faults.append(f"item_ids.npy holds {low} to {high}, its {MANIFEST} says 1 to {with_events}")
     if "shown/item_ids" in arrays:
         for name, top in (("shown/item_ids", most), ("shown/users", manifest["num_users"] - 1)):
             low, high = _range(arrays[name])

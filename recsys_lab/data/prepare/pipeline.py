@@ -35,7 +35,7 @@ from recsys_lab.data.prepare.processed import (
 )
 from recsys_lab.data.prepare.progress import Progress
 from recsys_lab.data.prepare.reuse import open_existing
-from recsys_lab.data.prepare.shown import shown_columns, write_shown
+from recsys_lab.data.prepare.shown import only_shown, shown_columns, write_shown
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
 from recsys_lab.data.prepare.stamp import keep_stamp, stamp_of
 from recsys_lab.data.prepare.store import FolderWriter, exclusive
@@ -132,7 +132,11 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
         ):
             warn_of_odd_ids(ids.gather(rows), counts[rows], source.name, is_anew)
         users, user_features = with_features(events.users.gather(user_rows), tables.users, USER_ID, source.name)
-        items, item_features = with_features(events.items.gather(item_rows), tables.items, ITEM_ID, source.name)
+        item_ids = events.items.gather(item_rows)
+        beside = only_shown(tables.shown, users[USER_ID], item_ids)
+        if len(beside):
+            log.info("  %s shown and in no event", number_of(len(beside), "item"))
+        items, item_features = with_features(item_ids.append(beside), tables.items, ITEM_ID, source.name)
         progress("writing what is left")
         span = _Span()
         _write_arrays(events.sorted, writer, span)
@@ -155,7 +159,8 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
             },
             "settings": settings.as_dict(),
             "num_users": len(user_rows),
-            "num_items": len(item_rows),
+            "num_items": len(items),
+            **({"num_only_shown": len(beside)} if len(beside) else {}),
             "num_events": events.sorted.num_kept,
             "num_impressions": shown.num_impressions,
             "num_shown": shown.num_shown,

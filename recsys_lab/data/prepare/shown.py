@@ -28,7 +28,7 @@ from recsys_lab.words import ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError, number
 log = logging.getLogger("recsys_lab")
 
 IMPRESSION_ID, LABEL = "impression_id", "label"
-UNKNOWN_USERS, UNKNOWN_ITEMS = "shown items of unknown users", "shown items that no event has"
+UNKNOWN_USERS, UNKNOWN_ITEMS = "shown items of unknown users", "shown items without an id like those of the events"
 """Why some are left out, for the manifest."""
 SHOWN_AT_ONCE = 1 << 22
 """Shown items that are written at once."""
@@ -49,17 +49,34 @@ def shown_columns(schema: pl.Schema) -> list[str]:
     return [name for name in further_columns(schema) if name not in (IMPRESSION_ID, LABEL)]
 
 
+def only_shown(table: pl.LazyFrame | None, users: pl.Series, items: pl.Series) -> pl.Series:
+    """Ids, ascending, of items that were shown to these users and have no event.
+
+    They are items like others, behind those with events: what has an event is decided by what was clicked, be it after
+    the split's cut, so that a list without the others would give its labels away.
+    """
+    if table is None or not {USER_ID, ITEM_ID} <= set(table.collect_schema().names()):
+        return items.clear()
+    try:
+        of_users = table.filter(pl.col(USER_ID).cast(users.dtype, strict=False).is_in(users.implode()))
+        ids = of_users.select(pl.col(ITEM_ID).cast(items.dtype, strict=False).unique()).collect(engine="streaming")
+    except pl.exceptions.PolarsError:
+        return items.clear()  # `write_shown` says what is wrong
+    found = ids[ITEM_ID].drop_nulls()
+    return found.filter(~found.is_in(items.implode())).sort()
+
+
 def write_shown(
     table: pl.LazyFrame | None, users: pl.Series, items: pl.Series, wishes: Wishes, source: str, writer: FolderWriter
 ) -> WrittenShown:
-    """Writes the impressions of users and items that have events; others are counted.
+    """Writes the impressions of users that have events; others are counted.
 
     Impressions are sorted by user, time and row of the source; the shown items of one stay in the order of the source.
 
     Args:
         table: `impression_id`, `user_id`, `item_id`, `label`, optionally `timestamp`, and any other columns.
         users: (U,) raw ids of the prepared users.
-        items: (I,) raw ids of the prepared items.
+        items: (I,) raw ids of the prepared items, `only_shown` among them.
         wishes: what the user says of the other columns.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recsys_lab.models.baselines.click_rates import ClickBaseline, ClickRegression, ConstantRate, ItemRate, UserRate
 from recsys_lab.models.baselines.counting import CountingModel
 from recsys_lab.models.baselines.ease import EASE
 from recsys_lab.models.baselines.item_knn import ItemKNN
@@ -14,12 +15,17 @@ from recsys_lab.models.baselines.transition_graph import TransitionGraph
 
 __all__ = [
     "EASE",
+    "ClickBaseline",
+    "ClickRegression",
+    "ConstantRate",
     "CountingModel",
     "ItemKNN",
+    "ItemRate",
     "Markov",
     "Popularity",
     "RecentPopularity",
     "RepeatLast",
     "SessionKNN",
     "TransitionGraph",
+    "UserRate",
 ]

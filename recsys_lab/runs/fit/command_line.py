@@ -38,7 +38,7 @@ from recsys_lab.runs.fit.run_arguments import (
     other_way,
 )
 from recsys_lab.runs.fit.run_parser import TRAINER_DEFAULTS, add_run_arguments
-from recsys_lab.runs.fit.trainer_checks import check_trainer, in_one_line, is_zero
+from recsys_lab.runs.fit.trainer_checks import check_trainer, in_one_line, is_zero, settle_samples
 from recsys_lab.runs.fit.trainer_ranges import check_ranges
 from recsys_lab.runs.folder import RunFolder, find
 from recsys_lab.runs.folder_life import Place, settings_hash, take_place
@@ -119,6 +119,7 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        settle_samples(config)
         check_trainer(str(self.subcommand), config, self.arguments)
         run = config.run
         run.study = run.study or Path(config.data.dataset).name
@@ -287,8 +288,9 @@ class CommandLine(LightningCLI):
 
     def _results(self, prefix: str) -> str:
         found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        cutoff = shown_cutoff(self._get(self.config, "evaluation").cutoffs)
-        asked = {f"{prefix}{metric}@{cutoff}" for metric in QUERY_METRICS}
+        cutoff, task = shown_cutoff(self._get(self.config, "evaluation").cutoffs), self.model.task
+        asked = {f"{prefix}{metric}@{cutoff}" for metric in QUERY_METRICS} if task.ranks else set()
+        asked |= {f"{prefix}{metric}" for metric in task.shown_metrics}
         shown = [f"{name} {value:.4f}" for name, value in found.items() if name in asked]
         return "  ".join(shown)
 

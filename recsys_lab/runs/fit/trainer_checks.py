@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
 
+from recsys_lab.arguments import defaults_of
+from recsys_lab.config import import_class
 from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
-from recsys_lab.words import RecsysLabError, did_you_mean
+from recsys_lab.words import LOWER_IS_BETTER, RecsysLabError, did_you_mean
 
 log = logging.getLogger("recsys_lab")
 
@@ -102,6 +105,12 @@ def in_one_line(error: Exception) -> RecsysLabError:
 def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
     option, settings, cutoffs = f"--{part}.monitor", config[part], list(config.evaluation.cutoffs)
     watched = settings.monitor
+    task = _task_without_ranks(config.model)
+    if task is not None:
+        _settle_outcome_monitor(part, settings, task.shown_metrics[0], typed)
+        if settings.monitor is not None and settings.monitor.startswith("val/"):
+            _check_there_is_validation(option, settings.monitor, config.trainer)
+        return
     if watched is None or not all(k >= 1 for k in cutoffs):  # the evaluation refuses such cutoffs
         return
     follows = f"val/ndcg@{shown_cutoff(cutoffs)}"
@@ -125,6 +134,45 @@ def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
         )
     if watched.startswith("val/"):
         _check_there_is_validation(option, watched, config.trainer)
+
+
+SHOWN = "recsys_lab.data.impressions.Impressions"
+
+
+def settle_samples(config: Any) -> None:
+    """What users were shown is the samples of a task that learns from that, without being asked for.
+
+    Raises:
+        RecsysLabError: for another task that is given such samples.
+    """
+    task, typed = _task_without_ranks(config.model), config.data.get("shown")
+    if task is not None and task.learns_from_shown:
+        if typed is None:
+            config.data.shown = Namespace(class_path=SHOWN, init_args=Namespace(defaults_of(import_class(SHOWN))))
+    elif typed is not None:
+        name = "NextItem" if task is None else task.__name__
+        raise RecsysLabError(f"--data.shown is for --model.task ClickThrough, and the task is {name}: leave it out")
+
+
+def _task_without_ranks(model: Any) -> Any:
+    """The class of the task that is asked for, where it does not rank; else None."""
+    asked = (model.get("init_args") or {}).get("task") if model is not None else None
+    if asked:
+        task = import_class(asked["class_path"])
+    else:  # a baseline may be of one task
+        task = getattr(import_class(model["class_path"]), "own_task", None) if model is not None else None
+    return None if task is None or task.ranks else task
+
+
+def _settle_outcome_monitor(part: str, settings: Any, follows: str, typed: Sequence[str]) -> None:
+    """Of a task that does not rank: its deciding metric, where nothing else is typed, and the mode that belongs to what
+    is watched."""
+    if settings.monitor == WATCHED and not _is_typed(f"--{part}.monitor", typed):
+        settings.monitor = f"val/{follows}"
+    name = (settings.monitor or "").rpartition("/")[2]
+    right = "min" if name in (*LOWER_IS_BETTER, "loss", "loss_epoch") else "max"
+    if settings.mode != right and not _is_typed(f"--{part}.mode", typed):
+        settings.mode = right
 
 
 def _has_several_targets(split: Any) -> bool:

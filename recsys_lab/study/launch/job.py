@@ -183,7 +183,7 @@ def is_finished(folder: Path) -> bool:
     """All results are there: training came to its own end, and the test's ranks unless only a fit was asked for."""
     if read_json(folder / "manifest.json").get("stopped_by") in (None, *UNFINISHED):
         return False
-    if (folder / "ranks.parquet").is_file():
+    if any((folder / name).is_file() for name in ("ranks.parquet", "outcomes.parquet")):
         return _agrees(folder)
     try:
         asked = yaml.safe_load((folder / "run.yaml").read_text())

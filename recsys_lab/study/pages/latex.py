@@ -8,7 +8,7 @@ from recsys_lab.runs.comparison_table import DETECTABLE
 from recsys_lab.study.pages import tables
 from recsys_lab.study.results import StudyResults
 from recsys_lab.study.results.names import anchor
-from recsys_lab.words import number_of
+from recsys_lab.words import number_of, titled
 
 NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d", *tables.NOT_IN_TEXT)
 """Columns that a paper's width has no room for; they are in the Markdown."""
@@ -17,7 +17,7 @@ NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d", *tables.NOT_I
 def as_latex(results: StudyResults) -> str:
     """Rankings, effects of axes, and the order across blocks: one table environment each, to be put into a
     document that loads booktabs (and graphicx, which makes wide ones fit)."""
-    name = f"{results.deciding}@{results.cutoff}"
+    name = titled(results.deciding, results.cutoff)
     comments = [
         f"study {results.name}, written {results.generated} by recsys-lab study report",
         results.answer.sentence,

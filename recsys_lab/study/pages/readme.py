@@ -10,6 +10,7 @@ from recsys_lab.study.pages.earlier import earlier_rows, earlier_text
 from recsys_lab.study.pages.markdown import as_markdown
 from recsys_lab.study.plan import Plan
 from recsys_lab.study.results import StudyResults, write_table
+from recsys_lab.words import titled
 
 MARK = "<!-- below: written by `recsys-lab study report --readme`; write above this line -->"
 
@@ -39,7 +40,7 @@ def write_readme(results: StudyResults, page: Page, plan: Plan) -> list[Path]:
         written.append(svg)
         shown += ["", f"![{figure.alt}](figures/{svg.name})", *(["", figure.note] if figure.note else [])]
     _, _, body = as_markdown(results, brief=True).partition("\n")
-    metrics = [f"{name}@{results.cutoff}" for name in sorted(results.metrics, key=lambda m: m != results.deciding)]
+    metrics = [titled(name, results.cutoff) for name in sorted(results.metrics, key=lambda m: m != results.deciding)]
     text = "\n".join([body.strip(), *shown, "", earlier_text(earlier, metrics)])
     readme = _below_the_mark(folder, plan.study.name, text)
     write_table(results, folder / "results.parquet", earlier)

@@ -16,6 +16,7 @@ from recsys_lab.study.pages.figures.share_heat import share_table, worlds_of
 from recsys_lab.study.results import AxisEffect, Block, OrderAgreement, Record, Share, StudyResults
 from recsys_lab.study.results.names import value_name
 from recsys_lab.study.results.published import REACHED
+from recsys_lab.words import titled
 
 MOST_ROWS = 60
 """Of a table in a text: beyond it the page, or results.parquet, is to be looked at."""
@@ -56,7 +57,7 @@ def ranking(block: Block, on_page: bool = False) -> Table:
         Column("stopped by", value=lambda row: ", ".join(lines[row].stopped_by)),
     ]
     metrics = [column.title for column in numbers[: len(comparison.metrics)]]
-    deciding = f"{comparison.deciding}@{comparison.cutoff}"
+    deciding = titled(comparison.deciding, comparison.cutoff)
     if on_page:
         others = [title for title in metrics if title != deciding]
         order = ["variant", deciding, "behind best", "p", "group", *others, "d", DETECTABLE, "seeds", "trained on"]
@@ -84,13 +85,13 @@ def effects(block: Block, axes: Sequence[str]) -> Table:
         return lambda of: of[metric].spread
 
     means = "mean over the settings of the other axes, interval over users and seeds"
-    decides = f"over users and seeds, after correction; {deciding}@{cutoff} decides"
+    decides = f"over users and seeds, after correction; {titled(deciding, cutoff)} decides"
     paired, other = "of the other axes, in which the two values were paired", "significant with the other sign there"
     p, d, detectable = test_columns(lambda of: of[deciding])
     columns = [
         column("axis", "", "", lambda one: one.axis),
         column("difference", "", "", lambda one: f"{value_name(one.axis, one.a)} - {value_name(one.axis, one.b)}"),
-        *(Column(f"{m}@{cutoff}", "+.4f", means, spread(m)) for m in (rows[0] if rows else ())),
+        *(Column(titled(m, cutoff), "+.4f", means, spread(m)) for m in (rows[0] if rows else ())),
         p,
         column("significant", ">", decides, lambda one: _significant(one, alpha)),
         d,
@@ -119,7 +120,9 @@ def shares(results: StudyResults) -> Table:
 
     columns = [Column("variant", value=lambda row: row[0])]
     columns += [Column(world, ">", value=cell(place)) for place, world in enumerate(worlds_of(results))]
-    return Table(columns, list(share_table(results).items()), f"Share of the best {results.deciding}@{results.cutoff}")
+    return Table(
+        columns, list(share_table(results).items()), f"Share of the best {titled(results.deciding, results.cutoff)}"
+    )
 
 
 def orders(results: StudyResults) -> Table:
@@ -231,7 +234,7 @@ def _significant(tested: Difference, alpha: float) -> str:
 
 def legend(results: StudyResults) -> list[str]:
     """How the tables are to be read."""
-    name = f"{results.deciding}@{results.cutoff}"
+    name = titled(results.deciding, results.cutoff)
     comparisons = [block.comparison for block in results.blocks]
     has_bold = any(of.is_significantly_best(i) for of in comparisons for i in range(len(of.rows)))
     bold = "Bold: significantly better than every other row. " if has_bold else ""

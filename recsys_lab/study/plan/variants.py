@@ -10,7 +10,7 @@ from typing import Any
 
 from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import AxisValue, Settings, Study, matches
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import LOWER_IS_BETTER, RecsysLabError
 
 LONGEST_LABEL = 120
 """Of file names, in characters: file systems take 255, and the identity follows."""
@@ -78,7 +78,8 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
 
 
 def _mode(study: Study) -> Settings:
-    better = "min" if "loss" in study.select or "rank" in study.select else "max"
+    name = study.select.rpartition("/")[2]
+    better = "min" if name in LOWER_IS_BETTER or "loss" in name or "rank" in name else "max"
     return {"early_stopping.mode": better, "checkpoint.mode": better}
 
 

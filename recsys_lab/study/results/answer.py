@@ -9,7 +9,7 @@ from recsys_lab.statistics.pairs import ONE_SEED, Difference
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed, sentences, value_name
 from recsys_lab.study.results.study_results import Answer, StudyResults
-from recsys_lab.words import number_of
+from recsys_lab.words import number_of, titled
 
 SHOWN = 2
 """Values that a line over all blocks names in a list; lines of one block name all."""
@@ -38,7 +38,7 @@ class Verdict:
 
 def find_answer(results: StudyResults, asked: Sequence[str] = ()) -> Answer:
     """asked: axes that the question is about: the sentence is of them; otherwise of all axes."""
-    name = f"{results.deciding}@{results.cutoff}"
+    name = titled(results.deciding, results.cutoff)
     several = len(results.blocks) > 1
     phrases, findings = [], []
     axes = [axis for axis in results.axes if any(_of_axis(block, axis, results) for block in results.blocks)]
@@ -81,7 +81,7 @@ def _sentence(results: StudyResults, axes: list[str]) -> str:
     significant = [one for one in known if one[3].is_significant(results.method.alpha)]
     block, a, b, of = max(significant or known, key=lambda one: one[3].difference)
     where = f" on {_short_title(block, results)}" if len(results.blocks) > 1 else ""
-    size = f"{of.difference:+.4f} {results.deciding}@{results.cutoff} [{of.low:+.4f}, {of.high:+.4f}]"
+    size = f"{of.difference:+.4f} {titled(results.deciding, results.cutoff)} [{of.low:+.4f}, {of.high:+.4f}]"
     if significant:
         others = f"; {len(significant)} of {len(known)} differences are significant" if len(known) > 1 else ""
         return f"{a} is significantly better than {b}{where}: {size}{others}."
@@ -136,8 +136,9 @@ def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyRe
         more = [f"{left} more {'is' if left == 1 else 'are'} significantly better than others"] if left > 0 else []
         return Verdict(". ".join([*texts[:most], *more]), sizes, untested=untested)
     a, b, of = max(known, key=lambda one: one[2].difference)
+    metric = titled(results.deciding, results.cutoff)
     largest = (
-        f". The largest, {a} - {b}, is {of.difference:+.4f} {results.deciding}@{results.cutoff}; {of.detectable:.4f} "
+        f". The largest, {a} - {b}, is {of.difference:+.4f} {metric}; {of.detectable:.4f} "
         "would be found with 80 % power"
     )
     return Verdict("no significant difference", largest=largest, untested=untested)
@@ -153,7 +154,7 @@ def _of_axis(block: Block, axis: str, results: StudyResults) -> list[tuple[str, 
 
 def _of_variants(block: Block, results: StudyResults) -> str:
     """Of the variants that were asked for."""
-    name = f"{results.deciding}@{results.cutoff}"
+    name = titled(results.deciding, results.cutoff)
     asked = [i for i, row in enumerate(block.comparison.rows) if not row.is_automatic]
     if len(asked) < 2:
         mean = block.comparison.rows[asked[0]].estimates[results.deciding].mean
@@ -203,7 +204,7 @@ def _against_baseline(block: Block, results: StudyResults) -> str:
     if pair is None:
         return f"{best} and the best untrained baseline, {baseline}, were not compared"
     difference = pair.difference if pair.a == trained[0] else -pair.difference
-    size = f"{best} - {baseline} {difference:+.4f} {results.deciding}@{results.cutoff}"
+    size = f"{best} - {baseline} {difference:+.4f} {titled(results.deciding, results.cutoff)}"
     if pair.untested:
         return f"{best} and the best untrained baseline, {baseline}: {not_tested(pair.untested)}; {size}"
     if not pair.is_significant(results.method.alpha):

@@ -11,6 +11,7 @@ from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import Caution, StudyResults
+from recsys_lab.words import titled
 
 LAST_SHARE = 0.1
 """A best epoch among the last tenth of the epochs (at least the last two): training longer could have gone on."""
@@ -26,10 +27,9 @@ def find_cautions(results: StudyResults, refusals: list[str]) -> list[Caution]:
             text = "no untrained baseline takes part, so whether any model is better than one is not known"
             found.append(Caution("baselines", text, block.key))
         found += [*_training(block), *_evaluation(block), *_reversals(block, results.deciding)]
-    if results.select.rpartition("/")[2] != f"{results.deciding}@{results.cutoff}":
-        text = (
-            f"epochs were picked by {results.select}, and variants are compared by {results.deciding}@{results.cutoff}"
-        )
+    if results.select.rpartition("/")[2] != titled(results.deciding, results.cutoff):
+        compared = titled(results.deciding, results.cutoff)
+        text = f"epochs were picked by {results.select}, and variants are compared by {compared}"
         found.append(Caution("note", text, severity="note"))
     return sorted(_merged(found, results.blocks), key=lambda one: one.severity == "note")
 

@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from recsys_lab.ops.query_metrics import QUERY_METRICS
-from recsys_lab.runs.comparison import METRICS, deciding, find_against
+from recsys_lab.runs.comparison import deciding, find_against, metrics_of
 from recsys_lab.runs.finished import Run, UnreadableRunError
 from recsys_lab.statistics.pairs import Difference, Method, correct
 from recsys_lab.study.plan import Plan, PlannedRun
@@ -25,7 +24,7 @@ from recsys_lab.study.results.published import find_published
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.shares import find_shares
 from recsys_lab.study.results.study_results import Answer, StudyResults
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, titled
 
 
 def read_results(
@@ -33,7 +32,7 @@ def read_results(
     automatic: Automatic | None = None,
     method: Method | None = None,
     cutoff: int | None = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = (),
 ) -> StudyResults:
     """Reads every finished run of a plan once and compares what is comparable.
 
@@ -42,21 +41,12 @@ def read_results(
         automatic: gives the counted baselines of a block; None leaves them out.
         method: of intervals and tests.
         cutoff: K of the metrics; None = that of the study's `select`.
-        metrics: which are shown.
+        metrics: which are shown; none = the usual ones of the study's task.
 
     Raises:
         RecsysLabError: when no run is finished, or for an unknown metric.
     """
-    study, metrics, method = plan.study, tuple(metrics), method or Method()
-    if unknown := [name for name in metrics if name not in QUERY_METRICS]:
-        raise RecsysLabError(f"unknown metric {', '.join(unknown)}; known: {', '.join(QUERY_METRICS)}")
-    setting = Setting(
-        axes={axis: [value.label for value in values] for axis, values in study.axes.items()},
-        select=study.select,
-        cutoff=cutoff or _cutoff(study.select),
-        metrics=metrics,
-        method=method,
-    )
+    study, method = plan.study, method or Method()
     records = [_record(run) for run in plan.runs]
     groups = group_runs(records, _read_runs(plan, records))
     if not groups:
@@ -65,6 +55,15 @@ def read_results(
             f"the study {study.name!r} has no finished run, so there is nothing to report ({states}). "
             f"Run it first: recsys-lab study run {study.file}"
         )
+    first = groups[0].runs
+    metrics = metrics_of(first, metrics)
+    setting = Setting(
+        axes={axis: [value.label for value in values] for axis, values in study.axes.items()},
+        select=study.select,
+        cutoff=(cutoff or _cutoff(study.select)) if first[0].has_cutoff else 0,
+        metrics=metrics,
+        method=method,
+    )
     blocks = [measure_block(group, setting, automatic) for group in groups]
     _name_blocks(blocks)
     correct([pair for block in blocks for pair in block.comparison.pairs], method.alpha, deciding(metrics))
@@ -110,7 +109,7 @@ def multiplicity(blocks: list[Block], method: Method) -> str:
 
     pairs = count(pair for block in blocks for pair in block.comparison.pairs)
     effects = count(effect for block in blocks for effect in block.effects)
-    metric = f"{blocks[0].comparison.deciding}@{blocks[0].comparison.cutoff}"
+    metric = titled(blocks[0].comparison.deciding, blocks[0].comparison.cutoff)
     alpha = 100 * method.alpha
     lines = [
         f"All {pairs:,} tests of pairs of variants in {metric} (all blocks) are one family, Holm-corrected together: "

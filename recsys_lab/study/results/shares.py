@@ -13,6 +13,7 @@ from recsys_lab.diagnose.shuffle_effect import ratio_of_means
 from recsys_lab.ops.query_metrics import metric_values
 from recsys_lab.statistics.rule import degrees_of_freedom
 from recsys_lab.study.results.block import Block, Share
+from recsys_lab.words import titled
 
 
 def share_of(values: np.ndarray, best: np.ndarray, seed_means: list[float], level: float) -> Share:
@@ -39,7 +40,7 @@ def find_shares(block: Block) -> list[Share]:
     comparison = block.comparison
     metric, cutoff = comparison.deciding, comparison.cutoff
     said = block.evaluation.get("best_possible")
-    if not said or f"{metric}@{cutoff}" not in said:
+    if not said or titled(metric, cutoff) not in said:
         return []
     values = [row.values[metric] for row in comparison.rows]
     best = _best_values(block.dataset, said, metric, cutoff, len(values[0]))
@@ -53,4 +54,4 @@ def _best_values(dataset: str, said: Mapping[str, float], metric: str, cutoff: i
     source = get_source(dataset) if dataset in source_names() else None
     if isinstance(source, KnownWorld) and source.num_users == targets and source.best_scores()["test"] == dict(said):
         return metric_values(metric, cutoff, *source.best_counts(), query=None)
-    return np.full(targets, said[f"{metric}@{cutoff}"])
+    return np.full(targets, said[titled(metric, cutoff)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.study.results import AxisEffect, Block
+from recsys_lab.words import titled
 
 MOST = 40
 KINDS = ("significant", "not significant", "not tested")
@@ -31,7 +32,7 @@ def effects_figure(block: Block) -> Figure | None:
         for e in drawn
     ]
     points = [{"row": _shown(e), "setting": name, "value": value} for e in drawn for name, value in e.settings.items()]
-    label = f"difference in {metric}@{comparison.cutoff}"
+    label = f"difference in {titled(metric, comparison.cutoff)}"
     kinds = alt.Scale(domain=list(KINDS))
     kind, shape = alt.Color("kind:N", scale=kinds), alt.Shape("kind:N", scale=kinds)
     base = alt.Chart().encode(y=alt.Y("row:N", sort=None, title=None))

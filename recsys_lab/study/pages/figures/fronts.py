@@ -8,6 +8,7 @@ from recsys_lab.report.figure import Figure, by_series, data_of, points
 from recsys_lab.report.palette import Palette
 from recsys_lab.report.theme import SERIES
 from recsys_lab.study.results import Block
+from recsys_lab.words import titled
 
 TITLES = {"train_seconds": "training seconds", "parameters": "parameters"}
 NOTES = {"train_seconds": " Seconds until the fit ended, validation included, mean over seeds.", "parameters": ""}
@@ -28,7 +29,7 @@ def _figure(block: Block, cost: str, palette: Palette) -> Figure | None:
     import altair as alt
 
     comparison, title = block.comparison, TITLES[cost]
-    metric, label = comparison.deciding, f"{comparison.deciding}@{comparison.cutoff}"
+    metric, label = comparison.deciding, titled(comparison.deciding, comparison.cutoff)
     shown = [
         (row, line, spent)
         for row, line in zip(comparison.rows, block.lines, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recsys_lab.report.figure import Figure, data_of, left_out
 from recsys_lab.study.results import Block
+from recsys_lab.words import titled
 
 MOST = 30
 
@@ -14,7 +15,7 @@ def ranking_figure(block: Block) -> Figure:
 
     comparison = block.comparison
     metric = comparison.deciding
-    label = f"{metric}@{comparison.cutoff}"
+    label = titled(metric, comparison.cutoff)
     rows = [
         {
             "name": line.name,

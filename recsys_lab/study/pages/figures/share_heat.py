@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.study.results import Share, StudyResults
+from recsys_lab.words import titled
 
 
 def share_table(results: StudyResults) -> dict[str, list[Share | None]]:
@@ -40,7 +41,7 @@ def share_figure(results: StudyResults) -> Figure | None:
     if not table:
         return None
     worlds = worlds_of(results)
-    metric = f"{results.deciding}@{results.cutoff}"
+    metric = titled(results.deciding, results.cutoff)
     rows = [
         {
             "name": name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from recsys_lab.report.figure import Figure, by_series, data_of, points
 from recsys_lab.report.palette import Palette
 from recsys_lab.study.results import Block
+from recsys_lab.words import titled
 
 TITLES = {
     "history_length": "earlier events of the user",
@@ -32,7 +33,7 @@ def _figure(block: Block, dimension: str, palette: Palette) -> Figure:
 
     found = block.slices
     assert found is not None
-    label = f"{found.metric}@{found.cutoff}"
+    label = titled(found.metric, found.cutoff)
     shown = found.variants[:MOST]
     match = {line.name: line.match for line in block.lines}
     slots = palette.slots(shown, [match.get(name, name) for name in shown])

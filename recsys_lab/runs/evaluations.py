@@ -1,0 +1,37 @@
+"""The evaluation callbacks of a Trainer, as a run folder asks them: one that ranks, one for other tasks, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+COUNTED = {"ranks.parquet": "ranked_targets", "outcomes.parquet": "predicted_units"}
+"""Files of a test, and what the manifest calls the number of their rows."""
+VALUES = "values.parquet"
+
+
+def find_evaluations(trainer: Any) -> list[Any]:
+    """Callbacks with `last`, `last_metrics` and `tables(datamodule)`."""
+    return [one for one in trainer.callbacks if hasattr(one, "tables") and hasattr(one, "last_metrics")]
+
+
+def tables_of(evaluations: Iterable[Any], datamodule: Any) -> dict[str, pl.DataFrame]:
+    """Name of a file -> its table; the values of several are one table."""
+    found: dict[str, pl.DataFrame] = {}
+    for evaluation in evaluations:
+        for name, table in evaluation.tables(datamodule).items():
+            if name == VALUES and name in found:
+                both = [frame.with_columns(pl.col("metric").cast(pl.String)) for frame in (found[name], table)]
+                table = pl.concat(both).with_columns(pl.col("metric").cast(pl.Categorical))
+            found[name] = table
+    return found
+
+
+def task_facts(model: Any) -> dict[str, Any]:
+    """Entries of the manifest's `evaluation` about a task that does not rank; none of one that does."""
+    task = getattr(model, "task", None)
+    if task is None or task.ranks:
+        return {}
+    return {"task": task.name, "task_settings": task.compared(), "metrics": list(task.shown_metrics)}

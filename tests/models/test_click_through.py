@@ -1,0 +1,253 @@
+"""ClickThrough: batches of impressions, heads, baselines, and what a run of it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from found_models import classes
+from made_impressions import made_shop, prepared_shop, shop_data
+from small_data import quiet_trainer
+
+import recsys_lab.models.baselines
+from recsys_lab.contracts import State
+from recsys_lab.data.impressions import Impressions
+from recsys_lab.evaluation import OutcomeEvaluation
+from recsys_lab.models import SASRec
+from recsys_lab.models.baselines import ClickBaseline, ClickRegression, ConstantRate, ItemRate, UserRate
+from recsys_lab.models.blocks.click_heads import DeepHead, DotHead, TargetAttention
+from recsys_lab.models.encoders.gru4rec import GRU4Rec
+from recsys_lab.models.tasks.click_through import ClickThrough
+from recsys_lab.words import RecsysLabError
+
+HEADS = {"dot": DotHead, "deep": DeepHead, "din": TargetAttention}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("shop")
+    prepared_shop(found)
+    return found
+
+
+def built(folder: Path, task: ClickThrough | None = None, **settings):
+    data = shop_data(folder, **settings)
+    torch.manual_seed(0)
+    model = GRU4Rec(embedding_dim=8, task=task or ClickThrough())
+    model._build(data.spec)
+    return model.eval(), data
+
+
+def whole(data, part: str = "test"):
+    dataset = data.impressions(part)
+    return dataset[np.arange(len(dataset))]
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+def test_history_ends_before_the_impression_and_may_be_empty(folder: Path) -> None:
+    data = shop_data(folder)
+    dataset = data.impressions("train")
+    batch = dataset[np.arange(len(dataset))]
+    is_empty = batch.item_ids[:, 0] == 0
+    assert 0 < is_empty.sum() == dataset.num_without_history < len(batch)
+    assert (batch.lengths >= 1).all() and batch.valid_mask[is_empty, 0].all() and (batch.lengths[is_empty] == 1).all()
+    before = batch.timestamps < batch.query_time[:, None]  # a click at the second of its list is no history of it
+    assert before[~is_empty][batch.valid_mask[~is_empty]].all()
+    only_empty = dataset[np.flatnonzero(is_empty.numpy())[:2]]
+    assert only_empty.item_ids.shape == (2, 1) and only_empty.valid_mask.all()
+
+
+def test_parts_follow_the_cuts_in_time(folder: Path) -> None:
+    data = shop_data(folder)
+    times = [whole(data, part).query_time for part in ("train", "val", "test")]
+    assert times[0].max() < data.split_result.cut_time <= times[1].min()
+    assert times[1].max() < data.split_result.final.cut_time <= times[2].min()
+    retrained = shop_data(folder, retrained=True)
+    assert len(whole(retrained, "train")) == len(times[0]) + len(times[1])
+    assert len(whole(retrained, "test")) == len(times[2])
+
+
+def test_items_that_training_lacks_are_not_told_apart(tmp_path: Path) -> None:
+    """Whether an item ever has an event is decided by clicks, some of them after the cut."""
+    shop = made_shop()
+    late = pl.col("timestamp") == shop["impressions"]["timestamp"].max()
+    shop["impressions"] = shop["impressions"].with_columns(
+        item_id=pl.when(late).then(1_000 + pl.col("position")).otherwise("item_id")
+    )
+    new = shop["impressions"].filter(late & (pl.col("position") == 1)).select("user_id", "item_id", "timestamp")
+    shop["events"] = pl.concat([shop["events"], new])  # one of them is clicked, the others never
+    prepared_shop(tmp_path, shop)
+    data = shop_data(tmp_path)
+    batch = whole(data)
+    rows = batch.shown_rows[batch.query_time == batch.query_time.max()]
+    raw = data.processed.item_ids_raw.gather(np.asarray(data.processed.arrays["shown/item_ids"])[rows[0]] - 1)
+    assert raw.to_list() == [1001, 1002, 1003, 1004]
+    assert (batch.shown_ids[batch.query_time == batch.query_time.max()] == 0).all()
+    known = data.processed.item_ids_raw.to_list().index(99) + 1  # shown in training, and in no event
+    assert (batch.shown_ids == known).any()
+
+
+def test_propensities_become_weights_up_to_a_bound(folder: Path) -> None:
+    batch = whole(shop_data(folder, shown=Impressions("chance", max_weight=3.5)))
+    assert batch.shown_weights[0].tolist() == [2.0, 3.0, 3.5, 3.5]
+    assert whole(shop_data(folder)).shown_weights is None
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+def layers(network, x: torch.Tensor) -> torch.Tensor:
+    for place, layer in enumerate(network.layers):
+        x = layer.weight @ (x.relu() if place else x) + layer.bias
+    return x
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_equal_loops(name: str, folder: Path) -> None:
+    model, data = built(folder, ClickThrough(HEADS[name]()))
+    task, head, batch = model.task, model.task.head, whole(data)
+    with torch.no_grad():
+        if name == "dot":
+            head.alone.normal_()
+        hidden = model.encode(batch)
+        query = hidden[torch.arange(len(batch)), batch.lengths - 1]
+        found = task.logits(query, hidden, batch)
+        table = model.embedding.items.weight
+        for row in (0, len(batch) // 2, len(batch) - 1):
+            for place in range(int((batch.shown_rows[row] >= 0).sum())):
+                v = table[batch.shown_ids[row, place]].clone()
+                position, price = (module.weight for module in task.fields)
+                v += position[batch.shown["position"][row, place]] + price @ batch.shown["price"][row, place]
+                q = query[row]
+                if name == "dot":
+                    expected = q @ v + head.alone @ v
+                elif name == "deep":
+                    expected = layers(head.layers, torch.cat([q, v, q * v]))
+                else:
+                    total = torch.zeros_like(v)
+                    for step in range(int(batch.lengths[row])):
+                        if batch.item_ids[row, step]:
+                            e = table[batch.item_ids[row, step]]
+                            first = head.of_event.weight @ e + head.of_event.bias
+                            first = first + head.of_shown.weight @ v + head.of_product.weight @ (e * v)
+                            total += layers(head.weight, first.relu()) * e
+                    expected = layers(head.layers, torch.cat([total, v, q]))
+                assert found[row, place].item() == pytest.approx(float(expected + task.bias), abs=1e-5)
+
+
+def test_without_history_events_change_nothing(folder: Path) -> None:
+    for head in HEADS.values():
+        model, data = built(folder, ClickThrough(head(), history=False))
+        batch = whole(data)
+        other = replace(batch, item_ids=batch.item_ids.flip(0).clamp_min(1), timestamps=batch.timestamps + 5)
+        a, b = (model._evaluated(one)["probability"] for one in (batch, other))
+        assert torch.equal(a, b)
+        with_history, _ = built(folder, ClickThrough(head()))
+        assert not torch.equal(*(with_history._evaluated(one)["probability"] for one in (batch, other)))
+
+
+def test_negatives_that_are_not_drawn_are_corrected_for(folder: Path) -> None:
+    model, data = built(folder, ClickThrough(keep_negatives=0.25))
+    plain, _ = built(folder, ClickThrough())
+    plain.load_state_dict(model.state_dict())
+    batch = whole(data)
+    drawn, every = model._evaluated(batch)["probability"], plain._evaluated(batch)["probability"]
+    # He et al. 2014: q = p / (p + (1 - p) / w) turns the rate p of drawn samples into that of all
+    assert torch.allclose(drawn, every / (every + (1 - every) / 0.25), atol=1e-12)
+    batch = whole(data, "train")
+    state = State(None, model.encode(batch))
+    totals = [
+        float(model.task.loss(state, batch, model.scorer, torch.Generator().manual_seed(s))[1]) for s in range(50)
+    ]
+    clicks = float(batch.labels.sum())
+    assert np.mean(totals) == pytest.approx(clicks + 0.25 * (batch.labels.numel() - clicks), rel=0.03)
+
+
+def test_unknown_labels_and_weights_count_in_the_loss_as_they_should(folder: Path) -> None:
+    model, data = built(folder, shown=Impressions("chance"))
+    batch = whole(data, "train")
+    labels = batch.labels.clone()
+    labels[0, 1] = float("nan")
+    batch = replace(batch, labels=labels)
+    state = State(None, model.encode(batch))
+    mean, total = model.task.loss(state, batch, model.scorer, None)
+    mean = mean.detach()
+    p = model.task.probabilities(State(state.history[torch.arange(len(batch)), batch.lengths - 1]), batch)
+    known = ~labels.isnan()
+    each = -torch.where(labels > 0, p, 1 - p).log()
+    weight = batch.shown_weights * known
+    assert float(total) == pytest.approx(float(weight.sum()), rel=1e-5)
+    assert float(mean) == pytest.approx(float((each * weight)[known].sum() / weight.sum()), rel=1e-5)
+    assert len(model._evaluated(batch)["unit"]) == int(known.sum())
+
+
+# -- fits --------------------------------------------------------------------------------------------------------------
+
+
+def fitted(model, data, folder: Path, epochs: int = 1) -> dict[str, float]:
+    L.seed_everything(1, verbose=False)
+    evaluation = OutcomeEvaluation()
+    trainer = quiet_trainer(folder, callbacks=[evaluation], max_epochs=epochs)
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    return evaluation.last_metrics
+
+
+def test_a_sequence_model_learns_whose_half_it_is(folder: Path) -> None:
+    """Users like one half of the items, which only their history tells."""
+    with_history = fitted(SASRec(embedding_dim=16, num_layers=1, task=ClickThrough()), shop_data(folder), folder, 20)
+    without = fitted(ClickRegression(), shop_data(folder), folder)
+    constant = fitted(ConstantRate(), shop_data(folder), folder)
+    assert with_history["test/auc"] > without["test/auc"] + 0.05 and with_history["test/auc"] > 0.65
+    assert with_history["test/log_loss"] < constant["test/log_loss"]
+    assert constant["test/auc"] == 0.5 and constant["test/gauc"] == 0.5
+    assert constant["test/mean_probability"] == pytest.approx(with_history["test/click_rate"], abs=0.1)
+    assert with_history["test/one_class_users"] == 0 == with_history["test/empty_history_share"]
+
+
+def test_rates_are_shrunk_counts_of_the_training_part(folder: Path) -> None:
+    data = shop_data(folder)
+    batch = whole(data, "train")
+    rate = float(batch.labels.mean())
+    for model, code in ((ItemRate(prior=5), batch.shown_ids), (UserRate(prior=5), batch.user_index[:, None])):
+        model._build(data.spec)
+        model.count(data)
+        code = code.expand(batch.labels.shape)
+        one = int(code[0, 0])
+        mine = batch.labels[code == one]
+        expected = (float(mine.sum()) + 5 * rate) / (len(mine) + 5)
+        assert float(model.query(batch)[0, 0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_logistic_regression_is_that_of_scikit_learn(folder: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    data = shop_data(folder)
+    model = ClickRegression(inverse_penalty=0.5)
+    model._build(data.spec)
+    model.count(data)
+    batch, test = whole(data, "train"), whole(data)
+
+    def design(of) -> np.ndarray:
+        item = np.eye(data.spec.num_rows)[of.shown_ids.flatten()][:, 1:]
+        position = np.eye(10)[of.shown["position"].flatten()][:, 1:]
+        return np.hstack([item, position, of.shown["price"].flatten(0, 1).numpy()])
+
+    other = LogisticRegression(C=0.5, max_iter=200).fit(design(batch), batch.labels.flatten().numpy())
+    expected = other.predict_proba(design(test))[:, 1]
+    assert np.allclose(model.query(test).flatten().numpy(), expected, atol=1e-3)
+
+
+def test_every_baseline_is_tested_here(folder: Path) -> None:
+    every = set(classes(recsys_lab.models.baselines, ClickBaseline))
+    assert every == {ConstantRate, ItemRate, UserRate, ClickRegression}
+    model = ItemRate()
+    with pytest.raises(RecsysLabError, match="ranks no catalogue"):
+        model.score(torch.zeros(1))
