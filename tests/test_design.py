@@ -40,6 +40,7 @@ STRANGERS = {"losses": {"data"}, "models": {"data", "losses"}, "evaluation": {"d
 NAMED = {
     "config.py": {"data", "evaluation", "losses", "models"},
     "models/tasks/next_item.py": {"evaluation", "losses"},
+    "models/tasks/click_through.py": {"evaluation"},
     "study/launch/job.py": {"cli"},
     "study/launch/execute.py": {"cli"},
 }

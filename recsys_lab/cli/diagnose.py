@@ -88,7 +88,8 @@ def calibration(
     """Are the model's next-item probabilities (softmax of its scores over the candidates) as large as what then
     happens? Fits one temperature on the validation targets, evaluates the test targets with and without it, and writes
     calibration/calibration.json and calibration/reliability.html into the run folder. Nothing is trained.
-    docs/metrics.md defines each number.
+    docs/metrics.md defines each number. Of a run of ClickThrough it is the probabilities of clicks, as they are, by
+    position and length of the history too.
 
     Args:
         run_folder: a finished run; its best checkpoint is taken.
@@ -105,6 +106,8 @@ def calibration(
     from recsys_lab.report.page import missing_packages
 
     show_messages()
+    if (Path(run_folder) / "outcomes.parquet").is_file():
+        return _click_calibration(run_folder, num_bins, output, json)
     found = calibrate(run_folder, checkpoint, data_dir, num_bins, allow_other_training)
     to = Path(output) if output else Path(run_folder) / "calibration"
     files = {"calibration.json": as_json(found) + "\n"}
@@ -114,6 +117,23 @@ def calibration(
         files["reliability.html"] = reliability_page(found).html
     write_results(to, files)
     _say(found, calibration_text(found), json, f"{', '.join(files)} in {to}")
+
+
+def _click_calibration(run_folder: str, num_bins: int, output: str | None, json: bool) -> None:
+    from recsys_lab.diagnose.click_calibration import click_calibration, click_page, click_text
+    from recsys_lab.report.escapes import as_json
+    from recsys_lab.report.page import missing_packages
+    from recsys_lab.runs.finished import read_run
+
+    found = click_calibration(read_run(Path(run_folder)), num_bins)
+    to = Path(output) if output else Path(run_folder) / "calibration"
+    files = {"calibration.json": as_json(found) + "\n"}
+    if missing := missing_packages():
+        log.warning("without reliability.html, which needs %s", missing)
+    else:
+        files["reliability.html"] = click_page(found).html
+    write_results(to, files)
+    _say(found, click_text(found), json, f"{', '.join(files)} in {to}")
 
 
 def shortcuts(

@@ -197,6 +197,8 @@ def _pairs_table(comparison: Comparison) -> Table:
 
 
 def evaluation_line(e: dict[str, Any]) -> str:
+    if e.get("task"):
+        return f"{e.get('dataset')}: {e['task']}, split {e.get('split')}"
     return (
         f"{e.get('dataset')}: {e.get('test_targets')} test targets, split {e.get('split')}, full ranking, "
         f"exclude_seen {e.get('exclude_seen')}, ties {e.get('ties')}, cold targets {e.get('cold_targets')}"

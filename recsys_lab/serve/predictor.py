@@ -222,13 +222,12 @@ class Predictor:
             A frame: `user`, `item_id`, `score` (of clicks their probability), `source`; users and items as given. An
             item without training events has no score, unless the model knows more than its id.
 
-        Raises:
-            RecsysLabError: as `recommend`; and for an item that the model does not know.
+        Raises: RecsysLabError as `recommend`; and for an item that the model does not know.
         """
         if self.model.task.learns_from_shown:
             return click_scores(self, histories, items, **asked)
         read = (questions := self.questions(histories, **asked)).histories
-        ids = torch.tensor([self.item_ids.row(raw) for raw in items], device=self.is_trained.device).long()
+        ids = torch.tensor([self.item_ids.row(raw) for raw in items], dtype=torch.int64, device=self.is_trained.device)
         scores = self.popular.counts[ids].float().repeat(len(read), 1)  # (U, C)
         everybody, device = np.arange(len(read)), self.model.device
         for rows, batch in questions.batches(everybody, self.spec.max_length, self.batch_size, device):

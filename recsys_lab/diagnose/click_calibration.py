@@ -1,0 +1,164 @@
+"""Are the probabilities of clicks as large as what then happens, and where: by position and by length of the history?
+From outcomes.parquet alone: nothing is opened or scored again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recsys_lab.contracts import UnitMetric
+from recsys_lab.diagnose.slice_values import HISTORY_BINS, history_length
+from recsys_lab.evaluation.outcomes import mean_of
+from recsys_lab.ops import click_metrics
+from recsys_lab.report.figure import Figure, data_of
+from recsys_lab.report.page import Card, Page, Section
+from recsys_lab.report.table import Column, Table, show, text
+from recsys_lab.runs.finished import Run
+from recsys_lab.runs.measured import MeasuredRun, of_weight_one
+from recsys_lab.statistics.rule import estimate
+from recsys_lab.words import RecsysLabError, number_of
+
+FOOT = (
+    "A dot is a bin of shown items, equally many in each: to the right, how likely the model called a click; up, how "
+    "many were clicked. On the dashed line the two agree. Every number is in calibration.json beside this page."
+)
+MOST_PLACES = 10
+"""Positions that are slices of their own; the rest is one."""
+
+
+def is_of_clicks(run: Run) -> bool:
+    return isinstance(run, MeasuredRun) and {"probability", "place"} <= set(run.ranks.columns)
+
+
+def click_calibration(run: Run, num_bins: int = 15) -> dict[str, Any]:
+    """What calibration.json holds of a run of ClickThrough.
+
+    Raises:
+        RecsysLabError: for a run of another task.
+    """
+    if not is_of_clicks(run):
+        raise RecsysLabError(f"{run.folder}: calibration of clicks needs a run of ClickThrough that was tested")
+    frame = run.ranks
+    outcome = {name: frame[name].to_numpy() for name in frame.columns if name != "user_id"}
+    outcome["user"] = frame["user_id"].rank("dense").to_numpy()
+    place = np.minimum(outcome["place"], MOST_PLACES + 1)
+    names = [str(number) for number in range(1, MOST_PLACES + 1)] + [f"{MOST_PLACES + 1}+"]
+    cuts = {"position": (names, place - 1), "history_length": history_length(frame, HISTORY_BINS)}
+    slices = [
+        {"slice": dimension, "name": name} | _numbers(_part(outcome, code == number), num_bins)
+        for dimension, (listed, code) in cuts.items()
+        for number, name in enumerate(listed)
+        if (code == number).any()
+    ]
+    found = click_metrics.reliability(outcome["label"], outcome["probability"], outcome.get("weight"), num_bins)
+    return {
+        "run": {name: run.manifest.get(name) for name in ("study", "variant", "seed", "model")},
+        "evaluation": {name: run.evaluation.get(name) for name in ("dataset", "split", "task")},
+        "test": _numbers(outcome, num_bins),
+        "bins": {name: getattr(found, name).tolist() for name in ("predicted", "observed", "count")},
+        "slices": slices,
+    }
+
+
+def _part(outcome: dict[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: column[keep] for name, column in outcome.items()}
+
+
+def _numbers(outcome: dict[str, np.ndarray], bins: int) -> dict[str, Any]:
+    """Means over these shown items; intervals of the log-loss and of what was clicked less what was predicted, over
+    users."""
+    label, p, weight = outcome["label"], outcome["probability"], outcome.get("weight")
+    loss = click_metrics.log_loss(label, p, weight)
+    return {
+        "shown": len(label),
+        "users": len(np.unique(outcome["user"])),
+        "click_rate": mean_of(UnitMetric(label.astype(np.float64), weight)),
+        "mean_probability": mean_of(UnitMetric(p, weight)),
+        "clicked_less_predicted": _with_interval(UnitMetric(label - p, weight), outcome["user"]),
+        "log_loss": _with_interval(loss, outcome["user"]),
+        "auc": mean_of(click_metrics.auc(label, p, weight)),
+        "calibration_error": click_metrics.reliability(label, p, weight, bins).error,
+    }
+
+
+def _with_interval(metric: UnitMetric, user: np.ndarray) -> list[float]:
+    """Mean, low and high of its 95 % interval over users."""
+    weight = np.ones(len(metric.value)) if metric.weight is None else metric.weight.astype(np.float64)
+    found = estimate(of_weight_one(metric.value, weight), user)
+    half = found.half_width()
+    return [found.mean, found.mean - half, found.mean + half]
+
+
+def click_text(found: dict[str, Any]) -> str:
+    """For the terminal. `found`: of `click_calibration`."""
+    return "\n".join([click_headline(found), "", text(_slices(found))])
+
+
+def click_headline(found: dict[str, Any]) -> str:
+    test = found["test"]
+    gap, low, high = test["clicked_less_predicted"]
+    how = "right on average" if low <= 0 <= high else "too low on average" if gap > 0 else "too high on average"
+    return (
+        f"The probabilities are {how}: {show(test['mean_probability'], '.2%')} were predicted and "
+        f"{show(test['click_rate'], '.2%')} of {number_of(test['shown'], 'shown item')} clicked. Clicked less "
+        f"predicted is {gap:+.4f} [{low:+.4f}, {high:+.4f}], calibration error {test['calibration_error']:.4f}."
+    )
+
+
+def _slices(found: dict[str, Any]) -> Table:
+    rows = [{"slice": "all", "name": "all"} | found["test"], *found["slices"]]
+    columns = [
+        Column("slice"),
+        Column("name"),
+        Column("shown", ",.0f"),
+        Column("users", ",.0f", spare=3),
+        Column("clicked", ".2%", value=lambda row: row["click_rate"]),
+        Column("predicted", ".2%", value=lambda row: row["mean_probability"]),
+        Column("clicked - predicted", "+.4f", value=lambda row: tuple(row["clicked_less_predicted"])),
+        Column("log_loss", ".4f", value=lambda row: tuple(row["log_loss"])),
+        Column("auc", ".4f"),
+        Column("calibration error", ".4f", value=lambda row: row["calibration_error"], spare=2),
+    ]
+    return Table(columns, rows, "By position and length of the history")
+
+
+def click_page(found: dict[str, Any]) -> Page:
+    """The page: it holds no script. `found`: of `click_calibration`."""
+    run, evaluation = found["run"], found["evaluation"]
+    return Page(
+        "Calibration of",
+        f"{run['study']}/{run['variant']}, seed {run['seed']}",
+        str(run["model"]),
+        click_headline(found),
+        [
+            Section("reliability", "Reliability", [Card(figures=[_figure(found)])]),
+            Section("slices", "Where", [Card(tables_first=[_slices(found)])]),
+        ],
+        FOOT,
+        protocol=f"{evaluation['dataset']}, {evaluation['split']}, {evaluation['task']}",
+    )
+
+
+def _figure(found: dict[str, Any]) -> Figure:
+    import altair as alt
+
+    bins = found["bins"]
+    rows = [
+        {"predicted": p, "observed": o, "what": f"{c:,.0f} shown items: {p:.2%} predicted, {o:.2%} clicked"}
+        for p, o, c in zip(bins["predicted"], bins["observed"], bins["count"], strict=True)
+    ]
+    top = max(*bins["predicted"], *bins["observed"]) * 1.05
+    ideal = alt.Chart(data_of([{"predicted": 0, "observed": 0}, {"predicted": top, "observed": top}]))
+    x = alt.X("predicted:Q", title="predicted", axis=alt.Axis(format="~%"), scale=alt.Scale(domain=[0, top]))
+    y = alt.Y("observed:Q", title="clicked", axis=alt.Axis(format="~%"), scale=alt.Scale(domain=[0, top]))
+    base = alt.Chart().encode(x=x, y=y)
+    chart = alt.layer(
+        ideal.mark_line(style="faint", strokeDash=[5, 4]).encode(x=x, y=y),
+        base.mark_line(strokeWidth=1.8),
+        base.mark_point(filled=True, opacity=1, size=60).encode(description=alt.Description("what:N")),
+        data=data_of(rows),
+    ).properties(height=300)
+    name = str(found["run"]["variant"])
+    note = f"Calibration error {found['test']['calibration_error']:.4f} in {number_of(len(rows), 'bin')} of equal mass."
+    return Figure("reliability", "Bins of equal mass", chart, f"Reliability of {name}", note)
