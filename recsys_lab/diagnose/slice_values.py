@@ -153,6 +153,8 @@ def slices(
     """
     method = method or Method()
     resolve_names(by, DIMENSIONS, "dimension")
+    if runs and not runs[0].has_cutoff:
+        raise RecsysLabError(f"{runs[0].folder} ranks nothing: `recsys-lab diagnose calibration` cuts a run of clicks")
     resolve_names([metric], QUERY_METRICS, "metric")
     if not runs:
         raise RecsysLabError("no finished run to slice")
