@@ -75,6 +75,8 @@ class Batch:
     shown: dict[str, Tensor] = field(default_factory=dict)  # fields of the shown items, by name: (B, C, ...)
     labels: Tensor | None = None  # (B, C) float32, 1.0 = clicked; NaN = not known, 0 at padding
     shown_rows: Tensor | None = None  # (B, C) int64, which of all shown items of the data; -1 = padding
+    shown_before: Tensor | None = None
+    """(B, C, 2) float32: ln(1 + events of the window that are of this very item), and 1.0 where the last one is."""
     shown_weights: Tensor | None = None  # (B, C) float32, how much each counts; 0 at padding; None = all alike
     prefix_of: Tensor | None = None
     """(B,) int64: the row of this batch whose window begins with this row's whole window (itself, where none is

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recsys_lab.contracts import Batch
+from recsys_lab.data.batches.shown_dataset import seen_before
 from recsys_lab.serve.histories import typed
 from recsys_lab.words import PAD_ID, RecsysLabError
 
@@ -40,17 +41,17 @@ def click_scores(
     model: Any = predictor.model
     task, device = model.task, model.device
     ids = torch.tensor([predictor.item_ids.row(raw) for raw in items], dtype=torch.int64, device=device)
-    ids = torch.where(task.trained[ids], ids, PAD_ID)
+    trained = torch.where(task.trained[ids], ids, PAD_ID)
     fields = shown_fields(predictor, len(items), dict(shown or {}))
     questions = predictor.questions(histories, **asked)
     users = len(questions.histories)
     found = torch.zeros(users, len(items), dtype=torch.float64)
     for rows, batch in questions.batches(np.arange(users), predictor.spec.max_length, predictor.batch_size, device):
-        found[torch.from_numpy(rows)] = _probabilities(model, _with_list(batch, ids, fields)).cpu()
+        found[torch.from_numpy(rows)] = _probabilities(model, _with_list(batch, ids, trained, fields)).cpu()
     empty = np.flatnonzero(questions.histories.known == 0)
     if len(empty):
         found[torch.from_numpy(empty)] = _probabilities(
-            model, _with_list(_nothing(predictor, device), ids, fields)
+            model, _with_list(_nothing(predictor, device), ids, trained, fields)
         ).cpu()
     everybody = np.arange(users)
     return pl.DataFrame(
@@ -80,11 +81,12 @@ def shown_fields(predictor: Predictor, number: int, given: dict[str, Any]) -> di
     return found
 
 
-def _with_list(batch: Batch, ids: Tensor, fields: dict[str, Tensor]) -> Batch:
+def _with_list(batch: Batch, ids: Tensor, trained: Tensor, fields: dict[str, Tensor]) -> Batch:
     rows = len(batch)
     return replace(
         batch,
-        shown_ids=ids.expand(rows, -1),
+        shown_ids=trained.expand(rows, -1),
+        shown_before=seen_before(batch, ids.expand(rows, -1)),
         shown={name: values.expand(rows, *values.shape) for name, values in fields.items()},
     )
 

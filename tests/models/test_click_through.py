@@ -100,6 +100,18 @@ def test_propensities_become_weights_up_to_a_bound(folder: Path) -> None:
     assert whole(shop_data(folder)).shown_weights is None
 
 
+def test_items_of_the_window_are_marked_whether_training_has_them_or_not(folder: Path) -> None:
+    data = shop_data(folder)
+    dataset = data.impressions("test")
+    batch = dataset[np.arange(len(dataset))]
+    for row in range(0, len(batch), 5):
+        history = batch.item_ids[row][batch.valid_mask[row]]
+        for place in range(batch.shown_ids.shape[1]):
+            item = int(np.asarray(data.processed.arrays["shown/item_ids"])[batch.shown_rows[row, place]])
+            expected = [np.log1p(int((history == item).sum())), float(history[-1] == item)]
+            assert batch.shown_before[row, place].tolist() == pytest.approx(expected)
+
+
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +136,7 @@ def test_heads_equal_loops(name: str, folder: Path) -> None:
             for place in range(int((batch.shown_rows[row] >= 0).sum())):
                 v = table[batch.shown_ids[row, place]].clone()
                 position, price = (module.weight for module in task.fields)
+                v += task.of_repeats.weight @ batch.shown_before[row, place]
                 v += position[batch.shown["position"][row, place]] + price @ batch.shown["price"][row, place]
                 q = query[row]
                 if name == "dot":
@@ -146,7 +159,7 @@ def test_without_history_events_change_nothing(folder: Path) -> None:
     for head in HEADS.values():
         model, data = built(folder, ClickThrough(head(), history=False))
         batch = whole(data)
-        other = replace(batch, item_ids=batch.item_ids.flip(0).clamp_min(1), timestamps=batch.timestamps + 5)
+        other = replace(batch, item_ids=batch.item_ids.flip(0).clamp_min(1), shown_before=batch.shown_before + 1)
         a, b = (model._evaluated(one)["probability"] for one in (batch, other))
         assert torch.equal(a, b)
         with_history, _ = built(folder, ClickThrough(head()))

@@ -85,6 +85,7 @@ class ShownDataset(WindowDataset):
         is_real = place < stop[:, None]  # (B, C)
         rows, place = np.where(is_real, place, -1), np.where(is_real, place, 0)
         item_ids = shown.item_ids[place].astype(np.int64) * is_real
+        before = seen_before(batch, torch.from_numpy(item_ids.copy()))  # of items that training lacks, too
         if self.is_trained is not None:
             item_ids *= self.is_trained[item_ids]
         moment = torch.from_numpy(shown.timestamps[impression].astype(np.int64))
@@ -94,10 +95,23 @@ class ShownDataset(WindowDataset):
             query_time=moment,
             shown_rows=torch.from_numpy(rows),
             shown_weights=weights,
+            shown_before=before,
             shown_ids=torch.from_numpy(item_ids),
             shown={name: column.take(place, is_real) for name, column in shown.fields.items()},
             labels=torch.from_numpy(np.where(is_real, shown.labels[place], np.float32(0)).astype(np.float32)),
         )
+
+
+def seen_before(batch: Batch, item_ids: torch.Tensor) -> torch.Tensor:
+    """`Batch.shown_before` of items (B, C), `PAD_ID` at padding."""
+    found = torch.zeros(*item_ids.shape, 2, device=item_ids.device)
+    if not batch.item_ids.shape[1]:
+        return found
+    same = (batch.item_ids[:, None, :] == item_ids[:, :, None]) & (item_ids > 0)[:, :, None]  # (B, C, L)
+    last = batch.item_ids.gather(1, (batch.lengths - 1).clamp_min(0)[:, None])  # (B, 1)
+    found[..., 0] = same.sum(-1).float().log1p()
+    found[..., 1] = (last == item_ids) & (item_ids > 0)
+    return found
 
 
 def with_empty_histories(batch: Batch, moment: torch.Tensor) -> Batch:

@@ -33,6 +33,8 @@ class ClickThrough(Task):
     Args:
         head: `DotHead`, `DeepHead` or `TargetAttention` (DIN); None = `DotHead`.
         history: False: the user's events are not looked at, only what is shown.
+        repeats: how often the window has the very item that is shown, and whether its last event has, are inputs too:
+            of an item that training lacks that is all that a history says.
         keep_negatives: the share of shown items without a click that a training step draws; the probabilities are
             corrected for it (He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at Facebook").
         served: raw values of fields of shown items which are not known when a model serves, such as `{position: 1}`:
@@ -51,12 +53,14 @@ class ClickThrough(Task):
         self,
         head: ClickHead | None = None,
         history: bool = True,
+        repeats: bool = True,
         keep_negatives: Annotated[float, Range(above=0, at_most=1)] = 1.0,
         served: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.head = DotHead() if head is None else head
-        self.history, self.keep_negatives, self.served = history, keep_negatives, dict(served or {})
+        self.history, self.repeats = history, repeats and history
+        self.keep_negatives, self.served = keep_negatives, dict(served or {})
         self.reads_history = self.head.reads_history
 
     def build(self, spec: DataSpec, model: Any) -> None:
@@ -73,7 +77,8 @@ class ClickThrough(Task):
                 f"--model.task.served names {unknown[0]!r}; fields of shown items that are fed: {known}"
             )
         self.fields = nn.ModuleList(field_vectors(field, width) for field in self.shown_fields)
-        reset(self.fields, FIRST_VECTORS)
+        self.of_repeats = nn.Linear(2, width, bias=False) if self.repeats else None
+        reset([*self.fields, *([self.of_repeats] if self.of_repeats is not None else [])], FIRST_VECTORS)
         self.head.build(width)
         self.bias = nn.Parameter(torch.zeros(()))
         self.register_buffer("trained", torch.ones(spec.num_rows, dtype=torch.bool))
@@ -105,6 +110,9 @@ class ClickThrough(Task):
         shown = items(batch.shown_ids)  # (B, C, D)
         for field, vectors in zip(self.shown_fields, self.fields, strict=True):
             shown = shown + vectors(batch.shown[field.name])
+        if self.of_repeats is not None:
+            assert batch.shown_before is not None
+            shown = shown + self.of_repeats(batch.shown_before)
         valid = batch.valid_mask & (batch.item_ids != PAD_ID)
         if self.nobody is not None:
             query = self.nobody + 0 * query  # with several processes each weight wants a gradient
