@@ -97,6 +97,18 @@ def test_what_a_study_keeps_gives_the_same_means_and_variances(here: Path, tmp_p
     assert not {"label", "probability", "impression"} & set(kept.ranks.columns)
 
 
+def test_verify_scores_the_lists_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "runs/shop/din/seed1"]) == 0
+    assert "metrics.json re-scored" in capsys.readouterr().out
+    path = here / "runs/shop/din/seed1/values.parquet"
+    held = path.read_bytes()
+    table = pl.read_parquet(path)
+    table.with_columns(value=pl.col("value") + 0.1).write_parquet(path)
+    assert main(["verify", "runs/shop/din/seed1"]) == 1
+    assert "metrics.json from values.parquet, test/auc" in capsys.readouterr().out
+    path.write_bytes(held)
+
+
 def test_calibration_by_position_and_history(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", "calibration", "runs/shop/dot/seed0"]) == 0
     text = capsys.readouterr().out

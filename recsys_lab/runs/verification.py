@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from recsys_lab.ops.rank_metrics import means
 from recsys_lab.runs.finished import TARGET_KEY
 from recsys_lab.words import number_of
 
+FROM_VALUES = 1e-6
+"""Absolute: weights stand there in float32."""
 FROM_RANKS = 1e-12
 """Relative: metrics of the same ranks may differ by the order in which another machine adds them up, not by more."""
 
@@ -121,6 +124,16 @@ def from_ranks_checks(metrics: Mapping[str, Any], recomputed: Mapping[str, float
     recorded = {name: metrics[name] for name in recomputed if name in metrics}
     tolerance = FROM_RANKS * max([1.0, *map(abs, recomputed.values())])
     return metric_checks("metrics.json from ranks.parquet", recorded, recomputed, tolerance)
+
+
+def from_values_checks(metrics: Mapping[str, Any], path: Path) -> list[Check]:
+    """The `test/` metrics of a task that does not rank, against the weighted means of values.parquet."""
+    units = pl.read_parquet(path).filter(pl.col("unit").is_not_null()).with_columns(pl.col("metric").cast(pl.String))
+    value, weight = pl.col("value"), pl.col("weight").cast(pl.Float64)
+    means = units.group_by("metric", maintain_order=True).agg((value * weight).sum() / weight.sum())
+    found = {f"test/{name}": mean for name, mean in means.iter_rows()}
+    recorded = {name: metrics.get(name) for name in found}
+    return metric_checks("metrics.json from values.parquet", recorded, found, FROM_VALUES)
 
 
 def values_checks(values: pl.DataFrame, ranks: pl.DataFrame, evaluation: Mapping[str, Any]) -> list[Check]:

@@ -22,9 +22,11 @@ from recsys_lab.data.sources import get_source, source_names
 from recsys_lab.models.checkpoint import read_checkpoint, settings_in
 from recsys_lab.models.system import differing, in_use, system_hash
 from recsys_lab.runs.data_files import data_checks
+from recsys_lab.runs.evaluations import find_evaluations, task_facts
 from recsys_lab.runs.file_checks import changed_files, checkpoint_check, checkpoint_of, file_checks
 from recsys_lab.runs.finished import impossible_ranks
 from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
+from recsys_lab.runs.measured import OUTCOMES
 from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
 from recsys_lab.runs.trust import foreign_class
 from recsys_lab.runs.verification import (
@@ -33,6 +35,7 @@ from recsys_lab.runs.verification import (
     epoch_checks,
     from_ranks,
     from_ranks_checks,
+    from_values_checks,
     metric_checks,
     rank_checks,
     same,
@@ -102,7 +105,8 @@ def verify(
         VerificationFailed: naming the checks that failed.
     """
     folder = Path(folder)
-    for name in ("manifest.json", "config.yaml", "metrics.json", "ranks.parquet"):
+    outcomes = (folder / OUTCOMES).is_file()
+    for name in ("manifest.json", "config.yaml", "metrics.json", *([] if outcomes else ["ranks.parquet"])):
         if not (folder / name).is_file():
             raise RecsysLabError(f"{folder} is not a finished run: it holds no {name}")
     report = Report(show)
@@ -134,13 +138,16 @@ def _check_contents(
     if config is not None and not report.add(changed_files(folder, manifest or {}, "config.yaml")):
         config = None  # whatever it asks for now, the run did not
     metrics = _mapping(report, folder / "metrics.json", json.loads)
-    ranks = _read(report, folder / "ranks.parquet", pl.read_parquet)
+    is_ranking = (folder / "ranks.parquet").is_file()  # where it is, or another task's outcomes, was asked before
+    ranks = _read(report, folder / "ranks.parquet", pl.read_parquet) if is_ranking else None
     evaluation = (manifest or {}).get("evaluation") or {}
     impossible = impossible_ranks(ranks) if ranks is not None else ""
     if impossible:
         report.add([Check("ranks.parquet", False, impossible)])
     elif metrics is not None and ranks is not None and evaluation:
         report.add(_guarded("metrics.json", lambda: from_ranks_checks(metrics, from_ranks(ranks, evaluation))))
+    elif not is_ranking and metrics is not None:
+        report.add(_guarded("values.parquet", lambda: from_values_checks(metrics, folder / "values.parquet")))
     else:
         report.unchecked("metrics.json from ranks.parquet", "metrics, ranks or the manifest's evaluation can't be read")
     values = folder / "values.parquet"
@@ -162,7 +169,7 @@ def _check_contents(
         # the folder that was checked, opened and nothing else: by its name, a known source would be prepared anew
         saved.data.dataset, saved.data.prepare_settings = str(prepared), None
         saved.model.allow_other_training = bool(manifest.get("trained_on"))
-        found = saved.data.evaluation_settings() | to_config(saved.evaluation)["init_args"]
+        found = saved.data.evaluation_settings() | to_config(saved.evaluation)["init_args"] | task_facts(saved.model)
         is_complete = "system_hash" in manifest  # written by a version that records all of the following
         report.add(settings_checks("manifest.json evaluation", evaluation, found, is_complete))
         report.add(origin_checks(manifest, config, saved, read_checkpoint(checkpoint)))
@@ -177,7 +184,7 @@ def _check_contents(
     if metrics is not None:
         recorded = {name: value for name, value in metrics.items() if name.startswith("test/")}
         report.add(metric_checks("metrics.json re-scored", recorded, again, tolerance, complete))
-    if ranks is not None:
+    if ranks is not None and again_ranks is not None:
         report.add(rank_checks(ranks, again_ranks, complete, differing_ranks))
     return None
 
@@ -217,8 +224,9 @@ def origin_checks(
     return checks
 
 
-def rescore(saved: SavedRun) -> tuple[dict[str, float], pl.DataFrame]:
-    """The test metrics and the rows of ranks.parquet, from the checkpoint, on the kind of device that the run names."""
+def rescore(saved: SavedRun) -> tuple[dict[str, float], pl.DataFrame | None]:
+    """The test metrics and the rows of ranks.parquet, where there is a ranking, from the checkpoint, on the kind of
+    device that the run names."""
     device = str(saved.manifest.get("device", ""))
     threads, before = re.search(r"cpu, (\d+) threads", device), torch.get_num_threads()
     if threads:
@@ -230,7 +238,10 @@ def rescore(saved: SavedRun) -> tuple[dict[str, float], pl.DataFrame]:
             trainer.test(saved.model, saved.data, verbose=False)
     finally:
         torch.set_num_threads(before)
-    return logged(trainer, ("test/",)) | saved.evaluation.last_metrics, saved.evaluation.ranks_frame(saved.data)
+    metrics = logged(trainer, ("test/",))
+    for evaluation in find_evaluations(trainer):
+        metrics |= evaluation.last_metrics
+    return metrics, None if saved.evaluation.last is None else saved.evaluation.ranks_frame(saved.data)
 
 
 def _read(report: Report, path: Path, parse: Callable[[Path], Any]) -> Any:

@@ -15,16 +15,23 @@ from typing import Any
 
 import lightning as L
 import torch
+from made_impressions import shop_data
 
 from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.data.impressions import Impressions
 from recsys_lab.data.split.leave_one_out import GlobalTemporal
 from recsys_lab.evaluation.beyond_accuracy import BeyondAccuracy
 from recsys_lab.evaluation.calibration import Calibration
 from recsys_lab.evaluation.callback import RankingEvaluation
+from recsys_lab.evaluation.outcomes import OutcomeEvaluation
 from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.evaluation.temperature import fit_temperature
 from recsys_lab.models import NextItemModule, Popularity
+from recsys_lab.models.baselines import ItemRate
 from recsys_lab.models.baselines.markov import Markov
+from recsys_lab.models.blocks.click_heads import TargetAttention
+from recsys_lab.models.encoders.gru4rec import GRU4Rec
+from recsys_lab.models.tasks.click_through import ClickThrough
 
 EXCLUDE_SEEN = ("history", "none")
 
@@ -71,6 +78,30 @@ def evaluate(folder: str, checkpoint: str, output: Path, processes: int) -> None
                 (output / f"{name}-{exclude_seen}.json").write_text(json.dumps(metrics))
 
 
+def evaluate_clicks(shop: Path, output: Path, processes: int) -> None:
+    """The tests of two models of clicks: metrics, and the table of values."""
+    output = output / str(processes)
+    for name in ("clicks", "item_rate"):
+        torch.manual_seed(3)
+        model = GRU4Rec(embedding_dim=8, task=ClickThrough(TargetAttention())) if name == "clicks" else ItemRate()
+        data, evaluation = shop_data(shop, shown=Impressions("chance")), OutcomeEvaluation()
+        trainer = L.Trainer(
+            accelerator="cpu",
+            devices=processes,
+            strategy="ddp" if processes > 1 else "auto",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[evaluation],
+        )
+        trainer.test(model, data, verbose=False)
+        if trainer.is_global_zero:
+            (output / f"{name}.json").write_text(json.dumps(evaluation.last_metrics))
+            evaluation.tables(data)["values.parquet"].write_parquet(output / f"{name}.values.parquet")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     evaluate(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    evaluate_clicks(Path(sys.argv[3]), Path(sys.argv[3]), int(sys.argv[4]))

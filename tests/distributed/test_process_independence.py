@@ -13,7 +13,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from evaluate import EXCLUDE_SEEN, evaluate, evaluation_data
+from evaluate import EXCLUDE_SEEN, evaluate, evaluate_clicks, evaluation_data
+from made_impressions import prepared_shop
 from polars.testing import assert_frame_equal
 from small_data import FrameSource, made_events, quiet_trainer
 
@@ -62,6 +63,7 @@ def output(folder: Path, made_once: Callable[[str, Callable[[Path], object]], Pa
 def evaluate_on_many(folder: Path, path: Path) -> None:
     """By one, two and three processes."""
     checkpoint = path / "sasrec.ckpt"
+    prepared_shop(path)
     trainer = quiet_trainer(path, max_epochs=15)
     model = SASRec(embedding_dim=16, num_layers=1, dropout=0.0, optimization=Optimization(lr=0.02))
     trainer.fit(model, evaluation_data(str(folder)))
@@ -80,6 +82,7 @@ def evaluate_on_many(folder: Path, path: Path) -> None:
     ]
     try:
         evaluate(str(folder), str(checkpoint), path, processes=1)
+        evaluate_clicks(path, path, processes=1)
         for process in running:
             _, errors = process.communicate(timeout=600)
             assert process.returncode == 0, errors[-3000:]
@@ -130,6 +133,19 @@ def test_ranks_and_recommendations_are_equal(model: str, exclude_seen: str, proc
         assert len(one) > 20
         # scores are float32, which batches of other sizes round otherwise: at 2.8, 1e-6 is four units in the last place
         assert_frame_equal(one, many, check_exact=False, abs_tol=1e-6, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("model", ["clicks", "item_rate"])
+def test_clicks_are_equal(model: str, processes: int, output: Path) -> None:
+    one, many = (read(output, n, model) for n in (1, processes))
+    assert (
+        one.keys() == many.keys() >= {"test/auc", "test/gauc", "test/log_loss", "test/ndcg", "test/calibration_error"}
+    )
+    for name, value in one.items():
+        assert math.isclose(value, many[name], rel_tol=0, abs_tol=1e-6), name
+    one, many = (pl.read_parquet(output / str(n) / f"{model}.values.parquet") for n in (1, processes))
+    assert_frame_equal(one, many, check_exact=False, abs_tol=1e-5)
 
 
 def test_the_settings_matter(output: Path) -> None:
