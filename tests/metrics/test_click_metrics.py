@@ -103,3 +103,22 @@ def test_reliability_bins_hold_equal_mass_and_know_no_order() -> None:
     assert again.error == pytest.approx(found.error, abs=1e-12)
     equal = own.reliability(data["label"], np.full(2_000, 0.25))
     assert equal.error == pytest.approx(abs(data["label"].mean() - 0.25))
+
+
+def test_weights_by_propensity_estimate_the_policy_that_shows_all_alike() -> None:
+    """A log that favours what is clicked: its own rate is too high, the weighted one is that of the items."""
+    from recsys_lab.models.tasks.click_through import ClickThrough
+
+    rates = np.array([0.05, 0.1, 0.2, 0.4])
+    chance = np.array([0.1, 0.2, 0.3, 0.4])
+    item = RNG.choice(4, size=20_000, p=chance)
+    label = (RNG.random(20_000) < rates[item]).astype(np.int8)
+    row = np.arange(20_000)
+    outcome = {
+        **{"unit": row, "user": row % 100, "impression": row, "label": label, "probability": rates[item]},
+        **{"history_length": row, "is_cold": row < 0, "weight": (1 / chance[item]).astype(np.float32)},
+    }
+    facts = ClickThrough().facts(outcome)
+    assert label.mean() > rates.mean() + 0.04
+    assert facts["click_rate"] == pytest.approx(rates.mean(), abs=0.01)
+    assert facts["mean_probability"] == pytest.approx(rates.mean(), abs=0.005) and facts["calibration_error"] < 0.01
