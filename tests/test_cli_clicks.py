@@ -167,6 +167,10 @@ def _impression_of(here: Path, first_row: int) -> int:
         ("no times", "without times nobody can tell which events came before an impression"),
         ("no impressions", "'bad' has no impressions: prepare it with --impressions FILE"),
         ("propensity", "--data.shown.propensity chance: "),
+        (
+            "leak",
+            "--data.fields shown.price says the label of each shown item: it is known only afterwards, so leave it",
+        ),
         ("served", "--model.task.served names 'colour'; fields of shown items that are fed: position, price"),
     ],
 )
@@ -177,6 +181,8 @@ def test_bad_input_is_one_line(change: str, message: str, here: Path, tmp_path: 
         shown = shown.with_columns(pl.col("label") * 2)
     if change == "no times":
         shown = shown.drop("timestamp")
+    if change == "leak":
+        shown = shown.with_columns(price=3 + pl.col("label"))
     if change == "propensity":
         shown = shown.with_columns(chance=pl.col("chance") * 0)
     tables["events"].write_csv(tmp_path / "events.csv")

@@ -14,6 +14,8 @@ from recsys_lab.data.fitting.field_tensors import field_columns
 from recsys_lab.data.fitting.stored_values import impression_parts
 from recsys_lab.words import RecsysLabError, number_of
 
+MOST_VALUES = 10
+"""Of a field that may be the label once more."""
 PARTS = {"train": 0, "val": 1, "test": 2}
 
 
@@ -72,12 +74,29 @@ class Impressions(Configurable):
         which = np.flatnonzero(parts == PARTS[part])
         if not len(which):
             raise RecsysLabError(f"no impression of {data.name!r} is in the {part} part of {module.split.describe()}")
+        self._check_fields(data, [one.key for one in fitted.of("shown")])
         columns = field_columns(data, fitted.of("shown"), split.train_stop)
         weights = None
         if self.propensity is not None:
             weights = np.minimum(1 / self._chances(data), self.max_weight).astype(np.float32)
         shown = Shown.of(data.arrays, columns, weights)
         return ShownDataset(module.events, shown, which, module.max_length, True, trained_items(module, parts))
+
+    def _check_fields(self, data: Any, keys: list[str]) -> None:
+        """Raises RecsysLabError for a field that is the label once more: it is known only after the list was shown."""
+        labels = np.asarray(data.arrays["shown/labels"])
+        known = ~np.isnan(labels)
+        for key in keys:
+            if data.fields[key].kind not in ("categorical", "numeric"):
+                continue
+            values, code = np.unique(np.asarray(data.field_array(key))[known], return_inverse=True)
+            if not 2 <= len(values) <= MOST_VALUES:
+                continue
+            share = np.bincount(code, weights=labels[known]) / np.bincount(code)
+            if np.isin(share, (0, 1)).all():
+                raise RecsysLabError(
+                    f"--data.fields {key} says the label of each shown item: it is known only afterwards, so leave it out"
+                )
 
     def _chances(self, data: Any) -> np.ndarray:
         key = str(self.propensity)

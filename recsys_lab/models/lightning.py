@@ -136,7 +136,8 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
     def on_fit_start(self) -> None:
         self.item_vectors.require()
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.last_positions_only and datamodule.training_mode != "last_position":
+        ends = self.task.learns_from_shown or datamodule.training_mode == "last_position"
+        if self.last_positions_only and not ends:
             reads = "the time of the prediction" if self.causal else "later events of its window"
             raise RecsysLabError(
                 f"{type(self).__name__} reads {reads}, so it must train with data.training_mode: last_position"

@@ -67,6 +67,7 @@ class ClickThrough(Task):
         items = next((module for module in model.modules() if isinstance(module, ItemTable)), None)
         if items is None:
             raise RecsysLabError(f"ClickThrough needs a table of item vectors, and {type(model).__name__} has none")
+        freeze_scorer(model)
         self._items = (items,)  # in a tuple: it is the model's own, and once in its checkpoint
         width = items.embedding_dim
         self.shown_fields = spec.fields_of("shown", *FED)
@@ -91,7 +92,8 @@ class ClickThrough(Task):
         self, state: State, batch: Batch, scorer: Scorer, draws: torch.Generator | None
     ) -> tuple[Tensor, Tensor | int]:
         assert state.history is not None
-        logits = self.logits(last_position(state.history, batch.lengths), state.history, batch)
+        query = last_position(state.history, batch.lengths) if state.query is None else state.query
+        logits = self.logits(query, state.history, batch)
         labels, counts = batch.labels, self.counts(batch)
         assert labels is not None
         if self.keep_negatives < 1:
@@ -178,3 +180,11 @@ class ClickThrough(Task):
             "empty_history_share": float((outcome["history_length"] == 0).mean()),
             "cold_shown_share": float(outcome["is_cold"].mean()),
         }
+
+
+def freeze_scorer(model: Any) -> None:
+    """What only the scores of a ranking train: with several processes each weight wants a gradient."""
+    others = {id(p) for name, part in model.named_children() if name != "scorer" for p in part.parameters()}
+    for parameter in model.scorer.parameters():
+        if id(parameter) not in others:
+            parameter.requires_grad_(False)
