@@ -93,9 +93,10 @@ class Impressions(Configurable):
             if not 2 <= len(values) <= MOST_VALUES:
                 continue
             share = np.bincount(code, weights=labels[known]) / np.bincount(code)
-            if np.isin(share, (0, 1)).all():
+            if np.isin(share, (0, 1)).all() and share.any():
                 raise RecsysLabError(
-                    f"--data.fields {key} says the label of each shown item: it is known only afterwards, so leave it out"
+                    f"--data.fields {key} says the label of each shown item: it is known only afterwards, so leave it "
+                    "out"
                 )
 
     def _chances(self, data: Any) -> np.ndarray:
