@@ -184,6 +184,8 @@ class SequenceDataModule(Configurable, Loaders):
         locate(self.dataset, self.data_dir, self.prepare_settings)
 
     def setup(self, stage: str | None = None) -> None:
+        if self.shown is not None:
+            self.shown.check(self.processed)
         for reason, count in self.split_result.dropped.items():
             log.info("%s: %d %s", self.split.describe(), count, reason)
         if self.split.warning is not None:

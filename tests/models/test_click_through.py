@@ -215,7 +215,7 @@ def fitted(model, data, folder: Path, epochs: int = 1) -> dict[str, float]:
 
 def test_a_sequence_model_learns_whose_half_it_is(folder: Path) -> None:
     """Users like one half of the items, which only their history tells."""
-    with_history = fitted(SASRec(embedding_dim=16, num_layers=1, task=ClickThrough()), shop_data(folder), folder, 20)
+    with_history = fitted(SASRec(embedding_dim=16, num_layers=1, task=ClickThrough()), shop_data(folder), folder, 15)
     without = fitted(ClickRegression(), shop_data(folder), folder)
     constant = fitted(ConstantRate(), shop_data(folder), folder)
     assert with_history["test/auc"] > without["test/auc"] + 0.05 and with_history["test/auc"] > 0.65
