@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
 import yaml
 
 from recsys_lab.cli import main
@@ -147,6 +148,18 @@ def test_other_cutoffs_lead_early_stopping_checkpoint_and_what_is_printed(
 def test_the_training_loss_can_be_watched_without_validation(small_folder: Path, tmp_path: Path) -> None:
     assert fit(small_folder, tmp_path, "--trainer.limit_val_batches", "0", *WATCH_TRAINING) == 0
     assert has_test(tmp_path) and not any(name.startswith("val/") for name in metrics(tmp_path))
+
+
+def test_without_a_monitor_the_last_epoch_is_tested(small_folder: Path, tmp_path: Path) -> None:
+    """Under a rate so high that validation is best at the start."""
+    for number, more in enumerate(([], ["--checkpoint.monitor", "null"])):
+        settings = ["--model.optimization.lr", "3.0", "--trainer.max_epochs", "4", *more]
+        assert fit(small_folder, tmp_path / str(number), *settings) == 0
+    by_validation, last = (manifest(tmp_path / str(number))["best_epoch"] for number in range(2))
+    assert by_validation < last == 3
+    kept = [tmp_path / "1" / "run" / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
+    best, newest = (torch.load(path, weights_only=True)["state_dict"] for path in kept)
+    assert all(torch.equal(value, newest[name]) for name, value in best.items())
 
 
 def test_an_average_of_the_weights(small_folder: Path, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ CASES = [
 CAUSAL = [name for name, (cls, settings) in VARIANTS.items() if small(cls, **settings).causal]
 each_variant = pytest.mark.parametrize("name", VARIANTS)
 GO_ON = {"GRU4Rec", "RNN", "LSTM", "Caser", "NextItNet", "LRURec", "Mamba4Rec", "SASRec", "TiSASRec", "HSTU"}
+GO_ON |= {"NARM", "STAMP", "CORE"}
 """Encoders with `start` and `step`."""
 CAN_NOT = {"SASRec-positions-from-end", "HSTU-query-time"}
 

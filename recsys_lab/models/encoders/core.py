@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lab.arguments import Depth, DropShare, Positive, Size, check_divides
-from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.layers import Dropout, Positions, TransformerBlock
 from recsys_lab.models.blocks.relations import hidden_future
@@ -71,6 +72,33 @@ class CORE(NextItemModule):
         x = self.drop(self.embedding(batch))  # (B, L, D)
         logits = self._logits(x, batch) + hidden_future(x.shape[1], x.device)  # (1 or B, L, L)
         return F.normalize(logits.softmax(dim=2) @ x, dim=2)
+
+    def start(self, rows: int) -> State:
+        """`mean` goes on from one sum without end, the other from keys, values, vectors and logits of earlier events,
+        while the window is not full."""
+        if self.settings.weights == "mean":
+            return State(query=None, memory=torch.zeros(rows, self.settings.embedding_dim, device=self.device))
+        return State(query=None, memory=([None] * len(self.blocks), None))
+
+    def step(self, state: State, event: Batch) -> State | None:
+        x = self.drop(self.embedding(event))  # (B, 1, D)
+        if self.settings.weights == "mean":
+            total = state.memory + x.squeeze(1)
+            return State(query=F.normalize(total, dim=1), memory=total)
+        past, before = state.memory
+        place = 0 if before is None else before[0].shape[1]
+        if place == len(self.positions.weight):
+            return None
+        states, kept = self.drop(self.input_norm(x + self.positions.weight[place])), []
+        for block, of_block in zip(self.blocks, past, strict=True):
+            assert isinstance(block, TransformerBlock)
+            states, own = block.step(states, of_block)
+            kept.append(own)
+        logits = self.weigh(self.norm(states)).float()  # (B, 1, 1)
+        if before is not None:
+            x, logits = (torch.cat(pair, dim=1) for pair in zip(before, (x, logits), strict=True))  # (B, t, D or 1)
+        query = F.normalize((logits.softmax(dim=1) * x).sum(dim=1), dim=1)
+        return State(query=query, memory=(kept, (x, logits)))
 
     def _logits(self, x: Tensor, batch: Batch) -> Tensor:
         """Of the events: (B, 1, L)."""

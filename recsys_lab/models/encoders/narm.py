@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lab.arguments import Depth, DropShare, Size
-from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
@@ -53,7 +53,7 @@ class NARM(NextItemModule):
 
     def build(self, spec: DataSpec) -> None:
         s = self.settings
-        dim, width = s.embedding_dim, s.hidden_dim
+        dim, width, self.window = s.embedding_dim, s.hidden_dim, spec.max_length
         self.embedding = EventEmbedding(spec, dim, std=dim**-0.5, target_fields=self.uses_target_fields)
         self.drop, self.state_drop = Dropout(s.dropout), Dropout(s.state_dropout)
         self.gru = nn.GRU(dim, width, s.num_layers, batch_first=True)
@@ -69,6 +69,19 @@ class NARM(NextItemModule):
         """Attention computes no position but each row's last."""
         states = self._states(batch)
         return self._decoded(last_position(states, batch.lengths), self.attention.at_last(states, batch.lengths))
+
+    def start(self, rows: int) -> State:
+        """The states of earlier events are kept, for attention, while the window is not full."""
+        return State(query=None, memory=(None, None))
+
+    def step(self, state: State, event: Batch) -> State | None:
+        recurrent, before = state.memory  # (num_layers, B, hidden_dim), (B, t, hidden_dim)
+        if before is not None and before.shape[1] == self.window:
+            return None
+        newest, recurrent = self.gru(self.drop(self.embedding(event)), recurrent)
+        states = newest if before is None else torch.cat([before, newest], dim=1)
+        context = self.attention.at_last(states, torch.full_like(event.lengths, states.shape[1]))
+        return State(query=self._decoded(newest.squeeze(1), context), memory=(recurrent, states))
 
     def _states(self, batch: Batch) -> Tensor:
         states, _ = self.gru(self.drop(self.embedding(batch)))  # (B, L, hidden_dim)

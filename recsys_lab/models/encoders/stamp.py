@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lab.arguments import DropShare, Size
-from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
@@ -42,7 +42,7 @@ class STAMP(NextItemModule):
         super().__init__(**base)
 
     def build(self, spec: DataSpec) -> None:
-        dim = self.settings.embedding_dim
+        dim, self.window = self.settings.embedding_dim, spec.max_length
         self.embedding = EventEmbedding(spec, dim, std=0.002, target_fields=self.uses_target_fields)
         self.drop = Dropout(self.settings.dropout)
         self.of_event = nn.Linear(dim, dim, bias=False)  # W1
@@ -67,9 +67,25 @@ class STAMP(NextItemModule):
     def encode_last(self, batch: Batch) -> Tensor:
         """Attention computes no position but each row's last."""
         x, means = self._inputs(batch)
-        last, mean = last_position(x, batch.lengths), last_position(means, batch.lengths)  # (B, D)
+        return self._of_last(x, last_position(means, batch.lengths), batch.lengths)
+
+    def start(self, rows: int) -> State:
+        """The vectors of earlier events are kept, for attention, while the window is not full."""
+        return State(query=None, memory=(None,))
+
+    def step(self, state: State, event: Batch) -> State | None:
+        (before,), x = state.memory, self.drop(self.embedding(event))  # (B, t, D), (B, 1, D)
+        if before is not None:
+            if before.shape[1] == self.window:
+                return None
+            x = torch.cat([before, x], dim=1)
+        return State(query=self._of_last(x, x.mean(dim=1), torch.full_like(event.lengths, x.shape[1])), memory=(x,))
+
+    def _of_last(self, x: Tensor, mean: Tensor, lengths: Tensor) -> Tensor:
+        """Events (B, L, D), the means (B, D) of those up to the last real one, (B,) -> (B, D)."""
+        last = last_position(x, lengths)  # (B, D)
         query = (self.of_last(last) + self.of_mean(mean)).unsqueeze(1)  # (B, 1, D)
-        padding = torch.arange(x.shape[1], device=x.device) >= batch.lengths[:, None, None]  # (B, 1, L)
+        padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None, None]  # (B, 1, L)
         weights = self._alpha(self.of_event(x), query, padding)
         return self._answer((weights @ x).squeeze(1) + mean, last)
 
