@@ -1,7 +1,7 @@
 """Why seeds of one recipe differ: fits in which one cause varies and the others stay, and what each cause explains.
 
-    python scripts/seed_causes.py --data_dir data --values experiments/seed-causes/values  # goes on where it stopped
-    python scripts/seed_causes_report.py experiments/seed-causes/values
+    python scripts/seed_causes.py --epochs 15 --values experiments/seed-causes/values/15-epochs  # goes on
+    python scripts/seed_causes_report.py experiments/seed-causes/values/15-epochs
 
 A fit has three seeds: of the first weights, of the order of the batches, and of the draws (dropout; negatives, where
 the loss has some). `all` varies the three together, as `--seed_everything` does; the others vary one and leave 0 to the

@@ -1,6 +1,6 @@
 """What the fits of `seed_causes.py` say, as Markdown.
 
-    python scripts/seed_causes_report.py experiments/seed-causes/values
+    python scripts/seed_causes_report.py experiments/seed-causes/values/15-epochs
 
 A standard deviation over n seeds has the interval of a normal sample's, a ratio of two variances that of F. They are
 wide: with ten seeds a variance is known to a factor of about 2 to either side.
