@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -201,6 +203,28 @@ def test_a_study_with_a_failing_run(lab: Lab, capsys: pytest.CaptureFixture[str]
     assert read_job(runs["bad"])["attempts"] == 2
 
 
+@pytest.mark.parametrize(
+    ("typed", "way_on"),
+    [
+        ("study run a.yaml --only 'x*' --workers 2", "; to go on: recsys-lab study run a.yaml --only 'x*' --workers 2"),
+        ("study tune a.yaml", "; to go on: recsys-lab study tune a.yaml"),
+        ("study retry a.yaml --resume --workers 2", "; to go on: recsys-lab study run a.yaml --workers 2"),
+        ("study retry --resume true a.yaml", "; to go on: recsys-lab study run a.yaml"),
+        ("study report a.yaml", ""),
+        ("compare runs", ""),
+    ],
+)
+def test_ctrl_c_says_what_to_type(
+    typed: str, way_on: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recsys_lab.cli._call", pressed)
+    assert main(shlex.split(typed)) == 130
+    assert capsys.readouterr().err == f"recsys-lab: interrupted{way_on}\n"
+
+
 @pytest.mark.process
 def test_ctrl_c_leaves_a_study_that_goes_on(lab: Lab) -> None:
     lab.write("seeds: [0]")
@@ -221,7 +245,11 @@ def test_ctrl_c_leaves_a_study_that_goes_on(lab: Lab) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=300)
-    assert process.returncode == 130 and "the same command goes on" in said[1]
+    assert process.returncode == 130 and said[1].splitlines()[-1].startswith(
+        "recsys-lab: interrupted; to go on: recsys-lab study run "
+    )
+    (line,) = [line for line in said[0].splitlines() if "interrupted" in line]
+    assert re.fullmatch(r"\[1/1\] \S+ seed 0: interrupted, \d+ s, \d+ epochs kept", line), line
     (folder,) = lab.runs().values()
     done = epochs(folder)
     assert state_of(folder) == "interrupted" and done < 30

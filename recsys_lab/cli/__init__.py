@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows `recsys-lab`; None = those of this process.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    typed = arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
         return 0 if arguments else 2
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with allowing(allowed):
             _call(arguments)
     except KeyboardInterrupt:
-        print("recsys-lab: interrupted", file=sys.stderr)
+        print(f"recsys-lab: interrupted{_way_on(typed)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `| head` has read enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -132,6 +133,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(text, getattr(error, "exit_code", 2))
     return 0
+
+
+def _way_on(typed: list[str]) -> str:
+    """What to type after Ctrl-C, of a command that goes on where it was. `fit` says it by itself."""
+    if typed[:2] == ["study", "retry"]:  # what it had begun is interrupted now, and no failed run any more
+        resume = [i for i, word in enumerate(typed) if word == "--resume" and typed[i + 1 : i + 2] == ["true"]]
+        rest = [word for i, word in enumerate(typed) if not word.startswith("--resume") and i - 1 not in resume]
+        typed = ["study", "run", *rest[2:]]
+    is_known = typed[:2] in (["study", "run"], ["study", "tune"])
+    return f"; to go on: {shlex.join(['recsys-lab', *typed])}" if is_known else ""
 
 
 def _call(arguments: list[str]) -> None:

@@ -21,7 +21,7 @@ from recsys_lab.study.launch.local import launch_local, make_places
 from recsys_lab.study.plan import Plan, PlannedRun, Study
 from recsys_lab.study.plan.keep import keep_values, keeps_values
 from recsys_lab.study.plan.opened import refuse_other_data
-from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, duration
+from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, duration, epochs_in
 from recsys_lab.words import RecsysLabError, number_of
 
 
@@ -126,7 +126,9 @@ class Progress:
             text += f", {duration(outcome.seconds)}"
         if outcome.state == "failed":
             text += f", {(outcome.error.splitlines() or ['?'])[-1]} ({job.folder / 'log.txt'})"
-        if left:
+        if outcome.state == "interrupted":
+            text += f", {number_of(epochs_in(job.folder / 'metrics.csv'), 'epoch')} kept"
+        elif left:
             text += f", about {duration(ahead)} left"
         print(text, flush=True)
         if outcome.state == "finished" and keeps_values(self.study):
@@ -147,7 +149,7 @@ def terminated_as_interrupt() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted: finished epochs are kept, and the same command goes on", file=sys.stderr)
+        print("interrupted: finished epochs are kept", file=sys.stderr)
         raise
     finally:
         for name, handler in before.items():

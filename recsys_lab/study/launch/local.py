@@ -87,9 +87,13 @@ def launch_local(
                 outcome = Outcome(state)
                 if state not in ("running", "finished"):  # nobody has begun or ended it since the plan was made
                     execution = Execution(job, environment)
-                    with watched(execution, live):
-                        while execution.process.poll() is None:
-                            yield
+                    try:
+                        with watched(execution, live):
+                            while execution.process.poll() is None:
+                                yield
+                    except BaseException:  # such as Ctrl-C: this run's end is told all the same
+                        on_end(job, execution.outcome)
+                        raise
                     outcome = execution.outcome
             outcomes[job.folder] = outcome
             on_end(job, outcome)

@@ -31,7 +31,7 @@ def status_text(plan: Plan, runs: Sequence[PlannedRun]) -> str:
         if one.state == "running":
             who = owner(one.folder) or {}
             since = f", on {who['host']} since {who['since']}" if who else ""
-            epochs = _epochs(one.folder / "metrics.csv")
+            epochs = epochs_in(one.folder / "metrics.csv")
             lines.append(f"running: {one.variant.label} seed {one.seed}: {number_of(epochs, 'epoch')}{since}")
     return "\n".join([*lines, *what_stands_in_the_way(plan, runs)])
 
@@ -131,7 +131,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _epochs(metrics: Path) -> int:
+def epochs_in(metrics: Path) -> int:
+    """Rows of metrics.csv: the epochs that a run has finished."""
     try:
         return max(0, len(metrics.read_text().splitlines()) - 1)
     except OSError:

@@ -138,12 +138,15 @@ def test_ctrl_c_reaches_every_run_and_all_are_waited_for(tmp_path: Path) -> None
 import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 from pathlib import Path; from stub_run import stub; from recsys_lab.study.launch.local import *
-launch_local([stub(Path(f), "/nowhere") for f in {list(map(str, folders))!r}], Places(({{}}, {{}})))
+told = lambda job, outcome: print(job.folder.name, outcome.state, flush=True)
+launch_local([stub(Path(f), "/nowhere") for f in {list(map(str, folders))!r}], Places(({{}}, {{}})), on_end=told)
 """
-    launcher = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    launcher = subprocess.Popen([sys.executable, "-c", code], **pipes, text=True)
     wait_until(lambda: all(starts(folder) for folder in folders[:2]))
     launcher.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in launcher.communicate(timeout=300)[1]
+    said = launcher.communicate(timeout=300)
+    assert "KeyboardInterrupt" in said[1] and sorted(said[0].splitlines()) == ["run0 interrupted", "run1 interrupted"]
     assert [state_of(folder) for folder in folders] == ["interrupted", "interrupted", "missing"]
     assert read_job(folders[0])["exit_code"] == 130
 
