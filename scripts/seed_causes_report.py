@@ -3,7 +3,8 @@
     python scripts/seed_causes_report.py experiments/seed-causes/values/15-epochs
 
 A standard deviation over n seeds has the interval of a normal sample's, a ratio of two variances that of F. They are
-wide: with ten seeds a variance is known to a factor of about 2 to either side.
+wide: with ten seeds a variance is known to a factor of about 2 to either side. What users give, each hit or missed by
+itself, is known far better, since there are hundreds: its share has the interval of a bootstrap over users.
 """
 
 from __future__ import annotations
@@ -90,6 +91,23 @@ def of_users_and_fits(values: np.ndarray) -> tuple[float, float, float]:
     return np.sqrt(within / users), np.sqrt(max(0.0, between - within) / users), p
 
 
+def shares_of_users(fits: Fits, causes: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Cause -> the variance of a user's value over its fits, of the last epoch, over that where all causes vary: the
+    mean over users, and the 95 % interval of a bootstrap over them."""
+    spread = {}
+    for cause in causes:
+        values = np.stack([fits.values[name]["test"][-1] for name in fits.of(cause)])
+        spread[cause] = (values - values.mean(axis=1, keepdims=True)).var(axis=0, ddof=1)  # (N,)
+    users = len(spread["all"])
+    drawn = np.random.default_rng(0).integers(0, users, (RESAMPLED, users))
+    found = {}
+    for cause, own in spread.items():
+        ratios = own[drawn].mean(axis=1) / spread["all"][drawn].mean(axis=1)
+        low, high = np.quantile(ratios, [0.025, 0.975])
+        found[cause] = float(own.mean() / spread["all"].mean()), float(low), float(high)
+    return found
+
+
 def of_the_choice(val: np.ndarray, test: np.ndarray, draws: np.random.Generator) -> float:
     """(E, N), (E, N) of one fit -> variance of the test value when other validation users choose the epoch."""
     weights = draws.multinomial(val.shape[1], np.full(val.shape[1], 1 / val.shape[1]), size=RESAMPLED)
@@ -100,22 +118,26 @@ def of_the_choice(val: np.ndarray, test: np.ndarray, draws: np.random.Generator)
 def report(fits: Fits) -> str:
     chosen = {name: choose_epoch(fits, name, CHOICES["best epoch by validation"]) for name in fits.values}
     last = {name: float(parts["test"][-1].mean()) for name, parts in fits.values.items()}
-    lines = ["| what varies | fits | ndcg@10, best epoch | sd | share of the variance | last epoch | sd |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    for cause in CAUSES:
+    lines = ["| what varies | fits | best epoch | sd | share | last epoch | sd | of users | share of users |"]
+    lines += ["| --- |" + " ---: |" * 8]
+    causes = [cause for cause in CAUSES if len(fits.of(cause)) > 1]
+    of_users = shares_of_users(fits, causes)
+    for cause in causes:
         names = fits.of(cause)
+        values = np.stack([fits.values[name]["test"][-1] for name in names])
         at_best, at_last = [chosen[name] for name in names], [last[name] for name in names]
         part = "1" if cause == "all" else ranged(share(at_best, [chosen[name] for name in fits.of("all")]), 2)
         lines.append(
             f"| {SHOWN[cause]} | {len(names)} | {np.mean(at_best):.4f} | {ranged(deviation(at_best), 4)} | {part} | "
-            f"{np.mean(at_last):.4f} | {ranged(deviation(at_last), 4)} |"
+            f"{np.mean(at_last):.4f} | {ranged(deviation(at_last), 4)} | {of_users_and_fits(values)[0]:.4f} | "
+            f"{'1' if cause == 'all' else ranged(of_users[cause], 2)} |"
         )
     draws = np.random.default_rng(0)
     choice = [of_the_choice(parts["val"], parts["test"], draws) for parts in fits.values.values()]
     whole = float(np.var([chosen[name] for name in fits.of("all")], ddof=1))
     lines += [
         f"| users that choose the epoch | {len(choice)} | | {np.sqrt(np.mean(choice)):.4f} | "
-        f"{np.mean(choice) / whole:.2f} | | |",
+        f"{np.mean(choice) / whole:.2f} | | | | |",
         "",
         "| which weights are tested | fits | ndcg@10 | sd over seeds | mean epoch |",
         "| --- | ---: | ---: | ---: | ---: |",

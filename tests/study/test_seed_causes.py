@@ -126,6 +126,8 @@ def test_the_report_finds_what_was_put_in(script: ModuleType, tmp_path: Path) ->
     assert users == pytest.approx(0.01 / USERS**0.5, rel=0.1) and left == pytest.approx(truth, rel=0.2) and p < 1e-6
     of_weights = np.stack([fits.values[name]["test"][-1] for name in fits.of("weights")])
     assert report.of_users_and_fits(of_weights)[2] > 0.01
+    for ratio, low, high in report.shares_of_users(fits, report.CAUSES).values():  # users are as noisy everywhere
+        assert low <= ratio <= high and ratio == pytest.approx(1, abs=0.1)
     one = fits.values["0-0-0"]
     draws = np.random.default_rng(0)
     assert report.of_the_choice(one["val"], one["test"], draws) < 1e-9, "0.005 of a step is seen by every draw of users"
