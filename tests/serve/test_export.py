@@ -71,7 +71,7 @@ def test_every_model(name: str, form: Any, folder: Path, tmp_path: Path) -> None
     checked = export(path, form, tmp_path / "out")
     ending = graph_files.ENDINGS[form]
     goes_on = step_graph(Predictor.load(path)) is not None
-    of_one_size = {"GRU4Rec", "RNN", "LSTM", "LRURec", "Mamba4Rec", "Caser", "NextItNet"}
+    of_one_size = {"GRU4Rec", "RNN", "LSTM", "LRURec", "Mamba4Rec", "Caser", "NextItNet", "CORE-mean"}
     assert goes_on == (name in of_one_size or name.startswith("GRU4Rec-"))
     assert (f"step{ending}" in checked) == goes_on and f"window{ending}" in checked
     for one in checked.values():
