@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from recsys_lab.contracts import Batch, State, Task
 from recsys_lab.models import randomness
 from recsys_lab.models.accumulation import Accumulation
+from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.models.module import SequenceModel
 from recsys_lab.ops import row_sparse
 from recsys_lab.words import RecsysLabError
@@ -39,7 +40,7 @@ class TrainingSteps(SequenceModel, L.LightningModule):
         epoch = loop.epoch_progress.current.processed  # `current_epoch` lags behind it in resumed runs
         draws = start_batch(self.run_seed, epoch, batch_idx, self.global_rank, self.device)
         shown, batch = batch, self.training_batch(batch, draws)
-        state = State(query=None, history=self.training_states(batch))
+        state = self.training_state(batch)
         mean, total = self.task.loss(state, batch, self.scorer, draws)
         for extra in self.auxiliary:
             mean = mean + extra.share * extra(self.hidden, state, batch, self.scorer, draws)
@@ -55,6 +56,13 @@ class TrainingSteps(SequenceModel, L.LightningModule):
         """What a training step encodes, and whose targets it predicts: the batch, or for a masked model a copy with
         other inputs and targets. draws: for random numbers."""
         return batch
+
+    def training_state(self, batch: Batch) -> State:
+        """What the task is given: the states at all positions; where it asks for what a window ends with, that alone,
+        which many encoders have without the other positions."""
+        if self.task.learns_from_shown and not self.task.reads_history:
+            return State(query=self.encode_last(with_token(batch) if self.begins_with_user else batch))
+        return State(query=None, history=self.training_states(batch))
 
     def training_states(self, batch: Batch) -> Tensor:
         """`hidden` in training: what `compile_model` compiles."""

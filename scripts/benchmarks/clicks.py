@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recsys_lab.contracts import DataSpec, Field, State
+from recsys_lab.contracts import DataSpec, Field
 from recsys_lab.data.batches.field_columns import CategoricalColumn
 from recsys_lab.data.batches.gather import Events
 from recsys_lab.data.batches.shown_dataset import Shown, ShownDataset
@@ -73,9 +73,9 @@ def measure(asked: Any) -> dict[str, float]:
         rows = np.arange(asked.batch) + asked.batch * (step % 8)
         batch = data[rows]
         marks.append(time.perf_counter())
-        hidden = model.encode(batch)
+        state = model.training_state(batch)
         marks.append(time.perf_counter())
-        loss, _ = model.task.loss(State(None, hidden), batch, model.scorer, None)
+        loss, _ = model.task.loss(state, batch, model.scorer, None)
         marks.append(time.perf_counter())
         optimizer.zero_grad()
         loss.backward()

@@ -201,6 +201,22 @@ def test_unknown_labels_and_weights_count_in_the_loss_as_they_should(folder: Pat
     assert len(model._evaluated(batch)["unit"]) == int(known.sum())
 
 
+def test_a_step_encodes_no_more_than_the_head_reads(folder: Path) -> None:
+    data = shop_data(folder)
+    batch = whole(data, "train")
+    losses = []
+    for head in (DeepHead(dropout=0.0), TargetAttention(dropout=0.0)):
+        torch.manual_seed(0)
+        model = SASRec(embedding_dim=8, num_layers=2, dropout=0.0, task=ClickThrough(head))
+        model._build(data.spec)
+        state = model.training_state(batch)
+        assert (state.history is None) == isinstance(head, DeepHead)
+        every = State(None, model.encode(batch))
+        losses += [[model.task.loss(one, batch, model.scorer, None)[0].item() for one in (state, every)]]
+    for one, other in losses:
+        assert one == pytest.approx(other, rel=1e-5)
+
+
 # -- fits --------------------------------------------------------------------------------------------------------------
 
 

@@ -91,8 +91,10 @@ class ClickThrough(Task):
     def loss(
         self, state: State, batch: Batch, scorer: Scorer, draws: torch.Generator | None
     ) -> tuple[Tensor, Tensor | int]:
-        assert state.history is not None
-        query = last_position(state.history, batch.lengths) if state.query is None else state.query
+        query = state.query
+        if query is None:
+            assert state.history is not None
+            query = last_position(state.history, batch.lengths)
         logits = self.logits(query, state.history, batch)
         labels, counts = batch.labels, self.counts(batch)
         assert labels is not None
