@@ -14,14 +14,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from recsys_lab.config import Configurable
 from recsys_lab.contracts import Task, UnitMetric
 from recsys_lab.evaluation.processes import gather_columns
 from recsys_lab.evaluation.unit_values import unit_values
 from recsys_lab.words import RecsysLabError
 
 
-class OutcomeEvaluation(Configurable, L.Callback):
+class OutcomeEvaluation(L.Callback):
     """Logs `val/<metric>` and `test/<metric>`; keeps the outcome of the last evaluation. Takes no arguments: what there
     is to choose belongs to the task."""
 

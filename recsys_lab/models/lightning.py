@@ -129,7 +129,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Ranking metrics for whoever passes no callbacks: a notebook needs only data, model, Trainer."""
-        evaluation = from_config({"class_path": self.task.evaluation})
+        evaluation = from_config({"class_path": self.task.evaluation}, L.Callback)
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         return [] if any(isinstance(callback, type(evaluation)) for callback in callbacks) else [evaluation]
 
