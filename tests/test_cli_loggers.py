@@ -17,7 +17,7 @@ from test_cli_runs import TINY, fit
 from wandb_files import offline_runs, stored
 
 from recsys_lab.cli import main
-from recsys_lab.runs.fit.loggers import ROWS_PER_PART, _go_on_counting, make_logger
+from recsys_lab.runs.fit.loggers import ROWS_PER_PART, _go_on_counting, log_report, make_logger
 from recsys_lab.runs.run_settings import RunSettings
 
 
@@ -55,6 +55,9 @@ def test_wandb_offline(logged: Path, small_folder: Path) -> None:
     assert run["summary"]["val/ndcg@10"] == pytest.approx(metrics["val/ndcg@10"])
     assert run["summary"]["stopped_by"] == "max_epochs" and run["summary"]["parameters"] == manifest["parameters"]
     assert sum("val/ndcg@10" in row for row in run["history"]) == 2, "one value per epoch"
+    for name in ("ndcg", "hit_rate", "mrr"):
+        low, high = (run["summary"][f"test/{name}@10_{end}"] for end in ("low", "high"))
+        assert low <= metrics[f"test/{name}@10"] <= high and low < high
     assert run["exit_code"] == 0
 
 
@@ -112,6 +115,19 @@ def test_a_replaced_run_is_another_run(small_folder: Path, tmp_path: Path) -> No
     assert fit(small_folder, tmp_path, "--run.logger", "wandb", "--run.overwrite", "true") == 0
     assert (folder / "wandb" / "run_id").read_text() != first
     assert len(offline_runs(folder)) == 1, "nobody syncs what was replaced"
+
+
+def test_a_report_is_an_artifact_of_the_project(tmp_path: Path) -> None:
+    (tmp_path / "report" / "figures").mkdir(parents=True)
+    (tmp_path / "report" / "report.html").write_text("<h1>which?</h1>")
+    (tmp_path / "report" / "figures" / "ranking.svg").write_text("<svg/>")
+    assert log_report("my losses", tmp_path / "report", tmp_path) == "my-losses-report"
+    assert "WANDB_MODE" not in os.environ
+    run = stored(offline_runs(tmp_path)[0])
+    assert run["run"].project == "my losses" and run["run"].job_type == "report" and run["exit_code"] == 0
+    (artifact,) = run["artifacts"]
+    assert artifact.name == "my-losses-report" and artifact.type == "report"
+    assert {entry.path for entry in artifact.manifest.contents} == {"report.html", "figures/ranking.svg"}
 
 
 @pytest.mark.process
@@ -184,6 +200,8 @@ def test_tensorboard(small_folder: Path, tmp_path: Path) -> None:
     manifest, metrics = read(folder / "manifest.json"), read(folder / "metrics.json")
     assert [event.value for event in events.Scalars("final/test/ndcg@10")] == [pytest.approx(metrics["test/ndcg@10"])]
     assert len(events.Scalars("val/ndcg@10")) == 2
+    low, high = (events.Scalars(f"final/test/ndcg@10_{end}")[0].value for end in ("low", "high"))
+    assert low <= metrics["test/ndcg@10"] <= high and low < high
     start = HParamsPluginData.FromString(events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
     values = start.session_start_info.hparams
     assert values["variant"].string_value == "sasrec" and values["seed"].number_value == 0

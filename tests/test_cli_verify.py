@@ -59,7 +59,7 @@ def test_a_finished_run_holds(made: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not failures(shown.out) and "is what it says" in shown.out
     for name in ("item_ids.npy", "users.parquet", "data_hash", "split_hash", "test_targets", "checkpoints/best.ckpt"):
         assert any(line.startswith("ok ") and name in line for line in shown.out.splitlines()), name
-    assert "ranks.parquet rank: 40 of 40 rows equal" in shown.out and "Testing" in shown.out + shown.err
+    assert "ranks.parquet rank: 40 of 40 rows equal" in shown.out and "testing" in shown.err
     assert {p: p.read_bytes() for p in made.rglob("*") if p.is_file()} == before
 
 

@@ -33,7 +33,7 @@ def offline_runs(folder: Path) -> list[Path]:
 
 
 def stored(run: Path, wait_seconds: float = 30.0) -> dict[str, Any]:
-    """config, summary, history, exit code and run record of one offline run directory.
+    """config, summary, history, artifacts, exit code and run record of one offline run directory.
 
     The writing process is another one (wandb-core), and may end its file shortly after `finish` returned.
     """
@@ -41,7 +41,7 @@ def stored(run: Path, wait_seconds: float = 30.0) -> dict[str, Any]:
 
     end = time.monotonic() + wait_seconds
     while True:
-        found: dict[str, Any] = {"config": {}, "summary": {}, "history": []}
+        found: dict[str, Any] = {"config": {}, "summary": {}, "history": [], "artifacts": []}
         (file,) = run.glob("*.wandb")
         for data in log_records(file.read_bytes()):
             record = wandb_internal_pb2.Record()
@@ -64,5 +64,9 @@ def _add(found: dict[str, Any], record: Any) -> None:
     if record.HasField("history"):
         items = ((i.key or ".".join(i.nested_key), i.value_json) for i in record.history.item)
         found["history"].append({name: json.loads(value) for name, value in items})
+    if record.HasField("request") and record.request.HasField("log_artifact"):
+        found["artifacts"].append(record.request.log_artifact.artifact)
+    if record.HasField("artifact"):
+        found["artifacts"].append(record.artifact)
     if record.HasField("exit"):
         found["exit_code"] = record.exit.exit_code

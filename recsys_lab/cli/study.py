@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from recsys_lab.arguments import Count, Level, Natural
 from recsys_lab.cli.table_options import TableOptions
@@ -110,6 +111,7 @@ def report(
     no_baselines: bool = False,
     no_figures: bool = False,
     readme: bool = False,
+    wandb: bool = False,
 ) -> None:
     """Writes one HTML page that needs nothing else (report.html), report.md, report.tex, results.parquet and each
     figure as SVG and PNG, from the runs that are finished, and prints where. Counted baselines take part without being
@@ -125,6 +127,7 @@ def report(
         no_figures: figures on the page only, not as files.
         readme: also beside the study file, to be committed: the brief report in README.md, below what people wrote
             there, with its figure, results.parquet and the values of each run (values/).
+        wandb: also as an artifact in the W&B project of the study, offline unless WANDB_MODE=online is set.
     """
     from recsys_lab.study.pages.report_files import report as written
 
@@ -134,3 +137,8 @@ def report(
     answer, files = written(found, output, cutoff, alpha, names, not no_figures, readme, study.data_dir)
     print(answer, end="\n" if answer else "", file=sys.stderr)
     print("\n".join(files))
+    if wandb:
+        from recsys_lab.runs.fit.loggers import log_report
+
+        folder = Path(output) if output else found.study.folder / "report"
+        print(f"W&B artifact {log_report(found.study.name, folder, found.study.folder)}")

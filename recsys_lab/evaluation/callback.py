@@ -154,6 +154,15 @@ class RankingEvaluation(Configurable, L.Callback):
         for measure in self._running:
             measure.add(rows)
 
+    def of_targets(self, model: Any, datamodule: Any) -> RankedTargets:
+        """The test targets as `model` ranks them, on the CPU and without a Trainer: for models that only count, in one
+        process."""
+        alone = RankingEvaluation(self.cutoffs, self.ties, self.cold_targets, self.max_score_bytes >> 20)
+        alone._is_candidate = candidate_mask(datamodule, model, self.candidates)
+        rows = [alone.rank_batch(model, model.query(batch), batch) for batch in datamodule.test_dataloader()]
+        table = torch.cat(rows) if rows else torch.zeros(0, len(COLUMNS), dtype=torch.int64)
+        return RankedTargets.of(table.numpy(), datamodule, "test", self.cutoffs, self.cold_targets == "drop")
+
     # -- finishing -----------------------------------------------------------------------------------------------------
 
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

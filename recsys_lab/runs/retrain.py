@@ -25,6 +25,7 @@ from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.models.system import system_hash
 from recsys_lab.runs.each_epoch import EachEpoch
 from recsys_lab.runs.folder import RunFolder
+from recsys_lab.runs.progress_lines import own_progress
 from recsys_lab.runs.run_files import OF_A_TEST, UNFINISHED, read_manifest, write_manifest, write_text
 from recsys_lab.runs.whole_checkpoints import with_whole_checkpoints
 from recsys_lab.words import RecsysLabError
@@ -167,4 +168,4 @@ def second_trainer(parts: Any, epochs: int, files: RetrainFiles) -> L.Trainer:
     no_validation = {"limit_val_batches": 0, "num_sanity_val_steps": 0}
     whole = {"plugins": with_whole_checkpoints(parts.trainer.plugins)}
     settings = {**parts.trainer, **exactly, **no_validation, **whole, "logger": False}
-    return L.Trainer(**settings | {"callbacks": [*kept, parts.evaluation, each_epoch]})
+    return L.Trainer(**settings | {"callbacks": [*kept, parts.evaluation, each_epoch, *own_progress(settings)]})

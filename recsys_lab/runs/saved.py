@@ -26,6 +26,7 @@ from recsys_lab.models.randomness import run_seed
 from recsys_lab.models.system import differing, model_settings
 from recsys_lab.runs.interrupts import restored_interrupt
 from recsys_lab.runs.messages import hush_lightning
+from recsys_lab.runs.progress_lines import own_progress
 from recsys_lab.runs.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
 from recsys_lab.runs.trust import check_saved_config, find_own_modules
 from recsys_lab.words import RecsysLabError
@@ -55,7 +56,8 @@ class SavedData:
             "num_sanity_val_steps": 0,
         }
         chosen: list[L.Callback] = callbacks if callbacks is not None else [self.evaluation]
-        return L.Trainer(**{**quiet, "enable_progress_bar": progress_bar, **settings}, callbacks=chosen)
+        asked = {**quiet, "enable_progress_bar": progress_bar, **settings}
+        return L.Trainer(**asked, callbacks=[*chosen, *own_progress({**asked, "callbacks": chosen})])
 
 
 @dataclass

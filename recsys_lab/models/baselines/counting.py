@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,13 @@ class CountingModel(GrowingBuffers, NextItemModule):
     @abstractmethod
     def count(self, datamodule: Any) -> None:
         """Fills the buffers from the training part of a `SequenceDataModule`."""
+
+    def counted(self, datamodule: Any) -> Self:
+        """This model, counted without a Trainer: it ranks what the datamodule's loaders give."""
+        self._build(datamodule.spec)
+        self.count(datamodule)
+        self.is_counted = torch.ones_like(self.is_counted)
+        return self
 
     @property
     def scorer(self) -> Scorer:  # type: ignore[override]

@@ -20,14 +20,12 @@ import recsys_lab.losses
 import recsys_lab.models
 from recsys_lab.config import ALLOW_CLASSES, import_all
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models.checkpoint import read_checkpoint
 from recsys_lab.models.lightning import NextItemModule, check_precision
-from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.runs.each_epoch import EachEpoch
 from recsys_lab.runs.fit.known_configs import with_known_configs
-from recsys_lab.runs.fit.loggers import LoggedFacts, finish_loggers, make_logger, run_facts
+from recsys_lab.runs.fit.loggers import LoggedFacts, finish_loggers, intervals_of_test, make_logger, run_facts
 from recsys_lab.runs.fit.outcome import NoValueError, is_result, last_lines
 from recsys_lab.runs.fit.parse_errors import option_of, refused
 from recsys_lab.runs.fit.run_arguments import (
@@ -45,6 +43,7 @@ from recsys_lab.runs.folder_life import Place, settings_hash, take_place
 from recsys_lab.runs.interrupts import restored_interrupt
 from recsys_lab.runs.last_step import LastStep
 from recsys_lab.runs.messages import hush_lightning, show_messages
+from recsys_lab.runs.progress_lines import own_progress
 from recsys_lab.runs.retrain import fit_twice
 from recsys_lab.runs.run_files import read_json
 from recsys_lab.runs.run_settings import RunSettings, run_folder, variant_name
@@ -207,6 +206,7 @@ class CommandLine(LightningCLI):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         elif self.subcommand == "fit":
             ours.append(EachEpoch(Path(self._get(self.config, "checkpoint").dirpath) / "last.ckpt"))
+        ours += own_progress(config)  # last: it tells what the others have logged
         config["plugins"] = with_whole_checkpoints(config["plugins"])
         return super()._instantiate_trainer(config, [*callbacks, *ours])
 
@@ -238,7 +238,8 @@ class CommandLine(LightningCLI):
             folder = find(self.trainer, RunFolder) or find(first, RunFolder)
             if folder is not None:
                 plain = yaml.safe_load(self.config_text)
-                finish_loggers(first, folder.summary(), plain, run_facts(folder.manifest))
+                numbers = folder.summary() | (intervals_of_test(self.trainer) if first.loggers else {})
+                finish_loggers(first, numbers, plain, run_facts(folder.manifest))
 
     def fit(self, **kwargs: Any) -> None:
         config, trainer = self._get(self.config_init, "run"), self._get(self.config, "trainer")
@@ -256,7 +257,7 @@ class CommandLine(LightningCLI):
             self.trainer_call("test", model=self.model, datamodule=self.datamodule, ckpt_path=tested, verbose=False)
         folder = find(self.trainer, RunFolder)
         self.ends_without_a_value = not any(is_result(name, value) for name, value in folder.metrics.items())
-        log.info("\n".join([*self._shown("test/"), f"the run is in {self.place.home}"]))
+        log.info("%s", "\n".join(last_lines(self.trainer, self.place.home, with_summary=True)))
 
     def _to_test(self) -> str | None:
         """The best epoch; the last one where none was validated; None = the weights as they are."""
@@ -281,18 +282,6 @@ class CommandLine(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         self.trainer_call("predict", **(kwargs | {"return_predictions": False}))  # they go to the file, batch by batch
         log.info("the recommendations are in %s", find(self.trainer, Recommendations).path)
-
-    def _shown(self, prefix: str) -> list[str]:
-        results = self._results(prefix)
-        return [*([results] if results else []), *last_lines(self.trainer, self.place.home)]
-
-    def _results(self, prefix: str) -> str:
-        found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        cutoff, task = shown_cutoff(self._get(self.config, "evaluation").cutoffs), self.model.task
-        asked = {f"{prefix}{metric}@{cutoff}" for metric in QUERY_METRICS} if task.ranks else set()
-        asked |= {f"{prefix}{metric}" for metric in task.shown_metrics}
-        shown = [f"{name} {value:.4f}" for name, value in found.items() if name in asked]
-        return "  ".join(shown)
 
     def trainer_call(self, name: str, **kwargs: Any) -> None:
         try:

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from recsys_lab.evaluation.callback import RankingEvaluation, shown_cutoff
+from recsys_lab.runs.fit.summary import estimates, run_in
 from recsys_lab.runs.folder import RunFolder, find
 from recsys_lab.runs.run_files import UNFINISHED
 from recsys_lab.runs.run_settings import RunSettings
+from recsys_lab.words import RecsysLabError
 
 ROWS_PER_PART = 10_000_000
 """An offline run does not know how many rows its earlier parts have, and W&B drops rows whose numbers do not grow."""
@@ -42,10 +48,7 @@ def make_logger(
         return False
     from lightning.pytorch.loggers import WandbLogger
 
-    mode = os.environ.get("WANDB_MODE", "offline")
-    if mode in ("offline", "dryrun"):  # else wandb 0.31 sends usage counts to its server even so
-        mode = "offline"
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    mode = _offline_unless_asked()
     id_file = folder / "wandb" / "run_id"
     id_file.parent.mkdir(parents=True, exist_ok=True)
     # not from a seeded generator: two runs with one seed are two runs
@@ -81,6 +84,49 @@ def run_facts(manifest: dict[str, Any]) -> dict[str, Any]:
     evaluation = manifest.get("evaluation", {})
     found = {name: manifest.get(name) for name in FACTS} | {name: evaluation.get(name) for name in EVALUATION_FACTS}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def intervals_of_test(trainer: Trainer) -> dict[str, float]:
+    """`test/ndcg@10_low`, `test/ndcg@10_high` and so on: the ends of the 95 % intervals over users of this model, where
+    the run was tested."""
+    folder, evaluation = find(trainer, RunFolder), find(trainer, RankingEvaluation)
+    run = run_in(folder.folder, folder.manifest, folder.metrics) if folder is not None else None
+    if run is None or not trainer.is_global_zero:
+        return {}
+    cutoff, found = shown_cutoff(evaluation.cutoffs) if evaluation is not None else 0, dict[str, float]()
+    with suppress(RecsysLabError):
+        for name, (_, low, high) in estimates(run, cutoff).items():
+            found |= {f"test/{name}_low": low, f"test/{name}_high": high}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def log_report(study: str, folder: Path, root: Path) -> str:
+    """Keeps the files of a study's report as an artifact in the W&B project of its runs, offline as they are unless
+    WANDB_MODE says otherwise.
+
+    Args:
+        folder: of the report. root: the study's folder of runs, in which W&B writes.
+
+    Returns:
+        the artifact's name.
+    """
+    import wandb
+
+    mode = _offline_unless_asked()
+    name = re.sub(r"[^\w.-]", "-", f"{study}-report")
+    artifact = wandb.Artifact(name, type="report")
+    artifact.add_dir(str(folder))
+    with wandb.init(project=study, job_type="report", name="report", dir=root, mode=mode) as run:
+        run.log_artifact(artifact)
+    return name
+
+
+def _offline_unless_asked() -> Any:
+    mode = os.environ.get("WANDB_MODE", "offline")
+    if mode in ("offline", "dryrun"):  # else wandb 0.31 sends usage counts to its server even so
+        mode = "offline"
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    return mode
 
 
 def finish_loggers(trainer: Trainer, summary: dict[str, Any], config: dict[str, Any], facts: dict[str, Any]) -> None:
