@@ -34,6 +34,10 @@ COMMANDS = {
     "audit": ("recsys_lab.cli.audit:audit", "what a data set is, and what a split of it leaks"),
     "sources": ("recsys_lab.cli.sources:sources", "list the public data sets that are known by name"),
     "compare": ("recsys_lab.cli.compare:compare", "one table from several run folders, tested over users and seeds"),
+    "report": (
+        "recsys_lab.cli.report_page:report",
+        "one page that lists all runs and studies, with links to reports",
+    ),
     "study": ("", "ablations: plan, run, status, retry, tune, report"),
     "diagnose": ("", "questions to a finished run: does it need the order of events, ..."),
     "slices": ("recsys_lab.cli.compare:slices", "where a metric comes from: history length, popularity, repeat, cold"),

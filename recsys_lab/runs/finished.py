@@ -245,7 +245,7 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
     """
     runs, problems = [], []
     for path in map(Path, paths):
-        folders = _run_folders(path)
+        folders = run_folders(path)
         if not folders:
             what = "holds no run folder (none has a manifest.json of a run)" if path.exists() else "does not exist"
             raise RecsysLabError(f"{path} {what}")
@@ -306,7 +306,8 @@ def way_out(runs: Sequence[Run]) -> str:
     )
 
 
-def _run_folders(path: Path) -> list[Path]:
+def run_folders(path: Path) -> list[Path]:
+    """Run folders at or below `path`, finished or not, without counted baselines and trials."""
     if (path / "manifest.json").is_file():
         return [path]
     below = sorted(folder for folder in _folders(path) if (folder / "manifest.json").is_file())
