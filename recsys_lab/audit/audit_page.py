@@ -9,6 +9,9 @@ from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.report.page import Card, Page, Section
 from recsys_lab.report.table import show
 
+QUESTION = "Can results on this data and split be believed?"
+DAY = 86_400
+
 
 def audit_page(audit: dict[str, Any]) -> Page:
     """The page: it holds no script."""
@@ -18,17 +21,24 @@ def audit_page(audit: dict[str, Any]) -> Page:
     return Page(
         "Audit of",
         about["name"],
-        f"Split: {split['name']}",
+        QUESTION,
         headline(audit),
         [
-            *(Section("mends", table.title, [Card(tables_first=[table])]) for table in mends_table(audit)),
-            Section("checks", checks.title, [Card(tables_first=[checks])]),
-            Section("pictures", "Events, users, items", [Card(figures=_figures(audit))]),
-            Section("card", "Data card", [Card(facts=audit_tables(audit))]),
-            *(Section("fields", table.title, [Card(tables_first=[table])]) for table in fields_table(audit)),
+            Section("checks", checks.title, [Card(figures=_when(audit), tables_first=[checks])]),
+            *(
+                Section("mends", table.title, [Card(tables_first=[table.only(["what", "share", "of"])])])
+                for table in mends_table(audit)
+            ),
+            Section("pictures", "Order, users, items", [Card(figures=_figures(audit))], is_folded=True),
+            Section("card", "Data card", [Card(facts=audit_tables(audit))], is_folded=True),
+            *(
+                Section("fields", table.title, [Card(tables_first=[table])], is_folded=True)
+                for table in fields_table(audit)
+            ),
         ],
         f"Data {about['data_hash']}, items {about['vocabulary_hash']}, split {split['split_hash']}. Every number of "
         "this page is in audit.json beside it.",
+        protocol=f"Split: {split['name']}",
         tone="" if leaks is None else "bad" if leaks else "good",
     )
 
@@ -42,11 +52,10 @@ def _figures(audit: dict[str, Any]) -> list[Figure]:
     note = f"The most popular tenth of the items has {percent(shares[0])} of the events."
     axis = "tenth of items, most popular first"
     return [
-        *_when(audit),
+        _rules(audit),
         _bars("history", "How long histories are", _bins(card["history_length"]), "events per user", "users"),
         _bars("popularity", "How popular items are", _bins(card["popularity"]), "events per item", "items"),
         _bars("deciles", "Where the events lie", deciles, axis, "events", "~%", note),
-        _rules(audit),
     ]
 
 
@@ -98,7 +107,9 @@ def _when(audit: dict[str, Any]) -> list[Figure]:
     axis = alt.Axis(
         values=[-place for place in range(len(parts))], labelExpr=f"{names} : ''", domain=False, ticks=False
     )
-    x = alt.X("from:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(format="%Y-%m-%d", tickCount=3))
+    is_short = when["edges"][-1] - when["edges"][0] < 4 * DAY
+    times = alt.Axis(format="%b %d, %H:%M" if is_short else "%Y-%m-%d", tickCount=3, labelOverlap=True)
+    x = alt.X("from:T", title=None, scale=alt.Scale(type="utc"), axis=times)
     y = alt.Y("foot:Q", title=None, axis=axis, scale=alt.Scale(domain=[0.9 - len(parts), 0.9], nice=False))
     chart = (
         alt.Chart(data_of(rows))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from recsys_lab.arguments import Count
 from recsys_lab.cli.compare import Metric
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.runs.run_files import write_results
+
+if TYPE_CHECKING:
+    from recsys_lab.report.page import Page
 
 log = logging.getLogger("recsys_lab")
 
@@ -32,8 +36,8 @@ def shuffle(
 ) -> None:
     """Does the model, or the data, need the order of events? The trained model is evaluated again on the same targets,
     with each history shuffled before the window is cut: all of it (`all`), and all but the most recent event
-    (`all_but_last`). Nothing is trained. Writes shuffle/shuffle.json and shuffle/shuffle.md into the run folder; Ctrl-C
-    writes the shuffles so far.
+    (`all_but_last`). Nothing is trained. Writes shuffle.json, shuffle.md and shuffle.html into the run's folder
+    shuffle/; Ctrl-C writes the shuffles so far.
 
     How to read the numbers: a change near 0 % says that the model does as well without the order of events, near -100 %
     that nothing of its score is left without it. Jaccard near 1 says that its lists stay the same. A small change of
@@ -59,6 +63,7 @@ def shuffle(
     """
     from recsys_lab.diagnose.shuffle import Question, folder_of
     from recsys_lab.diagnose.shuffle import shuffle as shuffled
+    from recsys_lab.diagnose.shuffle_page import shuffle_page
     from recsys_lab.diagnose.shuffle_table import as_markdown, as_text
     from recsys_lab.report.escapes import as_json
 
@@ -69,8 +74,9 @@ def shuffle(
         folder, checkpoint, data_dir, Question(stage, metric, cutoff, seeds, kinds, scope), allow_other_training
     )
     to = Path(output) if output else folder / "shuffle"
-    write_results(to, {"shuffle.json": as_json(found) + "\n", "shuffle.md": as_markdown(found)})
-    _say(found, as_text(found), json, f"shuffle.json and shuffle.md in {to}")
+    files = {"shuffle.json": as_json(found) + "\n", "shuffle.md": as_markdown(found)}
+    write_results(to, files | _page("shuffle.html", lambda: shuffle_page(found)))
+    _say(found, as_text(found), json, f"shuffle.json, shuffle.md and shuffle.html in {to}")
     if found["interrupted"]:
         raise KeyboardInterrupt
 
@@ -103,7 +109,6 @@ def calibration(
     from recsys_lab.diagnose.calibrate import calibrate
     from recsys_lab.diagnose.reliability_page import calibration_text, reliability_page
     from recsys_lab.report.escapes import as_json
-    from recsys_lab.report.page import missing_packages
 
     show_messages()
     if (Path(run_folder) / "outcomes.parquet").is_file():
@@ -111,10 +116,7 @@ def calibration(
     found = calibrate(run_folder, checkpoint, data_dir, num_bins, allow_other_training)
     to = Path(output) if output else Path(run_folder) / "calibration"
     files = {"calibration.json": as_json(found) + "\n"}
-    if missing := missing_packages():
-        log.warning("without reliability.html, which needs %s", missing)
-    else:
-        files["reliability.html"] = reliability_page(found).html
+    files |= _page("reliability.html", lambda: reliability_page(found))
     write_results(to, files)
     _say(found, calibration_text(found), json, f"{', '.join(files)} in {to}")
 
@@ -176,6 +178,16 @@ def shortcuts(
     to = Path(output) if output else Path(run_folder) / "shortcuts"
     write_results(to, {"shortcuts.json": as_json(found) + "\n", "shortcuts.md": as_markdown(found)})
     _say(found, as_text(found), json, f"shortcuts.json and shortcuts.md in {to}")
+
+
+def _page(name: str, make: Callable[[], Page]) -> dict[str, str]:
+    """The file of a page; none, and a line that says why, where the extra `report` is not installed."""
+    from recsys_lab.report.page import missing_packages
+
+    if missing := missing_packages():
+        log.warning("without %s, which needs %s", name, missing)
+        return {}
+    return {name: make().html}
 
 
 def _say(found: Any, text: str, json: bool, written: str) -> None:

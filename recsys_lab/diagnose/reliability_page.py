@@ -47,14 +47,14 @@ def reliability_page(found: dict[str, Any]) -> Page:
     return Page(
         "Calibration of",
         f"{run['study']}/{run['variant']}, seed {run['seed']}",
-        f"{run['model']}, loss {run['loss']}",
+        "Do its probabilities come true?",
         headline(found),
         [
-            Section("numbers", "Before and after", [Card(tables_first=[_table(found)])]),
-            Section("reliability", "Reliability", [Card(figures=figures)]),
+            Section("reliability", "Before and after", [Card(figures=figures[:1], tables_first=[_table(found)])]),
+            Section("mass", KINDS["equal_mass"], [Card(figures=figures[1:])], is_folded=True),
         ],
         FOOT,
-        protocol=f"{evaluation['dataset']}, {evaluation['split']}",
+        protocol=f"{run['model']}, loss {run['loss']} · {evaluation['dataset']}, {evaluation['split']}",
         cautions=[("warning", "", note) for note in found["notes"]],
     )
 

@@ -23,23 +23,29 @@ READING = (
 
 def as_text(found: dict[str, Any]) -> str:
     """For the terminal. `found` is what shuffle.json holds."""
-    return "\n".join([_title(found), "", text(_table(found)), "", *_sentences(found), "", *_notes(found)])
+    return "\n".join([title(found), "", text(kinds_table(found)), "", *sentences(found), "", *notes(found)])
 
 
 def as_markdown(found: dict[str, Any]) -> str:
-    sentences, notes = _sentences(found), [*READING, *_notes(found)]
-    lines = [f"# {prose(_title(found))}", "", markdown(_table(found)), "", *(f"* {prose(line)}" for line in sentences)]
-    return "\n".join([*lines, "", "How to read it:", "", *(f"* {prose(line)}" for line in notes)]) + "\n"
+    said, read = sentences(found), [*READING, *notes(found)]
+    lines = [
+        f"# {prose(title(found))}",
+        "",
+        markdown(kinds_table(found)),
+        "",
+        *(f"* {prose(line)}" for line in said),
+    ]
+    return "\n".join([*lines, "", "How to read it:", "", *(f"* {prose(line)}" for line in read)]) + "\n"
 
 
-def _title(found: dict[str, Any]) -> str:
+def title(found: dict[str, Any]) -> str:
     run, evaluation = found["run"], found["evaluation"]
     return (
         f"{run['model']} on {evaluation['dataset']}: {found['targets']:,} {found['stage']} targets, histories shuffled"
     )
 
 
-def _table(found: dict[str, Any]) -> Table:
+def kinds_table(found: dict[str, Any]) -> Table:
     metric, kinds = f"{found['metric']}@{found['cutoff']}", found["kinds"]
 
     def overlap(kind: str) -> tuple[float, ...]:
@@ -56,7 +62,7 @@ def _table(found: dict[str, Any]) -> Table:
     return Table(columns, list(kinds))
 
 
-def _sentences(found: dict[str, Any]) -> list[str]:
+def sentences(found: dict[str, Any]) -> list[str]:
     """What the numbers say, and the order statistics of the data itself."""
     lines = [f"{rule['n']}-gram rules in the data: {rule_text(rule)}" for rule in found["order_rules"]]
     whole, last = found["kinds"].get("all"), found["kinds"].get("all_but_last")
@@ -70,7 +76,7 @@ def _sentences(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _notes(found: dict[str, Any]) -> list[str]:
+def notes(found: dict[str, Any]) -> list[str]:
     longer, window = found["longer_than_window"], found["max_length"]
     notes = [
         "[low, high]: 95 % interval over users, paired: delta method on each user's value before and mean over seeds "

@@ -23,13 +23,14 @@ _MARGIN = re.compile(r'<g fill="none" stroke-miterlimit="10" transform="translat
 @dataclass(frozen=True)
 class Figure:
     """name: unique in the report: an anchor and a file name. chart: of altair. alt: what it shows, for who can't see
-    it. note: how to read it, and what is left out."""
+    it. note: how to read it, and what is left out. lines: of the longest name on a `name_axis`, where it is narrow."""
 
     name: str
     title: str
     chart: Any
     alt: str
     note: str = ""
+    lines: int = 1
 
     def spec(self, width: int | str = "container") -> dict[str, Any]:
         """The Vega-Lite specification, without colours of a mode. On the page it is as wide as its container."""
@@ -40,7 +41,7 @@ class Figure:
             spec: dict[str, Any] = self.chart.properties(width=width).to_dict(validate=False)
         spec.pop("config", None)
         spec["description"] = self.alt
-        spec["usermeta"] = {"longest": _longest_legend(spec)}
+        spec["usermeta"] = {"longest": _longest_legend(spec), "lines": self.lines}
         spec["autosize"] = {"type": "fit-x" if width == "container" else "pad", "contains": "padding"}
         return spec
 
@@ -91,6 +92,18 @@ def points(series: dict[str, Any]) -> dict[str, Any]:
     return {"color": series["color"], "shape": series["shape"]}
 
 
+NARROW = 240
+"""Pixels of a chart, without its axes, below which the parts of a name stand below each other: cut at its end,
+`a - b=20` and `a - b=50` would be one."""
+
+
+def name_axis() -> Any:
+    """An axis of names whose parts are joined by ` · `."""
+    import altair as alt
+
+    return alt.Axis(labelExpr=f"width < {NARROW} ? split(datum.label, ' \u00b7 ') : datum.label")
+
+
 def left_out(shown: int, of: int, what: str) -> str:
     """What a figure leaves out, in words; empty where it leaves out nothing."""
     return "" if shown >= of else f" Drawn: the {shown} best of {of} {what}; the table has all."
@@ -116,6 +129,8 @@ def _longest_legend(spec: Any) -> int:
         return max(map(_longest_legend, spec), default=0)
     if not isinstance(spec, dict):
         return 0
-    legend = spec.get("legend")
-    here = [len(str(name)) for name in (legend.get("values") or [])] if isinstance(legend, dict) else []
+    legend, scale = spec.get("legend", {}), spec.get("scale")
+    domain = scale.get("domain") if isinstance(scale, dict) else None
+    names = None if legend is None else legend.get("values") or domain
+    here = [len(name) for name in names if isinstance(name, str)] if isinstance(names, list) else []
     return max([*here, *(_longest_legend(part) for key, part in spec.items() if key != "data")], default=0)

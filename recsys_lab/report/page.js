@@ -1,9 +1,11 @@
-// Draws figures in the page's colours and width, those in sight first and the rest when idle; sorts tables; switches
-// light and dark.
+// Draws figures in the page's colours and width, those in sight first and the rest when idle; sorts and filters tables;
+// switches light and dark.
 const specs = JSON.parse(document.getElementById("specs").textContent);
 const configs = JSON.parse(document.getElementById("configs").textContent);
 const root = document.documentElement;
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+
+const NARROW = 480; // pixels of a figure
 
 const mode = () => root.dataset.theme || (prefersDark.matches ? "dark" : "light");
 
@@ -14,7 +16,8 @@ const remembered = () => { try { return localStorage.getItem("recsys-lab-theme")
 function configFor(spec, width) {
   const config = structuredClone(configs[mode()]);
   const longest = 7 * (spec.usermeta?.longest ?? 0) + 40; // pixels of a legend entry, about
-  config.legend.columns = Math.max(1, Math.floor(width / longest));
+  const room = width < NARROW ? 0.62 * width : width - 60; // a legend begins below the plot, right of the names
+  config.legend.columns = Math.max(1, Math.floor(room / longest));
   config.legend.labelLimit = Math.max(80, width - 40);
   config.axisY = { labelLimit: Math.max(90, Math.round(width * 0.42)) };
   config.title = { ...config.title, limit: width };
@@ -27,8 +30,9 @@ async function drawOnce(element) {
   const width = element.clientWidth;
   if (!width) return;
   element.dataset.width = width;
-  const spec = specs[name];
-  const view = await vegaEmbed(element, structuredClone(spec), {
+  const spec = structuredClone(specs[name]);
+  if (width < NARROW) spec.height *= Math.max(1, (16 * (spec.usermeta?.lines ?? 1)) / 22); // names stand in lines
+  const view = await vegaEmbed(element, spec, {
     config: configFor(spec, width),
     renderer: "svg",
     ast: true, // no eval
@@ -132,5 +136,17 @@ function sortBy(header) {
 }
 document.querySelectorAll(".sortable thead button").forEach((button) => {
   button.addEventListener("click", () => sortBy(button.parentNode));
+});
+
+// Leaves the rows that hold every word, in any case.
+document.querySelectorAll(".filter input").forEach((field) => {
+  const rows = [...field.closest(".filter").nextElementSibling.querySelectorAll("tbody tr")];
+  const texts = rows.map((row) => row.textContent.toLowerCase());
+  const said = field.closest(".filter").querySelector("output");
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    rows.forEach((row, place) => { row.hidden = !words.every((word) => texts[place].includes(word)); });
+    said.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
+  });
 });
 root.dataset.ready = "yes";

@@ -61,7 +61,7 @@ class Page:
     answer: in one or two sentences; findings: behind it. tone: `bad` or `good`, how the answer is marked. protocol: how
         it was found, in a line; method: the same at length. cautions: (severity `warning` or `note`, where, text).
     foot: where the numbers are.
-    is_live: figures are drawn by the page itself, and tables sort; otherwise it holds no script.
+    is_live: figures are drawn by the page itself, and tables sort and filter; otherwise it holds no script.
     """
 
     kind: str
@@ -93,7 +93,7 @@ class Page:
         if self.is_live:
             live = {
                 "script": (HERE / "page.js").read_text(),
-                "library": _library(),
+                "library": _library() if self.figures else "",
                 "specs": _json({figure.name: figure.spec() for figure in self.figures}),
                 "configs": _json({mode: vega_config(mode) for mode in MODES}),
             }

@@ -21,12 +21,14 @@ class Cell:
     small: shown smaller behind the text, where that is possible.
     value: what a page sorts a column of numbers by; None comes last.
     style: `bold`, `code`, `soft` (of a first cell: the whole row steps back) or empty.
+    href: where a page leads from it; empty = nowhere.
     """
 
     text: str
     small: str = ""
     value: float | None = None
     style: str = ""
+    href: str = ""
 
     @property
     def line(self) -> str:
@@ -59,7 +61,10 @@ def show(value: Any, format: str = "") -> Cell:
     if format == "p":
         return Cell("<0.001" if value < 0.001 else f"{value:.3f}", value=float(value))
     form, space, unit = format.partition(" ")
-    text = f"{value:{form}}".replace("%", " %") + space + unit
+    text = f"{value:{form}}"
+    if text.startswith("-") and not any(digit in "123456789" for digit in text):
+        text = f"{0.0:{form}}"  # no minus before a zero
+    text = text.replace("%", " %") + space + unit
     return Cell(text, value=float(value) if math.isfinite(value) else None)
 
 
@@ -92,13 +97,14 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """rows: whatever the columns find their values in. sorted_by: title of the column by which the rows come in falling
-    order."""
+    order. has_filter: a page with scripts has a field that leaves the rows with the words typed into it."""
 
     columns: Sequence[Column]
     rows: Sequence[Any]
     title: str = ""
     note: str = ""
     sorted_by: str = ""
+    has_filter: bool = False
 
     @property
     def cells(self) -> list[list[Cell]]:

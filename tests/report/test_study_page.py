@@ -13,6 +13,7 @@ from made_results import NASTY, made_results, made_tuning
 from recsys_lab.cli import main
 from recsys_lab.report.palette import Palette
 from recsys_lab.report.theme import DARK, LIGHT, SERIES, SERIES_DARK, SERIES_LIGHT, vega_config
+from recsys_lab.study.pages.figures.learning import time_unit
 from recsys_lab.study.pages.figures.order_change import order_table
 from recsys_lab.study.pages.sections import make_sections
 from recsys_lab.study.pages.study_page import study_page
@@ -67,10 +68,11 @@ def test_the_page_is_whole_and_escaped() -> None:
     assert not re.search(r"""(?:src|href)=["'](?!#)|url\(|@import""", written), "something to load or to go to"
     assert html.count("</script>") == 4, "a name ended a script early"
     assert 0.8e6 < len(html) < 1.5e6
-    sections = "ranking effects learning cost slices calibration audit runs"
+    sections = "ranking effects learning cost slices calibration runs"
     for key in sections.split():
         assert html.count(f'<section id="{key}">') == 1
     assert '<section id="order">' not in html, "a single block has no order to compare"
+    assert '<section id="audit">' not in html, "there is none: a note says how to make it"
 
 
 def test_figures_say_nothing_of_nan_or_colours() -> None:
@@ -80,6 +82,29 @@ def test_figures_say_nothing_of_nan_or_colours() -> None:
     for name, spec in specs.items():
         assert not re.search(r"#[0-9a-f]{6}", json.dumps(spec)), f"{name}: a colour of one mode"
         assert spec["description"]
+
+
+def test_axes_are_in_the_unit_that_people_use() -> None:
+    assert [time_unit(seconds)[0] for seconds in (0.5, 119, 120, 7200, 200_000)] == [
+        "seconds",
+        "seconds",
+        "minutes",
+        "hours",
+        "days",
+    ]
+    page = study_page(made_results(blocks=1, epochs=3))
+    specs = {figure.name: json.dumps(figure.spec()) for figure in page.figures}
+    assert (
+        '"tickMinStep": 1' in specs["learning-epochs-data-0"]
+        and "since the fit began" in specs["learning-seconds-data-0"]
+    )
+    assert "~s" not in specs["front-train-seconds-data-0"], "100m is no tenth of a second"
+
+
+def test_the_title_of_a_single_block_is_said_once() -> None:
+    results = made_results(blocks=1)
+    titles = [card.title for section in make_sections(results) for card in section.cards]
+    assert titles.count(results.blocks[0].title) == 1
 
 
 def test_many_variants_stay_a_page_that_says_what_it_leaves_out() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from made_results import NASTY, made_results
+from made_results import NASTY, made_results, made_tuning
 
 from recsys_lab.report.escapes import plain, prose
-from recsys_lab.study.pages.latex import as_latex
+from recsys_lab.study.pages.latex import as_latex, as_macros
 from recsys_lab.study.pages.markdown import as_markdown
 from recsys_lab.study.pages.tables import MOST_ROWS
 from recsys_lab.study.results import StudyResults
+from recsys_lab.study.results.names import anchor
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,26 @@ def test_latex_is_balanced_and_escaped(results: StudyResults) -> None:
     assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows[:5]}) == 1
     labels = re.findall(r"\\label\{(.*?)\}", code)
     assert len(labels) == len(set(labels)) and all(re.fullmatch(r"tab:[A-Za-z0-9_-]+", label) for label in labels)
+
+
+def test_numbers_by_name_for_a_paper(results: StudyResults) -> None:
+    shown = as_macros(results)
+    assert NASTY not in shown and shown.count("providecommand") == 1
+    defined = dict(re.findall(r"csname result:([\w@/-]+)\\endcsname\{(-?[\d.]+)\}$", shown, flags=re.MULTILINE))
+    rows = sum(len(block.comparison.rows) * len(block.comparison.metrics) for block in results.blocks)
+    assert len(defined) == 3 * rows == len(shown.splitlines()) - 2
+    block = results.blocks[0]
+    row, line = block.comparison.rows[0], block.lines[0]
+    key = f"{block.key}/{anchor(line.name)}/ndcg@10"
+    assert defined[key] == f"{row.estimates['ndcg'].mean:.4f}"
+    assert defined[f"{key}/low"] == f"{row.intervals['ndcg'][0]:.4f}"
+
+
+def test_a_tuned_study_says_what_its_searches_found(results: StudyResults) -> None:
+    tuning = made_tuning()
+    shown = as_markdown(results, tuning=tuning)
+    assert "## Tuning\n\nExpected best val/ndcg@10 after the whole budget: " in shown and "no test." in shown
+    assert all(plain(search.label) in shown for search in tuning.searches) and "found settings" in shown
 
 
 def test_a_caution_of_several_lines_stays_a_comment_in_latex() -> None:

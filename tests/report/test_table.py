@@ -44,6 +44,7 @@ def test_values_as_they_are_shown(value: Any, format: str, shown: str) -> None:
 
 def test_numbers_keep_their_value_for_sorting_and_the_unknown_has_none() -> None:
     assert show((0.123456, 0.1, 0.2), ".2f").value == 0.123456
+    assert [show(-0.00001, form).text for form in (".4f", "+.1%")] == ["0.0000", "+0.0 %"], "no minus before a zero"
     assert [show(value, ".2f").value for value in (None, NAN, math.inf)] == [None, None, None]
 
 

@@ -3,7 +3,7 @@ r"""The results of a study as LaTeX tables for \usepackage{booktabs}."""
 from __future__ import annotations
 
 from recsys_lab.report.escapes import latex_text
-from recsys_lab.report.table import Table, latex
+from recsys_lab.report.table import Table, latex, show
 from recsys_lab.runs.comparison_table import DETECTABLE
 from recsys_lab.study.pages import tables
 from recsys_lab.study.results import StudyResults
@@ -46,6 +46,25 @@ def as_latex(results: StudyResults) -> str:
         caption = f"Order of the variants by {name} across blocks: Kendall's tau."
         parts.append(_table(tables.orders(results), caption, f"{results.name}-order"))
     return "\n\n".join(parts) + "\n"
+
+
+def as_macros(results: StudyResults) -> str:
+    r"""Every number of the rankings by a name, for the text of a paper: `\result{sasrec/ndcg@10}` is 0.0997, and
+    `\result{sasrec/ndcg@10/low}` the lower end of its interval over users. In a study of several blocks the block's
+    name stands first; the file lists all names."""
+    lines = [
+        f"% numbers of study {' '.join(results.name.split())}, written {results.generated} by recsys-lab study report",
+        r"\providecommand{\result}[1]{\csname result:#1\endcsname}",
+    ]
+    for block in results.blocks:
+        first = f"{block.key}/" if len(results.blocks) > 1 else ""
+        for row, line in zip(block.comparison.rows, block.lines, strict=True):
+            for name in block.comparison.metrics:
+                low, high = row.intervals[name]
+                key = f"{first}{anchor(line.name)}/{name}@{results.cutoff}"
+                for part, value in (("", row.estimates[name].mean), ("/low", low), ("/high", high)):
+                    lines.append(rf"\expandafter\def\csname result:{key}{part}\endcsname{{{show(value, '.4f')}}}")
+    return "\n".join(lines) + "\n"
 
 
 def _table(table: Table, caption: str, label: str) -> str:

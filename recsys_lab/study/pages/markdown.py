@@ -11,11 +11,14 @@ from recsys_lab.report.table import Table, markdown
 from recsys_lab.runs.comparison_table import evaluation_line
 from recsys_lab.study.pages import tables
 from recsys_lab.study.results import Block, OrderAgreement, StudyResults
+from recsys_lab.study.tune.results import TuningResults
+from recsys_lab.study.tune.tune_text import searches_table, tuning_answer
 from recsys_lab.words import number_of
 
 
-def as_markdown(results: StudyResults, brief: bool = False) -> str:
-    """The whole report but for its figures; `brief` is for a README: the answer, warnings, rankings and effects."""
+def as_markdown(results: StudyResults, brief: bool = False, tuning: TuningResults | None = None) -> str:
+    """The whole report but for its figures; `brief` is for a README: the answer, warnings, rankings and effects.
+    tuning: what `study tune` found, where it was run."""
     parts = [f"# {prose(results.name)}", prose(results.question), f"**{prose(results.answer.sentence)}**"]
     parts.append(prose(results.answer.protocol))
     parts.append(_listed(results.answer.findings))
@@ -33,6 +36,8 @@ def as_markdown(results: StudyResults, brief: bool = False) -> str:
     if results.orders:
         flips = [text for one in results.orders for text in _flips(one, results)]
         parts += ["## Order of the variants across blocks", *_table(tables.orders(results)), _listed(flips), ORDER]
+    if tuning is not None:
+        parts += ["## Tuning", prose(tuning_answer(tuning)), *_table(searches_table(tuning))]
     legend = [*tables.legend(results), results.multiplicity]
     parts += ["## How to read this", "\n".join(f"- {line}" for line in legend)]
     if not brief:

@@ -76,8 +76,9 @@ def report(
 
     results = read_results(plan, None if baselines is None else counted, Method(alpha=alpha), cutoff=cutoff)
     folder = Path(output) if output else plan.study.folder / "report"
-    page = study_page(results, read_tuning(plan.study.folder))
-    written = write_report(results, page, folder, figures)
+    tuning = read_tuning(plan.study.folder)
+    page = study_page(results, tuning)
+    written = write_report(results, page, folder, figures, tuning)
     lines = [str(path) for path in written if path.parent == folder]
     if len(written) > len(lines):
         lines.append(f"{folder / 'figures'} ({number_of(len(written) - len(lines), 'file')})")

@@ -36,11 +36,23 @@ def make_sections(results: StudyResults, tuning: TuningResults | None = None) ->
     from altair.utils.schemapi import debug_mode
 
     with debug_mode(False):  # altair would check every part of every chart as it is made, which takes most of the time
-        first, *others = [section for section in _sections(results, tuning) if section.cards]
+        sections = [section for section in _sections(results, tuning) if section.cards]
+        if len(results.blocks) == 1:  # its title stands above the ranking, and need not be said in every section
+            title = results.blocks[0].title
+            sections = [one if one.key == "ranking" else _without(one, title) for one in sections]
+        first, *others = sections
         return [first, *(replace(section, is_folded=True) for section in others)]
 
 
+def _without(section: Section, title: str) -> Section:
+    return replace(
+        section, cards=[replace(one, title="", is_closed=False) if one.title == title else one for one in section.cards]
+    )
+
+
 def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Section]:
+    from recsys_lab.study.tune.tune_text import tuning_answer
+
     palette = Palette(
         line.match
         for block in results.blocks
@@ -59,7 +71,7 @@ def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Secti
         of_blocks("learning", "Learning curves", lambda block: _figures(block, learning_figures(block, palette))),
         of_blocks("cost", "Quality against cost", lambda block: _figures(block, front_figures(block, palette))),
         Section("order", "Does the order change?", _order(results, palette)),
-        Section("tuning", "Tuning", _tuning(tuning, palette)),
+        Section("tuning", "Tuning", _tuning(tuning, palette), tuning_answer(tuning) if tuning is not None else ""),
         of_blocks("slices", "Slices", lambda block: _slices(block, palette)),
         of_blocks("calibration", "Calibration", _calibration),
         of_blocks("audit", "Audit of the data", _audit),
@@ -135,11 +147,11 @@ def _calibration(block: Block) -> Card | None:
     return Card(block.title, tables_first=[table]) if table.rows else None
 
 
-def _audit(block: Block) -> Card:
+def _audit(block: Block) -> Card | None:
     facts = block.audit
     text = " ".join(part for part in (facts.note, f"File: {facts.file}" if facts.file else "") if part)
     if facts.content is None:
-        return Card(block.title, text or "The runs name no audit: `recsys-lab audit` makes one.")
+        return None  # a note above says how to make one
     found = [checks_table(facts.content).only(["of", "share"]), *audit_tables(facts.content)]
     return Card(block.title, f"{headline(facts.content)} {text}", facts=found, is_closed=True)
 

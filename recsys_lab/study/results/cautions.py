@@ -122,7 +122,7 @@ def is_unconverged(record: Record) -> bool:
     epochs, best = record.manifest.get("epochs"), record.manifest.get("best_epoch")
     if record.manifest.get("stopped_by") not in ("max_epochs", "max_steps", "max_time") or not epochs or best is None:
         return False
-    return bool(epochs - 1 - best < max(2, LAST_SHARE * epochs))
+    return bool(epochs - 1 - best < max(2 if epochs >= 10 else 1, LAST_SHARE * epochs))
 
 
 def _evaluation(block: Block) -> Iterator[Caution]:

@@ -10,6 +10,7 @@ from recsys_lab.study.plan.study_file import text_of
 from recsys_lab.study.tune.results import SearchResult, TuningResults
 
 STATES = ("complete", "pruned", "failed")
+MOST_NAMED = 3
 SHOWN_BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -58,6 +59,18 @@ def searches_table(results: TuningResults) -> Table:
         Column("found settings", value=found),
     ]
     return Table(columns, results.searches, "Searches")
+
+
+def tuning_answer(results: TuningResults) -> str:
+    """The expected best of each search that may be compared, the best first, in a sentence; empty without any."""
+    done = [search for search in results.searches if search.curve]
+    if not done or len(results.comparable()) != 1:
+        return ""
+    sign = -1 if done[0].mode == "max" else 1
+    done.sort(key=lambda search: sign * search.curve[-1].expected)
+    ends = ", ".join(f"{search.label} {search.curve[-1].expected:.4f}" for search in done[:MOST_NAMED])
+    more = f" and {len(done) - MOST_NAMED} more" if len(done) > MOST_NAMED else ""
+    return f"Expected best {results.select} after the whole budget: {ends}{more}. Each trial is one training: no test."
 
 
 def _curves(searches: list[SearchResult]) -> str:

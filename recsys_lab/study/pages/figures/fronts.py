@@ -11,11 +11,12 @@ from recsys_lab.study.results import Block
 from recsys_lab.words import titled
 
 TITLES = {"train_seconds": "training seconds", "parameters": "parameters"}
+FORMATS = {"train_seconds": ",~r", "parameters": "~s"}
 NOTES = {"train_seconds": " Seconds until the fit ended, validation included, mean over seeds.", "parameters": ""}
 
 
 def front_figures(block: Block, palette: Palette) -> list[Figure]:
-    """One for each cost that at least two rows have."""
+    """One for each cost that differs between rows that were trained."""
     return [figure for cost in TITLES if (figure := _figure(block, cost, palette)) is not None]
 
 
@@ -35,8 +36,8 @@ def _figure(block: Block, cost: str, palette: Palette) -> Figure | None:
         for row, line in zip(comparison.rows, block.lines, strict=True)
         if (spent := row.mean_of(cost)) is not None
     ]
-    if len(shown) < 2:
-        return None
+    if len(shown) < 2 or len({spent for _, _, spent in shown if spent}) < 2:
+        return None  # all trained rows cost the same: there is nothing to see
     costs = [spent for _, _, spent in shown]
     left = min((spent for spent in costs if spent), default=1.0) / 3  # a log scale has no 0: left of all others
     asked = [line for row, line, _ in shown if not row.is_automatic]
@@ -59,7 +60,7 @@ def _figure(block: Block, cost: str, palette: Palette) -> Figure | None:
     families = dict.fromkeys(str(row["family"]) for row in rows)
     series = by_series(palette.slots(list(families), [keys.get(name, name) for name in families]), "family")
     scale = alt.Scale(type="log", nice=False, domain=[left / 1.3, 1.3 * max(*costs, left)])
-    axis = alt.Axis(tickCount=4, format="~s", grid=False)
+    axis = alt.Axis(tickCount=4, format=FORMATS[cost], grid=False)
     x = alt.X("x:Q", title=f"{title} (log scale)", scale=scale, axis=axis)
     y = alt.Y("value:Q", title=label, scale=alt.Scale(zero=False))
     tips = [

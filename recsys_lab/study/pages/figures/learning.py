@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from recsys_lab.report.figure import Figure, by_series, data_of, points
 from recsys_lab.report.palette import Palette
 from recsys_lab.report.theme import SERIES
 from recsys_lab.study.results import Block
 
 MOST_POINTS = 200
+UNITS = (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 """Per curve; longer ones are thinned, their best epoch is kept."""
 
 
@@ -22,7 +25,7 @@ def learning_figures(block: Block, palette: Palette) -> list[Figure]:
     lines = [block.lines[row] for row in shown]
     slots = palette.slots([line.name for line in lines], [line.match for line in lines])
     metric = block.curves[0].metric
-    rows = []
+    rows: list[dict[str, Any]] = []
     for curve in block.curves:
         if curve.row not in shown:
             continue
@@ -45,10 +48,17 @@ def learning_figures(block: Block, palette: Palette) -> list[Figure]:
     if len(trained) > len(shown):
         note += f" Drawn: the {len(shown)} best of {len(trained)} variants."
     found = []
-    for x, title, field in (("epochs", "epochs", "epoch"), ("seconds", "seconds since the fit began", "seconds")):
+    unit, size = time_unit(max(row["seconds"] for row in rows))
+    for row in rows:
+        row["time"] = round(row["seconds"] / size, 4)
+    whole, times = alt.Axis(format="d", tickMinStep=1), alt.Axis(format=",~r", tickCount=5)
+    for x, title, field, axis in (
+        ("epochs", "epochs", "epoch", whole),
+        ("seconds", f"{unit} since the fit began", "time", times),
+    ):
         chosen = alt.selection_point(fields=["name"], bind="legend", name="chosen")
         base = alt.Chart().encode(
-            x=alt.X(f"{field}:Q", title=title),
+            x=alt.X(f"{field}:Q", title=title, axis=axis),
             y=alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False)),
             opacity=alt.condition(chosen, alt.value(0.9), alt.value(0.08)),
         )
@@ -71,10 +81,15 @@ def learning_figures(block: Block, palette: Palette) -> list[Figure]:
         found.append(
             Figure(
                 f"learning-{x}-{block.key}",
-                f"{metric} over {x}",
+                f"{metric} over {title.partition(' ')[0]}",
                 chart.add_params(chosen).properties(height=280),
-                f"Learning curves of {', '.join(line.name for line in lines)} on {block.title}, over {x}",
+                f"Learning curves of {', '.join(line.name for line in lines)} on {block.title}, over {title}",
                 note,
             )
         )
     return found
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit in which people tell so long a time, and its seconds."""
+    return next(((name, size) for name, size in UNITS if seconds >= 2 * size), UNITS[-1])

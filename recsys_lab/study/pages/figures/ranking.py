@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recsys_lab.report.figure import Figure, data_of, left_out
+from recsys_lab.report.figure import Figure, data_of, left_out, name_axis
 from recsys_lab.study.results import Block
 from recsys_lab.words import titled
 
@@ -29,7 +29,8 @@ def ranking_figure(block: Block) -> Figure:
     ][:MOST]
     kinds = alt.Scale(domain=["trained", "untrained baseline"])
     kind, shape = alt.Color("kind:N", scale=kinds), alt.Shape("kind:N", scale=kinds)
-    base = alt.Chart().encode(y=alt.Y("name:N", sort=None, title=None, scale=alt.Scale(paddingOuter=0.3)))
+    y = alt.Y("name:N", sort=None, title=None, scale=alt.Scale(paddingOuter=0.3), axis=name_axis())
+    base = alt.Chart().encode(y=y)
     x = alt.X(
         "mean:Q",
         title=f"{label} on test targets, {comparison.method.level} interval over users",
@@ -57,4 +58,5 @@ def ranking_figure(block: Block) -> Figure:
         "Rows that share a letter do not differ significantly; rows without a letter were not tested. An interval is "
         "that of one row over users and says nothing of seeds: differences are in the table."
         + left_out(len(rows), len(block.lines), "rows"),
+        max(str(row["name"]).count(" \u00b7 ") for row in rows) + 1,
     )
