@@ -18,7 +18,7 @@ from recsys_lab.cli.typed import options_of
 TABLES = {"sources", "audit", "compare", "slices", "recommend", "study plan", "study status"}
 TABLES |= {"diagnose shuffle", "diagnose calibration", "diagnose shortcuts"}
 NO_TABLE = {"fit", "validate", "test", "predict", "prepare", "export", "serve", "verify", "completion"}
-NO_TABLE |= {"study run", "study retry", "study report", "study tune"}  # files, and progress; tune writes best.yaml
+NO_TABLE |= {"report", "study run", "study retry", "study report", "study tune"}  # files, and progress; tune: best.yaml
 
 
 @pytest.fixture(scope="module")
