@@ -156,6 +156,7 @@ def test_bad_requests_over_a_real_connection(place: Path, tmp_path: Path) -> Non
             b"GARBAGE\r\n\r\n",
             f"GET /\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode(),
             b"\x16\x03\x01" * 50,
+            b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 70_000,
         ):
             with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
                 connection.sendall(raw)

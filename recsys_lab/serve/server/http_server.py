@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 
 import uvicorn
 
 from recsys_lab.serve.server.app import LOOPBACK, build_app
+from recsys_lab.serve.server.http_protocol import HttpProtocol
 from recsys_lab.serve.server.service import Service
 from recsys_lab.words import RecsysLabError
 
@@ -18,6 +20,10 @@ log = logging.getLogger("recsys_lab")
 
 TOKEN = "RECSYS_LAB_TOKEN"
 SHORTEST = 16
+GIVE_WAY_S = 0.0002
+"""Seconds after which the thread of the model gives way to the one that talks to clients. That one asks for its turn
+after each system call; with the 5 ms that Python sets, a request waited several times that long, and a server that was
+asked 300 times a second fell behind."""
 
 
 def read_token(file: str | None) -> str | None:
@@ -60,6 +66,7 @@ def run_server(service: Service, host: str, port: int, token: str | None) -> Non
         app,
         host=host.strip("[]"),
         port=port,
+        http=HttpProtocol,
         access_log=False,  # paths hold users
         log_config=None,
         log_level="warning",
@@ -75,12 +82,17 @@ def run_server(service: Service, host: str, port: int, token: str | None) -> Non
         raise RecsysLabError(f"--port {port}: another program has {host}:{port}; choose another port") from None
     name = f"[{host}]" if ":" in host and "[" not in host else host
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done
+    turns = sys.getswitchinterval()
+    sys.setswitchinterval(GIVE_WAY_S)
     try:
-        asyncio.run(_serve(uvicorn.Server(config), service, socket, f"http://{name}:{socket.getsockname()[1]}"))
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop, where there is one
+            address = f"http://{name}:{socket.getsockname()[1]}"
+            runner.run(_serve(uvicorn.Server(config), service, socket, address))
     except KeyboardInterrupt:
         pass
     finally:
         signal.signal(signal.SIGTERM, before)
+        sys.setswitchinterval(turns)
         socket.close()
     log.info("stopped")
 
