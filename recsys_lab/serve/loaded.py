@@ -17,6 +17,7 @@ from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.runs.run_files import check_checkpoint, read_manifest
 from recsys_lab.runs.trust import find_own_modules
 from recsys_lab.serve import run_data
+from recsys_lab.serve.huge_pages import use_huge_pages
 from recsys_lab.words import RecsysLabError
 
 
@@ -32,6 +33,9 @@ class LoadedModel:
     checkpoint: Path
     folder: Path | None
     manifest: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        use_huge_pages(self.model)
 
 
 def load_model(run: str | Path, allow_classes: Sequence[str] = (), device: Any = "cpu") -> LoadedModel:
