@@ -17,6 +17,9 @@ from recsys_lab.serve.server.measures import Measures
 
 OPEN_PATHS = ("/", "/health", "/docs", "/openapi.json")
 """Asked for without a token: they say nothing of users and items."""
+HEARD = 16
+"""A body of up to so many times the limit is heard to its end and thrown away: whoever still sends misses an answer
+that comes with the end of the connection."""
 
 
 class _RefusedError(Exception):
@@ -67,19 +70,23 @@ class Gate:
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body, before anything else happens."""
         limit = self.limits.max_body_kb << 10
-        too_large = f"the body is larger than {self.limits.max_body_kb:,} KB"
+        too_large = _RefusedError(413, f"the body is larger than {self.limits.max_body_kb:,} KB", Connection="close")
         length = Headers(scope=scope).get("content-length", "0")
-        if length.isdigit() and int(length[:20]) > limit:
-            raise _RefusedError(413, too_large, Connection="close")
-        body = bytearray()
+        if length.isdigit() and int(length[:20]) > HEARD * limit:
+            raise too_large
+        body, size = bytearray(), 0
         try:
             async with asyncio.timeout(self.limits.timeout):
                 while True:
                     message = await receive()
-                    body += message.get("body", b"")
-                    if len(body) > limit:
-                        raise _RefusedError(413, too_large, Connection="close")
-                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size <= limit:
+                        body += part
+                    is_whole = message["type"] == "http.disconnect" or not message.get("more_body")
+                    if size > HEARD * limit or (is_whole and size > limit):
+                        raise too_large
+                    if is_whole:
                         return bytes(body)
         except TimeoutError:
             text = f"the body did not come within {self.limits.timeout:g} s"

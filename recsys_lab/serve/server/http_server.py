@@ -21,8 +21,8 @@ log = logging.getLogger("recsys_lab")
 TOKEN = "RECSYS_LAB_TOKEN"
 SHORTEST = 16
 GIVE_WAY_S = 0.0002
-"""Seconds after which the thread of the model gives way to the one that talks to clients. That one asks for its turn after
-each system call of a request, and Python's default of 5 ms is for each time."""
+"""Seconds after which the thread of the model gives way to the one that talks to clients. That one asks for its turn
+after each system call of a request, and Python's default of 5 ms is for each time."""
 
 
 def read_token(file: str | None) -> str | None:
