@@ -16,6 +16,7 @@ case ${1:-} in
 esac
 
 bash scripts/setup.sh dev
+unset PYTHONDONTWRITEBYTECODE  # images of containers set it, and each worker of pytest would compile all tests again
 failed=()
 step() { echo "== $*"; ".venv/bin/$@" || failed+=("$1"); }
 

@@ -4,6 +4,7 @@ prepared data set."""
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import subprocess
@@ -14,16 +15,15 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-import torch
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
-from small_data import made_events, prepared
+from shared_parser import shared_parser
 from tiers import is_asked_for
 from warm import ADDRESS, WarmPopen, start_server
 
+# Nothing heavy is imported above: the first process of pytest-xdist runs no test, and its workers wait for it.
+gc.disable()  # until the tests are collected: what is imported stays
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RECSYS_LAB_CACHE"] = os.path.join(tempfile.gettempdir(), f"recsys_lab-cache-of-tests-{os.getpid()}")
 atexit.register(shutil.rmtree, os.environ["RECSYS_LAB_CACHE"], ignore_errors=True)  # no test reads or writes the user's
-torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +47,44 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     }
     config.hook.pytest_deselected(items=[item for item in items if not runs[item]])
     items[:] = [item for item in items if runs[item]]
+    try_fewer_examples(items)
+
+
+def try_fewer_examples(items: list[pytest.Item]) -> None:
+    """The first tier draws a third of the examples of each of hypothesis's tests; `--all` draws all of them."""
+    tests = {item.obj for item in items if getattr(getattr(item, "obj", None), "is_hypothesis_test", False)}  # type: ignore[attr-defined]
+    for test in tests:
+        whole = test._hypothesis_internal_use_settings
+        test._hypothesis_internal_use_settings = type(whole)(whole, max_examples=-(-whole.max_examples // 3))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The garbage collector looks at what tests make, and no longer at a million objects of imported packages."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_parser() -> Iterator[None]:
+    """The parser of each command is built once; a process that a test starts builds its own."""
+    with shared_parser():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_waits() -> Iterator[None]:
+    """Who started a run looks more often whether it has ended: those of tests are short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recsys_lab.study.launch.local.POLL_SECONDS", 0.01)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,6 +98,7 @@ def warm_processes() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def no_second_pytest() -> Iterator[None]:
     """Lightning starts the program of this process again for each further device: not where that is pytest."""
+    from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
     def refuse(*_: object) -> None:
         raise AssertionError("a fit of several processes inside pytest: start it as a process of its own")
@@ -102,4 +141,6 @@ def locked(file: IO[str]) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """13 users, 9 of them long enough to be evaluated, with histories of 2 to 14 events, times, three event types."""
+    from small_data import made_events, prepared
+
     return prepared(tmp_path_factory.mktemp("prepared") / "small", made_events()).path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -12,11 +13,12 @@ def in_own_process(code: str, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
-def heavy_after(code: str, *arguments: str) -> set[str]:
-    """Those of the heavy packages that the code imports."""
-    done = in_own_process(f"import sys\n{code}\nprint()\nprint(*(set({HEAVY}) & sys.modules.keys()))", *arguments)
+def heavy_after_each(lines: list[str]) -> dict[str, set[str]]:
+    """Name -> those of the heavy packages that are imported where a line calls `told(name)`. All in one process."""
+    before = f"import json, sys\nfound = {{}}\ndef told(name): found[name] = [*({set(HEAVY)} & sys.modules.keys())]"
+    done = in_own_process("\n".join([before, *lines, "print()", "print(json.dumps(found))"]))
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].split())
+    return {name: set(heavy) for name, heavy in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
 def told_without(package: str, *arguments: str) -> str:

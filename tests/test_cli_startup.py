@@ -6,7 +6,7 @@ import re
 import sys
 
 import pytest
-from own_process import heavy_after, in_own_process
+from own_process import heavy_after_each, in_own_process
 
 from recsys_lab.cli import main
 from recsys_lab.models import SASRec
@@ -14,32 +14,30 @@ from recsys_lab.models.optimization import Optimization
 from recsys_lab.runs.fit.help_screen import ABOUT, help_screen
 from recsys_lab.runs.fit.parse_errors import class_options
 
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import recsys_lab",
-        "from recsys_lab.cli import main; assert main(['--help']) == 0",
-        "from recsys_lab.cli import main; assert main(['--version']) == 0",
-        "from recsys_lab.cli import main; assert main(['fitt']) == 2",
-        "from recsys_lab.cli import main; assert main(['fit', '--help']) == 0",
-        "from recsys_lab.cli import main; assert main(['test', 'runs/x', '-h']) == 0",
-        "from recsys_lab.cli import main; assert main(['study', '--help']) == 0",
-        "from recsys_lab.cli import main; assert main(['verify', '--help']) == 0",
-        "from recsys_lab.cli import main; assert main(['sources', '--help']) == 0",
-    ],
-)
-def test_nothing_heavy_is_imported(code: str) -> None:
-    assert heavy_after(code) == set()
+IMPORT_NOTHING = [
+    ("--help", 0),
+    ("--version", 0),
+    ("fitt", 2),
+    ("fit --help", 0),
+    ("test runs/x -h", 0),
+    ("study --help", 0),
+    ("verify --help", 0),
+    ("sources --help", 0),
+]
+NO_TORCH = [f"{command} --help" for command in ("compare", "slices", "study run", "diagnose shuffle", "prepare")]
+NO_TORCH += ["sources", "completion bash"]
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["compare --help", "slices --help", "study run --help", "diagnose shuffle --help", "sources", "prepare --help"],
-)
-def test_commands_without_a_model_need_no_torch(command: str) -> None:
-    code = f"from recsys_lab.cli import main; assert main({command.split()}) == 0"
-    assert not {"torch", "lightning"} & heavy_after(code)
+def test_what_has_no_model_imports_none() -> None:
+    """All in one process, lightest first: what one of them imports stays, and the next line names it."""
+    lines = ["import recsys_lab; told('recsys_lab')", "from recsys_lab.cli import main"]
+    commands = [*IMPORT_NOTHING, *((command, 0) for command in NO_TORCH)]
+    lines += [f"assert main({command.split()}) == {code}; told({command!r})" for command, code in commands]
+    after = heavy_after_each(lines)
+    assert list(after) == ["recsys_lab", *(command for command, _ in commands)]
+    light = ["recsys_lab", *(command for command, _ in IMPORT_NOTHING)]
+    assert {command: after[command] for command in light} == dict.fromkeys(light, set())
+    assert {command: {"torch", "lightning"} & after[command] for command in NO_TORCH} == dict.fromkeys(NO_TORCH, set())
 
 
 @pytest.mark.parametrize("command", ABOUT)
@@ -64,7 +62,7 @@ def test_the_parser_takes_every_option_of_the_first_screen(command: str, capsys:
 
 
 def test_the_check_sees_imports() -> None:
-    assert heavy_after("import numpy") == {"numpy"}
+    assert heavy_after_each(["told('before')", "import numpy; told('after')"]) == {"before": set(), "after": {"numpy"}}
 
 
 @pytest.mark.parametrize("package", ["torch", "lightning"])

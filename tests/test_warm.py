@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_program
 from warm import COLD
 
+ROOT = Path(__file__).parent.parent
 WARM = {name: value for name, value in os.environ.items() if name != COLD}
 STARTS = [pytest.param(WARM, id="warm"), pytest.param(WARM | {COLD: "1"}, id="cold", marks=pytest.mark.process)]
 SCRIPT = """
@@ -97,6 +99,13 @@ def test_signals_reach_a_process(environment: dict[str, str], number: signal.Sig
 def test_what_a_warm_process_starts_is_warm(script: Path) -> None:
     done = subprocess.run([sys.executable, script, "start"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.stdout.count('"warm": true') == 2 and done.stdout.endswith("at exit\n5\nat exit\n")
+
+
+def test_a_warm_command_of_a_shell(tmp_path: Path) -> None:
+    tools = {"PATH": f"{warm_program.install(tmp_path / 'bin')}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    words = ["bash", "-c", "recsys-lab --version && recsys-lab fitt"]
+    done = subprocess.run(words, env=WARM | tools, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "recsys-lab " in done.stdout and "Did you mean 'fit'" in done.stderr
 
 
 @pytest.mark.process

@@ -121,7 +121,7 @@ def start_server() -> str:
     command = [sys.executable, __file__, address]
     server = PlainPopen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert server.stdin is not None and server.stdout is not None
-    server.stdout.read()  # it closes when it listens; the imports come then
+    server.stdout.read()  # it closes when it listens; the imports come with the first process that is asked for
     WarmPopen.address, WarmPopen.server = address, server
 
     def end() -> None:
@@ -147,6 +147,8 @@ def serve(address: str) -> dict[str, Any]:
     listening.bind(address)
     listening.listen(64)
     os.dup2(2, 1)  # whoever started this knows that it listens
+    if 0 in select.select([listening, 0], [], [])[0]:  # no test needed a process
+        os._exit(0)
     for module in pkgutil.walk_packages(recsys_lab.__path__, "recsys_lab."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -216,7 +218,8 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     random.seed()
     rank_zero = sys.modules.get("lightning_utilities.core.rank_zero")
     if rank_zero is not None:  # it looked at the environment when it was imported
-        rank_zero.rank_zero_only.rank = int(os.environ.get("LOCAL_RANK") or os.environ.get("RANK") or 0)
+        ranks = (os.environ.get(name) for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
+        rank_zero.rank_zero_only.rank = next((int(rank) for rank in ranks if rank), 0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
     threads = os.environ.get("OMP_NUM_THREADS", "")

@@ -12,7 +12,6 @@ from pathlib import Path
 import prepare_cases
 import pytest
 from case import Case, Outcome, PythonCase, try_case
-from shared_parser import shared_parser
 from small_data import made_events, prepared
 
 from recsys_lab.cli import main
@@ -43,8 +42,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, places: dict[str, str]) -
     for table in TABLES:
         cases: list[Case | PythonCase] = [as_case(case) for case in importlib.import_module(table).CASES]
         assert len({case.name for case in cases}) == len(cases), f"{table}: two cases have one name"
-        with shared_parser():
-            found[table] = [try_case(case, folder / table / str(i), places) for i, case in enumerate(cases)]
+        found[table] = [try_case(case, folder / table / str(i), places) for i, case in enumerate(cases)]
     print("\n" + as_table(found))
     return found
 

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from own_process import heavy_after
 
 from recsys_lab.cli import COMMANDS, GROUPS, main
 from recsys_lab.cli.completion import script
@@ -70,8 +69,3 @@ def test_zsh_reads_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.endswith(script() + "\n") and "bashcompinit" in shown
     assert main(["completion", "fish"]) == 2
     assert "must be one of bash, zsh" in capsys.readouterr().err
-
-
-def test_it_is_made_without_torch() -> None:
-    code = "from recsys_lab.cli import main; assert main(['completion', 'bash']) == 0"
-    assert not {"torch", "lightning"} & heavy_after(code)

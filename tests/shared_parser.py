@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from recsys_lab.runs.fit.command_line import CommandLine
-
 PARTS = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
 
 
 @contextmanager
 def shared_parser() -> Iterator[None]:
     """Inside the block, `fit` and its like build the parser of each command once."""
+    from recsys_lab.runs.fit.command_line import CommandLine
+
     build, made = CommandLine.setup_parser, dict[str, dict[str, Any]]()
 
     def setup_parser(self: CommandLine, *arguments: Any) -> None:
