@@ -108,6 +108,7 @@ def test_quality_that_is_not_reached(peer_table: ModuleType) -> None:
     assert "| 0.1000 | 8.0 | not reached |  | 0.1000 | 5.0 |" in line
 
 
+@pytest.mark.process
 def test_a_made_log(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPTS / "peers.py", "--made", "5e3:200:8", "--rounds", "1", "--threads", "1"]
     command += ["--epochs", "1", "--windows", "newest", "--even-if-busy", "--work-dir", tmp_path]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,9 +119,8 @@ def test_a_finished_run_is_not_lost(
     assert (finished / "metrics.csv").read_bytes() == before
 
 
-def test_overwrite_replaces_a_run(small_folder: Path, tmp_path: Path) -> None:
-    assert fit(small_folder, tmp_path) == 0
-    folder = tmp_path / "small" / "sasrec" / "seed0"
+def test_overwrite_replaces_a_run(finished: Path, small_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "small" / "sasrec" / "seed0")
     assert fit(small_folder, tmp_path, "--trainer.max_epochs", "1", "--run.overwrite", "true") == 0
     assert len(rows(folder)) == 1
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
@@ -149,11 +149,9 @@ def test_predict_recommends_to_every_user(finished: Path, small_folder: Path) ->
     assert set(best["item_id"]) <= set(data.item_ids_raw)
 
 
-def test_resuming_equals_never_having_stopped(small_folder: Path, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+def test_resuming_equals_never_having_stopped(finished: Path, small_folder: Path, tmp_path: Path) -> None:
+    whole, folder = tmp_path / "whole", shutil.copytree(finished, tmp_path / "parts" / "small" / "sasrec" / "seed0")
     assert fit(small_folder, whole, "--trainer.max_epochs", "4") == 0
-    assert fit(small_folder, parts) == 0
-    folder = parts / "small" / "sasrec" / "seed0"
     assert main(["fit", str(folder), "--trainer.max_epochs", "4"]) == 0
     assert learned(folder) == learned(whole / "small" / "sasrec" / "seed0")
     assert read(folder / "manifest.json")["epochs"] == 4
@@ -208,6 +206,7 @@ def test_ctrl_c_inside_the_end_of_an_epoch_loses_no_row(
     assert read(run / "manifest.json")["epochs"] == len(rows(run)) == 2
 
 
+@pytest.mark.process
 def test_ctrl_c_keeps_what_there_is(small_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "recsys_lab.cli", "fit", *TINY, "--data.dataset", str(small_folder)]
     command += ["--run.root", str(tmp_path), "--trainer.max_epochs", "100000", "--early_stopping.patience", "100000"]

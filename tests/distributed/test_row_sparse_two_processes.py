@@ -11,6 +11,8 @@ import pytest
 import torch
 from row_sparse import BATCH, run
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models import SASRec
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
