@@ -42,6 +42,19 @@ class Field:
     """`query`: the value of the event to predict is known when the question is asked, as its time is."""
 
 
+FIRST_VALUE = 2
+"""The row of a categorical field's first value: 0 and 1 are no values."""
+
+
+@dataclass(frozen=True)
+class Label(Field):
+    """A field that a task predicts, and what its numbers mean."""
+
+    values: tuple[str, ...] = ()  # of a categorical one, as text: the first is row `FIRST_VALUE`
+    mean: float = 0.0  # of a numeric one: it was taken away, and what was left
+    std: float = 1.0  # was divided by this
+
+
 @dataclass(frozen=True)
 class Batch:
     """One batch of windows, padded on the right.
@@ -86,6 +99,9 @@ class Batch:
     """(N,) int64, in training: where `target_ids.flatten()` is not `PAD_ID`, ascending. None: the model looks itself.
     Whoever changes which positions of a batch are targets sets it to None."""
     target_weights: Tensor | None = None  # as target_ids, float32 above 0 at targets, in training: how much each counts
+    target_labels: dict[str, Tensor] = field(default_factory=dict)
+    """Fields to predict, of the events that `target_ids` names: (B, L, ...) in training, (B, ...) or (B, T, ...) in
+    evaluation. Read by tasks, and by no encoder."""
     begins_with_user: bool = False
     """Position 0 is a token of the user and no event: see `models/blocks/user_token.py`."""
 

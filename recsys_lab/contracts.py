@@ -1,5 +1,5 @@
-"""What the rooms promise each other: `DataSpec`, `Scorer`, `Loss`, `NegativeSampler`, `Task`; and `Batch`, from
-`batch.py`.
+"""What the rooms promise each other: `DataSpec`, `Scorer`, `Loss`, `NegativeSampler`, `Samples`, `Task`; and `Batch`,
+from `batch.py`.
 
 Shape letters are in `words.py`.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys_lab.batch import Batch, Field, Kind, Scope
+from recsys_lab.batch import Batch, Field, Kind, Label, Scope
 from recsys_lab.config import Configurable
 from recsys_lab.words import ArgumentError
 
@@ -40,6 +40,7 @@ class DataSpec:
     training_hash: str = ""  # of `training`; empty in checkpoints of versions that did not record it
     training: dict[str, Any] = field(default_factory=dict)
     """Which events train, and in which windows: what must agree for a model to be tested as it was trained."""
+    labels: tuple[Label, ...] = ()  # those that a task predicts
 
     def fields_of(self, scope: Scope, *kinds: Kind) -> list[Field]:
         """The fields of a scope; of some kinds only, where they are named."""
@@ -216,6 +217,27 @@ class UnitMetric(NamedTuple):
     weight: np.ndarray | None = None  # (N,) not negative; 0 = the unit is left out; None = 1 each
 
 
+class TaskLoss(NamedTuple):
+    """A part of the loss."""
+
+    mean: Tensor  # over the targets of this process, times the weight of the part
+    total: Tensor | int  # of the weights of these targets, by which means of processes are weighed
+    name: str = ""  # logged as train/loss_<name>
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a task asks of the data beside histories and next items: `SequenceDataModule.give`."""
+
+    labels: tuple[str, ...] = ()
+    """Event fields to predict: `Batch.target_labels` has their values."""
+    with_target_event: bool = False
+    """Windows end with the event whose labels are asked: all is known of it but those. The labels among the inputs come
+    one event late, so that at each position those of the event before are known."""
+    only_labelled: bool = False
+    """Events without a label are no targets of training."""
+
+
 class Task(Configurable, nn.Module, ABC):
     """What is predicted: which targets, which loss, and what evaluation is given. No encoder knows one.
 
@@ -223,8 +245,11 @@ class Task(Configurable, nn.Module, ABC):
     `OutcomeEvaluation` as its `evaluation`: its `evaluate` gives an outcome, and `metrics` makes the metrics of that.
     """
 
+    samples: Samples = Samples()
+
     evaluation: str
-    """Class path of the callback that turns what `evaluate` gives into values, where the user names none."""
+    """Class path of the callback that turns what `evaluate` gives into values, where the user names none; of several,
+    with blanks between them."""
     compiled: tuple[str, ...] = ()
     """Names of methods that `--model.compile_model true` compiles."""
     ranks: bool = True
@@ -233,6 +258,8 @@ class Task(Configurable, nn.Module, ABC):
     """Its samples are what users were shown (`--data.shown`), and not windows of events."""
     shown_metrics: tuple[str, ...] = ()
     """Where nothing is ranked: the metrics that tables show. The first decides, in a comparison and over epochs."""
+    watched: str = ""
+    """What chooses the epoch, where nothing is ranked; empty: the first of `shown_metrics`."""
     reads_history: bool = False
     """`evaluate` wants `state.history` too, and not the query alone."""
 
@@ -261,9 +288,14 @@ class Task(Configurable, nn.Module, ABC):
         which means of processes and of accumulated steps are weighed.
 
         Args:
-            state: with `history` (B, L, D).
+            state: with `history` (B, L, D); of an encoder that is not causal, where nothing is ranked, with `query`
+                (B, D) at each window's end.
             draws: for negatives, on the device.
         """
+
+    def losses(self, state: State, batch: Batch, scorer: Scorer, draws: torch.Generator | None) -> list[TaskLoss]:
+        """`loss` in parts that are weighed apart, where several tasks have targets of their own."""
+        return [TaskLoss(*self.loss(state, batch, scorer, draws))]
 
     @abstractmethod
     def evaluate(self, state: State, batch: Batch, scorer: Scorer) -> Any:

@@ -23,7 +23,9 @@ TIMESTAMP = "timestamp"
 EVENT_TYPE = "event_type"
 RATING = "rating"
 
-LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error", "mae", "rmse")
+QUERY = "query"
+"""In what a task with several tasks gives to evaluation: what the items are ranked by."""
+LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error", "mae", "mse", "rmse")
 """Metrics that rows are sorted by the other way round."""
 
 

@@ -41,6 +41,8 @@ NAMED = {
     "config.py": {"data", "evaluation", "losses", "models"},
     "models/tasks/next_item.py": {"evaluation", "losses"},
     "models/tasks/click_through.py": {"evaluation"},
+    "models/tasks/multi_task.py": {"evaluation"},
+    "models/tasks/sequence_labels.py": {"evaluation"},
     "study/launch/job.py": {"cli"},
     "study/launch/execute.py": {"cli"},
 }

@@ -57,4 +57,5 @@ def test_smoke(folder: Path, tmp_path: Path) -> None:
     assert main(["study", "report", *common, "--output", str(tmp_path / "report"), "--no-figures"]) == 0
     assert (tmp_path / "report" / "report.html").stat().st_size > 100_000
     manifests = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/*/seed*/manifest.json")]
-    assert manifests and all(m["epochs"] == 1 and m["evaluation"]["dataset"].startswith("synthetic") for m in manifests)
+    made = ("synthetic", "world-")
+    assert manifests and all(m["epochs"] == 1 and m["evaluation"]["dataset"].startswith(made) for m in manifests)

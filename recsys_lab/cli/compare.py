@@ -61,11 +61,13 @@ def compare(
     from recsys_lab.runs.comparison import compare as compared
     from recsys_lab.runs.comparison_table import render
     from recsys_lab.runs.finished import Run, find_runs
+    from recsys_lab.runs.measured import measured_where_asked
     from recsys_lab.runs.messages import show_messages
     from recsys_lab.statistics.pairs import Method
 
     table.format(format)  # refuses before anything is counted
     found, problems = find_runs(runs)
+    found = measured_where_asked(found, metrics)
     automatic: list[Run] = []
     if not no_baselines:
         show_messages()

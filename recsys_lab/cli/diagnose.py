@@ -112,7 +112,7 @@ def calibration(
 
     show_messages()
     if (Path(run_folder) / "outcomes.parquet").is_file():
-        return _click_calibration(run_folder, num_bins, output, json)
+        return _outcome_calibration(run_folder, num_bins, output, json)
     found = calibrate(run_folder, checkpoint, data_dir, num_bins, allow_other_training)
     to = Path(output) if output else Path(run_folder) / "calibration"
     files = {"calibration.json": as_json(found) + "\n"}
@@ -121,21 +121,26 @@ def calibration(
     _say(found, calibration_text(found), json, f"{', '.join(files)} in {to}")
 
 
-def _click_calibration(run_folder: str, num_bins: int, output: str | None, json: bool) -> None:
+def _outcome_calibration(run_folder: str, num_bins: int, output: str | None, json: bool) -> None:
+    """Of a task that does not rank."""
     from recsys_lab.diagnose.click_calibration import click_calibration, click_page, click_text
+    from recsys_lab.diagnose.label_calibration import is_of_classes, label_calibration, label_page, label_text
     from recsys_lab.report.escapes import as_json
     from recsys_lab.report.page import missing_packages
     from recsys_lab.runs.finished import read_run
+    from recsys_lab.runs.measured import as_measured
 
-    found = click_calibration(read_run(Path(run_folder)), num_bins)
+    run = as_measured(read_run(Path(run_folder)))
+    is_classes = is_of_classes(run)
+    found = label_calibration(run, num_bins) if is_classes else click_calibration(run, num_bins)
     to = Path(output) if output else Path(run_folder) / "calibration"
     files = {"calibration.json": as_json(found) + "\n"}
     if missing := missing_packages():
         log.warning("without reliability.html, which needs %s", missing)
     else:
-        files["reliability.html"] = click_page(found).html
+        files["reliability.html"] = (label_page if is_classes else click_page)(found).html
     write_results(to, files)
-    _say(found, click_text(found), json, f"{', '.join(files)} in {to}")
+    _say(found, (label_text if is_classes else click_text)(found), json, f"{', '.join(files)} in {to}")
 
 
 def shortcuts(

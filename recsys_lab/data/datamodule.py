@@ -14,7 +14,7 @@ import torch
 
 from recsys_lab.arguments import Count, Range, Seed
 from recsys_lab.config import Configurable
-from recsys_lab.contracts import DataSpec
+from recsys_lab.contracts import DataSpec, Samples
 from recsys_lab.data.availability import Available
 from recsys_lab.data.batches.event_rules import Rules
 from recsys_lab.data.batches.gather import Events, ExcludeSeen
@@ -25,8 +25,9 @@ from recsys_lab.data.event_types import TargetWeights
 from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown_of
 from recsys_lab.data.fitting.fit_fields import FieldChoice, Numerics, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
+from recsys_lab.data.fitting.label_fields import fit_labels
 from recsys_lab.data.fitting.stored_values import impression_parts
-from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
+from recsys_lab.data.fitting.vocabulary import Vocabulary
 from recsys_lab.data.impressions import Impressions, trained_items
 from recsys_lab.data.loaders import Loaders
 from recsys_lab.data.locate import DATA_DIR, DATASET, locate, prepare_frames
@@ -39,6 +40,7 @@ from recsys_lab.data.sessions import SAME_SESSION
 from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult
 from recsys_lab.data.split.split_rule import without_repeated_targets
 from recsys_lab.data.split.target_types import apply_split
+from recsys_lab.data.told import Told
 from recsys_lab.data.training_counts import count_items, mean_gap, training_positions
 from recsys_lab.data.training_settings import evaluation_settings, sees_targets, training_hash, training_settings
 from recsys_lab.words import RecsysLabError
@@ -48,7 +50,7 @@ log = logging.getLogger("recsys_lab")
 Length = Annotated[int, Range(at_least=1, at_most=1_000_000)]
 
 
-class SequenceDataModule(Configurable, Loaders):
+class SequenceDataModule(Configurable, Told, Loaders):
     """Next-item samples of one data set.
 
     Args:
@@ -136,6 +138,7 @@ class SequenceDataModule(Configurable, Loaders):
         self.target_types, self.exclude_seen_types, self.weights = target_types, exclude_seen_types, weights
         self.sessions, self.window_within, self.available = sessions, window_within, available
         self.shown = shown
+        self.samples = Samples()
         if sessions is None and (window_within == "session" or exclude_seen == "session"):
             name = "window_within" if window_within == "session" else "exclude_seen"
             raise RecsysLabError(f"--data.{name} session needs --data.sessions: a field of the events or a pause (30m)")
@@ -210,8 +213,15 @@ class SequenceDataModule(Configurable, Loaders):
         return fitted if len(given) == len(keys) else FittedFields((*fitted, extra))
 
     @cached_property
+    def fitted_labels(self) -> FittedFields:
+        """The fields that a task predicts, as the training part knows them."""
+        return fit_labels(self)
+
+    @cached_property
     def events(self) -> Events:
-        return events_of(self.processed, self.fitted_fields, self.split_result.train_stop, self.rules)
+        late = self.samples.with_target_event
+        stop = self.split_result.train_stop
+        return events_of(self.processed, self.fitted_fields, stop, self.rules, self.fitted_labels, late)
 
     @cached_property
     def rules(self) -> Rules:
@@ -238,7 +248,8 @@ class SequenceDataModule(Configurable, Loaders):
 
     @cached_property
     def _vocabulary(self) -> dict[str, Any]:
-        return Vocabulary(self.processed.item_ids_raw, self.fitted_fields, self.item_counts).as_dict()
+        fitted = self.fitted_fields, self.item_counts, self.fitted_labels
+        return Vocabulary(self.processed.item_ids_raw, *fitted).as_dict()
 
     @cached_property
     def split_result(self) -> SplitResult:
@@ -265,7 +276,8 @@ class SequenceDataModule(Configurable, Loaders):
             windows = windows_in_sessions(self.events.offsets, stop, self.rules.session_start, *cut)
         else:
             windows = training_windows(self.events.offsets[:-1], stop, *cut)
-        return windows if self.rules.is_target is None else windows.with_targets(self.rules.is_target)
+        windows = windows if self.rules.is_target is None else windows.with_targets(self.rules.is_target)
+        return windows.through_target(self.max_length) if self.samples.with_target_event else windows
 
     @cached_property
     def train_positions(self) -> np.ndarray:
@@ -303,21 +315,8 @@ class SequenceDataModule(Configurable, Loaders):
             fields=self.fitted_fields.fields,
             training_hash=training_hash(training),
             training=training,
+            labels=tuple(one.as_label() for one in self.fitted_labels),
         )
-
-    def take_vocabulary(self, held: dict[str, Any]) -> None:
-        """The fields as they were fitted elsewhere, for a model whose tables have their rows.
-
-        Args:
-            held: of a checkpoint (see `vocabulary`); its fields must be those that this data module is asked for, else
-                nothing is taken.
-        """
-        fitted, own = read_vocabulary(held).fields, self.fitted_fields
-        if fitted.hash == own.hash or [(f.key, f.kind) for f in fitted] != [(f.key, f.kind) for f in own]:
-            return
-        for name in ("events", "item_fields", "spec", "_vocabulary"):
-            self.__dict__.pop(name, None)
-        self.__dict__["fitted_fields"] = fitted
 
     def sees_targets(self, trained: dict[str, Any], stage: str) -> bool:
         """Whether a model with the `DataSpec.training` of a checkpoint knows events at or after targets of `stage`."""

@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from recsys_lab.contracts import Samples
 from recsys_lab.data.batches.gather import (
     EvaluationBatches,
     Events,
@@ -53,6 +54,7 @@ class Loaders(L.LightningDataModule):
     bucket_batches: int
     window_within: str
     shown: Any
+    samples: Samples
 
     def train_dataloader(self) -> WindowLoader:
         dataset: WindowDataset = (
@@ -111,6 +113,8 @@ class Loaders(L.LightningDataModule):
             held = Queries.of(targets.query, targets.position)
             user, stop = user[held.first[:-1]], targets.query[held.first[:-1]]
         windows = evaluation_windows(self.events.offsets[:-1], user, stop, self.max_length, self._session_start)
+        if self.samples.with_target_event:
+            windows = windows.through_target(self.max_length)
         dataset = WindowDataset(self.events, windows, "evaluate", self.exclude_seen, find_prefixes=True, queries=held)
         # a user's windows that begin with the same event are prefixes of one another, and encoded once
         return self._loader(dataset, EvaluationBatches(windows.lengths, self.eval_batch_size, windows.start))

@@ -10,6 +10,7 @@ import torch
 from recsys_lab.data.availability import live_items
 from recsys_lab.data.batches.event_rules import Rules
 from recsys_lab.data.event_types import is_of_types
+from recsys_lab.data.fitting.label_fields import is_labelled
 from recsys_lab.data.sessions import session_starts
 from recsys_lab.words import EVENT_TYPE
 
@@ -28,6 +29,9 @@ def rules_of(data: SequenceDataModule) -> Rules:
     if data.weights is not None:
         weights = data.weights.of(processed, data.split_result.train_stop)
         is_target = weights > 0 if is_target is None else is_target & (weights > 0)
+    if data.samples.only_labelled:
+        labelled = is_labelled(data)
+        is_target = labelled if is_target is None else is_target & labelled
     start = None if data.sessions is None else session_starts(processed, data.sessions)
     live = None if data.available is None else live_items(processed, data.available)
     return Rules(is_target, weights, hides, start, live, _asked(data))

@@ -67,6 +67,7 @@ def _behaviours(data: SequenceDataModule) -> dict[str, Any]:
         "window_within": data.sessions if data.window_within == "session" else None,
         "sessions": data.sessions if derived else None,
         **_shown(data),
+        "labels": _labels(data),
     }
     return {name: value for name, value in named.items() if value is not None}
 
@@ -78,6 +79,13 @@ def _shown(data: SequenceDataModule) -> dict[str, Any]:
     return {"shown": to_config(data.shown), "shown_hash": data.processed.shown_hash}
 
 
+def _labels(data: SequenceDataModule) -> list[str] | None:
+    """What is predicted, and the hash of the values that the training part has: None where a task asks for none."""
+    samples = data.samples
+    of = " of the event itself" if samples.with_target_event else ""
+    return [*(f"{name}{of}" for name in samples.labels), data.fitted_labels.hash] if samples.labels else None
+
+
 def _of_test(data: SequenceDataModule) -> dict[str, Any]:
     seen = data.sessions if data.exclude_seen == "session" else None
     named = {
@@ -86,6 +94,7 @@ def _of_test(data: SequenceDataModule) -> dict[str, Any]:
         "exclude_seen_session": seen,
         "available": data.available,
         **_shown(data),
+        "labels": _labels(data),
     }
     return {name: value for name, value in named.items() if value is not None}
 

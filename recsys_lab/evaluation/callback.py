@@ -28,7 +28,7 @@ from recsys_lab.evaluation.ranked_targets import COLUMNS, RankedTargets
 from recsys_lab.evaluation.row_blocks import scored_rows
 from recsys_lab.ops.linear_ranks import linear_target_ranks
 from recsys_lab.ops.ranks import Ranks, Ties
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import QUERY, RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
@@ -122,7 +122,8 @@ class RankingEvaluation(Configurable, L.Callback):
 
     def _add(self, model: Any, outputs: Any, batch: Batch) -> None:
         if self._is_asked:
-            self._rows.append(self.rank_batch(model, outputs, batch))
+            query = outputs[QUERY] if isinstance(outputs, dict) else outputs  # a dict of several tasks
+            self._rows.append(self.rank_batch(model, query, batch))
 
     def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
         """query (B, ...) as `model.query` gave it -> (N, 6) int64 rows as in `COLUMNS`, one for each target."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from recsys_lab.contracts import Task, UnitMetric
 from recsys_lab.evaluation.processes import gather_columns
 from recsys_lab.evaluation.unit_values import unit_values
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import QUERY, RecsysLabError
 
 
 class OutcomeEvaluation(L.Callback):
@@ -55,7 +55,8 @@ class OutcomeEvaluation(L.Callback):
 
     def add(self, outcome: dict[str, Tensor]) -> None:
         """One batch of this process."""
-        self._parts.append({name: column.detach().cpu() for name, column in outcome.items()})
+        own = {name: column.detach().cpu() for name, column in outcome.items() if name != QUERY}
+        self._parts.append(own)
 
     # -- finishing -----------------------------------------------------------------------------------------------------
 

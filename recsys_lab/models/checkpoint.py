@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from recsys_lab.config import from_config
-from recsys_lab.contracts import DataSpec, Field
+from recsys_lab.contracts import DataSpec, Field, Label
 from recsys_lab.models.system import FINDERS, RESOLVED, differing, model_settings, system_of
 from recsys_lab.words import RecsysLabError
 
@@ -81,9 +81,11 @@ def spec_of(checkpoint: dict[str, Any]) -> DataSpec:
             "this checkpoint numbers the event types as earlier versions did, which this version can't read: train the "
             "model again (the data need not be prepared again)"
         )
-    known = {field.name for field in fields(DataSpec)} - {"fields"}
-    own = tuple(Field(**field) for field in held.get("fields", ()))
-    return DataSpec(**{name: value for name, value in held.items() if name in known}, fields=own)
+    known = {field.name for field in fields(DataSpec)}
+    plain = {name: value for name, value in held.items() if name in known}
+    plain["fields"] = tuple(Field(**field) for field in held.get("fields", ()))
+    plain["labels"] = tuple(Label(**{**label, "values": tuple(label["values"])}) for label in held.get("labels", ()))
+    return DataSpec(**plain)
 
 
 def vocabulary_in(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recsys_lab.arguments import Size
 from recsys_lab.config import from_config
-from recsys_lab.contracts import AuxiliaryLoss, DataSpec, Loss, NegativeSampler, Task
+from recsys_lab.contracts import AuxiliaryLoss, DataSpec, Loss, NegativeSampler, Samples, Task
 from recsys_lab.models import randomness, resume
 from recsys_lab.models.accumulation import Accumulation
 from recsys_lab.models.blocks.chosen_scorer import ChosenScorer
@@ -28,6 +28,19 @@ from recsys_lab.models.tasks.next_item import NextItem
 from recsys_lab.models.training_steps import FiniteLoss, TrainingSteps
 from recsys_lab.ops import allocation, compilation, row_sparse
 from recsys_lab.words import ArgumentError, RecsysLabError
+
+
+def check_reads(model: NextItemModule) -> None:
+    """Raises ArgumentError where a model is told what its task asks for, or what comes after it."""
+    asked, name = model.task.samples, type(model).__name__
+    for field in model.uses_target_fields:
+        if field in asked.labels:
+            problem = f"names {field!r}, which {type(model.task).__name__} is to predict: leave it out"
+            raise ArgumentError(name, "target_fields", problem, field)
+    if asked.with_target_event and (model.uses_query_time or model.uses_target_fields):
+        reads = "the time" if model.uses_query_time else "fields"
+        problem = f"labels events that its window holds, and {name} reads {reads} of the event behind each position"
+        raise ArgumentError(name, "task", f"{problem}: leave that out, or predict the label of the next event", "")
 
 
 def check_precision(precision: str) -> None:
@@ -95,7 +108,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
         self.optimization, self.inputs = optimization or Optimization(), inputs
         self._row_sparse = self.optimization.row_sparse
         if self._row_sparse:
-            for part in (self.loss, *self.auxiliary):
+            for part in (*([] if self.loss is None else [self.loss]), *self.auxiliary):
                 row_sparse.check(self.optimization.optimizer, part, compile_model)
         self.compile_model = compile_model
         self.item_vectors = ItemVectors(
@@ -110,6 +123,11 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
         self._finite, self._accumulation = FiniteLoss(), Accumulation()
 
     # -- Lightning -----------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        if isinstance(getattr(datamodule, "samples", None), Samples):
+            datamodule.give(self.task.samples)
 
     def configure_model(self) -> None:
         if self.device.type == "cpu":
@@ -129,15 +147,15 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Ranking metrics for whoever passes no callbacks: a notebook needs only data, model, Trainer."""
-        evaluation = from_config({"class_path": self.task.evaluation}, L.Callback)
+        wanted = [from_config({"class_path": path}, L.Callback) for path in self.task.evaluation.split()]
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        return [] if any(isinstance(callback, type(evaluation)) for callback in callbacks) else [evaluation]
+        return [one for one in wanted if not any(isinstance(callback, type(one)) for callback in callbacks)]
 
     def on_fit_start(self) -> None:
         self.item_vectors.require()
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         ends = self.task.learns_from_shown or datamodule.training_mode == "last_position"
-        if self.last_positions_only and not ends:
+        if (self.last_positions_only or self.answers_at_the_end) and not ends:
             reads = "the time of the prediction" if self.causal else "later events of its window"
             raise RecsysLabError(
                 f"{type(self).__name__} reads {reads}, so it must train with data.training_mode: last_position"
@@ -216,6 +234,8 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             self.inputs.add_to(self, spec)
         if self._chosen_scorer[0] is not None:
             self._chosen_scorer[0].replace_in(self)
+        if self.task.samples != Samples():
+            check_reads(self)
         self.task.build(spec, self)
         self.item_vectors.add_to(self)
         if self.item_vectors.width is not None:

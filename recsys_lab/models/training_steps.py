@@ -39,18 +39,34 @@ class TrainingSteps(SequenceModel, L.LightningModule):
         loop: Any = self.trainer.fit_loop
         epoch = loop.epoch_progress.current.processed  # `current_epoch` lags behind it in resumed runs
         draws = start_batch(self.run_seed, epoch, batch_idx, self.global_rank, self.device)
-        shown, batch = batch, self.training_batch(batch, draws)
+        shown, batch = batch, batch if self.answers_at_the_end else self.training_batch(batch, draws)
         state = self.training_state(batch)
-        mean, total = self.task.loss(state, batch, self.scorer, draws)
+        (mean, total, _), *others = parts = self.task.losses(state, batch, self.scorer, draws)
         for extra in self.auxiliary:
             mean = mean + extra.share * extra(self.hidden, state, batch, self.scorer, draws)
         whole = over_processes(self.trainer, mean, total)
+        more = [over_processes(self.trainer, part.mean, part.total) for part in others]
+        if more:
+            for part, own in zip(parts, (whole, *more), strict=True):
+                size: Any = own.total
+                self.log(f"train/loss_{part.name}", own.mean, on_epoch=True, on_step=False, batch_size=size)
+            is_bad = torch.stack([own.is_bad for own in (whole, *more)]).any()
+            whole = whole._replace(mean=whole.mean + sum(own.mean for own in more), is_bad=is_bad)
         self._finite.see(whole, self.global_step, self.current_epoch)
         self._train_tokens = self._train_tokens + shown.lengths.sum()  # on the device: a sum that nobody waits for
         count: Any = whole.total  # so that the epoch's loss is the mean over its targets
         self.log("train/loss", whole.mean, prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
         alone = self.trainer.accumulate_grad_batches == 1
-        return mean * (whole.weight if alone else self._accumulation.add(whole))
+        weight = whole.weight if alone else self._accumulation.add(whole)
+        loss = mean * weight
+        for part, own in zip(others, more, strict=True):  # a batch among several weighs by the targets of the first
+            loss = loss + part.mean * own.weight * (weight / whole.weight)
+        return loss
+
+    @property
+    def answers_at_the_end(self) -> bool:
+        """Trained to answer where a window ends: an encoder that looks ahead, where nothing is ranked."""
+        return not (self.causal or self.task.ranks or self.task.learns_from_shown)
 
     def training_batch(self, batch: Batch, draws: torch.Generator | None) -> Batch:
         """What a training step encodes, and whose targets it predicts: the batch, or for a masked model a copy with
@@ -60,7 +76,7 @@ class TrainingSteps(SequenceModel, L.LightningModule):
     def training_state(self, batch: Batch) -> State:
         """What the task is given: the states at all positions; where it asks for what a window ends with, that alone,
         which many encoders have without the other positions."""
-        if self.task.learns_from_shown and not self.task.reads_history:
+        if self.answers_at_the_end or (self.task.learns_from_shown and not self.task.reads_history):
             return State(query=self.encode_last(with_token(batch) if self.begins_with_user else batch))
         return State(query=None, history=self.training_states(batch))
 
@@ -126,6 +142,7 @@ def over_processes(trainer: Any, loss: Tensor, total: Tensor | int) -> GlobalLos
     own = torch.as_tensor(total, dtype=mean.dtype, device=mean.device).detach()
     facts = torch.stack([own, mean * own, ~mean.isfinite()]).float()
     of_all, summed, bad = trainer.strategy.reduce(facts, reduce_op="sum").unbind()
+    of_all = of_all.clamp_min(torch.finfo(of_all.dtype).tiny)  # where no process has a target
     return GlobalLoss(summed / of_all, of_all, total * trainer.world_size / of_all, bad > 0)
 
 

@@ -41,9 +41,15 @@ OF_TASK: dict[str, list[dict[str, Any]]] = {
     "ClickThrough": [
         {"class_path": f"recsys_lab.models.baselines.{name}", "init_args": {}}
         for name in ("ConstantRate", "ItemRate", "UserRate", "ClickRegression")
-    ]
+    ],
+    "SequenceLabels": [
+        {"class_path": f"recsys_lab.models.baselines.{name}", "init_args": {}}
+        for name in ("MajorityLabel", "ItemMajorityLabel", "PreviousLabel")
+    ],
 }
 """The rows of every comparison of a task that does not rank."""
+TOLD_THE_TASK = ("SequenceLabels",)
+"""Their baselines are given the task of the runs that they stand beside."""
 ON_REQUEST: list[dict[str, Any]] = [{"class_path": "recsys_lab.models.baselines.TransitionGraph", "init_args": {}}]
 """Those that are counted only where `--baselines` names them, or `all`."""
 OFFERED_UP_TO = {"ease": 10_000}
@@ -145,6 +151,14 @@ def wanted(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     }
 
 
+def with_task(config: dict[str, Any], run: Run) -> dict[str, Any]:
+    """The configuration of a baseline beside `run`, with the run's task where it needs one."""
+    if run.evaluation.get("task") not in TOLD_THE_TASK:
+        return config
+    task = (run.manifest["model_config"].get("init_args") or {}).get("task")
+    return {**config, "init_args": {**config["init_args"], "task": task}}
+
+
 def baseline_name(config: dict[str, Any]) -> str:
     """`...Markov` with `backoff: 0.0` -> `markov-backoff-0.0`."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", config["class_path"].rpartition(".")[2]).lower()
@@ -214,7 +228,7 @@ def _make(
     for name, config, folder in bar:
         bar.set_postfix_str(f"{name}, {spec.num_items:,} items, about {seconds[name]:.0f} s")  # shown at once
         try:
-            model = from_config(config, NextItemModule)
+            model = from_config(with_task(config, runs[0]), NextItemModule)
             facts = {"study": runs[0].manifest.get("study"), "variant": name, "seed": 0}
             callbacks = [opened.evaluation, RunFolder(folder, facts=facts)]
             trainer = opened.trainer(callbacks, progress_bar=False, limit_val_batches=0)

@@ -12,6 +12,7 @@ import numpy as np
 from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.runs.comparison_row import SAW_TARGETS, Row, make_row
 from recsys_lab.runs.finished import Run, differences, way_out
+from recsys_lab.runs.measured import measured_where_asked
 from recsys_lab.runs.remarks import of_targets, remarks_of_rows
 from recsys_lab.runs.seeds import find_systems
 from recsys_lab.statistics.pairs import ONE_SEED, Method, Pair, Sample, correct, which_pairs
@@ -99,7 +100,7 @@ def compare(
     Raises:
         RecsysLabError: when there is nothing to compare, or the runs are not comparable, saying in what.
     """
-    asked, method = list(runs), method or Method()
+    asked, method = measured_where_asked(runs, metrics), method or Method()
     if not asked:
         raise RecsysLabError("no finished run to compare")
     runs = [*asked, *automatic]

@@ -10,6 +10,8 @@ import polars as pl
 COUNTED = {"ranks.parquet": "ranked_targets", "outcomes.parquet": "predicted_units"}
 """Files of a test, and what the manifest calls the number of their rows."""
 VALUES = "values.parquet"
+ALSO = "also"
+"""In the manifest's `evaluation`: what a run that ranks was measured on beside that."""
 
 
 def find_evaluations(trainer: Any) -> list[Any]:
@@ -30,8 +32,10 @@ def tables_of(evaluations: Iterable[Any], datamodule: Any) -> dict[str, pl.DataF
 
 
 def task_facts(model: Any) -> dict[str, Any]:
-    """Entries of the manifest's `evaluation` about a task that does not rank; none of one that does."""
+    """Entries of the manifest's `evaluation` about a task that does not rank; of one that also ranks they are in
+    `also`."""
     task = getattr(model, "task", None)
-    if task is None or task.ranks:
+    if task is None or not task.shown_metrics:
         return {}
-    return {"task": task.name, "task_settings": task.compared(), "metrics": list(task.shown_metrics)}
+    found = {"task": task.name, "task_settings": task.compared(), "metrics": list(task.shown_metrics)}
+    return {ALSO: found} if task.ranks else found

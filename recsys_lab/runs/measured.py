@@ -3,12 +3,15 @@ values.parquet."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
 import polars as pl
 
+from recsys_lab.ops.query_metrics import QUERY_METRICS
+from recsys_lab.runs.evaluations import ALSO
 from recsys_lab.runs.finished import Run
 from recsys_lab.words import RecsysLabError, did_you_mean, number_of
 
@@ -74,6 +77,22 @@ class MeasuredRun(Run):
         if self.ranks.height != expected:
             return f"holds {number_of(self.ranks.height, 'row')}, and manifest.json counts {expected}"
         return "" if self.ranks.height else "holds no row"
+
+
+def as_measured(run: Run) -> Run:
+    """The same run with its outcomes in place of its ranks, where it has both: a run of `MultiTask`."""
+    also = run.evaluation.get(ALSO)
+    if isinstance(run, MeasuredRun) or not also or not (run.folder / OUTCOMES).is_file():
+        return run
+    evaluation = {name: value for name, value in run.manifest["evaluation"].items() if name != ALSO}
+    return MeasuredRun(run.folder, {**run.manifest, "evaluation": {**evaluation, **also}}, run.metrics)
+
+
+def measured_where_asked(runs: Sequence[Run], metrics: Sequence[str] = ()) -> list[Run]:
+    """`as_measured` of each, where one has nothing else, or a metric is asked for that no ranking has."""
+    of_outcomes = any(isinstance(run, MeasuredRun) for run in runs)
+    asked = bool(metrics) and not set(metrics) & set(QUERY_METRICS)
+    return [as_measured(run) for run in runs] if of_outcomes or asked else list(runs)
 
 
 def of_weight_one(value: np.ndarray, weight: np.ndarray) -> np.ndarray:

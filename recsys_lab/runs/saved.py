@@ -90,6 +90,7 @@ def open_saved_run(
     manifest = read_manifest(saved.folder) if manifest is None else manifest
     checkpoint = Path(checkpoint) if checkpoint is not None else saved.folder / "checkpoints" / "best.ckpt"
     model = NextItemModule.load_from_checkpoint(checkpoint)
+    saved.data.give(model.task.samples)
     return SavedRun(saved.folder, saved.data, saved.evaluation, manifest, checkpoint, model)
 
 
@@ -149,6 +150,7 @@ def heed_checkpoint(line: Any, config: Any) -> NextItemModule:
         RecsysLabError: when the checkpoint is of another model than is asked, or its run can't go on so.
     """
     model: NextItemModule = line.model
+    line.datamodule.give(model.task.samples)
     if "allow_other_training" in config:
         model = model_of_checkpoint(model, config.ckpt_path)
         model.allow_other_training = config.allow_other_training

@@ -77,6 +77,9 @@ class HistoryReader:
         if self.sessions is not None and not is_pause(self.sessions):
             self.fields.setdefault(self.sessions, FittedField(self.sessions, "event", "categorical"))
 
+    late: tuple[str, ...] = ()
+    """Fields that come one event late, as for `Events`."""
+
     @property
     def gap(self) -> int:
         """Seconds between two events of which nobody gives the times; 1 for data without time."""
@@ -131,6 +134,7 @@ class HistoryReader:
             columns["event"],
             user_fields=columns["user"],
             rules=Rules(session_start=start),
+            late=self.late,
         )
         return Histories(raw.users, events, raw.lengths, seconds is not None)
 

@@ -28,9 +28,11 @@ from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.evaluation.temperature import fit_temperature
 from recsys_lab.models import NextItemModule, Popularity
 from recsys_lab.models.baselines import ItemRate
+from recsys_lab.models.baselines.label_rates import PreviousLabel
 from recsys_lab.models.baselines.markov import Markov
 from recsys_lab.models.blocks.click_heads import TargetAttention
 from recsys_lab.models.encoders.gru4rec import GRU4Rec
+from recsys_lab.models.tasks import SequenceLabels
 from recsys_lab.models.tasks.click_through import ClickThrough
 
 EXCLUDE_SEEN = ("history", "none")
@@ -101,7 +103,27 @@ def evaluate_clicks(shop: Path, output: Path, processes: int) -> None:
             evaluation.tables(data)["values.parquet"].write_parquet(output / f"{name}.values.parquet")
 
 
+def evaluate_labels(folder: str, output: Path, processes: int) -> None:
+    """A baseline of labels: its metrics of the test, and the value of each unit."""
+    data, evaluation = evaluation_data(folder), OutcomeEvaluation()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[evaluation],
+    )
+    trainer.test(PreviousLabel(SequenceLabels("event_type")), data, verbose=False)
+    if trainer.is_global_zero:
+        (output / str(processes) / "labels.json").write_text(json.dumps(evaluation.last_metrics))
+        evaluation.tables(data)["values.parquet"].write_parquet(output / str(processes) / "labels.values.parquet")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     evaluate(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    evaluate_labels(sys.argv[1], Path(sys.argv[3]), int(sys.argv[4]))
     evaluate_clicks(Path(sys.argv[3]), Path(sys.argv[3]), int(sys.argv[4]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from evaluate import EXCLUDE_SEEN, evaluate, evaluate_clicks, evaluation_data
+from evaluate import EXCLUDE_SEEN, evaluate, evaluate_clicks, evaluate_labels, evaluation_data
 from made_impressions import prepared_shop
 from polars.testing import assert_frame_equal
 from small_data import FrameSource, made_events, quiet_trainer
@@ -83,6 +83,7 @@ def evaluate_on_many(folder: Path, path: Path) -> None:
     try:
         evaluate(str(folder), str(checkpoint), path, processes=1)
         evaluate_clicks(path, path, processes=1)
+        evaluate_labels(str(folder), path, processes=1)
         for process in running:
             _, errors = process.communicate(timeout=600)
             assert process.returncode == 0, errors[-3000:]
@@ -146,6 +147,16 @@ def test_clicks_are_equal(model: str, processes: int, output: Path) -> None:
         assert math.isclose(value, many[name], rel_tol=0, abs_tol=1e-6), name
     one, many = (pl.read_parquet(output / str(n) / f"{model}.values.parquet") for n in (1, processes))
     assert_frame_equal(one, many, check_exact=False, abs_tol=1e-5)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_labels_are_equal(processes: int, output: Path) -> None:
+    one, many = (read(output, n, "labels") for n in (1, processes))
+    assert {"test/macro_f1", "test/accuracy", "test/log_loss", "test/calibration_error"} <= one.keys() == many.keys()
+    for name, value in one.items():
+        assert math.isclose(value, many[name], rel_tol=0, abs_tol=1e-9), name
+    values = [pl.read_parquet(output / str(n) / "labels.values.parquet") for n in (1, processes)]
+    assert_frame_equal(*values, check_exact=False, abs_tol=1e-9)
 
 
 def test_the_settings_matter(output: Path) -> None:

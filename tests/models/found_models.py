@@ -17,6 +17,7 @@ from recsys_lab.contracts import Batch, DataSpec, Field, Loss
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import CORE, HSTU, BERT4Rec, LiGR, LSTMAttention, NextItemModule, SASRec
 from recsys_lab.models.baselines import ClickBaseline, CountingModel
+from recsys_lab.models.baselines.label_rates import LabelRates
 from recsys_lab.models.blocks.masking import one_more
 from recsys_lab.models.encoders.gru4rec import GRU4Rec
 from recsys_lab.models.module import last_position
@@ -48,9 +49,9 @@ def classes(package: ModuleType, base: type) -> Iterator[type]:
 
 
 LOSSES: list[type[Loss]] = sorted(classes(recsys_lab.losses, Loss), key=lambda cls: cls.__name__)
-MODELS = [cls for cls in classes(recsys_lab.models, NextItemModule) if not issubclass(cls, ClickBaseline)]
-"""Those of clicks have impressions for samples: test_click_through.py finds them."""
-MODELS = sorted(MODELS, key=lambda cls: cls.__name__)
+EVERY_MODEL = sorted(classes(recsys_lab.models, NextItemModule), key=lambda cls: cls.__name__)
+MODELS = [cls for cls in EVERY_MODEL if not issubclass(cls, ClickBaseline | LabelRates)]
+"""Those that rank items. Clicks have impressions for samples: test_click_through.py finds their baselines."""
 ENCODERS = [cls for cls in MODELS if not issubclass(cls, CountingModel)]
 BASELINES = [cls for cls in MODELS if issubclass(cls, CountingModel)]
 

@@ -35,6 +35,8 @@ class Events:
         query_fields: names of those that are known of the event to predict.
         user_fields: name -> the same of each field of the users.
         rules: which events may be targets, how much they count, and what ranking leaves out.
+        labels: name -> the values of each event field that is to be predicted.
+        late: names of `fields` of which the event before tells at each position: labels of the event itself.
     """
 
     def __init__(
@@ -46,12 +48,27 @@ class Events:
         query_fields: Sequence[str] = (),
         user_fields: Mapping[str, FieldColumn] | None = None,
         rules: Rules | None = None,
+        labels: Mapping[str, FieldColumn] | None = None,
+        late: Sequence[str] = (),
     ) -> None:
         # np.asarray of a memory map is a view of the same pages; indexing an np.memmap costs microseconds each time
         self.item_ids, self.timestamps = np.asarray(item_ids), np.asarray(timestamps)
         self.offsets, self.fields = np.asarray(offsets), dict(fields or {})
         self.query_fields, self.user_fields = tuple(query_fields), dict(user_fields or {})
-        self.rules = rules or Rules()
+        self.rules, self.labels, self.late = rules or Rules(), dict(labels or {}), frozenset(late)
+
+    def of_inputs(self, position: np.ndarray, valid: np.ndarray) -> dict[str, torch.Tensor]:
+        """Fields of the events of windows. position, valid: (B, L)."""
+        found = {name: column.take(position, valid) for name, column in self.fields.items() if name not in self.late}
+        if self.late:
+            has_earlier = valid & (np.arange(valid.shape[1]) > 0)
+            before = np.where(has_earlier, position - 1, 0)
+            found |= {name: self.fields[name].take(before, has_earlier) for name in self.fields if name in self.late}
+        return found
+
+    def labels_of(self, position: np.ndarray, is_target: np.ndarray) -> dict[str, torch.Tensor]:
+        """Fields that are to be predicted of these events."""
+        return {name: column.take(position, is_target) for name, column in self.labels.items()}
 
     def of_targets(self, position: np.ndarray, is_target: np.ndarray) -> dict[str, torch.Tensor]:
         """Fields of events to predict that are known when the question is asked."""
@@ -114,7 +131,7 @@ class WindowDataset(Dataset[Batch]):
         """The batch of the windows with these indices; rows in the order asked for."""
         rows = np.asarray(indices, dtype=np.int64)
         events, start = self.events, self.windows.start[rows]
-        lengths = self.windows.stop[rows] - start
+        lengths = self.windows.lengths[rows]
         column = np.arange(int(lengths.max()))
         valid = column < lengths[:, None]  # (B, L)
         position = np.where(valid, start[:, None] + column, 0)  # (B, L); position 0 is read and masked at padding
@@ -123,14 +140,15 @@ class WindowDataset(Dataset[Batch]):
             "item_ids": _long(events.item_ids[position] * valid),
             "valid_mask": torch.from_numpy(valid),
             "timestamps": _long(events.timestamps[position] * valid),
-            "event": {name: column.take(position, valid) for name, column in events.fields.items()},
+            "event": events.of_inputs(position, valid),
             "lengths": _long(lengths),
             "user_index": _long(user := self.windows.user_index[rows]),
             "user": {name: column.take(user, valid[:, 0]) for name, column in events.user_fields.items()},
         }
         if self.mode == "train":
-            counted = valid & (position + 1 >= self.windows.first_target[rows][:, None])
-            target = np.where(counted, position + 1, 0)  # (B, L)
+            after = 0 if self.windows.includes_target else 1
+            counted = valid & (position + after >= self.windows.first_target[rows][:, None])
+            target = np.where(counted, position + after, 0)  # (B, L)
             if events.rules.is_target is not None:
                 counted &= events.rules.is_target[target]
                 target *= counted
@@ -138,12 +156,14 @@ class WindowDataset(Dataset[Batch]):
                 batch["target_weights"] = torch.from_numpy(events.rules.weights[target] * counted)
             batch["target_ids"] = _long(events.item_ids[target] * counted)
             batch["target"] = events.of_targets(target, counted)
+            batch["target_labels"] = events.labels_of(target, counted)
             batch["target_positions"] = torch.from_numpy(np.flatnonzero(counted))
             return Batch(**batch, query_time=_long(events.timestamps[stop]))
         seen_ids, seen_offsets = self._seen(rows)
         known = self.mode == "evaluate"
         target, mask = (stop, None) if self.queries is None else self.queries.targets(rows)
         target_ids = events.item_ids[target] if known else np.zeros_like(stop)
+        is_target = np.ones(len(stop), dtype=bool) if mask is None else mask
         return Batch(
             target_ids=_long(target_ids if mask is None else target_ids * mask),
             target_mask=None if mask is None else torch.from_numpy(mask),
@@ -152,6 +172,7 @@ class WindowDataset(Dataset[Batch]):
             seen_ids=_long(seen_ids),
             seen_offsets=_long(seen_offsets),
             target_event=_long(target) if known else None,
+            target_labels=events.labels_of(target, is_target) if known else {},
             prefix_of=prefix_of(start, lengths) if self.find_prefixes else None,
             **batch,
         )

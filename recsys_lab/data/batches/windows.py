@@ -15,7 +15,7 @@ Windows are laid from the newest event back, as evaluation sees a history: only 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,13 +37,18 @@ class Windows:
     start: np.ndarray  # (W,) int64
     stop: np.ndarray  # (W,) int64
     first_target: np.ndarray  # (W,) int64
+    includes_target: bool = False  # inputs are events [start, stop], each the target at its own place
 
     def __len__(self) -> int:
         return len(self.start)
 
     @property
     def lengths(self) -> np.ndarray:
-        return self.stop - self.start
+        return self.stop - self.start + self.includes_target
+
+    def through_target(self, max_length: int) -> Windows:
+        """The same targets, with each among the inputs: windows end with the event whose labels are asked."""
+        return replace(self, start=self.start + (self.lengths == max_length), includes_target=True)
 
     def with_targets(self, is_target: np.ndarray) -> Windows:
         """Those that count one of these events (E,) bool.

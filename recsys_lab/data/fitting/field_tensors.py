@@ -18,27 +18,43 @@ from recsys_lab.data.batches.field_columns import (
 )
 from recsys_lab.data.batches.gather import Events
 from recsys_lab.data.batches.shown_dataset import Shown, ShownDataset
-from recsys_lab.data.fitting.fitted_fields import FittedField, FittedFields
+from recsys_lab.data.fitting.fitted_fields import NO_FIELDS, FittedField, FittedFields
 from recsys_lab.data.fitting.stored_values import FieldValues, training_impressions, values_of
 from recsys_lab.data.sessions import SAME_SESSION, same_session
 from recsys_lab.data.split.split_rule import SplitResult
 from recsys_lab.words import RecsysLabError
 
 
-def events_of(data: Any, fitted: FittedFields, train_stop: np.ndarray, rules: Rules | None = None) -> Events:
-    """The event arrays with the columns of their fields, and of the fields of the users."""
+def events_of(
+    data: Any,
+    fitted: FittedFields,
+    train_stop: np.ndarray,
+    rules: Rules | None = None,
+    labels: FittedFields = NO_FIELDS,
+    late: bool = False,
+) -> Events:
+    """The event arrays with the columns of their fields, and of the fields of the users.
+
+    Args:
+        labels: fields to predict: known of no event to predict.
+        late: where they are fed, then one event late.
+    """
+    asked = [field.name for field in labels]
     own = fitted.of("event")
     columns = field_columns(data, [field for field in own if field.key in data.fields], train_stop)
     if len(columns) < len(own) and rules is not None and rules.session_start is not None:
         columns[SAME_SESSION.name] = same_session(rules.session_start)
+    values = field_columns(data, labels, train_stop)
     return Events(
         data.item_ids,
         data.timestamps,
         data.offsets,
-        columns,
-        [field.name for field in own if field.known_at == "query"],
+        {**values, **columns},  # what came before is known, also where no model is fed it
+        [field.name for field in own if field.known_at == "query" and field.name not in asked],
         field_columns(data, fitted.of("user"), train_stop),
         rules,
+        values,
+        asked if late else (),
     )
 
 

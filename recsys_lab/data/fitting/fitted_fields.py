@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from recsys_lab.batch import Field, Kind, KnownAt, Scope
+from recsys_lab.batch import FIRST_VALUE, Field, Kind, KnownAt, Label, Scope
 from recsys_lab.data.batches.field_columns import (
     CategoricalColumn,
     FieldColumn,
@@ -26,8 +26,8 @@ from recsys_lab.data.batches.field_columns import (
 from recsys_lab.data.fitting.packed_values import digest, pack, unpack
 from recsys_lab.words import RecsysLabError
 
-MISSING, FIRST_VALUE = 1, 2
-"""Rows of an embedding table: 0 is padding and what the training part lacks."""
+MISSING = 1
+"""Row of an embedding table: 0 is padding and what the training part lacks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +70,11 @@ class FittedField:
         """What a model is told."""
         size = len(self.values) + FIRST_VALUE if self.is_coded else self.dimension
         return Field(self.name, self.scope, self.kind, size, self.width, self.known_at)
+
+    def as_label(self) -> Label:
+        """What a task is told that predicts it."""
+        values = tuple(self.values.cast(pl.String)) if self.is_coded else ()
+        return Label(**vars(self.as_field()), values=values, mean=self.mean, std=self.std)
 
     def rows(self, values: pl.Series) -> np.ndarray:
         """(N,) raw values -> (N,) int64 rows of an embedding table."""

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
-from recsys_lab.data.fitting.fitted_fields import FittedFields
+from recsys_lab.data.fitting.fitted_fields import NO_FIELDS, FittedFields
 from recsys_lab.data.fitting.packed_values import pack, unpack
 from recsys_lab.words import RecsysLabError
 
@@ -26,11 +26,15 @@ class Vocabulary:
     item_counts: Tensor | None = None
     """(V,) int64 training events of each item: which items are candidates, and which are popular. None in checkpoints
     that were written before it was kept."""
+    labels: FittedFields = NO_FIELDS
+    """What the rows of a label's head mean."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data and tensors, which `torch.load(..., weights_only=True)` reads."""
         counts = {} if self.item_counts is None else {"item_counts": self.item_counts}
-        return {"version": VERSION, "item_ids": pack(self.item_ids), "fields": self.fields.as_dict(), **counts}
+        labels = {"labels": self.labels.as_dict()} if len(self.labels) else {}
+        own = {"version": VERSION, "item_ids": pack(self.item_ids), "fields": self.fields.as_dict()}
+        return {**own, **counts, **labels}
 
 
 def read_vocabulary(held: dict[str, Any]) -> Vocabulary:
@@ -44,7 +48,9 @@ def read_vocabulary(held: dict[str, Any]) -> Vocabulary:
             f"this checkpoint's vocabulary has format {held['version']}, this recsys_lab reads up to {VERSION}"
         )
     try:
-        found = Vocabulary(unpack(held["item_ids"]), FittedFields.from_dict(held["fields"]), held.get("item_counts"))
+        labels = FittedFields.from_dict(held["labels"]) if "labels" in held else NO_FIELDS
+        fields = FittedFields.from_dict(held["fields"])
+        found = Vocabulary(unpack(held["item_ids"]), fields, held.get("item_counts"), labels)
         if found.item_counts is not None and found.item_counts.shape != (len(found.item_ids) + 1,):
             raise ValueError(f"{len(found.item_ids)} items, and counts of shape {tuple(found.item_counts.shape)}")
         return found

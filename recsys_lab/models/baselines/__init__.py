@@ -6,6 +6,7 @@ from recsys_lab.models.baselines.click_rates import ClickBaseline, ClickRegressi
 from recsys_lab.models.baselines.counting import CountingModel
 from recsys_lab.models.baselines.ease import EASE
 from recsys_lab.models.baselines.item_knn import ItemKNN
+from recsys_lab.models.baselines.label_rates import ItemMajorityLabel, MajorityLabel, PreviousLabel
 from recsys_lab.models.baselines.markov import Markov
 from recsys_lab.models.baselines.popularity import Popularity
 from recsys_lab.models.baselines.recent_popularity import RecentPopularity
@@ -21,8 +22,11 @@ __all__ = [
     "CountingModel",
     "ItemKNN",
     "ItemRate",
+    "ItemMajorityLabel",
+    "MajorityLabel",
     "Markov",
     "Popularity",
+    "PreviousLabel",
     "RecentPopularity",
     "RepeatLast",
     "SessionKNN",

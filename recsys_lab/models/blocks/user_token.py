@@ -27,7 +27,8 @@ def with_token(batch: Batch) -> Batch:
     }
     if _in_training(batch):
         changed["target_ids"] = _widened(batch.target_ids)
-        changed["target"] = {name: _widened(values) for name, values in batch.target.items()}
+        for name in ("target", "target_labels"):
+            changed[name] = {field: _widened(values) for field, values in getattr(batch, name).items()}
     return replace(batch, **changed, target_positions=None, begins_with_user=True)
 
 
@@ -46,7 +47,8 @@ def without_token(batch: Batch) -> Batch:
     changed["event"] = {name: values[:, 1:] for name, values in batch.event.items()}
     if _in_training(batch):
         changed["target_ids"] = batch.target_ids[:, 1:]
-        changed["target"] = {name: values[:, 1:] for name, values in batch.target.items()}
+        for name in ("target", "target_labels"):
+            changed[name] = {field: values[:, 1:] for field, values in getattr(batch, name).items()}
     return replace(batch, **changed, lengths=batch.lengths - 1, begins_with_user=False)
 
 

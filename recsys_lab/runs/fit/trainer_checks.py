@@ -107,7 +107,7 @@ def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
     watched = settings.monitor
     task = _task_without_ranks(config.model)
     if task is not None:
-        _settle_outcome_monitor(part, settings, task.shown_metrics[0], typed)
+        _settle_outcome_monitor(part, settings, task.watched or task.shown_metrics[0], typed)
         if settings.monitor is not None and settings.monitor.startswith("val/"):
             _check_there_is_validation(option, settings.monitor, config.trainer)
         return

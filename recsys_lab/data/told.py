@@ -1,0 +1,43 @@
+"""Told: the part of `SequenceDataModule` that changes after it was made, as a task or a checkpoint says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recsys_lab.contracts import Samples
+from recsys_lab.data.fitting.fitted_fields import FittedFields
+from recsys_lab.data.fitting.vocabulary import read_vocabulary
+
+
+class Told:
+    """What follows from what is told is made anew when it is next asked for."""
+
+    samples: Samples
+
+    def give(self: Any, samples: Samples) -> None:
+        """What a task asks for, from here on."""
+        if samples != self.samples:
+            self.samples = samples
+            for name in ("fitted_labels", "rules", "events", "train_windows", "spec", "_vocabulary"):
+                self.__dict__.pop(name, None)
+
+    def take_vocabulary(self: Any, held: dict[str, Any]) -> None:
+        """The fields as they were fitted elsewhere, for a model whose tables have their rows.
+
+        Args:
+            held: of a checkpoint (see `vocabulary`); its fields must be those that this data module is asked for, else
+                nothing is taken.
+        """
+        vocabulary = read_vocabulary(held)
+        fitted, own = vocabulary.fields, self.fitted_fields
+        asked = [one.key for one in vocabulary.labels] == list(self.samples.labels)
+        if asked and vocabulary.labels.hash != self.fitted_labels.hash:
+            self._take("fitted_labels", vocabulary.labels)
+        if fitted.hash == own.hash or [(f.key, f.kind) for f in fitted] != [(f.key, f.kind) for f in own]:
+            return
+        self._take("fitted_fields", fitted)
+
+    def _take(self: Any, name: str, fitted: FittedFields) -> None:
+        for derived in ("events", "item_fields", "spec", "_vocabulary"):
+            self.__dict__.pop(derived, None)
+        self.__dict__[name] = fitted

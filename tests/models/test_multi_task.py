@@ -1,0 +1,125 @@
+"""MultiTask: its loss is the weighted sum of its tasks', on one process and on several; and what can't be joined."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from found_models import small
+from small_data import made_events, prepared, quiet_trainer
+
+from recsys_lab.contracts import Samples, State
+from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.losses import BCE
+from recsys_lab.models import BERT4Rec, GRU4Rec
+from recsys_lab.models.tasks import MultiTask, NextItem, SequenceLabels
+from recsys_lab.words import ArgumentError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("several") / "d", made_events(num_users=30)).path
+
+
+def both(*weights: float, **settings: Any) -> MultiTask:
+    return MultiTask([NextItem(**settings), SequenceLabels("event_type")], weights or None)
+
+
+def opened(folder: Path, task: Any) -> tuple[Any, Any]:
+    data = SequenceDataModule(str(folder), max_length=5, batch_size=16)
+    data.give(task.samples)
+    torch.manual_seed(0)
+    model = small(GRU4Rec, task=task)
+    model._build(data.spec)
+    return model, next(iter(data.train_dataloader()))
+
+
+def test_the_loss_is_the_weighted_sum(folder: Path) -> None:
+    model, batch = opened(folder, both(1.0, 0.3))
+    state = State(None, model.hidden(batch))
+    batch = dataclasses.replace(batch, target_labels={"event_type": batch.target_labels["event_type"].clone()})
+    batch.target_labels["event_type"][0] = 0  # one window without labels: each mean is over its own targets
+    items, labels = (task.loss(state, batch, model.scorer, None) for task in model.task.tasks)
+    found = model.task.losses(state, batch, model.scorer, None)
+    assert [part.name for part in found] == ["next_item", "event_type"]
+    torch.testing.assert_close(found[0].mean, items[0])
+    torch.testing.assert_close(found[1].mean, 0.3 * labels[0])
+    assert [float(part.total) for part in found] == [float(items[1]), float(labels[1])]
+    assert float(labels[1]) < float(items[1])
+    torch.testing.assert_close(model.task.loss(state, batch, model.scorer, None)[0], items[0] + 0.3 * labels[0])
+
+
+def test_processes_weigh_each_task_by_its_own_targets(folder: Path) -> None:
+    """Two processes that see halves of a batch take the step of one that sees it whole."""
+    model, batch = opened(folder, both(1.0, 0.5))
+    batch.target_labels["event_type"][:5] = 0
+    halves = [dataclasses.replace(batch.windows(rows), target_positions=None) for rows in torch.arange(16).split(8)]
+
+    def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
+        return [g.clone() for g in torch.autograd.grad(loss, list(model.task.parameters()))]
+
+    def step_of(one: Any, world: int, all_facts: list[list[torch.Tensor]] | None) -> tuple[Any, list[torch.Tensor]]:
+        sent: list[torch.Tensor] = []
+
+        def reduce(facts: torch.Tensor, reduce_op: str) -> torch.Tensor:
+            sent.append(facts)
+            return facts if all_facts is None else torch.stack([f[len(sent) - 1] for f in all_facts]).sum(0)
+
+        trainer = SimpleNamespace(
+            world_size=world,
+            global_rank=0,
+            strategy=SimpleNamespace(reduce=reduce),
+            accumulate_grad_batches=1,
+            fit_loop=SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))),
+            global_step=0,
+            current_epoch=0,
+        )
+        model._trainer, model.log = trainer, lambda *_, **__: None
+        return gradients(model.training_step(one, 0)), sent
+
+    whole, _ = step_of(batch, 1, None)
+    facts = [step_of(half, 2, None)[1] for half in halves]
+    parts = [step_of(half, 2, facts)[0] for half in halves]
+    for joined, first, second in zip(whole, *parts, strict=True):
+        torch.testing.assert_close((first + second) / 2, joined, rtol=1e-4, atol=1e-7)  # DDP averages gradients
+
+
+def test_one_fit_logs_each_loss(folder: Path, tmp_path: Path) -> None:
+    L.seed_everything(0, verbose=False)
+    trainer = quiet_trainer(tmp_path, limit_val_batches=0)
+    trainer.fit(small(GRU4Rec, task=both(1.0, 0.5)), SequenceDataModule(str(folder), max_length=5))
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert logged["train/loss_epoch"] == pytest.approx(
+        logged["train/loss_next_item"] + logged["train/loss_event_type"], rel=1e-5
+    )
+
+
+def test_loss_and_negatives_are_those_of_the_task_that_ranks() -> None:
+    model = small(GRU4Rec, task=both(loss=BCE()))
+    assert isinstance(model.loss, BCE) and model.negatives is not None
+    assert model.task.samples == Samples(labels=("event_type",))
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: MultiTask([NextItem()]), "tasks are 1, with 1 weights: name two or more"),
+        (lambda: MultiTask([NextItem(), SequenceLabels("a")], [1.0]), "tasks are 2, with 1 weights"),
+        (lambda: MultiTask([SequenceLabels("a"), SequenceLabels("b")]), "must hold one task that ranks items"),
+        (lambda: MultiTask([NextItem(), SequenceLabels("a", "event")]), "mix labels of the event itself"),
+        (lambda: MultiTask([NextItem(), SequenceLabels("a"), SequenceLabels("a")]), "name the label a twice"),
+    ],
+)
+def test_what_can_not_be_joined(make: Any, expected: str) -> None:
+    with pytest.raises(ArgumentError, match=f"MultiTask: .*{expected}"):
+        make()
+
+
+def test_masked_items_have_no_labels(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="BERT4Rec learns from masked items, which have no labels"):
+        quiet_trainer(tmp_path).fit(small(BERT4Rec, task=both()), SequenceDataModule(str(folder)))
