@@ -36,12 +36,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for seed in ("0", "1"):
-            run = ["--run.folder", f"runs/shop/gru/seed{seed}", "--run.study", "shop", "--seed_everything", seed]
+            run = ["--run.variant", "gru", "--seed_everything", seed]
             assert main(["fit", *data, *SMALL, *LABELS, "event_type", *run]) == 0
         assert main(["fit", *data, *SMALL, *LABELS, "seconds", "--run.folder", "runs/numbers"]) == 0
         both = ["--model.task", "MultiTask", "--model.task.tasks", BOTH, "--model.task.weights", "[1, 0.5]"]
-        assert main(["fit", *data, *SMALL, *both, "--run.folder", "runs/both/multi/seed0"]) == 0
-        assert main(["fit", *data, *SMALL, "--run.folder", "runs/both/alone/seed0"]) == 0
+        assert main(["fit", *data, *SMALL, *both, "--run.study", "both", "--run.variant", "multi"]) == 0
+        assert main(["fit", *data, *SMALL, "--run.study", "both", "--run.variant", "alone"]) == 0
     return folder
 
 
