@@ -69,7 +69,7 @@ def test_compare_takes_the_baselines_of_labels(here: Path, capsys: pytest.Captur
     assert main(["compare", "runs/shop", "--wide", "--json"]) == 0
     rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
     assert set(rows) == {"gru", "majority_label", "item_majority_label", "previous_label"}
-    assert rows["gru"]["log_loss"] < rows["majority_label"]["log_loss"]
+    assert 1.0 < rows["majority_label"]["log_loss"] < 1.3  # three types, about as frequent: ln 3 is 1.0986
     assert list(rows)[0] == min(rows, key=lambda name: rows[name]["log_loss"])
 
 
