@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -23,14 +25,34 @@ from recsys_lab.statistics.pairs import which_pairs
 NAMES = {baseline_name(config) for config in MANDATORY}
 
 
-@pytest.fixture
-def runs(small_folder: Path, tmp_path: Path) -> Path:
-    """A study of one short run; the folder of its data is `tmp_path/data`."""
-    data = tmp_path / "data" / "small"
-    shutil.copytree(small_folder, data)
-    command = ["fit", *TINY, "--data.dataset", str(data), "--run.root", str(tmp_path / "runs")]
+@pytest.fixture(scope="module")
+def made(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of one short run in `runs/small`, and its data in `data/small`. Tests work on a copy."""
+    folder = tmp_path_factory.mktemp("made")
+    data = shutil.copytree(small_folder, folder / "data" / "small")
+    command = ["fit", *TINY, "--data.dataset", str(data), "--run.root", str(folder / "runs")]
     assert main([*command, "--trainer.max_epochs", "1"]) == 0
-    return tmp_path / "runs" / "small"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def counted(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+    """The same runs with the mandatory baselines, which a first `compare` has counted; what that found and said."""
+    folder = shutil.copytree(made / "runs", tmp_path_factory.mktemp("counted") / "runs")
+    found, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(found), contextlib.redirect_stderr(said):
+        assert main(["compare", str(folder / "small"), "--format", "json"]) == 0
+    return folder, json.loads(found.getvalue()), said.getvalue()
+
+
+@pytest.fixture
+def runs(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "runs", tmp_path / "runs")) / "small"
+
+
+@pytest.fixture
+def runs_and_baselines(counted: tuple[Path, dict[str, Any], str], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(counted[0], tmp_path / "runs")) / "small"
 
 
 def table(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[dict[str, Any], str]:
@@ -44,12 +66,15 @@ def rows(found: dict[str, Any]) -> set[str]:
     return {row["variant"] for row in found["rows"]}
 
 
-def test_all_mandatory_baselines_are_rows_and_are_counted_once(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found, err = table(capsys, runs)
+def test_all_mandatory_baselines_are_rows_and_are_counted_once(
+    counted: tuple[Path, dict[str, Any], str], runs_and_baselines: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (_, found, err), runs = counted, runs_and_baselines
     assert len(NAMES) == 9 and rows(found) == NAMES | {"sasrec"}
     assert "counting the baselines" in err and "left out" not in err
     before, _, bar = err.partition("--no_baselines leaves them out")
     assert all(name in before and f"{name}, " in bar for name in NAMES) and " items" in bar
+    found, _ = table(capsys, runs)
     files = sorted(runs.rglob("baselines/*/*/seed0/ranks.parquet"))
     before = [file.stat().st_mtime_ns for file in files]
     again, err = table(capsys, runs / "sasrec" / "seed0")  # also where one run folder is named
@@ -57,7 +82,10 @@ def test_all_mandatory_baselines_are_rows_and_are_counted_once(runs: Path, capsy
     assert len(files) == 9 and [file.stat().st_mtime_ns for file in files] == before
 
 
-def test_the_best_of_them_is_tested_and_the_rest_are_not(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_best_of_them_is_tested_and_the_rest_are_not(
+    runs_and_baselines: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = runs_and_baselines
     found, _ = table(capsys, runs, "--metrics", "ndcg")
     best = next(row["variant"] for row in found["rows"] if row["variant"] in NAMES)  # rows are sorted
     assert found["reference"] == found["rows"][0]["variant"]  # the best of all rows
@@ -73,8 +101,10 @@ def test_they_can_be_left_out(runs: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_what_takes_long_is_counted_where_it_is_asked_for(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runs_and_baselines: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    runs = runs_and_baselines
+    shutil.rmtree(next(runs.rglob("baselines/*/ease")))
     monkeypatch.setattr(baselines, "OFFERED_UP_TO", {"ease": 5})
     found, err = table(capsys, runs, "--baselines", "popularity", "repeat_last")
     assert rows(found) == {"sasrec", "popularity", "repeat_last"} and "left out" not in err
@@ -92,10 +122,8 @@ def test_what_takes_long_is_counted_where_it_is_asked_for(
 
 
 @pytest.mark.process
-def test_what_is_counted_is_compared_without_torch(runs: Path) -> None:
-    two = ["compare", str(runs), "--baselines", "popularity", "repeat_last"]
-    assert main(two) == 0
-    again = told_without("torch", *two)
+def test_what_is_counted_is_compared_without_torch(runs_and_baselines: Path) -> None:
+    again = told_without("torch", "compare", str(runs_and_baselines), "--baselines", "popularity", "repeat_last")
     assert "sasrec" in again and "repeat_last" in again
 
 
@@ -105,27 +133,30 @@ def test_the_estimated_time_grows_as_the_work_does() -> None:
     assert 20 < small < 60 and 7 < large / small < 8.1
 
 
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        (["Markov", "--model.backoff", "0.0"], "markov-backoff-0.0"),
-        (["ItemKNN", "--model.history", "last"], "item_knn-history-last"),  # its other arguments at their defaults
-        (["EASE", "--model.regularization", "500"], None),
-    ],
-)
 def test_one_that_was_run_by_hand_is_no_second_row(
-    runs: Path, model: list[str], name: str | None, capsys: pytest.CaptureFixture[str]
+    made: Path, runs_and_baselines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = json.loads((runs / "sasrec/seed0/manifest.json").read_text())["command"].split("--data.dataset ")[1].split()
-    options = ["--data.dataset", data[0], "--data.max_length", "8", "--run.root", str(runs.parent), *QUIET]
-    assert main(["fit", "--model", *model, *options, "--run.variant", "mine"]) == 0
-    found, _ = table(capsys, runs)
-    assert rows(found) == NAMES - {name} | {"sasrec", "mine"}
+    by_hand = {
+        "markov-backoff-0.0": ["Markov", "--model.backoff", "0.0"],
+        "item_knn-history-last": ["ItemKNN", "--model.history", "last"],  # its other arguments at their defaults
+        "another": ["EASE", "--model.regularization", "500"],
+    }
+    options = ["--data.dataset", str(made / "data" / "small"), "--data.max_length", "8", *QUIET]
+    for name, model in by_hand.items():
+        own = ["--run.root", str(runs_and_baselines.parent), "--run.variant", f"mine-{name}"]
+        assert main(["fit", "--model", *model, *options, *own]) == 0
+    found, _ = table(capsys, runs_and_baselines)
+    assert rows(found) == NAMES - by_hand.keys() | {"sasrec", *(f"mine-{name}" for name in by_hand)}
 
 
-def test_without_the_data_the_comparison_goes_on_and_says_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree(runs.parent.parent / "data")
-    found, err = table(capsys, runs)
+def test_without_the_data_the_comparison_goes_on_and_says_so(
+    made: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (made / "data").rename(made / "gone")
+    try:
+        found, err = table(capsys, runs)
+    finally:
+        (made / "gone").rename(made / "data")
     assert rows(found) == {"sasrec"}
     assert "left out: counted baselines: the runs' data can't be opened" in err
 

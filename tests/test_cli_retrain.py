@@ -154,9 +154,8 @@ def test_a_stop_in_the_second_training(small_folder: Path, tmp_path: Path) -> No
     assert read(folder / "manifest.json")["retrained"] is True
 
 
-def test_a_finished_run_is_tested_again_or_goes_on(small_folder: Path, tmp_path: Path) -> None:
-    assert fit(small_folder, tmp_path) == 0
-    folder = run_in(tmp_path)
+def test_a_finished_run_is_tested_again_or_goes_on(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, run_in(tmp_path))
     before = weights(folder / "checkpoints" / "best.ckpt"), read(folder / "metrics.json")
     assert main(["fit", str(folder)]) == 0
     assert same(weights(folder / "checkpoints" / "best.ckpt"), before[0])

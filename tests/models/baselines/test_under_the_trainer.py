@@ -1,4 +1,5 @@
-"""What holds for every baseline: no look-ahead, checkpoints without data, test without fit, prediction, processes."""
+"""What holds for every baseline: no look-ahead, checkpoints without data, test without fit, prediction.
+tests/distributed has two processes."""
 
 from __future__ import annotations
 
@@ -119,24 +120,6 @@ def test_a_user_from_elsewhere_has_only_the_batch(small_folder: Path, tmp_path: 
         if "SessionKNN" not in config["class_path"]:  # there the user's own events are a neighbour, as they should be
             assert torch.equal(scores, model.score(model.query(batch)))  # the window is the whole history
         assert torch.isfinite(scores).all()
-
-
-def ranks_on(processes: int, config: dict[str, Any], data: SequenceDataModule, folder: Path) -> tuple[Any, Any]:
-    evaluation = RankingEvaluation()
-    many: dict[str, Any] = {"devices": processes, "strategy": "ddp_fork", "callbacks": [evaluation]}
-    trainer = quiet_trainer(folder, **(many if processes > 1 else {"callbacks": [evaluation]}))
-    model = from_config(config)
-    trainer.fit(model, data)
-    return dict(trainer.callback_metrics), trainer.test(model, data, verbose=False)
-
-
-@each
-def test_two_processes_give_the_numbers_of_one(config: dict[str, Any], small_folder: Path, tmp_path: Path) -> None:
-    data = SequenceDataModule(str(small_folder), max_length=5, eval_batch_size=4)
-    validation, test = ranks_on(1, config, data, tmp_path)
-    validation_2, test_2 = ranks_on(2, config, data, tmp_path)
-    assert test == test_2
-    assert {k: float(v) for k, v in validation.items()} == {k: float(v) for k, v in validation_2.items()}
 
 
 def test_repeat_last_says_that_its_items_are_hidden(
