@@ -48,6 +48,8 @@ COMMANDS = {
 whose only parameter is `words` is given them all."""
 OF_DATA = ("prepare", "audit", "sources", "completion")
 """They read no run folder and no checkpoint, so they take no `--allow_classes`."""
+OF_LISTS = ("predict", "recommend", "serve")
+"""They make scores of all items in large blocks, which torch then asks for in memory pages of 2 MB (Linux)."""
 GROUPS = {
     "study": {
         "plan": ("recsys_lab.cli.study:plan", "every run with its state, and what the missing ones will cost"),
@@ -199,6 +201,8 @@ def allowed_classes(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def run() -> None:
     """The `recsys-lab` script."""
+    if sys.argv[1:2] and sys.argv[1] in OF_LISTS:
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read once, before the first tensor
     sys.exit(main())
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import mmap
+import os
+import sys
 
+import pytest
 import torch
 from torch import nn
 
+from recsys_lab import cli
 from recsys_lab.serve.huge_pages import HUGE_PAGE, use_huge_pages
 
 
@@ -24,3 +28,16 @@ def test_large_tables_move_as_they_are() -> None:
     with torch.no_grad():
         model["table"].weight[5] += 1  # it can still be written
     assert torch.equal(model["same"].weight[5], before["table.weight"][5] + 1)
+
+
+@pytest.mark.parametrize(("command", "value"), [("predict", "1"), ("serve", "1"), ("fit", None)])
+def test_commands_that_make_lists_ask_torch_for_huge_pages(
+    command: str, value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")  # so that it is as it was afterwards
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    monkeypatch.setattr(sys, "argv", ["recsys-lab", command])
+    monkeypatch.setattr(cli, "main", lambda: 0)
+    with pytest.raises(SystemExit):
+        cli.run()
+    assert os.environ.get("THP_MEM_ALLOC_ENABLE") == value
