@@ -19,6 +19,7 @@ from recsys_lab.serve.labels import predict_labels
 from recsys_lab.study.values import read_values, write_values
 from recsys_lab.words import RecsysLabError
 
+pytestmark = pytest.mark.slow  # five fits
 SMALL = ["--model", "GRU4Rec", "--model.embedding_dim", "8", "--data.max_length", "6", "--trainer.accelerator", "cpu"]
 SMALL += ["--trainer.max_epochs", "3", "--model.optimization.lr", "0.02", "--trainer.enable_progress_bar", "false"]
 LABELS = ["--model.task", "SequenceLabels", "--model.task.field"]
