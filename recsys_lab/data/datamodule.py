@@ -228,9 +228,10 @@ class SequenceDataModule(Configurable, Told, Loaders):
         """Which events may be targets, how much they count, and what ranking leaves out."""
         return rules_of(self)
 
-    @cached_property
+    @property
     def item_fields(self) -> dict[str, torch.Tensor]:
-        """(V, ...) of each field of the items, by name, as `contracts.Field` says; row 0 is padding."""
+        """(V, ...) of each field of the items, by name, as `contracts.Field` says; row 0 is padding. Made when asked
+        for: a model keeps them."""
         return item_tensors(self.processed, self.fitted_fields, self.split_result.train_stop)
 
     def shown_dataset(self, trains: bool = True) -> ShownDataset:

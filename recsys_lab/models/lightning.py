@@ -251,8 +251,9 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
 
     def _fill_item_tables(self, datamodule: Any) -> None:
         """What a checkpoint brings by itself: the fields of the items, and vectors of the user's own."""
-        for module in self.modules():
-            if isinstance(module, ItemField):
-                module.values.copy_(datamodule.item_fields[module.name])
+        tables = [module for module in self.modules() if isinstance(module, ItemField)]
+        values = datamodule.item_fields if tables else {}  # made here and forgotten: the tables hold the one copy
+        for module in tables:
+            module.values.copy_(values[module.name])
         if self.item_vectors.path is not None:
             self.item_vectors.fill(self, datamodule.processed.item_ids_raw, datamodule.item_counts)

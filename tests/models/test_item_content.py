@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from recsys_lab.data.split.leave_one_out import GlobalTemporal
 from recsys_lab.evaluation import RankingEvaluation
 from recsys_lab.models import Popularity, SASRec
 from recsys_lab.models.blocks.inputs import Inputs
+from recsys_lab.models.blocks.item_parts import ItemField
 from recsys_lab.models.vector_files import read
 from recsys_lab.models.vector_preprocessing import preprocessed, width_after
 from recsys_lab.words import RecsysLabError
@@ -243,3 +245,23 @@ def test_fields_that_are_filled_are_kept_apart_from_padding() -> None:
     table = filled(built(SASRec, WITH_FIELDS)).embedding.items
     assert not table.is_plain and built(SASRec, WITH_FIELDS).scorer.scores_untrained
     assert not built(SASRec).scorer.scores_untrained
+
+
+def test_fields_of_a_million_items_are_in_memory_once(shop: SequenceDataModule) -> None:
+    """What docs/behaviours.md states: bytes of each kind, and no second copy in the data."""
+    kinds = {
+        "category": (Field("category", "item", "categorical", 9), 8e6),
+        "list of three": (Field("tags", "item", "multi", 9, width=3), 3 * 8e6),
+        "number": (Field("price", "item", "numeric"), 8e6),
+        "vector of 16": (Field("image", "item", "vector", 16), 16 * 4e6),
+    }
+    for name, (field, stated) in kinds.items():
+        assert ItemField(field, 1_000_000, 4, 0.02).values.nbytes == stated, name
+    model = built(SASRec, shop.spec)
+    model._fill_item_tables(shop)
+    (table,) = [module for module in model.modules() if isinstance(module, ItemField)]
+    assert table.values.any()
+    gc.collect()
+    alike = [one for one in gc.get_objects() if type(one) is torch.Tensor and one.shape == table.values.shape]
+    others = [one for one in alike if one.data_ptr() != table.values.data_ptr() and torch.equal(one, table.values)]
+    assert not others, "a second copy is kept"
