@@ -25,6 +25,12 @@ def test_a_run_of_few_steps(small_folder: Path, tmp_path: Path) -> None:
     assert {name: row["trains_on"] for name, row in rows.items()} == trains_on
     for row in rows.values():
         assert 0 < row["targets_s"] <= row["tokens_s"] and row["encode"] + row["loss"] < 1 and row["parameters"] > 0
-    assert "| SASRec | all positions |" in done.stdout
+    assert "| SASRec | all | all positions |" in done.stdout
+    in_turn = [*command[:-6], "--encoder", "SASRec", "--fields", "none", "--fields", "event_type"]
+    done = subprocess.run(in_turn, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with_ids, with_fields = done.stdout.strip().splitlines()[-2:]
+    assert with_ids.startswith("| SASRec | none | all positions |") and " | 1.00 | " in with_ids
+    assert with_fields.startswith("| SASRec | event_type | all positions |")
     wrong = subprocess.run([*command[:3], "--encoder", "SASRek"], capture_output=True, text=True, cwd=tmp_path)
     assert wrong.returncode == 2 and "--encoder SASRek: known are BERT4Rec, " in wrong.stderr

@@ -3,13 +3,15 @@
 
     scripts/benchmarks/encoders.py --dataset ml-1m-sasrec --data_dir data                all encoders: some minutes
     scripts/benchmarks/encoders.py --dataset ml-1m-sasrec --encoder HSTU --encoder SASRec --rounds 3
+    scripts/benchmarks/encoders.py --dataset shop --encoder SASRec --rounds 5 --fields none --fields price,item.brand
 
 Training steps through Lightning's own loop on the windows of a prepared data set, full cross-entropy, Adam, the
 encoder's own defaults beside the width. The first steps are warm-up. Targets/s is what encoders that train on all
 positions can be compared by; where only the last position of a window has a target (`last_position`), and where some
 events are masked, it is tokens/s, the real events that are read. `encode` and `loss` are the shares of their forward
 passes in a step; the rest is the backward pass, the optimiser and the batch. Parameters are those beside the item
-table. Every measurement is a process of its own.
+table. With several `--fields` each encoder is measured with each of them in turn, and `of the first` is its targets/s
+(tokens/s) by those with the first. Every measurement is a process of its own.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ def parse_args() -> argparse.Namespace:
     add("--width", type=int, default=64, help="D (default 64)")
     add("--length", type=int, default=200, help="events of a window (default 200)")
     add("--batch-size", type=int, default=128, help="windows of a step (default 128)")
+    add("--fields", action="append", metavar="A,B", help="fields beside the ids, or none; repeatable (default all)")
     add("--steps", type=int, default=30, help="that are timed, if an epoch has so many (default 30)")
     args = parser.parse_args()
     known = child(__file__, args.threads, kind="names")["names"]
@@ -65,26 +68,30 @@ def parse_args() -> argparse.Namespace:
         if name not in known:
             parser.error(f"--encoder {name}: known are {', '.join(known)}")
     args.encoder = args.encoder or known
+    args.fields = args.fields or ["all"]
     return args
 
 
 def measurements(args: argparse.Namespace) -> Iterator[Row]:
     chosen = ("dataset", "data_dir", "width", "length", "batch_size", "steps")
+    settings = {setting: getattr(args, setting) for setting in chosen}
     for number in range(args.rounds):
         for name in args.encoder:
-            row = {"round": number, "encoder": name, "busy_cores_before": busy_cores(1.0)}
-            settings = {setting: getattr(args, setting) for setting in chosen}
-            yield {**row, **child(__file__, args.threads, kind="train", encoder=name, **settings)}
+            for fields in args.fields:
+                row = {"round": number, "encoder": name, "fields": fields, "busy_cores_before": busy_cores(1.0)}
+                yield {**row, **child(__file__, args.threads, kind="train", encoder=name, fields=fields, **settings)}
 
 
 def table(rows: list[Row]) -> list[str]:
-    titles = ("encoder", "trains on", "targets/s", "tokens/s", "ms a step", "encode", "loss", "parameters", "peak MB")
-    lines = head(*titles)
-    for (name, trains_on), here in groups(rows, "encoder", "trains_on"):
+    titles = ("encoder", "fields", "trains on", "targets/s", "tokens/s", "of the first", "ms a step", "encode", "loss")
+    lines, first = head(*titles, "parameters", "peak MB"), dict[str, float]()
+    for (name, fields, trains_on), here in groups(rows, "encoder", "fields", "trains_on"):
         of = {key: median(here, key) or 0.0 for key in ("targets_s", "tokens_s", "step_s", "encode", "loss", "peak_mb")}
         speed = (f"{of['targets_s']:,.0f}", f"{of['tokens_s']:,.0f}", f"{1000 * of['step_s']:,.0f}")
         shares = (f"{of['encode']:.0%}", f"{of['loss']:.0%}")
-        lines.append(line(name, trains_on, *speed, *shares, f"{here[0]['parameters']:,}", f"{of['peak_mb']:,.0f}"))
+        ratio = f"{of['tokens_s'] / first.setdefault(name, of['tokens_s']):.2f}"
+        rest = (*shares, f"{here[0]['parameters']:,}", f"{of['peak_mb']:,.0f}")
+        lines.append(line(name, fields, trains_on, *speed[:2], ratio, speed[2], *rest))
     return lines
 
 
@@ -146,6 +153,7 @@ def measure_train(job: Row) -> Row:
         max_length=job["length"],
         batch_size=job["batch_size"],
         training_mode=mode,
+        fields={"all": None, "none": []}.get(job["fields"], job["fields"].split(",")),
     )
     object.__setattr__(model, "training_states", clock.timed("encode", model.training_states))
     object.__setattr__(model.task, "loss", clock.timed("loss", model.task.loss))
