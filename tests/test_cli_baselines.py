@@ -112,8 +112,8 @@ def test_what_takes_long_is_counted_where_it_is_asked_for(
     assert rows(found) == NAMES - {"ease"} | {"sasrec"}
     assert re.search(r"left out: baseline ease: it takes about 0 s on \d+ items; --baselines all", err)
     found, err = table(capsys, runs, "--baselines", "all")
-    every = NAMES | {"transition_graph", "sasrec"}
-    counted = r"\d+ items in about \d+ s of one core \(ease \d+, transition_graph \d+\)"
+    every = NAMES | {"category_popularity", "transition_graph", "sasrec"}
+    counted = r"\d+ items in about \d+ s of one core \(ease \d+, category_popularity \d+, transition_graph \d+\)"
     assert rows(found) == every and re.search(counted, err)
     found, err = table(capsys, runs)
     assert rows(found) == every and "left out" not in err, "once it is there it takes part"

@@ -38,6 +38,6 @@ class Told:
         self._take("fitted_fields", fitted)
 
     def _take(self: Any, name: str, fitted: FittedFields) -> None:
-        for derived in ("events", "item_fields", "spec", "_vocabulary"):
+        for derived in ("events", "spec", "_vocabulary"):
             self.__dict__.pop(derived, None)
         self.__dict__[name] = fitted

@@ -50,7 +50,10 @@ OF_TASK: dict[str, list[dict[str, Any]]] = {
 """The rows of every comparison of a task that does not rank."""
 TOLD_THE_TASK = ("SequenceLabels",)
 """Their baselines are given the task of the runs that they stand beside."""
-ON_REQUEST: list[dict[str, Any]] = [{"class_path": "recsys_lab.models.baselines.TransitionGraph", "init_args": {}}]
+ON_REQUEST: list[dict[str, Any]] = [
+    {"class_path": f"recsys_lab.models.baselines.{name}", "init_args": {}}
+    for name in ("CategoryPopularity", "TransitionGraph")
+]
 """Those that are counted only where `--baselines` names them, or `all`."""
 OFFERED_UP_TO = {"ease": 10_000}
 """Candidates of a target beyond which a baseline is counted only where it is asked for: EASE inverts a matrix of items

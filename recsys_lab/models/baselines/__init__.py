@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recsys_lab.models.baselines.category_popularity import CategoryPopularity
 from recsys_lab.models.baselines.click_rates import ClickBaseline, ClickRegression, ConstantRate, ItemRate, UserRate
 from recsys_lab.models.baselines.counting import CountingModel
 from recsys_lab.models.baselines.ease import EASE
@@ -16,6 +17,7 @@ from recsys_lab.models.baselines.transition_graph import TransitionGraph
 
 __all__ = [
     "EASE",
+    "CategoryPopularity",
     "ClickBaseline",
     "ClickRegression",
     "ConstantRate",
