@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from recsys_lab.arguments import Positive, Range
 from recsys_lab.contracts import Batch, DataSpec, Field
@@ -89,10 +90,11 @@ class CategoryPopularity(CountingModel):
         return (chosen + self.prior * self.share) / total
 
     def score(self, query: Tensor) -> Tensor:
-        scores = query.new_zeros(len(query), len(self.categories))
-        for codes, chance in zip(self.categories.T, self.chance.T, strict=True):  # one of the W at a time
-            scores += query.index_select(1, codes) * chance
-        return scores
+        of_category = query.T.contiguous()  # (C, rows)
+        scores: Tensor = functional.embedding_bag(
+            self.categories, of_category, mode="sum", per_sample_weights=self.chance, padding_idx=0
+        )
+        return scores.T.contiguous()  # (rows, V)
 
     def _summed(self, values: Tensor) -> Tensor:
         """(V, W) of each item and category -> (C,)."""
