@@ -10,7 +10,7 @@ from recsys_lab.arguments import Count, Level, Seed
 from recsys_lab.cli.table_options import TableOptions
 from recsys_lab.cli.typed import OneOf
 
-Metric = Annotated[str, OneOf("recsys_lab.ops.query_metrics:QUERY_METRICS")]
+Metric = Annotated[str, OneOf("recsys_lab.ops.query_metrics:QUERY_METRICS", or_class=True)]
 Dimension = Annotated[str, OneOf("recsys_lab.diagnose.slice_values:DIMENSIONS")]
 Format = Annotated[str, OneOf("recsys_lab.runs.comparison_table:FORMATS")]
 Interval = Literal["bca", "percentile", "t"]
@@ -46,7 +46,8 @@ def compare(
         format: of the table.
         pairs: also the table of all pairs and metrics (csv: only that).
         cutoff: K of the metrics.
-        metrics: which are shown (default all of hit_rate, ndcg and mrr, or those of the runs' task).
+        metrics: which are shown (default all of hit_rate, ndcg and mrr, or those of the runs' task); one of your own by
+            its class, my_package.MyMetric.
         interval: of a row, over users.
         resamples: of the bootstrap of a row's interval.
         alpha: of tests and intervals.
@@ -66,6 +67,7 @@ def compare(
     from recsys_lab.statistics.pairs import Method
 
     table.format(format)  # refuses before anything is counted
+    names = _named(metrics)
     found, problems = find_runs(runs)
     found = measured_where_asked(found, metrics)
     automatic: list[Run] = []
@@ -75,7 +77,7 @@ def compare(
         problems += more
     _left_out(problems)
     method = Method(interval, resamples, alpha, seed)
-    result = compared(found, cutoff, force, baseline, metrics, method, automatic)
+    result = compared(found, cutoff, force, baseline, names, method, automatic)
     print(render(result, table.format(format), pairs, table.shown(format)))
 
 
@@ -100,7 +102,7 @@ def slices(
     Args:
         runs: run folders, or folders that hold some; of the same test targets.
         by: which slices (default all).
-        metric: of the slices.
+        metric: of the slices; one of your own by its class, my_package.MyMetric.
         cutoff: K of the metric.
         bins: smallest history length of each slice (default: 1 5 10 20 50 100 200).
         interval: of a variant, over users.
@@ -118,8 +120,20 @@ def slices(
     found, problems = find_runs(runs)
     _left_out(problems)
     method = Method(interval, resamples, alpha, seed)
-    result = sliced(found, by or list(OF_ALL_DATA), metric, cutoff, method, bins or HISTORY_BINS)
+    (name,) = _named([metric])
+    result = sliced(found, by or list(OF_ALL_DATA), name, cutoff, method, bins or HISTORY_BINS)
     print(render_slices(result, table.format(format), table.shown(format)))
+
+
+def _named(metrics: Sequence[str]) -> list[str]:
+    """The metrics as typed, but for a class, which may lie beside the user: the name of its metric."""
+    if not any("." in name for name in metrics):
+        return list(metrics)
+    from recsys_lab.ops.query_metrics import metric_names
+    from recsys_lab.runs.trust import find_own_modules
+
+    find_own_modules()
+    return [found for name in metrics for found in (metric_names([name]) if "." in name else [name])]
 
 
 def _left_out(problems: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from recsys_lab.arguments import Commas, Range, Repeated, read_docstring
 from recsys_lab.cli.class_option import built, class_path_of, is_class
+from recsys_lab.config import CLASS_PATH
 from recsys_lab.data.reading.spelling import command_line
 from recsys_lab.words import ArgumentError, did_you_mean
 
@@ -122,9 +123,10 @@ class _Help(argparse.HelpFormatter):
 @dataclass(frozen=True)
 class OneOf:
     """In `Annotated[str, OneOf("recsys_lab.ops.rank_metrics:RANKING_METRICS")]`: what the library has under that name,
-    looked up when a value is given or help is asked for."""
+    looked up when a value is given or help is asked for. or_class: or the path of a class, for the command to find."""
 
     place: str
+    or_class: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -266,10 +268,13 @@ def _converter(hint: Any, marks: tuple[Any, ...]) -> Callable[[str], Any]:
     """Text -> value; what can't be meant is refused in the words of `arguments.py`."""
     allowed = [mark for mark in marks if isinstance(mark, Range)]
     find = _choices(hint, marks)
+    or_class = any(mark.or_class for mark in marks if isinstance(mark, OneOf))
 
     def converted(text: str) -> Any:
         if find is not None:
             text = text.lower() if hint is bool else text
+            if or_class and CLASS_PATH.fullmatch(text):
+                return text
             if text not in (choices := find()):
                 meant = did_you_mean(text, choices)
                 raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}, not {text!r}.{meant}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recsys_lab.ops.query_metrics import QUERY_METRICS
+from recsys_lab.ops.query_metrics import metric_names
 from recsys_lab.runs.comparison_row import Row, make_row
 from recsys_lab.runs.finished import Run, differences, way_out
 from recsys_lab.runs.seeds import find_systems
@@ -142,7 +142,7 @@ def slices(
     Args:
         runs: on the same targets. Those that are equal in everything but the seed are averaged.
         by: names of `DIMENSIONS`.
-        metric: a name of `QUERY_METRICS`.
+        metric: of `QUERY_METRICS`, or the class of a `RankMetric`.
         method: of the intervals. The difference of two variants is tested in each slice by the one rule, Holm-corrected
             over all slices shown.
         bins: smallest lengths of the slices by history length.
@@ -155,7 +155,7 @@ def slices(
     resolve_names(by, DIMENSIONS, "dimension")
     if runs and not runs[0].has_cutoff:
         raise RecsysLabError(f"{runs[0].folder} ranks nothing: `recsys-lab diagnose calibration` cuts a run of clicks")
-    resolve_names([metric], QUERY_METRICS, "metric")
+    (metric,) = metric_names([metric])
     if not runs:
         raise RecsysLabError("no finished run to slice")
     if cutoff < 1 or not bins or min(bins) < 1:

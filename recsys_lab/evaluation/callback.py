@@ -27,6 +27,8 @@ from recsys_lab.evaluation.processes import gather_rows
 from recsys_lab.evaluation.ranked_targets import COLUMNS, RankedTargets
 from recsys_lab.evaluation.row_blocks import scored_rows
 from recsys_lab.ops.linear_ranks import linear_target_ranks
+from recsys_lab.ops.query_metrics import check_own_names
+from recsys_lab.ops.rank_metrics import RankMetric
 from recsys_lab.ops.ranks import Ranks, Ties
 from recsys_lab.words import QUERY, RecsysLabError
 
@@ -56,6 +58,7 @@ class RankingEvaluation(Configurable, L.Callback):
         max_score_mb: bound on the memory of one block of scores.
         candidates: `trained`: items with a training event. `all`: the others too, by their fields or vectors: another
             task, named in the manifest; the cold targets have metrics of their own then, `ndcg@10_cold`.
+        metrics: of the target's place, beside those that are always there, e.g. `[my_package.MyMetric()]`.
         measures: what else `trainer.test` and a `trainer.validate` of its own compute from the same scores, e.g.
             `[BeyondAccuracy(), Calibration()]`; the validation inside `fit` does not.
     """
@@ -68,6 +71,7 @@ class RankingEvaluation(Configurable, L.Callback):
         max_score_mb: Megabytes = 64,
         measures: list[Measure] | None = None,
         candidates: Candidates = "trained",
+        metrics: list[RankMetric] | None = None,
     ) -> None:
         super().__init__()
         if ties == "mean":  # in the config of an older run: its numbers compare as another evaluation
@@ -80,6 +84,8 @@ class RankingEvaluation(Configurable, L.Callback):
         self.cutoffs, self.ties, self.cold_targets = tuple(cutoffs), ties, cold_targets
         self.max_score_bytes = max_score_mb << 20
         self.measures, self.candidates = list(measures or ()), candidates
+        self.metrics = tuple(metrics or ())
+        check_own_names(self.metrics)
         self._running: list[Measure] = []  # those of the evaluation that is under way
         self._rows: list[Tensor] = []
         self._is_asked = True
@@ -172,7 +178,9 @@ class RankingEvaluation(Configurable, L.Callback):
         rows = torch.cat(self._rows) if self._rows else torch.zeros(0, len(COLUMNS), dtype=torch.int64)
         self._rows, datamodule = [], trainer.datamodule  # type: ignore[attr-defined]
         drop_cold = self.cold_targets == "drop"
-        self.last = RankedTargets.of(gather_rows(rows).numpy(), datamodule, stage, self.cutoffs, drop_cold)
+        self.last = RankedTargets.of(
+            gather_rows(rows).numpy(), datamodule, stage, self.cutoffs, drop_cold, self.metrics
+        )
         self.last_stage, metrics = stage, self.last.metrics(datamodule, self.candidates == "all")
         for measure in self._running:
             metrics |= measure.finish()

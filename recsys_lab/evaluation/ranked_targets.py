@@ -13,7 +13,7 @@ import polars as pl
 from recsys_lab.evaluation.target_facts import event_types, queries, target_facts
 from recsys_lab.evaluation.unit_values import unit_values
 from recsys_lab.ops.query_metrics import unit_metrics
-from recsys_lab.ops.rank_metrics import mean_place, means
+from recsys_lab.ops.rank_metrics import RankMetric, mean_place, means
 
 COLUMNS = ("position", "num_greater", "num_ties", "num_candidates", "is_cold", "is_hidden")
 """What is kept of each target, as int64. `position`: where its event stands in the data, which says whose it is, of
@@ -28,14 +28,21 @@ class RankedTargets:
     query: np.ndarray | None  # (N,) the position where each target's history ends; None: at the target itself
     cutoffs: tuple[int, ...]
     drop_cold: bool  # metrics leave targets without training events out
+    own: tuple[RankMetric, ...] = ()  # of other packages, beside those that are always there
 
     @classmethod
     def of(
-        cls, rows: np.ndarray, datamodule: Any, stage: str, cutoffs: tuple[int, ...], drop_cold: bool
+        cls,
+        rows: np.ndarray,
+        datamodule: Any,
+        stage: str,
+        cutoffs: tuple[int, ...],
+        drop_cold: bool,
+        own: tuple[RankMetric, ...] = (),
     ) -> RankedTargets:
         """rows: (N, 6) in any order. stage: val or test."""
         ranks = rows[np.argsort(rows[:, 0], kind="stable")]
-        return cls(ranks, queries(datamodule, stage, ranks[:, 0]), cutoffs, drop_cold)
+        return cls(ranks, queries(datamodule, stage, ranks[:, 0]), cutoffs, drop_cold, own)
 
     @cached_property
     def of_units(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -45,7 +52,7 @@ class RankedTargets:
             counts = table[:, 4] == 0
             table, query = table[counts], None if query is None else query[counts]
         position, greater, ties, num_candidates, _, _ = table.T
-        values = unit_metrics(greater, ties, num_candidates, query, self.cutoffs)
+        values = unit_metrics(greater, ties, num_candidates, query, self.cutoffs, self.own)
         return position if query is None else np.unique(query), values
 
     def metrics(self, datamodule: Any, every_item: bool = False) -> dict[str, float]:
@@ -72,7 +79,8 @@ class RankedTargets:
         for name, is_in in groups.items():
             found[f"target_share_{name}"] = float(is_in.mean()) if len(is_in) else 0.0
             if is_in.any() and self.query is None:
-                values = means(unit_metrics(greater[is_in], ties[is_in], num_candidates[is_in], None, self.cutoffs))
+                of_group = (greater[is_in], ties[is_in], num_candidates[is_in])
+                values = means(unit_metrics(*of_group, None, self.cutoffs, self.own))
                 found |= {f"{metric}_{name}": value for metric, value in values.items()}
         return found
 

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from recsys_lab.config import allowing, find_class
 from recsys_lab.ops import rank_metrics
-from recsys_lab.ops.rank_metrics import RANKING_METRICS, ranking_values
-from recsys_lab.words import RecsysLabError
+from recsys_lab.ops.rank_metrics import RANKING_METRICS, RankMetric, ranking_values
+from recsys_lab.words import RecsysLabError, resolve_names
 
 QueryMetric = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
@@ -88,6 +89,56 @@ ONLY_OF_SEVERAL = ("recall", "map")
 """With one target they are hit_rate and mrr."""
 
 
+OWN: dict[str, RankMetric] = {}
+"""Metrics of other packages that `metric_names` was given, by their names."""
+
+
+def metric_names(asked: Sequence[str]) -> list[str]:
+    """Names of metrics as they are; of a class, such as `my_package.MyMetric`, the name of its metric, which is known
+    from then on.
+
+    Args:
+        asked: as the user typed them, so that a class is trusted.
+
+    Raises:
+        RecsysLabError: for an unknown name; for what is no `RankMetric`; where two have one name.
+    """
+    names = []
+    for text in asked:
+        if "." in text:
+            with allowing([text]):
+                metric = find_class(text, (RankMetric,), "--metrics")()
+            check_own_names([*(one for one in OWN.values() if type(one) is not type(metric)), metric])
+            OWN[metric.name] = metric
+            names.append(metric.name)
+        else:
+            names += resolve_names([text], [*QUERY_METRICS, *OWN], "metric")
+    return names
+
+
+def check_own_names(metrics: Sequence[RankMetric]) -> None:
+    """Raises RecsysLabError where one has the name of another, or of a metric that is always there."""
+    taken = {**dict.fromkeys([*QUERY_METRICS, "auc", "mean_rank"], "recsys_lab")}
+    for metric in metrics:
+        own = f"{type(metric).__module__}.{type(metric).__name__}"
+        if metric.name in taken:
+            raise RecsysLabError(
+                f"{own}: its name {metric.name!r} is that of a metric of {taken[metric.name]}: define another `name`"
+            )
+        taken[metric.name] = own
+
+
+def own_values(
+    metric: RankMetric, greater: np.ndarray, ties: np.ndarray, query: np.ndarray | None, k: int
+) -> np.ndarray:
+    """(N,) of single targets, where `query` is None, else (Q,) means over the targets of each query."""
+    values = metric(greater, ties, k)
+    if query is None:
+        return values
+    first = first_of(query)
+    return _sums(values, first) / _counts(values, first)
+
+
 def first_of(query: np.ndarray) -> np.ndarray:
     """(N,) which query each target is of, those of a query together -> (Q,) where each begins."""
     return np.flatnonzero(np.diff(query, prepend=query[:1] - 1))
@@ -99,6 +150,8 @@ def metric_values(metric: str, k: int, greater: np.ndarray, ties: np.ndarray, qu
     Raises:
         RecsysLabError: for recall or map of single targets.
     """
+    if metric in OWN:
+        return own_values(OWN[metric], greater, ties, query, k)
     if query is not None:
         return QUERY_METRICS[metric](greater, ties, first_of(query), k)
     if metric in ONLY_OF_SEVERAL:
@@ -113,11 +166,15 @@ def unit_metrics(
     num_candidates: np.ndarray,
     query: np.ndarray | None,
     cutoffs: Sequence[int],
+    own: Sequence[RankMetric] = (),
 ) -> dict[str, np.ndarray]:
-    """All metrics of each unit, as `ranking_values` or `query_values` gives them."""
+    """All metrics of each unit, as `ranking_values` or `query_values` gives them, and those of one's own."""
+    if query is not None and not len(query):
+        return {}
+    more = {f"{one.name}@{k}": own_values(one, greater, ties, query, k) for one in own for k in cutoffs}
     if query is None:
-        return ranking_values(greater, ties, num_candidates, cutoffs)
-    return query_values(greater, ties, num_candidates, first_of(query), cutoffs) if len(query) else {}
+        return ranking_values(greater, ties, num_candidates, cutoffs) | more
+    return query_values(greater, ties, num_candidates, first_of(query), cutoffs) | more
 
 
 def query_values(

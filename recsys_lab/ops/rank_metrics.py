@@ -11,9 +11,14 @@ hidden) is a miss: `greater` is `MISS`, `ties` is 0, and every metric is 0.
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+from recsys_lab.config import Configurable
+from recsys_lab.words import RecsysLabError
 
 MISS = 2**31 - 1
 """In place of `greater` where the target is no candidate: more than any catalogue holds, so it is a hit nowhere."""
@@ -39,6 +44,35 @@ RANKING_METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] 
     "ndcg": ndcg,
     "mrr": mrr,
 }
+
+
+class RankMetric(Configurable, ABC):
+    """A metric of your own that the target's place alone decides: what each place is worth.
+
+    `RankingEvaluation(metrics=[MyMetric()])` computes it for every target. `compare --metrics my_package.MyMetric`
+    counts it from the ranks of any finished run. As for the others, it is the exact expectation over the places that a
+    tied target may take.
+    """
+
+    @property
+    def name(self) -> str:
+        """What stands before @k: the class's own name in small letters, `my_metric`."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @abstractmethod
+    def gains(self, k: int) -> np.ndarray:
+        """(k,) what a target is worth at place 1 .. k; beyond k it is worth nothing. Higher is better."""
+
+    def __call__(self, greater: np.ndarray, ties: np.ndarray, k: int) -> np.ndarray:
+        """(N,), (N,) whole numbers -> (N,), as `ndcg` does.
+
+        Raises:
+            RecsysLabError: where `gains` gives something else than k finite numbers.
+        """
+        gains = np.asarray(self.gains(k), dtype=np.float64)
+        if gains.shape != (k,) or not np.isfinite(gains).all():
+            raise RecsysLabError(f"{type(self).__name__}.gains({k}) must give {k} finite numbers, one for each place")
+        return _expected(gains, greater, ties)
 
 
 def _expected(gains: np.ndarray, greater: np.ndarray, ties: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lab.ops.query_metrics import QUERY_METRICS
+from recsys_lab.ops.query_metrics import metric_names
 from recsys_lab.runs.comparison_row import SAW_TARGETS, Row, make_row
 from recsys_lab.runs.finished import Run, differences, way_out
 from recsys_lab.runs.measured import measured_where_asked
@@ -67,11 +67,13 @@ def metrics_of(runs: Sequence[Run], asked: Sequence[str] = ()) -> tuple[str, ...
     Raises:
         RecsysLabError: for a metric that a ranking or the runs' own task has not.
     """
-    known = runs[0].metric_names or QUERY_METRICS
+    known = runs[0].metric_names
+    if not known:
+        return tuple(metric_names(asked)) or METRICS
     unknown = [name for name in asked if name not in known]
     if unknown:
         raise RecsysLabError(f"unknown metric {', '.join(unknown)!r}; known: {', '.join(known)}")
-    return tuple(asked) or runs[0].metric_names or METRICS
+    return tuple(asked) or known
 
 
 def compare(
@@ -91,8 +93,9 @@ def compare(
         force: compare even where data, split, targets or evaluation differ; a note then says in what.
         baseline: a variant, or a run folder of it, that all others are tested against; None tests all pairs, because
             the best row was picked from the same data.
-        metrics: which are shown; none = the usual ones. ndcg, or else the first, decides: it sorts the rows, and its
-            tests are corrected over all pairs.
+        metrics: which are shown; none = the usual ones; one of your own by its class, `my_package.MyMetric` (a
+            `RankMetric`). ndcg, or else the first, decides: it sorts the rows, and its tests are corrected over all
+            pairs.
         method: of intervals and tests.
         automatic: baselines on the same targets that take part without being asked for: each is a row, and the best of
             them is tested against every other row.

@@ -29,7 +29,7 @@ from recsys_lab.runs.run_settings import RunSettings
 from recsys_lab.words import RecsysLabError
 
 PACKAGES = ("recsys_lab", "lightning", "torch")
-CLASS_OPTIONS = ("--model", "--data.split", "--evaluation.measures", "--trainer")
+CLASS_OPTIONS = ("--model", "--data.split", "--evaluation.measures", "--evaluation.metrics", "--trainer")
 SECTIONS: dict[str, Any] = {
     "trainer": Trainer,
     "data": SequenceDataModule,

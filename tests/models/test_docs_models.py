@@ -10,6 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -20,6 +21,7 @@ from recsys_lab.cli import main
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.models.checkpoint import read_checkpoint, vocabulary_in
+from recsys_lab.ops.query_metrics import metric_names, metric_values
 from recsys_lab.ops.rank_metrics import hit_rate
 from recsys_lab.words import RecsysLabError
 
@@ -30,7 +32,7 @@ QUIET = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files = dict(re.findall(r"^my_package/(\w+\.py):\n\n```python\n(.*?)```$", PAGE, re.DOTALL | re.MULTILINE))
-    assert set(files) == {"encoder.py", "loss.py", "task.py", "metric.py", "source.py"}
+    assert set(files) == {"encoder.py", "loss.py", "task.py", "metric.py", "rank_biased.py", "source.py"}
     (tmp_path / "my_package").mkdir()
     for name, text in {**files, "__init__.py": ""}.items():
         (tmp_path / "my_package" / name).write_text(text)
@@ -72,6 +74,54 @@ def test_the_metric(package: Path) -> None:
     expected = hit_rate(tail["num_greater"].to_numpy(), tail["num_ties"].to_numpy(), 10).mean()
     found = json.loads(Path("run/metrics.json").read_text())
     assert found["test/tail_hit_rate@10"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_rank_metric(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Against a count over the ranks that the test left."""
+    (block,) = re.findall(r"```bash\n(recsys-lab fit .*?RankBiased.*?)```", PAGE, re.DOTALL)
+    fit, compare, slices = (shlex.split(line)[1:] for line in block.strip().splitlines())
+    fit[fit.index("ml-100k")] = str(package / "data" / "ml-100k")
+    watch = ["--early_stopping.monitor", "val/rank_biased@10", "--early_stopping.mode", "max"]
+    assert main([*fit, *QUIET, *watch]) == 0
+    ranks = pl.read_parquet("ranked/ranks.parquet").filter(pl.col("num_greater") < 10)
+    places = [range(greater, greater + ties + 1) for greater, ties in ranks.select("num_greater", "num_ties").rows()]
+    worth = [sum(0.2 * 0.8**place for place in of_target if place < 10) / len(of_target) for of_target in places]
+    expected = sum(worth) / json.loads(Path("ranked/manifest.json").read_text())["ranked_targets"]
+    found = json.loads(Path("ranked/metrics.json").read_text())
+    assert found["test/rank_biased@10"] == pytest.approx(expected, abs=1e-9) and 0 < found["val/rank_biased@10"] < 0.2
+    values = pl.read_parquet("ranked/values.parquet").filter(pl.col("metric").cast(pl.String) == "rank_biased@10")
+    assert values["value"].mean() == pytest.approx(expected, abs=1e-9)
+
+    capsys.readouterr()
+    assert main([*compare, "--json"]) == 0
+    rows = {row["variant"]: row["rank_biased@10"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows.pop("gru4rec") == pytest.approx(expected, abs=1e-9)
+    assert len(rows) > 5 and 0 < max(rows.values()) < 0.2, "counted baselines, which never saw it"
+    assert main(slices) == 0 and "rank_biased@10" in capsys.readouterr().out
+
+
+def test_rank_metrics_that_can_not_be(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (package / "my_package" / "odd.py").write_text(
+        "from recsys_lab.ops.rank_metrics import RankMetric\n"
+        "class Short(RankMetric):\n    def gains(self, k):\n        return [1.0]\n"
+        "class Ndcg(Short):\n    pass\n"
+    )
+    with pytest.raises(RecsysLabError, match=r"Short.gains\(10\) must give 10 finite numbers"):
+        metric_values(*metric_names(["my_package.odd.Short"]), 10, np.zeros(2, int), np.zeros(2, int), None)
+    with pytest.raises(RecsysLabError, match="my_package.odd.Ndcg: its name 'ndcg' is that of a metric of recsys_lab"):
+        metric_names(["my_package.odd.Ndcg"])
+    for typed, why in [
+        ("my_package.metric.TailHitRate", "is not a class of the type RankMetric"),
+        ("my_package.odd.Nothing", "can't import class"),
+        ("ndgc", "must be one of hit_rate, ndcg, mrr, recall, map"),
+    ]:
+        assert main(["slices", "nowhere", "--metric", typed]) == 2
+        assert why in capsys.readouterr().err
+    two = np.array([0, 3, 1]), np.array([0, 1, 0])
+    metric_names(["my_package.rank_biased.RankBiased"])
+    expected = [(0.2 + (0.2 * 0.8**3 + 0.2 * 0.8**4) / 2) / 2, 0.2 * 0.8]  # means over two targets and one
+    found = metric_values("rank_biased", 10, *two, np.array([5, 5, 7]))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_the_source(package: Path) -> None:

@@ -197,9 +197,9 @@ def _check_there_is_validation(option: str, watched: str, trainer: Any) -> None:
 
 
 def _logs_more(config: Any) -> bool:
-    """A model or a callback of the user's own may log under names that are not known here."""
-    callbacks = config.trainer.callbacks or []
-    parts = [config.model, *(callbacks if isinstance(callbacks, list) else [callbacks])]
+    """A model, a metric or a callback of the user's own may log under names that are not known here."""
+    callbacks, metrics = config.trainer.callbacks or [], config.evaluation.metrics or []
+    parts = [config.model, *metrics, *(callbacks if isinstance(callbacks, list) else [callbacks])]
     paths = [str(getattr(part, "class_path", part)) for part in parts]
     return not all(path.startswith(("recsys_lab.", "lightning.", "pytorch_lightning.")) for path in paths)
 
