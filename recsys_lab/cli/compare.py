@@ -117,10 +117,10 @@ def slices(
     from recsys_lab.runs.finished import find_runs
     from recsys_lab.statistics.pairs import Method
 
+    (name,) = _named([metric])
     found, problems = find_runs(runs)
     _left_out(problems)
     method = Method(interval, resamples, alpha, seed)
-    (name,) = _named([metric])
     result = sliced(found, by or list(OF_ALL_DATA), name, cutoff, method, bins or HISTORY_BINS)
     print(render_slices(result, table.format(format), table.shown(format)))
 
