@@ -22,6 +22,7 @@ from recsys_lab.data.batches.samplers import MEGA_BATCHES
 from recsys_lab.data.batches.shown_dataset import ShownDataset
 from recsys_lab.data.batches.windows import TrainingMode, Windows, training_windows, windows_in_sessions
 from recsys_lab.data.event_types import TargetWeights
+from recsys_lab.data.fitting.earlier_rows import earlier_rows
 from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown_of
 from recsys_lab.data.fitting.fit_fields import FieldChoice, Numerics, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
@@ -35,7 +36,7 @@ from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.frames import FrameSource
-from recsys_lab.data.rules_of import rules_of
+from recsys_lab.data.rules_of import list_rules, rules_of
 from recsys_lab.data.sessions import SAME_SESSION
 from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult
 from recsys_lab.data.split.split_rule import without_repeated_targets
@@ -249,8 +250,16 @@ class SequenceDataModule(Configurable, Told, Loaders):
 
     @cached_property
     def _vocabulary(self) -> dict[str, Any]:
-        fitted = self.fitted_fields, self.item_counts, self.fitted_labels
+        fitted = self.fitted_fields, self.item_counts, self.fitted_labels, list_rules(self)
         return Vocabulary(self.processed.item_ids_raw, *fitted).as_dict()
+
+    def earlier_rows(self, held: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Table -> the row in the tables of a checkpoint that each row here is; see `earlier_rows`.
+
+        Args:
+            held: the vocabulary of the checkpoint.
+        """
+        return earlier_rows(read_vocabulary(self._vocabulary), read_vocabulary(held))
 
     @cached_property
     def split_result(self) -> SplitResult:

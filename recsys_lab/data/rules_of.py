@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import torch
@@ -35,6 +35,20 @@ def rules_of(data: SequenceDataModule) -> Rules:
     start = None if data.sessions is None else session_starts(processed, data.sessions)
     live = None if data.available is None else live_items(processed, data.available)
     return Rules(is_target, weights, hides, start, live, _asked(data))
+
+
+def list_rules(data: SequenceDataModule) -> dict[str, Any]:
+    """What lists leave out, as plain data and tensors for a checkpoint: `exclude_seen`, where they are set
+    `exclude_seen_types` and `sessions`, and (V,) `since` and `until` with `available`."""
+    found: dict[str, Any] = {"exclude_seen": data.exclude_seen}
+    if data.exclude_seen_types is not None:
+        found["exclude_seen_types"] = list(data.exclude_seen_types)
+    if data.exclude_seen == "session":
+        found["sessions"] = data.sessions
+    live = data.rules.live
+    if live is not None:
+        found |= {"since": torch.from_numpy(live.since), "until": torch.from_numpy(live.until)}
+    return found
 
 
 def _asked(data: SequenceDataModule) -> torch.Tensor | None:

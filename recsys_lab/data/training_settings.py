@@ -149,6 +149,9 @@ def sees_targets(trained: dict[str, Any], data: SequenceDataModule, stage: str) 
     targets = getattr(data.split_result, stage)
     if not len(targets):
         return False
+    before = trained.get("started_from")  # a warm start knows what the run knew that it began with
+    if before is not None and sees_targets(before["training"], data, stage):
+        return True
     until, times = trained.get("train_until"), data.events.timestamps
     first = int(np.min(times[targets.position])) if data.processed.has_timestamps else None
     is_before = until is not None and first is not None and until < first

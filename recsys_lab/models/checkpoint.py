@@ -38,7 +38,7 @@ OPTION = {
     "num_event_types": "--data.dataset",
     "has_timestamps": "--data.dataset",
 }
-NOT_COMPARED = ("split_config", "train_until")
+NOT_COMPARED = ("split_config", "train_until", "started_from")
 MAY_CHANGE = ("trainer.max_epochs", "trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.processes")
 """Of a run that goes on."""
 NO_PART_OF_A_TEST = (*RESOLVED, "compile_model")
@@ -63,6 +63,8 @@ def accept(checkpoint: dict[str, Any], module: Any) -> None:
             check_same_model(checkpoint, module)
     if module.spec is None or module.trained_on is not None:
         module._build(spec)
+    elif "started_from" in spec.training and trainer is not None and trainer.state.fn == "fit":
+        module.spec = spec  # a run that goes on began where it began
     module.trained_system = None if trainer is not None and trainer.state.fn == "fit" else checkpoint.get("system")
 
 
@@ -244,6 +246,7 @@ def check_goes_on(
         changed.append(("seed_everything", of_run, seed))
     elif of_batches is not None and of_batches != data.seed:
         changed.append(("data.seed", of_batches, data.seed))
+    changed = [change for change in changed if not change[0].startswith("data.started_from")]
     refused = [change for change in changed if change[0] not in MAY_CHANGE]
     if refused:
         raise RecsysLabError(

@@ -143,6 +143,8 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             with randomness.seeded(randomness.run_seed()):
                 self._build(datamodule.spec)
             self._fill_item_tables(datamodule)
+            if self.starts_from is not None and self.trainer.ckpt_path is None:  # else it goes on
+                self.started_from = self.starts_from.fill(self, datamodule)
         self.trained_on = check_trained(self.spec or datamodule.spec, self)
 
     def configure_callbacks(self) -> list[L.Callback]:

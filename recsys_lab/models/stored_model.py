@@ -6,7 +6,8 @@ Plain data and tensors only, so that a checkpoint loads with `weights_only=True`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -17,6 +18,10 @@ from recsys_lab.models import resume
 from recsys_lab.models.checkpoint import accept, read_checkpoint
 from recsys_lab.models.item_vectors import ItemVectors
 from recsys_lab.models.system import system_of
+from recsys_lab.models.warm_start import WarmStart
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 def named_today(state_dict: Mapping[str, Any], module: torch.nn.Module) -> Mapping[str, Any]:
@@ -35,11 +40,27 @@ class StoredModel(L.LightningModule):
     """What it was trained on, where a test asks for something else and may: see `models.checkpoint.check_trained`."""
     vocabulary: dict[str, Any] | None = None
     """Raw ids of the items and the fitted fields, as the data module gives them; of a checkpoint, as it holds them."""
+    starts_from: WarmStart | None = None
+    started_from: dict[str, Any] | None = None
+    """What it began with, as manifest.json says it; see `warm_start`."""
     item_vectors: ItemVectors
     _init_args: dict[str, Any]
     _finite: Any
     _train_tokens: Any
     run_seed: Any
+
+    def warm_start(self, run: str | Path) -> Self:
+        """Its fit begins with the weights of an earlier run on a shorter log: `SASRec().warm_start("runs/...")`.
+
+        Args:
+            run: a run folder or a checkpoint file.
+
+        Raises:
+            RecsysLabError: when it is neither, or of another model. What depends on the data is checked by the fit.
+        """
+        self.starts_from = WarmStart.of(run)
+        self.starts_from.check_model(self)
+        return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.spec is not None
@@ -49,6 +70,7 @@ class StoredModel(L.LightningModule):
         checkpoint["vocabulary"] = self.vocabulary
         self._finite.look()
         checkpoint["seed"] = self.run_seed
+        checkpoint["started_from"] = self.started_from
         if self._trainer is not None:
             checkpoint["system"] = system_of(self)
             resume.save(self._trainer, checkpoint)
@@ -65,7 +87,7 @@ class StoredModel(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         accept(checkpoint, self)
-        self.vocabulary = checkpoint.get("vocabulary")
+        self.vocabulary, self.started_from = checkpoint.get("vocabulary"), checkpoint.get("started_from")
         self.item_vectors.come_with_a_checkpoint(
             self, (checkpoint["model_config"].get("init_args") or {}).get("item_vectors_width")
         )

@@ -205,6 +205,7 @@ class RunFolder(L.Callback):
             "audit": audit_of(datamodule),
             "device": describe_device(trainer.strategy.root_device, trainer.world_size),
             "precision": str(trainer.precision),
+            "warm_start": getattr(pl_module, "started_from", None),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **describe_environment(),
         }

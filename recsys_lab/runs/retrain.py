@@ -53,6 +53,7 @@ def fit_twice(line: Any, **kwargs: Any) -> str:
     again[line.subcommand].data.retrained, again[line.subcommand].trainer.logger = True, False
     line._set_seed()
     parts = line.parser.instantiate_classes(again)[line.subcommand]
+    parts.model.starts_from = line.model.starts_from
     line.model, line.datamodule, line.trainer = parts.model, parts.data, second_trainer(parts, epochs, files)
     if not files.second_training_is_done():
         log.info("training once more, on the training and validation part together: %d epoch(s)", epochs)

@@ -151,11 +151,19 @@ def heed_checkpoint(line: Any, config: Any) -> NextItemModule:
     """
     model: NextItemModule = line.model
     line.datamodule.give(model.task.samples)
+    typed = any(word.partition("=")[0] == "--warm_start" for word in line.arguments)
+    if typed and config.warm_start and (line.subcommand != "fit" or config.get("ckpt_path") is not None):
+        what = "a run that goes on has begun" if line.subcommand == "fit" else f"{line.subcommand} trains nothing"
+        raise RecsysLabError(f"--warm_start {config.warm_start}: {what}: leave it out")
     if "allow_other_training" in config:
         model = model_of_checkpoint(model, config.ckpt_path)
         model.allow_other_training = config.allow_other_training
     elif config.get("ckpt_path") is not None:
         check_goes_on(read_checkpoint(config.ckpt_path), model, line.trainer, line.datamodule, run_seed())
+    elif config.warm_start is not None:
+        if Path(config.warm_start).is_dir():
+            check_run_folder(Path(config.warm_start))
+        model.warm_start(config.warm_start)
     return model
 
 

@@ -204,7 +204,15 @@ def origin_checks(
     }
     checks = settings_checks("manifest.json", {name: manifest.get(name) for name in found}, found)
     if not manifest.get("trained_on"):
-        checks += settings_checks("checkpoint data_spec", checkpoint["data_spec"], saved.data.spec.as_dict())
+        spec, training = checkpoint["data_spec"], dict(checkpoint["data_spec"].get("training") or {})
+        began = training.pop("started_from", None)  # the data say nothing of a warm start
+        spec = spec if began is None else {**spec, "training": training}
+        checks += settings_checks("checkpoint data_spec", spec, saved.data.spec.as_dict())
+        if began is not None:
+            told = (manifest.get("warm_start") or {}).get("system_hash")
+            checks += settings_checks(
+                "manifest.json warm_start", {"system_hash": told}, {"system_hash": began["system_hash"]}
+            )
     asked = differing(settings_in(checkpoint)["model"], in_use(manifest.get("model_config")), "model_config")
     changed = [(name, old, new) for name, old, new in asked if new is not None]  # a default need not be written
     checks += [differs(f"manifest.json {name}", old, new) for name, old, new in changed]

@@ -28,13 +28,16 @@ class Vocabulary:
     that were written before it was kept."""
     labels: FittedFields = NO_FIELDS
     """What the rows of a label's head mean."""
+    lists: dict[str, Any] | None = None
+    """What lists leave out (`rules_of.list_rules`); None in checkpoints that were written before it was kept."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data and tensors, which `torch.load(..., weights_only=True)` reads."""
         counts = {} if self.item_counts is None else {"item_counts": self.item_counts}
         labels = {"labels": self.labels.as_dict()} if len(self.labels) else {}
+        lists = {} if self.lists is None else {"lists": self.lists}
         own = {"version": VERSION, "item_ids": pack(self.item_ids), "fields": self.fields.as_dict()}
-        return {**own, **counts, **labels}
+        return {**own, **counts, **labels, **lists}
 
 
 def read_vocabulary(held: dict[str, Any]) -> Vocabulary:
@@ -50,7 +53,7 @@ def read_vocabulary(held: dict[str, Any]) -> Vocabulary:
     try:
         labels = FittedFields.from_dict(held["labels"]) if "labels" in held else NO_FIELDS
         fields = FittedFields.from_dict(held["fields"])
-        found = Vocabulary(unpack(held["item_ids"]), fields, held.get("item_counts"), labels)
+        found = Vocabulary(unpack(held["item_ids"]), fields, held.get("item_counts"), labels, held.get("lists"))
         if found.item_counts is not None and found.item_counts.shape != (len(found.item_ids) + 1,):
             raise ValueError(f"{len(found.item_ids)} items, and counts of shape {tuple(found.item_counts.shape)}")
         return found

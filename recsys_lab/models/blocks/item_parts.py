@@ -23,6 +23,7 @@ class ItemField(nn.Module):
         std: of the vectors at first.
     """
 
+    from_data = ("values",)
     values: Tensor  # (V, ...) as `contracts.Field` says; in the checkpoint
 
     def __init__(self, field: Field, num_rows: int, embedding_dim: int, std: float) -> None:
@@ -56,6 +57,7 @@ class OwnVectors(nn.Module):
         embedding_dim: D.
     """
 
+    from_data = ("vectors", "has_vector")
     vectors: Tensor  # (V, width); zeros where an item has none
     has_vector: Tensor  # (V,) bool
 

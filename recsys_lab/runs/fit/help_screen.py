@@ -87,7 +87,9 @@ def help_screen(command: str) -> str:
     usage, about = ABOUT[command]
     lines = [f"usage: {usage}", "", *textwrap.wrap(about, WIDTH), ""]
     lines += _row("--config FILE", "settings as YAML, or a name: ml-100k/sasrec; options win; see --print_config")
-    if command != "fit":
+    if command == "fit":
+        lines += _row("--warm_start RUN", "begin with the weights of a run on a shorter log: docs/keeping_up.md")
+    else:
         lines += _row("--ckpt_path FILE", "another checkpoint than the best one of the run")
         lines += _row("--allow_other_training true", "also where it was trained on other data or another split")
     lines += _row("--allow_classes NAMES", "classes or packages of others that a run folder may name")

@@ -24,6 +24,9 @@ CALLBACK_DEFAULTS: dict[str, Any] = {
     "evaluation.measures": [{"class_path": "recsys_lab.evaluation.beyond_accuracy.BeyondAccuracy"}],
 }
 
+WARM_START = """For fit: begin with the weights of this run (a folder or a checkpoint) of the same model on a shorter
+log. Items and values of fields are matched by raw id; new ones begin with the mean. The optimiser begins anew."""
+
 
 def add_run_arguments(parser: LightningArgumentParser) -> None:
     """What `fit`, `validate`, `test` and `predict` take beside `model`, `data` and `trainer`."""
@@ -32,6 +35,7 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(EarlyStopping, "early_stopping")
     parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
     parser.add_class_arguments(RunSettings, "run")
+    parser.add_argument("--warm_start", type=str | None, default=None, help=WARM_START)
     parser.set_defaults(CALLBACK_DEFAULTS)
     _numbers_as_typed(parser)
 
