@@ -19,6 +19,7 @@ from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.job import Job, Outcome
 from recsys_lab.study.launch.local import launch_local, make_places
 from recsys_lab.study.plan import Plan, PlannedRun, Study
+from recsys_lab.study.plan.beginnings import with_beginnings
 from recsys_lab.study.plan.keep import keep_values, keeps_values
 from recsys_lab.study.plan.opened import refuse_other_data
 from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, duration, epochs_in
@@ -71,7 +72,7 @@ def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launc
         RecsysLabError: when the results folder belongs to other data; when some runs failed (exit code 1).
     """
     refuse_other_data(plan)
-    runs = list(runs)[: chosen.limit]
+    runs = with_beginnings(runs, plan.runs)[: chosen.limit]
     for one in [] if resume else runs:
         shutil.rmtree(one.folder / "checkpoints", ignore_errors=True)
     print(f"{plan.study.name}: {counts_line(plan, plan.runs)}", file=sys.stderr)
@@ -84,9 +85,10 @@ def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launc
     print(f"{cost_line(plan, runs, workers)}; {places.describe()}", flush=True)
     show_messages()
     resolver.prepare([one.variant.settings for one in runs])
+    jobs = [Job(one.folder, one.config, starter(), one.begins_with) for one in runs]
     progress = Progress(runs, workers, plan.study)
     with terminated_as_interrupt():
-        outcomes = launch_local([Job(one.folder, one.config, starter()) for one in runs], places, on_end=progress.ended)
+        outcomes = launch_local(jobs, places, on_end=progress.ended)
     failed_now = sum(outcome.state == "failed" for outcome in outcomes)
     done = sum(outcome.state == "finished" for outcome in outcomes)
     print(f"{done} finished, {failed_now} failed in {duration(time.time() - progress.began)}")

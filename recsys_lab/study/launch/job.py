@@ -50,11 +50,13 @@ ERROR_LINES = 12
 @dataclass(frozen=True)
 class Job:
     """A run to execute. folder: the run folder; config: what `recsys-lab fit --config` is given; starter: what the
-    command is put behind, such as `srun` for a run of several processes."""
+    command is put behind, such as `srun` for a run of several processes; after: the folder of a run that must end
+    before it begins."""
 
     folder: Path
     config: dict[str, Any]
     starter: tuple[str, ...] = ()
+    after: Path | None = None
 
     def command(self) -> list[str]:
         """Of the process: from the beginning, or from the last checkpoint."""

@@ -79,9 +79,17 @@ def launch_local(
     outcomes: dict[Path, Outcome] = {}
     live: list[Execution] = []
 
+    def can_begin(job: Job) -> bool:
+        is_ours = any(job.after == other.folder and other.folder not in outcomes for other in jobs)
+        return job.after is None or not (is_ours or state_of(job.after) == "running")
+
     def work(environment: dict[str, str]) -> Work:
         while waiting:
-            job = waiting.pop(0)
+            job = next((job for job in waiting if can_begin(job)), None)
+            if job is None:
+                yield
+                continue
+            waiting.remove(job)
             with claimed(job.folder) as is_mine:
                 state = state_of(job.folder, ignore_claim=True) if is_mine else "running"
                 outcome = Outcome(state)

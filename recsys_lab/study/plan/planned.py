@@ -14,6 +14,7 @@ from recsys_lab.runs.finished import Run, read_run
 from recsys_lab.runs.run_files import read_json
 from recsys_lab.runs.seeds import current_numbers, numbers_version
 from recsys_lab.study.launch.job import State, read_job, state_of
+from recsys_lab.study.plan.beginnings import in_order
 from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.plan.study_settings import data_key
@@ -33,6 +34,7 @@ class PlannedRun:
     seed: int
     folder: Path
     state: State
+    begins_with: Path | None = None  # the run folder whose weights it begins with
     kept: KeptRun | None = None  # finished, and all that is here of it is what was kept beside the study file
 
     @property
@@ -49,6 +51,7 @@ class PlannedRun:
                 "variant": self.variant.label,
                 "folder": str(self.folder),
             },
+            **({} if self.begins_with is None else {"warm_start": str(self.begins_with)}),
         }
 
     @cached_property
@@ -154,20 +157,22 @@ def make_plan(study: Study, resolver: Resolver) -> Plan:
     there = _folders(study.folder)
     kept = find_values(study.file, [variant.identity for variant in variants])
     runs = []
+    # found by identity, so that a new name for an axis value orphans nothing
+    folders = {one.identity: study.folder / there.get(one.identity[:8], one.folder_name) for one in variants}
     for variant in variants:
-        # found by identity, so that a new name for an axis value orphans nothing
-        name = there.get(variant.identity[:8])
-        folder = study.folder / (name or variant.folder_name)
+        name, folder = there.get(variant.identity[:8]), folders[variant.identity]
         for seed in variant.seeds:
             run_folder = folder / f"seed{seed}"
             state: State = state_of(run_folder) if name is not None else "missing"
             values = kept.runs.get((variant.identity, seed))
+            first = folders[variant.begins_with] / run_folder.name if variant.begins_with else None
             if values is None or state == "running" or (state == "finished" and _is_of_this_code(run_folder)):
-                runs.append(PlannedRun(study.name, variant, seed, run_folder, state))
+                runs.append(PlannedRun(study.name, variant, seed, run_folder, state, first))
             else:
-                runs.append(PlannedRun(study.name, variant, seed, run_folder, "finished", values))
+                runs.append(PlannedRun(study.name, variant, seed, run_folder, "finished", first, values))
     # every variant once before any twice: an unfinished study is then a whole one with fewer seeds
     runs.sort(key=lambda run: run.variant.seeds.index(run.seed))
+    runs = in_order(runs)
     return Plan(study, variants, runs, _other_data(runs, resolver), kept.others)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from recsys_lab.config import CLASS_PATH
 from recsys_lab.data.locate import DATA_DIR, DATASET, find_prepared
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.runs.run_files import write_json
+from recsys_lab.runs.user_cache import cache_folder
 from recsys_lab.study.plan.study_file import Settings
 from recsys_lab.study.plan.study_settings import Checked, compose
 
@@ -120,12 +120,6 @@ class Resolver:
             write_json(self._file, self._known)
         except OSError:  # a home that can't be written to: the next command asks again
             return
-
-
-def cache_folder() -> Path:
-    """Of this user: for what can be made again."""
-    own = os.environ.get("RECSYS_LAB_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsys_lab"
 
 
 def _stamp() -> str:

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from recsys_lab.study.plan.beginnings import link, other_variant
 from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import AxisValue, Settings, Study, matches
 from recsys_lab.words import LOWER_IS_BETTER, RecsysLabError
@@ -25,6 +26,7 @@ class Variant:
     settings: nested run configuration, without the seed and the run folder.
     identity: hash of the resolved configuration without the seed and without what equals its default.
     seeds: that it is trained with.
+    begins_with: identity of the variant whose run of the same seed its own begins with; empty for most.
     """
 
     label: str
@@ -32,6 +34,7 @@ class Variant:
     settings: dict[str, Any]
     identity: str
     seeds: tuple[int, ...]
+    begins_with: str = ""
 
     @property
     def folder_name(self) -> str:
@@ -58,12 +61,14 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
         raise RecsysLabError(f"{study.file}: base: {error}") from error
     problems: dict[str, str] = {}  # text -> the first variant that has it
     found: list[Variant] = []
+    begins: list[dict[str, str]] = []
     for values, parts in chosen:
         label = _label(values, parts)
         try:
             adjusted = [settings for when, settings in study.adjust if values and matches(values, when)]
             layers = [*[part.settings for part in parts], *adjusted, study.overrides]
             settings = resolver.compose(layers, base)
+            begins.append(other_variant(settings, study.axes))
             found.append(Variant(label, values, settings, "", _seeds(study, parts)))
         except RecsysLabError as error:
             problems.setdefault(str(error), label)
@@ -73,6 +78,7 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
             problems.setdefault(checked.error, variant.label)
         object.__setattr__(variant, "identity", checked.identity)
     _raise(study.file, problems)
+    link(study.file, found, begins)
     found = _unique_labels(_distinct(study, found))
     return _covering(found) if study.fast else found
 
@@ -131,6 +137,10 @@ def _covering(variants: list[Variant]) -> list[Variant]:
         best = max(variants, key=lambda variant: len(wanted & variant.values.items()))
         chosen.append(best)
         wanted -= set(best.values.items())
+    by_identity, last = {variant.identity: variant for variant in variants}, list(chosen)
+    while last:  # and what they begin with
+        last = [by_identity[one.begins_with] for one in last if one.begins_with]
+        chosen += [one for one in last if one not in chosen]
     return chosen
 
 

@@ -65,6 +65,11 @@ def make_searches(
     """
     groups: dict[str, list[Variant]] = {}
     for variant in (variant for variant in variants if variant.seeds):
+        if variant.begins_with:
+            raise RecsysLabError(
+                f"{study.file}: variant {variant.label} begins with the weights of another one (warm_start), and a "
+                "search makes models of its own settings: leave it out with --only, or tune without warm_start"
+            )
         groups.setdefault(_label(variant, settings.axis), []).append(variant)
     known = {name for label, members in groups.items() for name in (label, *members[0].values.values())}
     if unknown := [name for name in settings.spaces if name not in known]:

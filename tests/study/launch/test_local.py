@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from stub_run import StubJob, starts, stub
 
 from recsys_lab.runs.claim import FILE, claimed, owner
-from recsys_lab.study.launch.job import Execution, Outcome, read_job, state_of
+from recsys_lab.study.launch.job import Execution, Job, Outcome, read_job, state_of
 from recsys_lab.study.launch.local import Places, launch_local, make_places
 from recsys_lab.words import RecsysLabError
 
@@ -54,6 +55,22 @@ def test_a_failed_run_keeps_its_error_and_stops_no_other(tmp_path: Path) -> None
     job = read_job(tmp_path / "bad")
     assert job["exit_code"] == 3 and job["error"] == "rank 0 fails" and state_of(tmp_path / "bad") == "failed"
     assert "rank 0 fails" in (tmp_path / "bad" / "log.txt").read_text()
+
+
+def test_a_run_waits_for_the_one_that_it_begins_with(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    first, other = stub(tmp_path / "first", str(go)), stub(tmp_path / "other")
+    second = replace(stub(tmp_path / "second"), after=first.folder)
+    ended: list[str] = []
+
+    def on_end(job: Job, outcome: Outcome) -> None:
+        ended.append(job.folder.name)
+        if job is other:  # there was a place, and `second` did not take it
+            assert not starts(second.folder)
+            go.touch()
+
+    outcomes = launch_local([first, second, other], PLACES, on_end)
+    assert [outcome.state for outcome in outcomes] == ["finished"] * 3 and ended == ["other", "first", "second"]
 
 
 def test_a_finished_run_is_never_run_again(tmp_path: Path) -> None:

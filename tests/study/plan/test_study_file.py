@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from recsys_lab.study.plan import Variant, make_plan, read_study
+from recsys_lab.study.plan.beginnings import with_beginnings
 from recsys_lab.study.plan.planned import seconds_of
 from recsys_lab.study.plan.study_settings import Checked
 from recsys_lab.study.plan.variants import make_variants
@@ -40,6 +42,59 @@ def write(folder: Path, text: str) -> Path:
 
 def variants(folder: Path, text: str) -> list[Variant]:
     return make_variants(read_study(write(folder, text)), FlatResolver())
+
+
+CHAIN = """
+    axes:
+      update: {scratch: {model: a}, warm: {model: a}, none: {model: a, trainer.max_epochs: 0}}
+      day: {1: {data.dataset: one}, 2: {data.dataset: two}, 3: {data.dataset: three}}
+    exclude: [{update: [warm, none], day: 1}]
+    adjust:
+      - {when: {update: warm, day: 3}, set: {warm_start: {day: 2}}}
+      - {when: {update: warm, day: 2}, set: {warm_start: {update: scratch, day: 1}}}
+      - {when: {update: none}, set: {warm_start: {update: scratch, day: 1}}}
+    seeds: 2
+    """
+
+
+def test_a_run_begins_with_that_of_another_variant(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path, CHAIN), tmp_path / "runs")
+    found = {v.label: v for v in make_variants(study, FlatResolver())}
+    scratch, second, third = found["scratch_1"], found["warm_2"], found["warm_3"]
+    assert second.begins_with == scratch.identity and third.begins_with == second.identity and not scratch.begins_with
+    assert "warm_start" not in second.settings and second.identity != found["scratch_2"].identity
+    runs = make_plan(study, FlatResolver()).runs
+    places = {run.folder: place for place, run in enumerate(runs)}
+    warm = next(run for run in runs if run.variant.label == "warm_3" and run.seed == 1)
+    assert warm.config["warm_start"] == str(warm.begins_with) and warm.begins_with.parent.name == second.folder_name
+    assert warm.begins_with.name == "seed1"
+    assert all(places[run.begins_with] < place for place, run in enumerate(runs) if run.begins_with is not None)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+    assert "warm_start" not in next(run for run in runs if run.variant.label == "scratch_1").config
+    # another first model makes other ones of all that begin with it
+    other = {v.label: v for v in variants(tmp_path, CHAIN.replace("scratch: {model: a}", "scratch: {model: b}"))}
+    assert other["warm_3"].identity != third.identity
+    # values that were kept are no weights: what a missing run begins with is trained once more
+    assert with_beginnings([warm], runs) == [
+        *(
+            next(run for run in runs if run.variant.identity == one.identity and run.seed == 1)
+            for one in (scratch, second)
+        ),
+        warm,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "said"),
+    [
+        ("{day: 4}", "warm_start: there is no variant update warm, day 4"),
+        ("{hour: 1}", "unknown axis in warm_start 'hour'"),
+        ("{day: 3}", "variants begin with each other in a circle"),
+    ],
+)
+def test_a_beginning_that_is_none(beginning: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(RecsysLabError, match=re.escape(said)):
+        variants(tmp_path, CHAIN.replace("{day: 2}}}", beginning + "}}"))
 
 
 def test_a_grid_is_every_combination_less_the_exclusions(tmp_path: Path) -> None:
