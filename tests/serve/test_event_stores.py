@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -142,6 +143,58 @@ def test_a_deleted_user_is_in_no_file(tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_another_program_keeps_from_being_overwritten_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reader of another process holds the log of the changes; the next deletion empties it."""
+    store = open_store(str(tmp_path / "events.sqlite"))
+    store.add([event("an-item-that-is-found", n) for n in range(50)] + [event(user="berta")])
+    store._writer.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
+    other = sqlite3.connect(tmp_path / "events.sqlite", isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM events").fetchone()
+    assert store.delete_user("anna") == 50 and "still holds what was deleted" in caplog.text
+    other.close()
+    assert store.delete_user("nobody") == 0
+    assert not any(b"an-item-that-is-found" in path.read_bytes() for path in tmp_path.iterdir())
+    store.close()
+
+
+def test_deletions_beside_writes_and_the_end(tmp_path: Path) -> None:
+    """Each works with one connection: none is inside the transaction of another, and none waits for ever."""
+    store = open_store(str(tmp_path / "events.sqlite"))
+    with ThreadPoolExecutor(6) as pool:
+        jobs = [
+            job
+            for n in range(40)
+            for job in (
+                pool.submit(store.add, [event(n, user=f"{n % 3}") for _ in range(20)]),
+                pool.submit(store.delete_user, f"{n % 3}"),
+                pool.submit(store.of_users, ["0", "1"]),
+            )
+        ]
+        for job in jobs:
+            job.result(60)
+        last = [pool.submit(store.forget, 1e12), pool.submit(store.close)]
+        for one in last:
+            one.exception(60)  # the second may come first
+
+
+def test_the_file_is_for_this_user_alone_and_not_that_of_another_program(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "events.sqlite"))
+    store.add([event()])
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    store.close()
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as made:
+        made.execute("CREATE TABLE things (name)")
+    made.close()
+    before = other.read_bytes()
+    with pytest.raises(RecsysLabError, match="is a database of another program: it has a table 'things'"):
+        open_store(str(other))
+    assert other.read_bytes() == before
+
+
 @NEEDS_REDIS
 def test_a_deleted_user_is_in_no_key_of_redis(redis_url: str) -> None:
     import redis
@@ -186,7 +239,7 @@ def test_what_can_not_be_opened_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no database, and longer than a page header of one " * 20)
     for place, words in {
         str(tmp_path / "text"): "text can't be opened: file is not a database",
-        str(tmp_path / "no" / "file"): "can't be opened: unable to open database file",
+        str(tmp_path / "no" / "file"): "can't be opened: No such file or directory",
         "mysql://somewhere": "--events is a file, or redis://HOST:PORT/NUMBER",
         "redis://:a-password@127.0.0.1:1/0": "--events: Redis does not answer: ConnectionError",
     }.items():

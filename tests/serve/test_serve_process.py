@@ -23,6 +23,7 @@ from bad_requests import BEARER, OPEN, REQUESTS, TOKEN
 from served import made_run
 
 from recsys_lab.cli import main
+from recsys_lab.words import RecsysLabError
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +179,16 @@ def test_a_taken_address_and_the_token_of_the_environment(
         events = str(tmp_path / "others.sqlite")
         code = main(["serve", str(place / "run"), "--port", str(server.port), "--events", events])
         assert code == 2 and f"--port {server.port}: another program has 127.0.0.1:" in capsys.readouterr().err
+
+
+def test_an_address_that_is_none_and_a_token_that_is_no_text(tmp_path: Path) -> None:
+    from recsys_lab.serve.server.http_server import _listening, read_token
+
+    with pytest.raises(RecsysLabError, match=r"--host 192.0.2.1: can't listen there: Cannot assign requested address"):
+        _listening("192.0.2.1", 0)
+    (tmp_path / "token").write_bytes(b"\xff" * 40)
+    with pytest.raises(RecsysLabError, match="a token is 16 or more ASCII characters"):
+        read_token(str(tmp_path / "token"))
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -135,6 +135,12 @@ def test_a_batcher_answers_each_with_its_own_and_stops() -> None:
         with pytest.raises(ZeroDivisionError):
             await broken.ask(1, 5)
         await broken.close()
+        short: Batcher[int, int] = Batcher(lambda all: all[1:], 4, 9)
+        short.start()
+        for _ in range(2):  # it goes on
+            with pytest.raises(RuntimeError, match="0 answers to 1 questions"):
+                await short.ask(1, 5)
+        await short.close()
         never: Batcher[int, int] = Batcher(lambda all: all, 4, 1)
         with pytest.raises(TimeoutError):
             await never.ask(1, 0.01)

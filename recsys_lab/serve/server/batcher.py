@@ -78,6 +78,8 @@ class Batcher(Generic[Question, Answer]):
             self._seen(len(batch))
             try:
                 answers = await loop.run_in_executor(self._thread, self._work, [question for question, _ in batch])
+                if len(answers) != len(batch):
+                    raise RuntimeError(f"{len(answers)} answers to {len(batch)} questions")
             except Exception as error:  # of the whole batch
                 answers = [error] * len(batch)
             for (_, future), answer in zip(batch, answers, strict=True):

@@ -72,7 +72,7 @@ class Gate:
         limit = self.limits.max_body_kb << 10
         too_large = _RefusedError(413, f"the body is larger than {self.limits.max_body_kb:,} KB", Connection="close")
         length = Headers(scope=scope).get("content-length", "0")
-        if length.isdigit() and int(length[:20]) > HEARD * limit:
+        if length.isdecimal() and int(length[:20]) > HEARD * limit:
             raise too_large
         body, size = bytearray(), 0
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def read_token(file: str | None) -> str | None:
     """
     where = f"--token_file {file}" if file is not None else TOKEN
     if file is not None:
-        token = Path(file).read_text(encoding="utf-8").strip()
+        token = Path(file).read_text(encoding="utf-8", errors="replace").strip()
     elif TOKEN in os.environ:
         token = os.environ[TOKEN].strip()
     else:
@@ -75,28 +77,47 @@ def run_server(service: Service, host: str, port: int, token: str | None) -> Non
         limit_concurrency=limits.max_connections,
         timeout_graceful_shutdown=limits.stop_seconds,
     )
-    try:
-        socket = config.bind_socket()
-    except SystemExit:
-        raise RecsysLabError(f"--port {port}: another program has {host}:{port}; choose another port") from None
+    listening = _listening(config.host, port)
     name = f"[{host}]" if ":" in host and "[" not in host else host
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done
     turns = sys.getswitchinterval()
     sys.setswitchinterval(GIVE_WAY_S)
     try:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop, where there is one
-            address = f"http://{name}:{socket.getsockname()[1]}"
-            runner.run(_serve(uvicorn.Server(config), service, socket, address))
+            address = f"http://{name}:{listening.getsockname()[1]}"
+            runner.run(_serve(uvicorn.Server(config), service, listening, address))
     except KeyboardInterrupt:
         pass
     finally:
         signal.signal(signal.SIGTERM, before)
         sys.setswitchinterval(turns)
-        socket.close()
+        listening.close()
     log.info("stopped")
 
 
-async def _serve(server: uvicorn.Server, service: Service, socket: object, address: str) -> None:
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket at the address.
+
+    Raises:
+        RecsysLabError: why there is none.
+    """
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        if error.errno == errno.EADDRINUSE:
+            raise RecsysLabError(f"--port {port}: another program has {host}:{port}; choose another port") from None
+        is_port = error.errno == errno.EACCES
+        raise RecsysLabError(
+            f"{f'--port {port}' if is_port else f'--host {host}'}: can't listen there: {error.strerror or error}"
+        ) from None
+    made.set_inheritable(True)
+    return made
+
+
+async def _serve(server: uvicorn.Server, service: Service, listening: socket.socket, address: str) -> None:
     if hasattr(signal, "SIGHUP"):
         running = set()
 
@@ -107,7 +128,7 @@ async def _serve(server: uvicorn.Server, service: Service, socket: object, addre
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again)
     log.info("serving %s at %s (page for people), %s/docs (API); stop with Ctrl-C", service.live.name, address, address)
-    await server.serve(sockets=[socket])  # type: ignore[list-item]
+    await server.serve(sockets=[listening])
 
 
 async def _reload(service: Service) -> None:
