@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from recsys_lab.arguments import Count
+from recsys_lab.serve.reranking import Reranking
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -32,6 +33,7 @@ def recommend(
     data_dir: str | None = None,
     output: str | None = None,
     json: bool = False,
+    reranking: Reranking,
 ) -> None:
     """Recommends from a trained run, or a counted one, for histories that it may never have seen. Nothing is trained,
     and the prepared data is not needed: titles are shown where it is there. A history without any known item gets the
@@ -82,10 +84,13 @@ def recommend(
     names, about = titles(predictor.loaded.folder, predictor.spec, data_dir)
     log.info("%s", about)
 
+    reranked = reranking.way(predictor, top, data_dir)
+
     def parts() -> Iterator[Any]:
-        hides = None if keep_history else "history"
-        found = predictor.recommend_in_parts(asked, top, exclude=hides, blocked=blocked, candidates=wanted)
-        for part in found:
+        hides: Any = None if keep_history else "run"
+        length = reranking.length(top)
+        found = predictor.recommend_in_parts(asked, length, exclude=hides, blocked=blocked, candidates=wanted)
+        for part in map(reranked, found):
             yield part if names is None else part.join(names, on="item_id", how="left", maintain_order="left")
 
     if output is not None:

@@ -20,7 +20,8 @@ from recsys_lab.data.reading.times import LATEST
 from recsys_lab.data.sessions import SAME_SESSION, is_pause, same_session, starts_of
 from recsys_lab.data.split.temporal import seconds_of_window
 from recsys_lab.serve.item_ids import ItemIds
-from recsys_lab.words import ITEM_ID, PAD_ID, TIMESTAMP, USER_ID, RecsysLabError
+from recsys_lab.serve.list_rules import ListRules
+from recsys_lab.words import EVENT_TYPE, ITEM_ID, PAD_ID, TIMESTAMP, USER_ID, RecsysLabError
 
 USER_FIELD = "user."
 """What the names of the users' fields begin with."""
@@ -65,17 +66,22 @@ class HistoryReader:
 
     Args:
         item_ids: of the model. fields: what it was fed beside them, as it was fitted. spec: the data it was trained on.
+        rules: what its lists leave out, which may need the types of events and their sessions.
     """
 
-    def __init__(self, item_ids: ItemIds, fields: FittedFields, spec: DataSpec) -> None:
+    def __init__(self, item_ids: ItemIds, fields: FittedFields, spec: DataSpec, rules: ListRules | None = None) -> None:
         self.item_ids, self.spec = item_ids, spec
         self.fields = {one.key: one for one in fields if one.scope in ("event", "user")}
         self.fed = [one for one in self.fields.values() if one.key != SAME_SESSION.key]
         self.marks_sessions = self.fields.pop(SAME_SESSION.key, None) is not None  # nobody gives it: it is found
-        self.sessions: str | None = spec.training.get("window_within") or spec.training.get("sessions")
-        """What ends a session, for a model that was trained with them: a field, or a pause."""
+        own = spec.training.get("window_within") or spec.training.get("sessions")
+        self.rules, self.encodes_sessions = rules or ListRules(), own is not None
+        self.sessions: str | None = own or self.rules.sessions
+        """What ends a session, for a model that was trained with them or whose lists heed them: a field, or a pause."""
         if self.sessions is not None and not is_pause(self.sessions):
             self.fields.setdefault(self.sessions, FittedField(self.sessions, "event", "categorical"))
+        if self.rules.types is not None:
+            self.fields.setdefault(EVENT_TYPE, FittedField(EVENT_TYPE, "event", "categorical"))
 
     late: tuple[str, ...] = ()
     """Fields that come one event late, as for `Events`."""
@@ -133,7 +139,7 @@ class HistoryReader:
             offsets,
             columns["event"],
             user_fields=columns["user"],
-            rules=Rules(session_start=start),
+            rules=Rules(hides=self._hides(raw, mask), session_start=start),
             late=self.late,
         )
         return Histories(raw.users, events, raw.lengths, seconds is not None)
@@ -156,6 +162,16 @@ class HistoryReader:
         named = raw.fields.get(self.sessions)
         codes = pl.Series([0] * len(seconds)) if named is None else named.filter(kept).rank("dense").fill_null(0)
         return starts_of(offsets, codes.to_numpy())
+
+    def _hides(self, raw: _Raw, kept: pl.Series) -> np.ndarray | None:
+        """(E,) bool: events of the types whose items lists leave out; none where nobody says the type."""
+        if self.rules.types is None:
+            return None
+        types = raw.fields.get(EVENT_TYPE)
+        if types is None:
+            return np.zeros(int(kept.sum()), dtype=bool)
+        names = types.filter(kept).cast(pl.String)
+        return names.is_in(list(self.rules.types)).fill_null(False).to_numpy()
 
     # -- lists ---------------------------------------------------------------------------------------------------------
 

@@ -11,19 +11,25 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from recsys_lab.data.batches.event_rules import Live
+from recsys_lab.data.batches.gather import ExcludeSeen
 from recsys_lab.serve.item_ids import ItemIds
+from recsys_lab.serve.list_rules import ListRules
 from recsys_lab.words import PAD_ID, RecsysLabError
 
 
 @dataclass(frozen=True)
 class ItemChoice:
-    """is_candidate: (V,) bool. hides_history: whether a user's own items are left out.
+    """is_candidate: (V,) bool. hides: which of a user's own items are left out; by_types: of these alone whose events
+    are of the run's types. live: when items can be had; None where the caller named them, or always.
     allowed: ids (S,) and offsets (U + 1,): user u's own candidates, distinct and all of them in `is_candidate`;
     None = all.
     """
 
     is_candidate: Tensor
-    hides_history: bool
+    hides: ExcludeSeen
+    by_types: bool = False
+    live: Live | None = None
     allowed: tuple[Tensor, Tensor] | None = None
 
     @classmethod
@@ -36,18 +42,22 @@ class ItemChoice:
         exclude: Any,
         blocked: Any,
         candidates: Any,
+        rules: ListRules,
     ) -> ItemChoice:
         """See `Predictor.recommend`.
 
         Args:
             trained: (V,) bool: items with training events. scored: those that the model can say something of.
-            users: (U,) that are asked for.
+            users: (U,) that are asked for. rules: of the run.
         """
         mask = (trained if candidates is None else scored).clone()
-        hides_history = isinstance(exclude, str)
-        if hides_history and exclude != "history":
-            raise RecsysLabError(f"exclude={exclude!r}; it is 'history', None, or a list of item ids")
-        for ids, what in ((None if hides_history else exclude, "items to exclude"), (blocked, "blocked items")):
+        names = {"run": rules.exclude_seen, "history": "history"}
+        if isinstance(exclude, str) and exclude not in names:
+            raise RecsysLabError(f"exclude={exclude!r}; it is 'run', 'history', None, or a list of item ids")
+        hides: Any = names[exclude] if isinstance(exclude, str) else "none"
+        by_types = isinstance(exclude, str) and exclude == "run" and rules.types is not None
+        named = None if isinstance(exclude, str) else exclude
+        for ids, what in ((named, "items to exclude"), (blocked, "blocked items")):
             if ids is not None:
                 mask[torch.from_numpy(item_ids.rows(_listed(ids, what), what))] = False
         if isinstance(candidates, str) and candidates == "all":
@@ -58,7 +68,7 @@ class ItemChoice:
                 )
             candidates = None
         if candidates is None:
-            return cls(mask, hides_history)
+            return cls(mask, hides, by_types, rules.live)
         if isinstance(candidates, Mapping):
             by_text = {str(user): own for user, own in candidates.items()}
             candidates = [by_text.get(str(user), ()) for user in users.to_list()]
@@ -66,7 +76,7 @@ class ItemChoice:
         if not (len(listed) and isinstance(listed[0], list | tuple | set | frozenset | np.ndarray)):
             shared = torch.zeros_like(mask)
             shared[torch.from_numpy(item_ids.rows(listed, "candidates"))] = True
-            return cls(mask & shared, hides_history)
+            return cls(mask & shared, hides, by_types)
         if len(listed) != num_users:
             raise RecsysLabError(f"candidates has {len(listed)} lists, and there are {num_users} users: one for each")
         lengths = [len(_listed(one, "each list of candidates")) for one in listed]
@@ -76,7 +86,8 @@ class ItemChoice:
         pairs = np.unique(np.stack([owner[good], rows[good]]), axis=1)
         offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs[0], minlength=num_users))])
         device = mask.device
-        return cls(mask, hides_history, (torch.from_numpy(pairs[1]).to(device), torch.from_numpy(offsets).to(device)))
+        allowed = (torch.from_numpy(pairs[1]).to(device), torch.from_numpy(offsets).to(device))
+        return cls(mask, hides, by_types, allowed=allowed)
 
     def count(self, users: np.ndarray) -> np.ndarray:
         """(n,) users -> (n,) how many candidates each has, before its history is left out."""

@@ -18,6 +18,7 @@ from recsys_lab.contracts import Batch, Scorer
 from recsys_lab.evaluation.row_blocks import row_blocks
 from recsys_lab.evaluation.top_lists import top_lists
 from recsys_lab.ops.top_items import hashes
+from recsys_lab.serve.stored_index import StoredIndex
 from recsys_lab.words import PAD_ID, RecsysLabError
 
 if TYPE_CHECKING:
@@ -54,12 +55,15 @@ class ItemIndex:
         indexed: (V,) bool: the items that lists may hold.
         effort: how many items (HNSW) or clusters (IVF) a search looks at; more is slower and finds more. Default: 128,
             or a sixteenth of the clusters.
+        stored: where the index is kept; None = nowhere.
 
     Raises:
         RecsysLabError: for a scorer that is not of that form, and without Faiss.
     """
 
-    def __init__(self, scorer: Scorer, indexed: Tensor, kind: Kind, effort: int | None = None) -> None:
+    def __init__(
+        self, scorer: Scorer, indexed: Tensor, kind: Kind, effort: int | None = None, stored: StoredIndex | None = None
+    ) -> None:
         try:
             faiss: Any = importlib.import_module("faiss")  # its types know less than it has
         except ModuleNotFoundError:
@@ -70,11 +74,12 @@ class ItemIndex:
         number, width = vectors.shape
         clusters = max(1, min(number // 39, round(2 * number**0.5)))  # 39: fewer per cluster, and Faiss warns
         text = {"hnsw": f"HNSW{LINKS}", "ivf": f"IVF{clusters},Flat", "ivf-8bit": f"IVF{clusters},SQ8"}[kind]
-        self.index = faiss.index_factory(width, text, faiss.METRIC_INNER_PRODUCT)
         self.effort = effort or (128 if kind == "hnsw" else max(1, clusters // 16))
-        draw = np.random.default_rng(0).permutation(number)[: max(clusters * 64, 1 << 16)]
-        self.index.train(vectors[draw])
-        self.index.add(vectors)
+        self.index: Any = None if stored is None else stored.read(faiss, text, vectors)
+        if self.index is None:
+            self.index = _built(faiss, text, vectors, max(clusters * 64, 1 << 16))
+            if stored is not None:
+                stored.write(faiss, text, vectors, self.index)
         self.kind, self.width = kind, width
         self._pool: _Pool | None = None
 
@@ -147,14 +152,28 @@ class ItemIndex:
         return items[:, :k], scores[:, :k]
 
 
-def use_index(predictor: Predictor, kind: Kind, effort: int | None = None) -> ItemIndex | None:
-    """From now on the predictor's lists are made with an index, which is built here; `exact`: without one again."""
+def use_index(predictor: Predictor, kind: Kind, effort: int | None = None, store: bool = True) -> ItemIndex | None:
+    """From now on the predictor's lists are made with an index; `exact`: without one again.
+
+    Args:
+        store: it is built once for each checkpoint, and kept in the user's cache (see `stored_index.py`); else it is
+            built here.
+    """
     if kind not in get_args(Kind):
         raise RecsysLabError(f"index={kind!r}; known: {', '.join(get_args(Kind))}")
     index = None
     if kind != "exact":
-        index = ItemIndex(predictor.model.scorer, predictor.can_be_scored, kind, effort)
+        stored = StoredIndex(predictor.loaded.checkpoint, kind) if store else None
+        index = ItemIndex(predictor.model.scorer, predictor.can_be_scored, kind, effort, stored)
     predictor.top_lists = index or top_lists
+    return index
+
+
+def _built(faiss: Any, text: str, vectors: np.ndarray, most: int) -> Any:
+    """most: vectors that it is trained on."""
+    index = faiss.index_factory(vectors.shape[1], text, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors[np.random.default_rng(0).permutation(len(vectors))[:most]])
+    index.add(vectors)
     return index
 
 

@@ -87,6 +87,7 @@ def _notes(
     for place, count in zip(short, choice.count(users[short]), strict=True):
         hidden = int(count - length[place])
         text = f"{length[place]} of {k}: there are {count:,} candidates"
-        text += f", {hidden:,} of them in the history" if hidden else ""
+        where = "in the history" if choice.live is None else "in the history or not available then"
+        text += f", {hidden:,} of them {where}" if hidden else ""
         notes[place] = text if notes[place] is None else f"{notes[place]}; {text}"
     return pl.Series(notes, dtype=pl.String)

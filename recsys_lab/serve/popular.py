@@ -28,12 +28,5 @@ class PopularItems:
         """The query and the batch of users without events."""
         one = torch.zeros(rows, 1, dtype=torch.int64, device=self.counts.device)
         batch = Batch(one, one[:, 0], one > 0, one, one[:, 0], one[:, 0] - 1)
-        return one, without_events(batch)
-
-
-def without_events(batch: Batch) -> Batch:
-    """The batch with nothing to leave out of lists."""
-    device = batch.item_ids.device
-    nothing = torch.zeros(0, dtype=torch.int64, device=device)
-    offsets = torch.zeros(len(batch) + 1, dtype=torch.int64, device=device)
-    return replace(batch, seen_ids=nothing, seen_offsets=offsets)
+        nothing = one.new_zeros(0)
+        return one, replace(batch, seen_ids=nothing, seen_offsets=one.new_zeros(rows + 1))

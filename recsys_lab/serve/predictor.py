@@ -25,8 +25,9 @@ from recsys_lab.serve.histories import HistoryReader
 from recsys_lab.serve.item_choice import ItemChoice
 from recsys_lab.serve.item_ids import ItemIds, Unknown
 from recsys_lab.serve.list_frame import Lists, check_k, list_frame
+from recsys_lab.serve.list_rules import ListRules, without_unavailable
 from recsys_lab.serve.loaded import LoadedModel, load_model
-from recsys_lab.serve.popular import PopularItems, without_events
+from recsys_lab.serve.popular import PopularItems
 from recsys_lab.serve.questions import Questions, reads_times
 from recsys_lab.serve.similar import similar_items
 from recsys_lab.serve.user_state import UserState
@@ -36,7 +37,7 @@ log = logging.getLogger("recsys_lab")
 
 PLACES_AT_ONCE = 1 << 20
 """Places of lists (users times K) that `recommend_in_parts` makes one frame of."""
-Exclude = Literal["history"] | Sequence[Any] | None
+Exclude = Literal["run", "history"] | Sequence[Any] | None
 Candidates = Literal["all"] | Sequence[Any] | Mapping[Any, Any] | None
 
 
@@ -62,7 +63,8 @@ class Predictor:
         self.can_be_scored = self.is_trained.clone()
         self.can_be_scored[1:] |= self.model.scorer.scores_untrained
         self.popular = PopularItems(loaded.item_counts)
-        self.reader = HistoryReader(self.item_ids, self.fields, self.spec)
+        self.rules = ListRules.of(loaded.vocabulary.lists)
+        self.reader = HistoryReader(self.item_ids, self.fields, self.spec, self.rules)
         self.top_lists = top_lists  # `item_index.use_index` sets another
         self._told_times = False
 
@@ -98,7 +100,7 @@ class Predictor:
         *,
         times: Any = None,
         fields: Mapping[str, Any] | None = None,
-        exclude: Exclude = "history",
+        exclude: Exclude = "run",
         blocked: Sequence[Any] | None = None,
         candidates: Candidates = None,
         query_time: Any = None,
@@ -115,11 +117,13 @@ class Predictor:
                 events that lie the mean gap of its training apart, and a line says so.
             fields: what the model was fed beside items. Of events (`price`) a list for each user; of users
                 (`user.age`) a value for each. In a frame they are columns. What is not given is missing.
-            exclude: `history` leaves a user's own items out; None leaves nothing out; a list of ids leaves out these,
-                and not the history.
+            exclude: `run` leaves out what the run's own lists do (`data.exclude_seen`, and of the types that
+                `data.exclude_seen_types` names); `history` all of a user's own items; None nothing; a list of ids
+                leaves out these, and not the history.
             blocked: ids that nobody is recommended, beside what `exclude` says.
             candidates: ids that lists are made of; or a list of ids for each user, or a dict of them by user. None =
-                all items with training events. `all`, or an id that is named, takes in items without any, where
+                all items with training events, of a run with `data.available` those that can be had when the list is
+                wanted. `all`, or an id that is named, takes in items without any, where
                 the model scores them by their fields or vectors.
             query_time: when the lists are wanted: one time, or one for each user; for models that read it. Default: the
                 time of the last event.
@@ -133,17 +137,8 @@ class Predictor:
         Raises:
             RecsysLabError: for what can't be histories, times, fields or ids, naming it.
         """
-        parts = self.recommend_in_parts(
-            histories,
-            k,
-            exclude=exclude,
-            blocked=blocked,
-            candidates=candidates,
-            times=times,
-            fields=fields,
-            query_time=query_time,
-            target_fields=target_fields,
-        )
+        asked = {"times": times, "fields": fields, "query_time": query_time, "target_fields": target_fields}
+        parts = self.recommend_in_parts(histories, k, exclude=exclude, blocked=blocked, candidates=candidates, **asked)
         return pl.concat(list(parts))
 
     def recommend_in_parts(
@@ -151,7 +146,7 @@ class Predictor:
         histories: Any,
         k: int = 10,
         *,
-        exclude: Exclude = "history",
+        exclude: Exclude = "run",
         blocked: Sequence[Any] | None = None,
         candidates: Candidates = None,
         **asked: Any,
@@ -169,7 +164,7 @@ class Predictor:
         """query: of the only user, where it is known already."""
         check_k(k)
         read = questions.histories
-        asked = (read.users, exclude, blocked, candidates)
+        asked = (read.users, exclude, blocked, candidates, self.rules)
         choice = ItemChoice.of(self.item_ids, self.is_trained, self.can_be_scored, *asked)
         step = max(1, PLACES_AT_ONCE // k)
         for start in range(0, max(1, len(read)), step):
@@ -181,13 +176,17 @@ class Predictor:
         self, questions: Questions, users: np.ndarray, k: int, choice: ItemChoice, query: Tensor | None
     ) -> Lists:
         lists = Lists.empty(len(users), min(k, self.spec.num_rows))
-        for rows, batch in questions.batches(users, self.spec.max_length, self.batch_size, self.model.device):
-            shown = batch if choice.hides_history else without_events(batch)
-            self._fill(lists, rows, self.model, self.query(batch) if query is None else query, shown, choice, users)
+        asked = (self.spec.max_length, self.batch_size, self.model.device, choice.hides, choice.by_types, choice.live)
+        for rows, batch in questions.batches(users, *asked):
+            self._fill(lists, rows, self.model, self.query(batch) if query is None else query, batch, choice, users)
         nothing = np.flatnonzero(questions.histories.known[users] == 0)
         if len(nothing):
-            few = nothing if choice.allowed is not None else nothing[:1]  # without candidates of their own all are one
-            self._fill(lists, few, self.popular, *self.popular.asked(len(few)), choice, users)
+            is_one = choice.allowed is None and choice.live is None  # without candidates of their own all are one
+            few = nothing[:1] if is_one else nothing
+            one, batch = self.popular.asked(len(few))
+            if choice.live is not None:
+                batch = without_unavailable(batch, choice.live, questions.moments(users[few]))
+            self._fill(lists, few, self.popular, one, batch, choice, users)
             lists.repeat(few, nothing)
         return lists
 
@@ -296,7 +295,7 @@ class Predictor:
         state: UserState,
         k: int = 10,
         *,
-        exclude: Exclude = "history",
+        exclude: Exclude = "run",
         blocked: Sequence[Any] | None = None,
         candidates: Candidates = None,
         **asked: Any,

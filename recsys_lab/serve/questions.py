@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,11 +14,13 @@ import torch
 from torch import Tensor
 
 from recsys_lab.contracts import Batch
-from recsys_lab.data.batches.gather import WindowDataset
+from recsys_lab.data.batches.event_rules import Live
+from recsys_lab.data.batches.gather import ExcludeSeen, WindowDataset
 from recsys_lab.data.batches.samplers import EvaluationBatches
 from recsys_lab.data.batches.windows import evaluation_windows
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.serve.histories import Histories, seconds_of, typed
+from recsys_lab.serve.list_rules import without_unavailable
 from recsys_lab.words import EVENT_TYPE, RecsysLabError
 
 if TYPE_CHECKING:
@@ -65,16 +69,31 @@ class Questions:
         return cls(histories, seconds, target, "window_within" in training)
 
     def batches(
-        self, users: np.ndarray, max_length: int, batch_size: int, device: Any
+        self,
+        users: np.ndarray,
+        max_length: int,
+        batch_size: int,
+        device: Any,
+        hides: ExcludeSeen = "none",
+        by_types: bool = False,
+        live: Live | None = None,
     ) -> Iterator[tuple[np.ndarray, Batch]]:
-        """The newest windows of those of `users` (n,) who have a known event: their places in `users`, and the batch,
-        with their whole histories as seen items. Users are of nobody that was trained on: `user_index` is -1."""
+        """The newest windows of those of `users` (n,) who have a known event: their places in `users`, and the batch.
+        Users are of nobody that was trained on: `user_index` is -1.
+
+        Args:
+            hides, by_types, live: what lists leave out: items of the user's events, of these alone whose type says so,
+                and those that are not to be had when the list is wanted.
+        """
         events = self.histories.events
+        if not by_types and events.rules.hides is not None:
+            events = copy.copy(events)
+            events.rules = replace(events.rules, hides=None)
         some = np.flatnonzero(self.histories.known[users] > 0)
         who = users[some]
         start = events.rules.session_start if self.stops_at_sessions else None
         windows = evaluation_windows(events.offsets[:-1], who, events.offsets[1:][who], max_length, start)
-        dataset = WindowDataset(events, windows, "predict")
+        dataset = WindowDataset(events, windows, "predict", hides)
         for rows in EvaluationBatches(windows.lengths, batch_size):
             batch, chosen = dataset[rows], torch.from_numpy(who[rows])
             batch = replace(
@@ -83,7 +102,18 @@ class Questions:
                 query_time=batch.query_time if self.seconds is None else self.seconds[chosen],
                 target={name: values[chosen] for name, values in self.target.items()},
             )
+            if live is not None:
+                batch = without_unavailable(batch, live, self.moments(who[rows], batch.query_time))
             yield some[rows], batch.to(device)
+
+    def moments(self, users: np.ndarray, last: Tensor | None = None) -> np.ndarray:
+        """(n,) users -> (n,) when their lists are wanted: as it was asked; else at the time of the last event; now,
+        where nobody knows that."""
+        if self.seconds is not None:
+            return self.seconds.numpy()[users]
+        if last is not None and self.histories.has_times:
+            return last.numpy(force=True)
+        return np.full(len(users), int(time.time()))
 
 
 def _check_number(what: str, given: int, users: int) -> None:

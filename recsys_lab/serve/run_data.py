@@ -50,27 +50,31 @@ def item_counts(folder: Path | None, spec: DataSpec) -> Tensor | None:
     return None
 
 
-def titles(folder: Path | None, spec: DataSpec, data_dir: str | None = None) -> tuple[pl.DataFrame | None, str]:
-    """Columns `item_id` and `title` of the item table, and a line that says where they come from, or why not."""
+def item_table(folder: Path | None, spec: DataSpec, data_dir: str | None = None) -> tuple[pl.DataFrame | None, str]:
+    """The table of the items, and the name of its data set; or None, and why there is none."""
     try:
         data = open_data(folder, data_dir)
     except RecsysLabError as error:
-        return None, f"no titles: {error}"
+        return None, str(error)
     if data is None:
-        why = (
-            "a checkpoint holds none" if folder is None else "a checkpoint holds none, and the data of the run is gone"
-        )
-        return None, f"no titles: {why}"
+        return None, "a checkpoint holds none" + ("" if folder is None else ", and the data of the run is gone")
     processed = data.processed
     if processed.vocabulary_hash != spec.vocabulary_hash:
-        return None, f"no titles: the items in {processed.path} are others than the model's"
-    table = processed.item_table
+        return None, f"the items in {processed.path} are others than the model's"
+    return processed.item_table, processed.name
+
+
+def titles(folder: Path | None, spec: DataSpec, data_dir: str | None = None) -> tuple[pl.DataFrame | None, str]:
+    """Columns `item_id` and `title` of the item table, and a line that says where they come from, or why not."""
+    table, name = item_table(folder, spec, data_dir)
+    if table is None:
+        return None, f"no titles: {name}"
     by_lower = {name.lower(): name for name in reversed(table.columns)}
     column = next((by_lower[name] for name in TITLES if name in by_lower), None)
     if column is None:
-        return None, f"no titles: the item table of {processed.name} has no column {', '.join(TITLES[:-1])}"
+        return None, f"no titles: the item table of {name} has no column {', '.join(TITLES[:-1])}"
     found = table.select(pl.col(ITEM_ID), pl.col(column).cast(pl.String).alias("title"))
-    return found, f"titles from the item table of {processed.name}, column {column!r}"
+    return found, f"titles from the item table of {name}, column {column!r}"
 
 
 def _retrained(data: SequenceDataModule) -> SequenceDataModule:

@@ -61,7 +61,7 @@ def start(predictor: Predictor, user: Any, user_fields: Mapping[str, Any]) -> Us
     predictor.reader.check_names(user_fields, "user")
     model = predictor.model
     waits = model.uses_query_time or bool(model.uses_target_fields)  # what is asked changes the state itself
-    waits |= predictor.reader.sessions is not None  # what an event means depends on the one before
+    waits |= predictor.reader.encodes_sessions  # what an event means depends on the one before
     memory = None if waits else model.start(1)
     return UserState(user, dict(user_fields), [], 0, 0, memory, model)
 
@@ -97,7 +97,8 @@ def of_model(predictor: Predictor, state: UserState) -> UserState:
 def questions(predictor: Predictor, state: UserState, **asked: Any) -> tuple[Questions, Tensor | None]:
     """The user's events as `recommend` takes them, and what the scores depend on, where it is there already."""
     events = state.events
-    if state.memory is not None and not asked:  # what the scores depend on is there: only the items are looked at
+    # what the scores depend on is there: only the items are looked at
+    if state.memory is not None and not asked and not predictor.rules.need_events:
         rows = np.array([event.row for event in events if event.row != PAD_ID], dtype=np.int32)
         flat = Events(rows, np.arange(len(rows)), np.array([0, len(rows)]))
         read = Histories(pl.Series([state.user]), flat, np.array([len(events)]), has_times=False)

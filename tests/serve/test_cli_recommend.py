@@ -16,7 +16,7 @@ from test_cli_runs import fit
 
 from recsys_lab.cli import main
 from recsys_lab.data.datamodule import SequenceDataModule
-from recsys_lab.serve import Predictor
+from recsys_lab.serve import Predictor, item_frame, mmr, popularity_cap, quota
 from recsys_lab.words import RecsysLabError
 
 
@@ -25,10 +25,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, and the data that it was trained on."""
     folder = tmp_path_factory.mktemp("recommend")
     events = made_events(event_types=1)
-    items = pl.DataFrame({"item_id": range(100, 130)}).with_columns(Title="Film " + pl.col("item_id").cast(pl.String))
+    items = (
+        shelves().with_columns(Title="Film " + pl.col("item_id").cast(pl.String)).select("item_id", "Title", "shelf")
+    )
     data = SequenceDataModule.from_frames(events, items=items, data_dir=folder / "data", name="films")
     assert fit(data.processed.path, folder / "runs", "--run.folder", str(folder / "run")) == 0
     return folder
+
+
+def shelves() -> pl.DataFrame:
+    return pl.DataFrame({"item_id": range(100, 130), "shelf": [f"shelf {n // 7}" for n in range(30)]})
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:
@@ -164,3 +170,31 @@ def test_mistakes_are_one_line(
     lines = [line for line in err.splitlines() if "error: " in line]
     assert len(lines) == 1 and re.search(says, lines[0]) and "Traceback" not in err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_lists_that_are_re_ranked(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, one = place / "run", Predictor.load(place / "run")
+    longer = one.recommend([[101, 102]], 20)
+    known = item_frame(one)
+    changed = 0
+    for words, expected in (
+        (("mmr", "--weight", "0.7", "--among", "20"), mmr(longer, 5, known, "vector", 0.7)),
+        (("popularity_cap", "--at_most", "1", "--among", "20"), popularity_cap(longer, 5, known, 1)),
+        (("quota", "--by", "shelf", "--at_most", "2", "--among", "20"), quota(longer, 5, shelves(), 2, "shelf")),
+        (("mmr", "--by", "shelf", "--among", "20"), mmr(longer, 5, shelves(), "shelf")),
+    ):
+        out, _ = told(capsys, str(run), "--history", "101,102", "--top", "5", "--json", "--rerank", *words)
+        assert [row["item_id"] for row in json.loads(out)] == expected["item_id"].to_list()
+        changed += expected["item_id"].to_list() != longer["item_id"][:5].to_list()
+    assert changed >= 2
+    for words, said in (
+        (("--rerank", "quota", "--at_most", "2"), "--rerank quota needs --by COLUMN"),
+        (("--rerank", "quota", "--by", "shelf"), "--rerank quota needs --at_most NUMBER"),
+        (("--by", "shelf"), "--by is of re-ranked lists: --rerank mmr"),
+        (("--rerank", "mmr", "--by", "shelv"), "--by shelv: the items have Title, shelf. Did you mean 'shelf'?"),
+    ):
+        _, err = told(capsys, str(run), "--history", "101", *words, code=2)
+        assert said in err
+    shutil.copy(run / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt")
+    _, err = told(capsys, str(tmp_path / "alone.ckpt"), "--history", "101", "--rerank", "mmr", "--by", "shelf", code=2)
+    assert "--by shelf: a checkpoint holds none" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from recsys_lab.cli import main
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import GRU4Rec, SASRec
 from recsys_lab.models.baselines.markov import Markov
-from recsys_lab.serve import Predictor
+from recsys_lab.serve import Predictor, item_index
 from recsys_lab.serve.item_index import ItemIndex, use_index
 from recsys_lab.words import RecsysLabError
 
@@ -47,6 +48,38 @@ def both(path: Path, kind: Any, effort: int | None = None) -> tuple[Predictor, P
     indexed = Predictor.load(path)
     assert use_index(indexed, kind, effort) is not None
     return Predictor.load(path), indexed
+
+
+def test_an_index_is_built_once_for_each_checkpoint(
+    path: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RECSYS_LAB_CACHE", str(tmp_path / "cache"))
+    built, build = [], item_index._built
+
+    def noted(*given: Any) -> Any:
+        built.append(given[1])
+        return build(*given)
+
+    monkeypatch.setattr(item_index, "_built", noted)
+    own = Path(shutil.copy(path, tmp_path / "model.ckpt"))
+    lists = [both(own, kind)[1].recommend(histories(), 5) for kind in (*KINDS, *KINDS)]
+    assert len(built) == len(KINDS) and all(a.equals(b) for a, b in zip(lists[:3], lists[3:], strict=True))
+    (hnsw,) = (tmp_path / "cache" / "indexes").glob("*-hnsw.faiss")
+    whole = hnsw.read_bytes()
+    hnsw.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert both(own, "hnsw")[1].recommend(histories(), 5).equals(lists[0]) and len(built) == 4
+    assert "was changed after it was written" in caplog.text
+    assert both(own, "hnsw")[1] and len(built) == 4, "it was kept again"
+    checkpoint_of(SASRec(embedding_dim=16), data_of(folder), tmp_path, steps=3)  # the run has another model now
+    exact, other = both(own, "hnsw")
+    assert len(built) == 5 and list((tmp_path / "cache" / "indexes").glob("*-hnsw.faiss")) == [hnsw]
+    assert other.recommend(histories(), 5)["score"].to_list() != lists[0]["score"].to_list()
+    use_index(exact, "hnsw", store=False)
+    assert len(built) == 6
+    (tmp_path / "cache").rename(tmp_path / "away")
+    (tmp_path / "cache").write_text("no folder")
+    assert both(own, "hnsw")[1].recommend(histories(), 5).equals(other.recommend(histories(), 5))
+    assert "the index is not kept" in caplog.text
 
 
 def shared(exact: pl.DataFrame, found: pl.DataFrame) -> float:

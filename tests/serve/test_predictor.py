@@ -241,7 +241,7 @@ def test_fields_of_events_users_and_the_event_to_predict(folder: Path, tmp_path:
         ([[101]], {"times": [[1], [2]]}, "times has 2 lists, and there are 1 histories"),
         ([[101]], {"k": 0}, "k must be a whole number from 1 on, not 0"),
         ([[101]], {"k": 2.5}, "k must be a whole number"),
-        ([[101]], {"exclude": "seen"}, "exclude='seen'; it is 'history', None, or a list"),
+        ([[101]], {"exclude": "seen"}, "exclude='seen'; it is 'run', 'history', None, or a list"),
         ([[101]], {"candidates": [[101], [102]]}, "candidates has 2 lists, and there are 1 users"),
         ([[101]], {"blocked": 7}, "blocked items must be a list of item ids, not 7"),
         (pl.DataFrame({"user_id": [1], "item": [101]}), {}, "the histories has no column 'item_id'.*'item'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,7 @@ def _recommend(live: LiveModel, group: list[_Asked]) -> list[RecommendAnswer]:
         exclude=body.exclude,
         blocked=body.blocked,
         candidates=body.candidates,
-        query_time=None if body.query_time is None else [asked.body.query_time for asked in group],
+        query_time=_query_times(live, group),
         target_fields=target,
     )
     answers = [RecommendAnswer.model_construct(model=live.name, source="", note=None, items=[]) for _ in group]
@@ -116,6 +117,15 @@ def _recommend(live: LiveModel, group: list[_Asked]) -> list[RecommendAnswer]:
         if rank is not None:
             answer.items.append(_listed(live, rank, item, score))
     return answers
+
+
+def _query_times(live: LiveModel, group: list[_Asked]) -> list[float | None] | None:
+    """Of a model whose items can be had at some times only: now, where nobody says when a list is wanted."""
+    if group[0].body.query_time is not None:
+        return [asked.body.query_time for asked in group]
+    if live.predictor.rules.live is None or group[0].times is None or not live.predictor.spec.has_timestamps:
+        return None
+    return [time.time()] * len(group)
 
 
 def _similar(live: LiveModel, body: SimilarBody) -> SimilarAnswer:

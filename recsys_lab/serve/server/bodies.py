@@ -33,7 +33,7 @@ class RecommendBody(Body):
     k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
     times: Annotated[list[Time], Field(max_length=MAX_EVENTS)] | None = None
     fields: Annotated[dict[Name, Value | list[Value]], Field(max_length=100)] = {}
-    exclude: Literal["history"] | Annotated[list[Id], Field(max_length=MAX_IDS)] | None = "history"
+    exclude: Literal["run", "history"] | Annotated[list[Id], Field(max_length=MAX_IDS)] | None = "run"
     blocked: Annotated[list[Id], Field(max_length=MAX_IDS)] | None = None
     candidates: Literal["all"] | Annotated[list[Id], Field(max_length=MAX_IDS)] | None = None
     query_time: Time | None = None
