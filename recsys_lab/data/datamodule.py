@@ -28,7 +28,7 @@ from recsys_lab.data.fitting.fit_fields import FieldChoice, Numerics, choose_fie
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.label_fields import fit_labels
 from recsys_lab.data.fitting.stored_values import impression_parts
-from recsys_lab.data.fitting.vocabulary import Vocabulary
+from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
 from recsys_lab.data.impressions import Impressions, trained_items
 from recsys_lab.data.loaders import Loaders
 from recsys_lab.data.locate import DATA_DIR, DATASET, locate, prepare_frames
