@@ -15,6 +15,8 @@ from typing import Any
 
 import lightning as L
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from made_impressions import shop_data
 
 from recsys_lab.data.datamodule import SequenceDataModule
