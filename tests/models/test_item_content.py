@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -247,6 +249,17 @@ def test_fields_that_are_filled_are_kept_apart_from_padding() -> None:
     assert not built(SASRec).scorer.scores_untrained
 
 
+def reached(roots: list[object]) -> Iterator[object]:
+    """The objects that these hold, and those that they hold; not what a class, a module or a function refers to."""
+    seen, waiting = set(), roots
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen and not isinstance(one, type | ModuleType | FunctionType):
+            seen.add(id(one))
+            yield one
+            waiting += gc.get_referents(one)
+
+
 def test_fields_of_a_million_items_are_in_memory_once(shop: SequenceDataModule) -> None:
     """What docs/behaviours.md states: bytes of each kind, and no second copy in the data."""
     kinds = {
@@ -261,7 +274,8 @@ def test_fields_of_a_million_items_are_in_memory_once(shop: SequenceDataModule) 
     model._fill_item_tables(shop)
     (table,) = [module for module in model.modules() if isinstance(module, ItemField)]
     assert table.values.any()
-    gc.collect()
-    alike = [one for one in gc.get_objects() if type(one) is torch.Tensor and one.shape == table.values.shape]
+    held = list(reached([shop, model]))
+    assert any(one is table.values for one in held)
+    alike = [one for one in held if type(one) is torch.Tensor and one.shape == table.values.shape]
     others = [one for one in alike if one.data_ptr() != table.values.data_ptr() and torch.equal(one, table.values)]
     assert not others, "a second copy is kept"
