@@ -50,6 +50,8 @@ def reached_by_counting(trainer: Trainer, run: Run, home: Path, cutoff: int) -> 
     Args:
         home: the run folder, beside which a comparison keeps its baselines.
     """
+    if not run.ranks.height:  # every target was left out
+        return {}
     at_home = type(run)(home, run.manifest, run.metrics)
     decides = deciding(metrics_of([run]))
     found = {one.variant: float(one.values(decides, cutoff).mean()) for one in counted_already(at_home)}
