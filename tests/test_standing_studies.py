@@ -18,6 +18,8 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STUDIES = sorted(path.parent for path in EXPERIMENTS.glob("*/study.yaml"))
 ALWAYS = "windows"
 """The study that is run in the default tier."""
+NOT_ON_MADE_DATA = ("cold",)
+"""Studies whose models need an item field, which the made data has not: they are planned, and not run here."""
 
 
 def test_they_are_there() -> None:
@@ -45,7 +47,11 @@ def test_it_can_be_planned_and_says_how_it_is_run(folder: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "folder",
-    [path if path.name == ALWAYS else pytest.param(path, marks=pytest.mark.slow) for path in STUDIES],
+    [
+        path if path.name == ALWAYS else pytest.param(path, marks=pytest.mark.slow)
+        for path in STUDIES
+        if path.name not in NOT_ON_MADE_DATA
+    ],
     ids=lambda folder: folder.name,
 )
 def test_smoke(folder: Path, tmp_path: Path) -> None:
