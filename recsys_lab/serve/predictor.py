@@ -177,8 +177,8 @@ class Predictor:
     ) -> Lists:
         lists = Lists.empty(len(users), min(k, self.spec.num_rows))
         asked = (self.spec.max_length, self.batch_size, self.model.device, choice.hides, choice.by_types, choice.live)
-        for rows, batch in questions.batches(users, *asked):
-            self._fill(lists, rows, self.model, self.query(batch) if query is None else query, batch, choice, users)
+        for rows, batch, shown in questions.batches_of_lists(users, *asked):
+            self._fill(lists, rows, self.model, self.query(batch) if query is None else query, shown, choice, users)
         nothing = np.flatnonzero(questions.histories.known[users] == 0)
         if len(nothing):
             is_one = choice.allowed is None and choice.live is None  # without candidates of their own all are one

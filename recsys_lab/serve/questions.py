@@ -69,42 +69,56 @@ class Questions:
         return cls(histories, seconds, target, "window_within" in training)
 
     def batches(
+        self, users: np.ndarray, max_length: int, batch_size: int, device: Any
+    ) -> Iterator[tuple[np.ndarray, Batch]]:
+        """The newest windows of those of `users` (n,) who have a known event: their places in `users`, and the batch,
+        with their whole histories as seen items, which some models read. Users are of nobody that was trained on:
+        `user_index` is -1."""
+        for places, batch, _ in self.batches_of_lists(users, max_length, batch_size, device):
+            yield places, batch
+
+    def batches_of_lists(
         self,
         users: np.ndarray,
         max_length: int,
         batch_size: int,
         device: Any,
-        hides: ExcludeSeen = "none",
+        hides: ExcludeSeen = "history",
         by_types: bool = False,
         live: Live | None = None,
-    ) -> Iterator[tuple[np.ndarray, Batch]]:
-        """The newest windows of those of `users` (n,) who have a known event: their places in `users`, and the batch.
-        Users are of nobody that was trained on: `user_index` is -1.
+    ) -> Iterator[tuple[np.ndarray, Batch, Batch]]:
+        """As `batches`, and each batch once more, with what lists leave out as its seen items.
 
         Args:
             hides, by_types, live: what lists leave out: items of the user's events, of these alone whose type says so,
                 and those that are not to be had when the list is wanted.
         """
-        events = self.histories.events
-        if not by_types and events.rules.hides is not None:
-            events = copy.copy(events)
-            events.rules = replace(events.rules, hides=None)
+        events = whole = self.histories.events
+        if events.rules.hides is not None:
+            whole = copy.copy(events)
+            whole.rules = replace(events.rules, hides=None)
         some = np.flatnonzero(self.histories.known[users] > 0)
         who = users[some]
         start = events.rules.session_start if self.stops_at_sessions else None
         windows = evaluation_windows(events.offsets[:-1], who, events.offsets[1:][who], max_length, start)
-        dataset = WindowDataset(events, windows, "predict", hides)
+        of_model = WindowDataset(whole, windows, "predict", "history")
+        is_whole = hides == "history" and (not by_types or whole is events)
+        of_lists = of_model if is_whole else WindowDataset(events if by_types else whole, windows, "predict", hides)
         for rows in EvaluationBatches(windows.lengths, batch_size):
-            batch, chosen = dataset[rows], torch.from_numpy(who[rows])
+            batch, chosen = of_model[rows], torch.from_numpy(who[rows])
             batch = replace(
                 batch,
                 user_index=torch.full_like(batch.user_index, -1),
                 query_time=batch.query_time if self.seconds is None else self.seconds[chosen],
                 target={name: values[chosen] for name, values in self.target.items()},
             )
+            shown = batch
+            if not is_whole:
+                other = of_lists[rows]
+                shown = replace(batch, seen_ids=other.seen_ids, seen_offsets=other.seen_offsets)
             if live is not None:
-                batch = without_unavailable(batch, live, self.moments(who[rows], batch.query_time))
-            yield some[rows], batch.to(device)
+                shown = without_unavailable(shown, live, self.moments(who[rows], batch.query_time))
+            yield some[rows], batch.to(device), shown.to(device)
 
     def moments(self, users: np.ndarray, last: Tensor | None = None) -> np.ndarray:
         """(n,) users -> (n,) when their lists are wanted: as it was asked; else at the time of the last event; now,

@@ -59,8 +59,8 @@ def test_the_front_is_what_nothing_beats_at_its_cost(tmp_path: Path) -> None:
     assert on_front([100, 50, 60, 1], [4, 3, 2, 1]) == [True, True, False, True]
     assert on_front([1, 1, 1], [2, 2, 1]) == [True, True, False], "equals are on it together"
     made = MadeStudy(tmp_path, {"encoder": list(SYSTEMS)})
-    for encoder, value in zip(SYSTEMS, (2.0, 1.0, 0.5, 0.0), strict=True):
-        facts: dict[str, Any] = {"train_seconds": 60.0} | ({"parameters": None} if encoder == "a" else {})
+    for place, (encoder, value) in enumerate(zip(SYSTEMS, (2.0, 1.0, 0.5, 0.0), strict=True), start=1):
+        facts: dict[str, Any] = {"train_seconds": 60.0 * place, "parameters": None if encoder == "a" else 100 * place}
         made.add({"encoder": encoder}, 0, ranks_of(value), **facts)
     (block,) = read_results(made.plan(), method=QUICK).blocks
     seconds, parameters = front_figures(block, Palette())

@@ -181,5 +181,5 @@ def test_the_table_has_a_row_for_each_run(made: MadeStudy, tmp_path: Path) -> No
 
 
 def test_an_unknown_metric_is_an_error(made: MadeStudy) -> None:
-    with pytest.raises(RecsysLabError, match="unknown metric precision"):
+    with pytest.raises(RecsysLabError, match="unknown metric 'precision'"):
         read_results(made.plan(), metrics=("precision",))
