@@ -108,7 +108,8 @@ def metric_names(asked: Sequence[str]) -> list[str]:
         if "." in text:
             with allowing([text]):
                 metric = find_class(text, (RankMetric,), "--metrics")()
-            check_own_names([*(one for one in OWN.values() if type(one) is not type(metric)), metric])
+            others = [one for one in OWN.values() if _called(one) != _called(metric)]  # a module may be loaded again
+            check_own_names([*others, metric])
             OWN[metric.name] = metric
             names.append(metric.name)
         else:
@@ -116,11 +117,15 @@ def metric_names(asked: Sequence[str]) -> list[str]:
     return names
 
 
+def _called(metric: RankMetric) -> str:
+    return f"{type(metric).__module__}.{type(metric).__name__}"
+
+
 def check_own_names(metrics: Sequence[RankMetric]) -> None:
     """Raises RecsysLabError where one has the name of another, or of a metric that is always there."""
     taken = {**dict.fromkeys([*QUERY_METRICS, "auc", "mean_rank"], "recsys_lab")}
     for metric in metrics:
-        own = f"{type(metric).__module__}.{type(metric).__name__}"
+        own = _called(metric)
         if metric.name in taken:
             raise RecsysLabError(
                 f"{own}: its name {metric.name!r} is that of a metric of {taken[metric.name]}: define another `name`"
