@@ -242,11 +242,11 @@ def which_pairs(rows: int, baseline: int | None = None, automatic: Sequence[int]
     return pairs + [(min(best, row), max(best, row)) for row in asked]
 
 
-def correct(tested: Sequence[Difference], alpha: float, deciding: str) -> None:
-    """Fills in what depends on how many are tested: Holm over the deciding metric, with the intervals and minimum
+def correct(tested: Sequence[Difference], alpha: float, *deciding: str) -> None:
+    """Fills in what depends on how many are tested: Holm over the deciding metrics, with the intervals and minimum
     detectable effects that belong to it. Other metrics get their own intervals and no corrected p."""
     known = [one for one in tested if not np.isnan(one.p_value)]
-    family = [one for one in known if one.metric == deciding]
+    family = [one for one in known if one.metric in deciding]
     factors = dict(zip(map(id, family), holm_factors([one.p_value for one in family]), strict=True))
     if not known:
         return

@@ -8,7 +8,7 @@ from recsys_lab.runs.comparison_table import DETECTABLE
 from recsys_lab.study.pages import tables
 from recsys_lab.study.results import StudyResults
 from recsys_lab.study.results.names import anchor
-from recsys_lab.words import number_of, titled
+from recsys_lab.words import number_of
 
 NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d", *tables.NOT_IN_TEXT)
 """Columns that a paper's width has no room for; they are in the Markdown."""
@@ -17,7 +17,7 @@ NOT_SHOWN = ("", "seconds", "epochs", DETECTABLE, "settings", "d", *tables.NOT_I
 def as_latex(results: StudyResults) -> str:
     """Rankings, effects of axes, and the order across blocks: one table environment each, to be put into a
     document that loads booktabs (and graphicx, which makes wide ones fit)."""
-    name = titled(results.deciding, results.cutoff)
+    name = results.decided_by
     comments = [
         f"study {results.name}, written {results.generated} by recsys-lab study report",
         results.answer.sentence,
@@ -31,8 +31,8 @@ def as_latex(results: StudyResults) -> str:
         caption = (
             f"{block.title}: {block.targets:,} test targets, full ranking, {number_of(seeds, 'seed')}. "
             f"[low, high] of a row: {results.method.level} interval over users of these trained models; sd over "
-            f"seeds. Rows that share a letter do not differ significantly in {name} (tests over users and seeds, "
-            "Holm-corrected over the study)."
+            f"seeds. Rows that share a letter do not differ significantly in {block.decided_by} "
+            "(tests over users and seeds, Holm-corrected over the study)."
         )
         parts.append(_table(tables.ranking(block), caption, f"{results.name}-{block.key}"))
         for axis in tables.axes_of(block):
@@ -61,7 +61,7 @@ def as_macros(results: StudyResults) -> str:
         for row, line in zip(block.comparison.rows, block.lines, strict=True):
             for name in block.comparison.metrics:
                 low, high = row.intervals[name]
-                key = f"{first}{anchor(line.name)}/{name}@{results.cutoff}"
+                key = f"{first}{anchor(line.name)}/{name}@{block.comparison.cutoff}"
                 for part, value in (("", row.estimates[name].mean), ("/low", low), ("/high", high)):
                     lines.append(rf"\expandafter\def\csname result:{key}{part}\endcsname{{{show(value, '.4f')}}}")
     return "\n".join(lines) + "\n"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from recsys_lab.report.page import Page
 from recsys_lab.study.pages.sections import make_sections
 from recsys_lab.study.results import StudyResults
-from recsys_lab.words import number_of, titled
+from recsys_lab.words import number_of
 
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults
@@ -44,7 +44,7 @@ def _protocol(results: StudyResults) -> str:
         {seed for block in results.blocks for line in block.lines for seed in line.seeds if seed is not None}
     )
     parts = [
-        f"{titled(results.deciding, results.cutoff)}, full ranking",
+        f"{results.decided_by}, full ranking",
         f"split {', '.join(splits)}",
         f"{number_of(len(results.blocks), 'block')} of comparable runs",
         f"{finished} of {results.planned} planned runs finished",

@@ -234,7 +234,7 @@ def _significant(tested: Difference, alpha: float) -> str:
 
 def legend(results: StudyResults) -> list[str]:
     """How the tables are to be read."""
-    name = titled(results.deciding, results.cutoff)
+    name = results.decided_by
     comparisons = [block.comparison for block in results.blocks]
     has_bold = any(of.is_significantly_best(i) for of in comparisons for i in range(len(of.rows)))
     bold = "Bold: significantly better than every other row. " if has_bold else ""

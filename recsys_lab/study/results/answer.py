@@ -9,7 +9,7 @@ from recsys_lab.statistics.pairs import ONE_SEED, Difference
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed, sentences, value_name
 from recsys_lab.study.results.study_results import Answer, StudyResults
-from recsys_lab.words import number_of, titled
+from recsys_lab.words import number_of
 
 SHOWN = 2
 """Values that a line over all blocks names in a list; lines of one block name all."""
@@ -38,16 +38,18 @@ class Verdict:
 
 def find_answer(results: StudyResults, asked: Sequence[str] = ()) -> Answer:
     """asked: axes that the question is about: the sentence is of them; otherwise of all axes."""
-    name = titled(results.deciding, results.cutoff)
     several = len(results.blocks) > 1
+    names = {block.title: block.decided_by for block in results.blocks}
     phrases, findings = [], []
     axes = [axis for axis in results.axes if any(_of_axis(block, axis, results) for block in results.blocks)]
     for axis in axes:
         found = {block.title: of for block in results.blocks if (of := _of_axis(block, axis, results))}
         shown = {title: find_verdict(of, results, SHOWN) for title, of in found.items()}
-        phrases.append(f"{axis}: {_over_blocks(shown, name, len(results.blocks))}")
+        phrases.append(f"{axis}: {_over_blocks(shown, names, len(results.blocks))}")
         if several:
-            findings += [f"{title}: {axis}: {find_verdict(of, results).text(name)}" for title, of in found.items()]
+            findings += [
+                f"{title}: {axis}: {find_verdict(of, results).text(names[title])}" for title, of in found.items()
+            ]
     for block in results.blocks:
         best = _of_variants(block, results)
         if axes:
@@ -81,7 +83,7 @@ def _sentence(results: StudyResults, axes: list[str]) -> str:
     significant = [one for one in known if one[3].is_significant(results.method.alpha)]
     block, a, b, of = max(significant or known, key=lambda one: one[3].difference)
     where = f" on {_short_title(block, results)}" if len(results.blocks) > 1 else ""
-    size = f"{of.difference:+.4f} {titled(results.deciding, results.cutoff)} [{of.low:+.4f}, {of.high:+.4f}]"
+    size = f"{of.difference:+.4f} {block.decided_by} [{of.low:+.4f}, {of.high:+.4f}]"
     if significant:
         others = f"; {len(significant)} of {len(known)} differences are significant" if len(known) > 1 else ""
         return f"{a} is significantly better than {b}{where}: {size}{others}."
@@ -136,7 +138,7 @@ def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyRe
         more = [f"{left} more {'is' if left == 1 else 'are'} significantly better than others"] if left > 0 else []
         return Verdict(". ".join([*texts[:most], *more]), sizes, untested=untested)
     a, b, of = max(known, key=lambda one: one[2].difference)
-    metric = titled(results.deciding, results.cutoff)
+    metric = next(block.decided_by for block in results.blocks if block.comparison.deciding == of.metric)
     largest = (
         f". The largest, {a} - {b}, is {of.difference:+.4f} {metric}; {of.detectable:.4f} "
         "would be found with 80 % power"
@@ -148,16 +150,16 @@ def _of_axis(block: Block, axis: str, results: StudyResults) -> list[tuple[str, 
     return [
         (value_name(axis, effect.a), value_name(axis, effect.b), effect)
         for effect in block.effects
-        if effect.axis == axis and effect.metric == results.deciding
+        if effect.axis == axis and effect.metric == block.comparison.deciding
     ]
 
 
 def _of_variants(block: Block, results: StudyResults) -> str:
     """Of the variants that were asked for."""
-    name = titled(results.deciding, results.cutoff)
+    name = block.decided_by
     asked = [i for i, row in enumerate(block.comparison.rows) if not row.is_automatic]
     if len(asked) < 2:
-        mean = block.comparison.rows[asked[0]].estimates[results.deciding].mean
+        mean = block.comparison.rows[asked[0]].estimates[block.comparison.deciding].mean
         return f"{block.lines[asked[0]].name} alone is there ({mean:.4f} {name}), with nothing to compare it with"
     return find_verdict(_variant_pairs(block, results), results, SHOWN).text(name)
 
@@ -168,7 +170,7 @@ def _variant_pairs(block: Block, results: StudyResults) -> list[tuple[str, str, 
     return [
         (block.lines[pair.a].name, block.lines[pair.b].name, pair)
         for pair in block.comparison.pairs
-        if pair.metric == results.deciding and pair.a in asked and pair.b in asked
+        if pair.metric == block.comparison.deciding and pair.a in asked and pair.b in asked
     ]
 
 
@@ -177,15 +179,16 @@ def not_tested(reason: str) -> str:
     return f"not tested over seeds ({ONE_SEED})" if reason == ONE_SEED else f"not tested ({reason})"
 
 
-def _over_blocks(verdicts: dict[str, Verdict], metric: str, blocks: int) -> str:
+def _over_blocks(verdicts: dict[str, Verdict], metrics: dict[str, str], blocks: int) -> str:
     """Title of a block -> its verdict: blocks that say the same together, the most common first."""
-    alike: dict[tuple[str, str], list[str]] = {}
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for title, verdict in verdicts.items():
-        alike.setdefault((verdict.said, verdict.untested), []).append(title)
+        alike.setdefault((verdict.said, verdict.untested, metrics[title]), []).append(title)
     if blocks == 1:
-        return next(iter(verdicts.values())).text(metric)
+        ((title, verdict),) = verdicts.items()
+        return verdict.text(metrics[title])
     texts = []
-    for (said, untested), titles in sorted(alike.items(), key=lambda one: -len(one[1])):
+    for (said, untested, metric), titles in sorted(alike.items(), key=lambda one: -len(one[1])):
         where = "in every block" if len(titles) == blocks else f"on {listed(titles, SHOWN)}"
         sizes = [size for title in titles for size in verdicts[title].sizes]
         texts.append(f"{where} {Verdict(said, sizes, untested=untested).text(metric)}")
@@ -200,11 +203,11 @@ def _against_baseline(block: Block, results: StudyResults) -> str:
     if not untrained or not trained:
         return ""
     best, baseline = block.lines[trained[0]].name, block.lines[untrained[0]].name
-    pair = block.pair_of(trained[0], untrained[0], results.deciding)
+    pair = block.pair_of(trained[0], untrained[0], block.comparison.deciding)
     if pair is None:
         return f"{best} and the best untrained baseline, {baseline}, were not compared"
     difference = pair.difference if pair.a == trained[0] else -pair.difference
-    size = f"{best} - {baseline} {difference:+.4f} {titled(results.deciding, results.cutoff)}"
+    size = f"{best} - {baseline} {difference:+.4f} {block.decided_by}"
     if pair.untested:
         return f"{best} and the best untrained baseline, {baseline}: {not_tested(pair.untested)}; {size}"
     if not pair.is_significant(results.method.alpha):

@@ -13,6 +13,7 @@ from recsys_lab.study.results.curve import Curve
 from recsys_lab.study.results.effects import AxisEffect
 from recsys_lab.study.results.facts import AuditFacts
 from recsys_lab.study.results.record import Record
+from recsys_lab.words import titled
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Block:
     def pair_index(self) -> dict[tuple[int, int, str], Pair]:
         """Rows a and b, and the metric -> their pair, as it was tested: a minus b."""
         return {(pair.a, pair.b, pair.metric): pair for pair in self.comparison.pairs}
+
+    @property
+    def decided_by(self) -> str:
+        """The deciding metric with its cutoff."""
+        return titled(self.comparison.deciding, self.comparison.cutoff)
 
     def pair_of(self, a: int, b: int, metric: str) -> Pair | None:
         """In either direction: look at `pair.a`. None where the two were not tested."""

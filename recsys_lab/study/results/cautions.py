@@ -26,7 +26,7 @@ def find_cautions(results: StudyResults, refusals: list[str]) -> list[Caution]:
         if not any(row.is_counted for row in block.comparison.rows):
             text = "no untrained baseline takes part, so whether any model is better than one is not known"
             found.append(Caution("baselines", text, block.key))
-        found += [*_training(block), *_evaluation(block), *_reversals(block, results.deciding)]
+        found += [*_training(block), *_evaluation(block), *_reversals(block, block.comparison.deciding)]
     if results.select.rpartition("/")[2] != titled(results.deciding, results.cutoff):
         compared = titled(results.deciding, results.cutoff)
         text = f"epochs were picked by {results.select}, and variants are compared by {compared}"

@@ -24,7 +24,7 @@ from recsys_lab.study.results.published import find_published
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.shares import find_shares
 from recsys_lab.study.results.study_results import Answer, StudyResults
-from recsys_lab.words import RecsysLabError, titled
+from recsys_lab.words import RecsysLabError
 
 
 def read_results(
@@ -55,19 +55,24 @@ def read_results(
             f"the study {study.name!r} has no finished run, so there is nothing to report ({states}). "
             f"Run it first: recsys-lab study run {study.file}"
         )
-    first = groups[0].runs
-    metrics = metrics_of(first, metrics)
-    setting = Setting(
-        axes={axis: [value.label for value in values] for axis, values in study.axes.items()},
-        select=study.select,
-        cutoff=(cutoff or _cutoff(study.select)) if first[0].has_cutoff else 0,
-        metrics=metrics,
-        method=method,
-    )
-    blocks = [measure_block(group, setting, automatic) for group in groups]
+    axes = {axis: [value.label for value in values] for axis, values in study.axes.items()}
+    settings = [
+        Setting(
+            axes=axes,
+            select=study.select,
+            cutoff=(cutoff or _cutoff(study.select)) if group.runs[0].has_cutoff else 0,
+            metrics=metrics_of(group.runs, metrics),
+            method=method,
+        )
+        for group in groups
+    ]
+    selected = study.select.rpartition("/")[2].partition("@")[0]
+    setting = next((one for one in settings if selected in one.metrics), settings[0])
+    decide = dict.fromkeys(deciding(one.metrics) for one in settings)
+    blocks = [measure_block(group, of, automatic) for group, of in zip(groups, settings, strict=True)]
     _name_blocks(blocks)
-    correct([pair for block in blocks for pair in block.comparison.pairs], method.alpha, deciding(metrics))
-    correct([effect for block in blocks for effect in block.effects], method.alpha, deciding(metrics))
+    correct([pair for block in blocks for pair in block.comparison.pairs], method.alpha, *decide)
+    correct([effect for block in blocks for effect in block.effects], method.alpha, *decide)
     for block in blocks:
         find_against(block.comparison)
         find_reversals(block)
@@ -86,8 +91,8 @@ def read_results(
         commits=[commit for commit, _ in commits.most_common()],
         generated=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         cutoff=setting.cutoff,
-        metrics=metrics,
-        deciding=deciding(metrics),
+        metrics=setting.metrics,
+        deciding=deciding(setting.metrics),
         method=method,
         blocks=blocks,
         orders=_orders(blocks, method.alpha),
@@ -109,7 +114,7 @@ def multiplicity(blocks: list[Block], method: Method) -> str:
 
     pairs = count(pair for block in blocks for pair in block.comparison.pairs)
     effects = count(effect for block in blocks for effect in block.effects)
-    metric = titled(blocks[0].comparison.deciding, blocks[0].comparison.cutoff)
+    metric = " or ".join(dict.fromkeys(block.decided_by for block in blocks))
     alpha = 100 * method.alpha
     lines = [
         f"All {pairs:,} tests of pairs of variants in {metric} (all blocks) are one family, Holm-corrected together: "
@@ -165,13 +170,19 @@ def _read_runs(plan: Plan, records: list[Record]) -> list[Run | None]:
 
 
 def _name_blocks(blocks: list[Block]) -> None:
+    titles: list[str] = []
     keys = unique([anchor(f"{block.dataset}--{block.split}{'-retrained' * block.is_retrained}") for block in blocks])
     for block, key in zip(blocks, keys, strict=True):
         block.key = key
+        tasks = {one.decided_by for one in blocks if one.title == block.title}
+        titles.append(f"{block.title} · {block.decided_by}" if len(tasks) > 1 else block.title)
         for record in block.records:
             record.block = key
+    for block, title in zip(blocks, titles, strict=True):
+        block.title = title
 
 
 def _orders(blocks: list[Block], alpha: float) -> list[OrderAgreement]:
-    found = [agreement(a, b, a.comparison.deciding, alpha) for a, b in combinations(blocks, 2)]
+    alike = [(a, b) for a, b in combinations(blocks, 2) if a.decided_by == b.decided_by]
+    found = [agreement(a, b, a.comparison.deciding, alpha) for a, b in alike]
     return [one for one in found if one is not None]

@@ -42,7 +42,9 @@ class Answer:
 
 @dataclass
 class StudyResults:
-    """What `read_results` found. The first metric of `metrics` that is `deciding` sorts rows; all are at `cutoff`."""
+    """What `read_results` found. The first metric of `metrics` that is `deciding` sorts rows; all are at `cutoff`.
+    Where blocks are of several tasks, these are of the task that the study selects by; each block's comparison has its
+    own."""
 
     name: str
     question: str
@@ -64,3 +66,8 @@ class StudyResults:
     orders: list[OrderAgreement] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)  # all planned runs, then the counted baselines
     published: list[Published] = field(default_factory=list)  # others' numbers beside ours
+
+    @property
+    def decided_by(self) -> str:
+        """The deciding metric with its cutoff; all of them where blocks are of several tasks."""
+        return " or ".join(dict.fromkeys(block.decided_by for block in self.blocks))
