@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from recsys_lab.runs.comparison_row import Row
-from recsys_lab.words import number_of, titled
+from recsys_lab.words import LOWER_IS_BETTER, number_of, titled
 
 WORTH_SAYING = 0.05
 """The least share of the targets that is said."""
@@ -83,15 +83,16 @@ def of_best(value: float | None, evaluation: Mapping[str, Any], cutoff: int) -> 
 
 
 def not_above(metric: str, value: float, baselines: Mapping[str, float]) -> list[str]:
-    """Names the untrained baselines that reach more than `value` in what is printed, four digits; the best first. An
+    """Names the untrained baselines that are better than `value` in what is printed, four digits; the best first. An
     observation and no test."""
-    above = [name for name in baselines if round(baselines[name], 4) > round(value, 4)]
+    sign, side = (-1, "above") if metric.partition("@")[0] in LOWER_IS_BETTER else (1, "below")
+    above = [name for name in baselines if sign * round(baselines[name], 4) > sign * round(value, 4)]
     if not above:
         return []
-    above.sort(key=lambda name: -baselines[name])
+    above.sort(key=lambda name: -sign * baselines[name])
     named = ", ".join(f"{name} {baselines[name]:.4f}" for name in above[:MOST_NAMES])
     more = f" and {len(above) - MOST_NAMES} more" if len(above) > MOST_NAMES else ""
-    return [f"{metric} {value:.4f} is below what untrained baselines reach on these targets: {named}{more}"]
+    return [f"{metric} {value:.4f} is {side} what untrained baselines reach on these targets: {named}{more}"]
 
 
 def remarks_of_rows(rows: Sequence[Row], metric: str, cutoff: int) -> list[str]:

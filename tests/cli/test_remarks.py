@@ -69,6 +69,11 @@ def test_equal_scores() -> None:
 
 def test_baselines_above() -> None:
     assert not_above("ndcg@10", 0.5, {"popularity": 0.5, "markov": 0.4}) == []
+    (line,) = not_above("log_loss", 0.5, {"constant_rate": 0.6, "item_rate": 0.4, "majority_label": 0.45})
+    assert line == (
+        "log_loss 0.5000 is above what untrained baselines reach on these targets: item_rate 0.4000, "
+        "majority_label 0.4500"
+    ), "lower is better"
     assert not_above("ndcg@10", 0.00001, {"popularity": 0.00004}) == [], "0.0000 is not below 0.0000"
     (line,) = not_above("ndcg@10", 0.1, {f"b{i}": 0.2 + i / 10 for i in range(5)})
     assert "ndcg@10 0.1000 is below" in line and line.endswith("b4 0.6000, b3 0.5000, b2 0.4000 and 2 more")

@@ -9,7 +9,7 @@ from recsys_lab.statistics.pairs import ONE_SEED, Difference
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed, sentences, value_name
 from recsys_lab.study.results.study_results import Answer, StudyResults
-from recsys_lab.words import number_of
+from recsys_lab.words import LOWER_IS_BETTER, number_of
 
 SHOWN = 2
 """Values that a line over all blocks names in a list; lines of one block name all."""
@@ -81,7 +81,7 @@ def _sentence(results: StudyResults, axes: list[str]) -> str:
     if not known:
         return f"No difference is claimed: {not_tested(tested[0][3].untested)}."
     significant = [one for one in known if one[3].is_significant(results.method.alpha)]
-    block, a, b, of = max(significant or known, key=lambda one: one[3].difference)
+    block, a, b, of = max(significant or known, key=lambda one: abs(one[3].difference))
     where = f" on {_short_title(block, results)}" if len(results.blocks) > 1 else ""
     size = f"{of.difference:+.4f} {block.decided_by} [{of.low:+.4f}, {of.high:+.4f}]"
     if significant:
@@ -95,8 +95,14 @@ def _sentence(results: StudyResults, axes: list[str]) -> str:
 
 
 def _in_block(block: Block, pairs: list[tuple[str, str, Difference]]) -> list[tuple[Block, str, str, Difference]]:
-    """Each the way round in which the difference is not negative."""
-    return [(block, a, b, of) if of.difference >= 0 else (block, b, a, of.turned()) for a, b, of in pairs]
+    """Each with the better of the two first."""
+    return [(block, *_better_first(one)) for one in pairs]
+
+
+def _better_first(one: tuple[str, str, Difference]) -> tuple[str, str, Difference]:
+    a, b, of = one
+    is_better = of.difference <= 0 if of.metric in LOWER_IS_BETTER else of.difference >= 0
+    return (a, b, of) if is_better else (b, a, of.turned())
 
 
 def _short_title(block: Block, results: StudyResults) -> str:
@@ -114,7 +120,7 @@ def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyRe
     Args:
         most: values named in a list.
     """
-    tested = [one if one[2].difference >= 0 else (one[1], one[0], one[2].turned()) for one in tested]
+    tested = [_better_first(one) for one in tested]
     known = [one for one in tested if not one[2].untested]
     in_a_test = {value for a, b, _ in known for value in (a, b)}
     reasons: dict[str, list[str]] = {}  # why -> values that are in no test
@@ -137,7 +143,7 @@ def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyRe
         left = len(texts) - most
         more = [f"{left} more {'is' if left == 1 else 'are'} significantly better than others"] if left > 0 else []
         return Verdict(". ".join([*texts[:most], *more]), sizes, untested=untested)
-    a, b, of = max(known, key=lambda one: one[2].difference)
+    a, b, of = max(known, key=lambda one: abs(one[2].difference))
     metric = next(block.decided_by for block in results.blocks if block.comparison.deciding == of.metric)
     largest = (
         f". The largest, {a} - {b}, is {of.difference:+.4f} {metric}; {of.detectable:.4f} "
@@ -212,7 +218,7 @@ def _against_baseline(block: Block, results: StudyResults) -> str:
         return f"{best} and the best untrained baseline, {baseline}: {not_tested(pair.untested)}; {size}"
     if not pair.is_significant(results.method.alpha):
         return f"{best} and the best untrained baseline, {baseline}, do not differ significantly ({size})"
-    how = "better" if difference > 0 else "worse"
+    how = "better" if (difference > 0) != (block.comparison.deciding in LOWER_IS_BETTER) else "worse"
     return f"{best} is significantly {how} than the best untrained baseline, {baseline} ({size})"
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from recsys_lab.words import LOWER_IS_BETTER
+
 if TYPE_CHECKING:
     from recsys_lab.study.results.block import Block
 
@@ -79,7 +81,8 @@ def agreement(a: Block, b: Block, metric: str, alpha: float) -> OrderAgreement |
         found.significant_pairs += both
         difference_a, difference_b = means_a[i] - means_a[j], means_b[i] - means_b[j]
         if difference_a * difference_b < 0:
-            better, worse, sign = (i, j, 1) if difference_a > 0 else (j, i, -1)
+            is_first = (difference_a > 0) != (metric in LOWER_IS_BETTER)
+            better, worse, sign = (i, j, 1) if is_first else (j, i, -1)
             found.flips.append(Flip(names[better], names[worse], sign * difference_a, sign * difference_b, both))
     found.flips.sort(key=lambda flip: (not flip.is_significant, flip.difference_b - flip.difference_a))
     return found

@@ -16,6 +16,7 @@ from recsys_lab.statistics.rule import holm_factors
 from recsys_lab.study.pages.latex import as_latex
 from recsys_lab.study.pages.markdown import as_markdown
 from recsys_lab.study.results import AxisEffect, StudyResults, read_results
+from recsys_lab.study.results.answer import _better_first
 
 AXES = {"encoder": ["gru", "sas"], "length": ["20", "50", "100"]}
 
@@ -145,3 +146,10 @@ def test_an_untrained_baseline_has_no_seeds(tmp_path: Path) -> None:
     per_user = np.mean([ndcg(ranks_of(0.5, seed), 10) for seed in (0, 1, 2)], axis=0) - ndcg(ranks_of(0.0), 10)
     assert effect.standard_error == pytest.approx(np.sqrt(per_user.var(ddof=1) / 200 + np.var(means, ddof=1) / 3))
     assert effect.df == 2
+
+
+@pytest.mark.parametrize(("metric", "best"), [("ndcg", "a"), ("log_loss", "b")])
+def test_the_better_one_of_a_difference_is_named_first(metric: str, best: str) -> None:
+    of = Difference(metric=metric, difference=0.3, standard_error=0.1, df=9, users=50, effect_size=1.0, p_value=0.01)
+    for one in (("a", "b", of), ("b", "a", of.turned())):
+        assert _better_first(one)[0] == best
