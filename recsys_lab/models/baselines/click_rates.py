@@ -39,6 +39,7 @@ class GivenProbabilities(ClickThrough):
 class ClickBaseline(CountingModel):
     """A subclass gives `build`, `count(datamodule)` and `query(batch) -> (B, C)`, the probability of each click."""
 
+    is_base = True  # no model by itself
     own_task = GivenProbabilities
 
     def __init__(self) -> None:

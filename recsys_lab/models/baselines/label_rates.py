@@ -26,6 +26,7 @@ class LabelRates(CountingModel):
         prior: weight of the rates of all events, in events.
     """
 
+    is_base = True  # no model by itself
     given: ClassVar[Literal["nothing", "item", "label"]]
     answers_labels = True
     rates: Tensor

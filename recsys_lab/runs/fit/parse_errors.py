@@ -136,8 +136,9 @@ def concrete_subclasses(cls: type[Any], folder: str = "") -> set[str]:
 
 
 def _is_abstract(cls: type) -> bool:
-    """Abstract by `abc`, or a base that is never used by itself: it is in one of the files that hold bases."""
-    return bool(getattr(cls, "__abstractmethods__", None)) or cls.__module__.rpartition(".")[2] in BASES
+    """Abstract by `abc`, or a base that is never used by itself: it says so, or is in a file that holds bases."""
+    is_base = "is_base" in vars(cls) or cls.__module__.rpartition(".")[2] in BASES
+    return is_base or bool(getattr(cls, "__abstractmethods__", None))
 
 
 def _import(path: str) -> Any:
