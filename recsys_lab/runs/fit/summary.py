@@ -56,9 +56,9 @@ def reached_by_counting(trainer: Trainer, run: Run, home: Path, cutoff: int) -> 
     decides = deciding(metrics_of([run]))
     found = {one.variant: float(one.values(decides, cutoff).mean()) for one in counted_already(at_home)}
     evaluation = find(trainer, RankingEvaluation)
-    if not run.has_cutoff or evaluation is None:
-        return found
     data = trainer.datamodule  # type: ignore[attr-defined]
+    if not run.has_cutoff or evaluation is None or data is None:  # spawned processes had the data
+        return found
     popular = next((m.last_popular for m in evaluation.measures if isinstance(m, BeyondAccuracy)), None)
     if popular is not None and len(popular[0]) and "query" not in run.ranks.columns:
         found["popularity"] = float(ndcg(*popular, cutoff).mean())
