@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK, PAGE, PICTURES = ROOT / "docs" / "tutorial.ipynb", ROOT / "docs" / "tutorial.md", ROOT / "docs" / "tutorial"
@@ -49,7 +50,10 @@ def execute(notebook: dict[str, Any], folder: Path, change: Callable[[str], str]
     """
     names: dict[str, Any] = {"__name__": "__main__"}
     printed = []
-    with contextlib.chdir(folder):
+    with (
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
+    ):
         cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
         for number, cell in enumerate(cells, 1):
             source = change("".join(cell["source"]))
@@ -64,8 +68,7 @@ def execute(notebook: dict[str, Any], folder: Path, change: Callable[[str], str]
 
 
 def _bash(source: str) -> str:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": COLUMNS}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": COLUMNS}
     done = subprocess.run(["bash", "-ec", source], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{source}\n{done.stdout}\n{done.stderr}")
