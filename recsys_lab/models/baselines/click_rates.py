@@ -66,10 +66,12 @@ class Rows(NamedTuple):
         return float((self.label * self.weight).sum() / self.weight.sum())
 
     def rates(self, code: np.ndarray, number: int, prior: float) -> Tensor:
-        """(number,) of each code: its clicks and those of `prior` more shown items at the overall rate."""
+        """(number,) of each code: its clicks and those of `prior` more shown items at the overall rate; of a code that
+        was never shown the overall rate."""
         clicks = np.bincount(code, self.label * self.weight, number)
         shown = np.bincount(code, self.weight, number)
-        return torch.from_numpy((clicks + prior * self.rate) / np.maximum(shown + prior, 1e-12)).float()
+        prior = np.where(shown > 0, prior, 1.0)
+        return torch.from_numpy((clicks + prior * self.rate) / (shown + prior)).float()
 
 
 def training_rows(datamodule: Any) -> Rows:
@@ -100,50 +102,62 @@ class ConstantRate(ClickBaseline):
         return self.rate.expand(batch.shown_ids.shape)
 
 
-class ItemRate(ClickBaseline):
+class RateOf(ClickBaseline):
+    """The own rate of what a shown item is told by, drawn towards that of all. A subclass gives `number` and `code`."""
+
+    is_base = True
+    rates: Tensor
+
+    def __init__(self, prior: NotNegative = 20.0) -> None:
+        super().__init__()
+        self.prior = prior
+
+    @abstractmethod
+    def number(self, spec: DataSpec) -> int:
+        """How many codes there are."""
+
+    @abstractmethod
+    def code(self, rows: Rows) -> np.ndarray:
+        """(N,) int64 of the training part, below `number`."""
+
+    def build(self, spec: DataSpec) -> None:
+        self.register_buffer("rates", torch.zeros(self.number(spec)))
+
+    def count(self, datamodule: Any) -> None:
+        rows = training_rows(datamodule)
+        self.rates = rows.rates(self.code(rows), len(self.rates), self.prior).to(self.device)
+
+
+class ItemRate(RateOf):
     """The item's own rate, drawn towards that of all.
 
     Args:
         prior: weight of the rate of all, in shown items.
     """
 
-    rates: Tensor
+    def number(self, spec: DataSpec) -> int:
+        return spec.num_rows
 
-    def __init__(self, prior: NotNegative = 20.0) -> None:
-        super().__init__()
-        self.prior = prior
-
-    def build(self, spec: DataSpec) -> None:
-        self.register_buffer("rates", torch.zeros(spec.num_rows))
-
-    def count(self, datamodule: Any) -> None:
-        rows = training_rows(datamodule)
-        self.rates = rows.rates(rows.item, len(self.rates), self.prior).to(self.device)
+    def code(self, rows: Rows) -> np.ndarray:
+        return rows.item
 
     def query(self, batch: Batch) -> Tensor:
         assert batch.shown_ids is not None
         return self.rates[batch.shown_ids]
 
 
-class UserRate(ClickBaseline):
+class UserRate(RateOf):
     """The user's own rate, drawn towards that of all; that of all for a user whom the training part shows nothing.
 
     Args:
         prior: weight of the rate of all, in shown items.
     """
 
-    rates: Tensor
+    def number(self, spec: DataSpec) -> int:
+        return spec.num_users + 1  # the last is of users from elsewhere, whose `user_index` is -1
 
-    def __init__(self, prior: NotNegative = 20.0) -> None:
-        super().__init__()
-        self.prior = prior
-
-    def build(self, spec: DataSpec) -> None:
-        self.register_buffer("rates", torch.zeros(spec.num_users))
-
-    def count(self, datamodule: Any) -> None:
-        rows = training_rows(datamodule)
-        self.rates = rows.rates(rows.user, len(self.rates), self.prior).to(self.device)
+    def code(self, rows: Rows) -> np.ndarray:
+        return rows.user
 
     def query(self, batch: Batch) -> Tensor:
         assert batch.shown_ids is not None
