@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from recsys_lab.contracts import UnitMetric
+from recsys_lab.diagnose.outcome_calibration import about, bins_figure, calibration_page, direction, with_interval
 from recsys_lab.diagnose.slice_values import HISTORY_BINS, history_length
 from recsys_lab.evaluation.outcomes import mean_of
 from recsys_lab.ops import click_metrics
-from recsys_lab.report.figure import Figure, data_of
-from recsys_lab.report.page import Card, Page, Section
+from recsys_lab.report.page import Page
 from recsys_lab.report.table import Column, Table, show, text
 from recsys_lab.runs.finished import Run
 from recsys_lab.runs.measured import MeasuredRun, of_weight_one
-from recsys_lab.statistics.rule import estimate
 from recsys_lab.words import RecsysLabError, number_of
 
 FOOT = (
@@ -52,9 +51,7 @@ def click_calibration(run: Run, num_bins: int = 15) -> dict[str, Any]:
         if (code == number).any()
     ]
     found = click_metrics.reliability(outcome["label"], outcome["probability"], outcome.get("weight"), num_bins)
-    return {
-        "run": {name: run.manifest.get(name) for name in ("study", "variant", "seed", "model")},
-        "evaluation": {name: run.evaluation.get(name) for name in ("dataset", "split", "task")},
+    return about(run) | {
         "test": _numbers(outcome, num_bins),
         "bins": {name: getattr(found, name).tolist() for name in ("predicted", "observed", "count")},
         "slices": slices,
@@ -85,9 +82,7 @@ def _numbers(outcome: dict[str, np.ndarray], bins: int) -> dict[str, Any]:
 def _with_interval(metric: UnitMetric, user: np.ndarray) -> list[float]:
     """Mean, low and high of its 95 % interval over users."""
     weight = np.ones(len(metric.value)) if metric.weight is None else metric.weight.astype(np.float64)
-    found = estimate(of_weight_one(metric.value, weight), user)
-    half = found.half_width()
-    return [found.mean, found.mean - half, found.mean + half]
+    return with_interval(of_weight_one(metric.value, weight), user)
 
 
 def click_text(found: dict[str, Any]) -> str:
@@ -98,7 +93,7 @@ def click_text(found: dict[str, Any]) -> str:
 def click_headline(found: dict[str, Any]) -> str:
     test = found["test"]
     gap, low, high = test["clicked_less_predicted"]
-    how = "right on average" if low <= 0 <= high else "too low on average" if gap > 0 else "too high on average"
+    how = direction(test["clicked_less_predicted"])
     return (
         f"The probabilities are {how}: {show(test['mean_probability'], '.2%')} were predicted and "
         f"{show(test['click_rate'], '.2%')} of {number_of(test['shown'], 'shown item')} clicked. Clicked less "
@@ -125,40 +120,12 @@ def _slices(found: dict[str, Any]) -> Table:
 
 def click_page(found: dict[str, Any]) -> Page:
     """The page: it holds no script. `found`: of `click_calibration`."""
-    run, evaluation = found["run"], found["evaluation"]
-    return Page(
-        "Calibration of",
-        f"{run['study']}/{run['variant']}, seed {run['seed']}",
-        str(run["model"]),
-        click_headline(found),
-        [
-            Section("reliability", "Reliability", [Card(figures=[_figure(found)])]),
-            Section("slices", "Where", [Card(tables_first=[_slices(found)])]),
-        ],
-        FOOT,
-        protocol=f"{evaluation['dataset']}, {evaluation['split']}, {evaluation['task']}",
-    )
-
-
-def _figure(found: dict[str, Any]) -> Figure:
-    import altair as alt
-
     bins = found["bins"]
-    rows = [
-        {"predicted": p, "observed": o, "what": f"{c:,.0f} shown items: {p:.2%} predicted, {o:.2%} clicked"}
+    what = [
+        f"{c:,.0f} shown items: {p:.2%} predicted, {o:.2%} clicked"
         for p, o, c in zip(bins["predicted"], bins["observed"], bins["count"], strict=True)
     ]
     top = max(*bins["predicted"], *bins["observed"]) * 1.05
-    ideal = alt.Chart(data_of([{"predicted": 0, "observed": 0}, {"predicted": top, "observed": top}]))
-    x = alt.X("predicted:Q", title="predicted", axis=alt.Axis(format="~%"), scale=alt.Scale(domain=[0, top]))
-    y = alt.Y("observed:Q", title="clicked", axis=alt.Axis(format="~%"), scale=alt.Scale(domain=[0, top]))
-    base = alt.Chart().encode(x=x, y=y)
-    chart = alt.layer(
-        ideal.mark_line(style="faint", strokeDash=[5, 4]).encode(x=x, y=y),
-        base.mark_line(strokeWidth=1.8),
-        base.mark_point(filled=True, opacity=1, size=60).encode(description=alt.Description("what:N")),
-        data=data_of(rows),
-    ).properties(height=300)
-    name = str(found["run"]["variant"])
-    note = f"Calibration error {found['test']['calibration_error']:.4f} in {number_of(len(rows), 'bin')} of equal mass."
-    return Figure("reliability", "Bins of equal mass", chart, f"Reliability of {name}", note)
+    note = f"Calibration error {found['test']['calibration_error']:.4f} in {number_of(len(what), 'bin')} of equal mass."
+    figure = bins_figure(found, what, ("predicted", "clicked"), top, "Bins of equal mass", note)
+    return calibration_page(found, click_headline(found), figure, _slices(found), FOOT)

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from recsys_lab.diagnose.outcome_calibration import about, bins_figure, calibration_page, direction, with_interval
 from recsys_lab.diagnose.slice_values import HISTORY_BINS, history_length
 from recsys_lab.models.tasks.sequence_labels import class_values
 from recsys_lab.ops.label_metrics import log_softmax, reliability
-from recsys_lab.report.figure import Figure, data_of
-from recsys_lab.report.page import Card, Page, Section
+from recsys_lab.report.page import Page
 from recsys_lab.report.table import Column, Table, show, text
 from recsys_lab.runs.finished import Run
 from recsys_lab.runs.measured import MeasuredRun
-from recsys_lab.statistics.rule import estimate
 from recsys_lab.words import number_of
 
 FOOT = (
@@ -38,9 +37,7 @@ def label_calibration(run: Run, num_bins: int = 15) -> dict[str, Any]:
     names = run.evaluation["task_settings"].get("values") or [str(c) for c in range(logits.shape[1])]
     cuts = {"label": (names, label), "history_length": history_length(frame, HISTORY_BINS)}
     bins = reliability(confidence, correct, num_bins)
-    return {
-        "run": {name: run.manifest.get(name) for name in ("study", "variant", "seed", "model")},
-        "evaluation": {name: run.evaluation.get(name) for name in ("dataset", "split", "task")},
+    return about(run) | {
         "test": _numbers(logits, label, user, num_bins),
         "error": bins["error"],
         "bins": {name: bins[name].tolist() for name in ("predicted", "observed", "count")},
@@ -62,18 +59,11 @@ def _numbers(logits: np.ndarray, label: np.ndarray, user: np.ndarray, bins: int)
         "events": len(label),
         "users": len(np.unique(user)),
         "confidence": float(confidence.mean()),
-        "accuracy": _with_interval(correct, user),
-        "accuracy_less_confidence": _with_interval(correct - confidence, user),
-        "log_loss": _with_interval(values["log_loss"], user),
+        "accuracy": with_interval(correct, user),
+        "accuracy_less_confidence": with_interval(correct - confidence, user),
+        "log_loss": with_interval(values["log_loss"], user),
         "calibration_error": reliability(confidence, correct > 0, bins)["error"],
     }
-
-
-def _with_interval(value: np.ndarray, user: np.ndarray) -> list[float]:
-    """Mean, low and high of its 95 % interval over users."""
-    found = estimate(value, user)
-    half = found.half_width()
-    return [found.mean, found.mean - half, found.mean + half]
 
 
 def label_text(found: dict[str, Any]) -> str:
@@ -84,7 +74,7 @@ def label_text(found: dict[str, Any]) -> str:
 def headline(found: dict[str, Any]) -> str:
     test = found["test"]
     gap, low, high = test["accuracy_less_confidence"]
-    how = "right on average" if low <= 0 <= high else "too low on average" if gap > 0 else "too high on average"
+    how = direction(test["accuracy_less_confidence"])
     return (
         f"The probabilities are {how}: the first label is called {show(test['confidence'], '.2%')} likely, and "
         f"{show(test['accuracy'][0], '.2%')} of {number_of(test['events'], 'event')} have it. The difference is "
@@ -109,39 +99,11 @@ def _slices(found: dict[str, Any]) -> Table:
 
 def label_page(found: dict[str, Any]) -> Page:
     """The page: it holds no script. `found`: of `label_calibration`."""
-    run, evaluation = found["run"], found["evaluation"]
-    return Page(
-        "Calibration of",
-        f"{run['study']}/{run['variant']}, seed {run['seed']}",
-        str(run["model"]),
-        headline(found),
-        [
-            Section("reliability", "Reliability", [Card(figures=[_figure(found)])]),
-            Section("slices", "Where", [Card(tables_first=[_slices(found)])]),
-        ],
-        FOOT,
-        protocol=f"{evaluation['dataset']}, {evaluation['split']}, {evaluation['task']}",
-    )
-
-
-def _figure(found: dict[str, Any]) -> Figure:
-    import altair as alt
-
     bins = found["bins"]
-    rows = [
-        {"predicted": p, "observed": o, "what": f"{c:,.0f} events: called {p:.2%} likely, {o:.2%} have the label"}
+    what = [
+        f"{c:,.0f} events: called {p:.2%} likely, {o:.2%} have the label"
         for p, o, c in zip(bins["predicted"], bins["observed"], bins["count"], strict=True)
     ]
-    ideal = alt.Chart(data_of([{"predicted": 0, "observed": 0}, {"predicted": 1, "observed": 1}]))
-    x = alt.X("predicted:Q", title="called so likely", axis=alt.Axis(format="~%"))
-    y = alt.Y("observed:Q", title="came true", axis=alt.Axis(format="~%"))
-    base = alt.Chart().encode(x=x, y=y)
-    chart = alt.layer(
-        ideal.mark_line(style="faint", strokeDash=[5, 4]).encode(x=x, y=y),
-        base.mark_line(strokeWidth=1.8),
-        base.mark_point(filled=True, opacity=1, size=60).encode(description=alt.Description("what:N")),
-        data=data_of(rows),
-    ).properties(height=300)
-    name = str(found["run"]["variant"])
-    note = f"Calibration error {found['error']:.4f} in {number_of(len(rows), 'bin')} of equal width."
-    return Figure("reliability", "Bins of equal width", chart, f"Reliability of {name}", note)
+    note = f"Calibration error {found['error']:.4f} in {number_of(len(what), 'bin')} of equal width."
+    figure = bins_figure(found, what, ("called so likely", "came true"), 1.0, "Bins of equal width", note)
+    return calibration_page(found, headline(found), figure, _slices(found), FOOT)

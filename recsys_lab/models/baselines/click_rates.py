@@ -70,8 +70,8 @@ class Rows(NamedTuple):
         was never shown the overall rate."""
         clicks = np.bincount(code, self.label * self.weight, number)
         shown = np.bincount(code, self.weight, number)
-        prior = np.where(shown > 0, prior, 1.0)
-        return torch.from_numpy((clicks + prior * self.rate) / (shown + prior)).float()
+        more = np.where(shown > 0, prior, 1.0)
+        return torch.from_numpy((clicks + more * self.rate) / (shown + more)).float()
 
 
 def training_rows(datamodule: Any) -> Rows:
