@@ -14,13 +14,9 @@ def report(folder: str = "runs", *, output: str | None = None) -> None:
         folder: of run folders.
         output: the file to write (default: index.html in the folder). Its links are relative to the folder.
     """
-    from recsys_lab.report.page import missing_packages
     from recsys_lab.runs.gallery import gallery
     from recsys_lab.runs.run_files import write_results
-    from recsys_lab.words import RecsysLabError
 
-    if missing := missing_packages():
-        raise RecsysLabError(f"the page needs {missing}")
     file = Path(output) if output else Path(folder) / "index.html"
     write_results(file.parent, {file.name: gallery(Path(folder)).html})
     print(file)
