@@ -57,16 +57,7 @@ def evaluate(folder: str, checkpoint: str, output: Path, processes: int) -> None
             data = evaluation_data(folder, exclude_seen)
             evaluation = RankingEvaluation(cutoffs=(1, 5), measures=[BeyondAccuracy(), Calibration(num_bins=5)])
             recommended = output / f"{name}-{exclude_seen}.recommended.parquet"
-            trainer = L.Trainer(
-                accelerator="cpu",
-                devices=processes,
-                strategy="ddp" if processes > 1 else "auto",
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                callbacks=[evaluation, Recommendations(recommended, top_k=5)],
-            )
+            trainer = trainer_on(processes, [evaluation, Recommendations(recommended, top_k=5)])
             metrics: dict[str, float] = {}
             for stage, run in (("val", trainer.validate), ("test", trainer.test)):
                 run(model, data, verbose=False)
@@ -82,6 +73,19 @@ def evaluate(folder: str, checkpoint: str, output: Path, processes: int) -> None
                 (output / f"{name}-{exclude_seen}.json").write_text(json.dumps(metrics))
 
 
+def trainer_on(processes: int, callbacks: list[L.Callback]) -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+    )
+
+
 def evaluate_clicks(shop: Path, output: Path, processes: int) -> None:
     """The tests of two models of clicks: metrics, and the table of values."""
     output = output / str(processes)
@@ -89,16 +93,7 @@ def evaluate_clicks(shop: Path, output: Path, processes: int) -> None:
         torch.manual_seed(3)
         model = GRU4Rec(embedding_dim=8, task=ClickThrough(TargetAttention())) if name == "clicks" else ItemRate()
         data, evaluation = shop_data(shop, shown=Impressions("chance")), OutcomeEvaluation()
-        trainer = L.Trainer(
-            accelerator="cpu",
-            devices=processes,
-            strategy="ddp" if processes > 1 else "auto",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[evaluation],
-        )
+        trainer = trainer_on(processes, [evaluation])
         trainer.test(model, data, verbose=False)
         if trainer.is_global_zero:
             (output / f"{name}.json").write_text(json.dumps(evaluation.last_metrics))
@@ -108,16 +103,7 @@ def evaluate_clicks(shop: Path, output: Path, processes: int) -> None:
 def evaluate_labels(folder: str, output: Path, processes: int) -> None:
     """A baseline of labels: its metrics of the test, and the value of each unit."""
     data, evaluation = evaluation_data(folder), OutcomeEvaluation()
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=processes,
-        strategy="ddp" if processes > 1 else "auto",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[evaluation],
-    )
+    trainer = trainer_on(processes, [evaluation])
     trainer.test(PreviousLabel(SequenceLabels("event_type")), data, verbose=False)
     if trainer.is_global_zero:
         (output / str(processes) / "labels.json").write_text(json.dumps(evaluation.last_metrics))

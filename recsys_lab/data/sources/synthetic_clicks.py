@@ -41,18 +41,9 @@ class SyntheticClicks(Source):
     licence = "made by recsys_lab, free to use"
     homepage = "built in"
     citation = "recsys_lab, data/sources/synthetic_clicks.py"
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def checked_by(self) -> str:
-        return "made from its seed"
-
-    @property
-    def has_timestamps(self) -> bool:
-        return True
+    urls = ()
+    checked_by = "made from its seed"
+    has_timestamps = True
 
     @property
     def default_settings(self) -> dict[str, Any]:
