@@ -208,3 +208,10 @@ def test_bad_input_is_one_line(change: str, message: str, here: Path, tmp_path: 
 def test_samples_and_task_must_agree(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *DATA, "--model", "GRU4Rec", "--data.shown", "Impressions", *SMALL]) == 2
     assert "--data.shown is for --model.task ClickThrough, and the task is NextItem" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["predict", "recommend --history 1", "export --output out", "diagnose shuffle"])
+def test_what_needs_lists_is_refused(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, *rest = command.replace("diagnose shuffle", "diagnose_shuffle").split()
+    assert main([*first.split("_"), "runs/shop/dot/seed0", *rest]) == 2
+    assert "ranks no items" in capsys.readouterr().err and not (here / "out").exists()

@@ -140,3 +140,10 @@ def test_both_tasks_are_reported(here: Path, capsys: pytest.CaptureFixture[str])
     assert rows["multi"]["log_loss"] == pytest.approx(run.metrics["test/log_loss"])
     assert predict_labels(Predictor.load(run.folder), [[100, 101]])["probability"].sum() == pytest.approx(1)
     assert main(["verify", "runs/both/multi/seed0"]) == 0
+
+
+@pytest.mark.parametrize("command", ["predict", "recommend --history 1", "export --output out", "diagnose shuffle"])
+def test_what_needs_lists_is_refused(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, *rest = command.replace("diagnose shuffle", "diagnose_shuffle").split()
+    assert main([*first.split("_"), "runs/shop/gru/seed1", *rest]) == 2
+    assert "ranks no items" in capsys.readouterr().err and not (here / "out").exists()

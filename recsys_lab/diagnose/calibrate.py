@@ -36,6 +36,7 @@ def calibrate(
     """
     Calibration(num_bins=num_bins)  # says what is wrong before the data is opened
     saved = open_saved_run(folder, checkpoint, data_dir)
+    saved.model.check_ranks()
     saved.model.allow_other_training = allow_other_training
     trained_on = trained_elsewhere(saved.model.spec, saved.data, allow_other_training, "test")  # type: ignore[arg-type]
     for stage in ("val", "test"):

@@ -74,6 +74,7 @@ def shuffle(
     """
     question = question or Question()
     saved = open_saved_run(folder or folder_of(checkpoint), checkpoint, data_dir)
+    saved.model.check_ranks()
     saved.model.allow_other_training = allow_other_training
     trained_on = trained_elsewhere(saved.model.spec, saved.data, allow_other_training, question.stage)  # type: ignore[arg-type]
     passes = evaluate(saved.model, saved.data, saved.evaluation, question)

@@ -53,6 +53,7 @@ class Recommendations(Configurable, L.Callback):
         return self.path.with_name(self.path.name + ".partial")
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.check_ranks()  # type: ignore[operator]
         ranking = next((c for c in getattr(trainer, "callbacks", ()) if hasattr(c, "candidates")), None)
         asked: Candidates = getattr(ranking, "candidates", "trained")
         self._is_candidate = candidate_mask(trainer.datamodule, pl_module, asked)  # type: ignore[attr-defined]

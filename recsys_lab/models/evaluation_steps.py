@@ -11,6 +11,7 @@ from torch import Tensor
 from recsys_lab.contracts import Batch, State, Task
 from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.models.module import SequenceModel, last_position
+from recsys_lab.words import RecsysLabError
 
 
 class EvaluationSteps(SequenceModel, L.LightningModule):
@@ -37,6 +38,14 @@ class EvaluationSteps(SequenceModel, L.LightningModule):
             return State(query=self.query(batch))
         history = self.hidden(batch)  # (B, L, D)
         return State(query=last_position(history, batch.lengths), history=history)
+
+    def check_ranks(self) -> None:
+        """Raises RecsysLabError for a model that learned to rank nothing: its lists would be of an untrained scorer."""
+        if not self.task.ranks:
+            raise RecsysLabError(
+                f"a model of {self.task.name} ranks no items, so there are no lists of it: Predictor.score gives the "
+                "probabilities of clicks, recsys_lab.serve.labels.predict_labels those of labels"
+            )
 
     # -- what evaluation asks for; baselines define these --------------------------------------------------------------
 

@@ -163,6 +163,7 @@ class Predictor:
     ) -> Iterator[pl.DataFrame]:
         """query: of the only user, where it is known already."""
         check_k(k)
+        self.model.check_ranks()
         read = questions.histories
         asked = (read.users, exclude, blocked, candidates, self.rules)
         choice = ItemChoice.of(self.item_ids, self.is_trained, self.can_be_scored, *asked)

@@ -48,6 +48,7 @@ def export(
     if output.exists() and not overwrite:
         raise RecsysLabError(f"{output} is there already: choose another folder, or replace it with --overwrite")
     predictor = Predictor.load(run, allow_classes=allow_classes)
+    predictor.model.check_ranks()
     packed = {} if tables == "float" else {"tables": _pack(predictor, tables, data_dir)}
     window, step = window_graph(predictor), step_graph(predictor)
     graphs: dict[str, Scores] = {f"window{ENDINGS[format]}": window}
