@@ -169,7 +169,7 @@ data = SimpleNamespace(item_counts=torch.ones(k + 21, dtype=torch.int64).index_f
                        processed=processed)
 trainer = SimpleNamespace(datamodule=data, strategy=SimpleNamespace(barrier=lambda name: None), is_global_zero=True,
                           global_rank=0)
-model = SimpleNamespace(device="cpu", score=lambda query: query)
+model = SimpleNamespace(device="cpu", score=lambda query: query, check_ranks=lambda: None)
 recommendations = Recommendations(sys.argv[2], top_k=k)
 recommendations.on_predict_start(trainer, model)
 scores, one = torch.rand(rows, k + 21), torch.ones(rows, 1, dtype=torch.int64)

@@ -137,11 +137,20 @@ class Page:
         return got["result"].get("value")
 
     def wait_for(self, expression: str, patience: float = 240) -> None:
+        """Waits until the JavaScript expression holds, also over to a page that a click leads to."""
         end = time.monotonic() + patience
-        while not self.evaluate(f"Boolean({expression})"):
+        while not self._holds(expression):
             if time.monotonic() > end:
                 raise TimeoutError(f"never true: {expression}")
             time.sleep(0.05)
+
+    def _holds(self, expression: str) -> bool:
+        try:
+            return bool(self.evaluate(f"Boolean({expression})"))
+        except RuntimeError as problem:
+            if "navigated" in str(problem) or "context" in str(problem):  # between the page that was left and the next
+                return False
+            raise
 
     def _events(self, method: str) -> list[dict[str, Any]]:
         return [
