@@ -236,6 +236,8 @@ class Samples:
     one event late, so that at each position those of the event before are known."""
     only_labelled: bool = False
     """Events without a label are no targets of training."""
+    shown: bool = False
+    """What users were shown (`--data.shown`), in place of windows of events."""
 
 
 class Task(Configurable, nn.Module, ABC):
@@ -254,8 +256,6 @@ class Task(Configurable, nn.Module, ABC):
     """Names of methods that `--model.compile_model true` compiles."""
     ranks: bool = True
     """All items are ranked in evaluation, by the scorer."""
-    learns_from_shown: bool = False
-    """Its samples are what users were shown (`--data.shown`), and not windows of events."""
     shown_metrics: tuple[str, ...] = ()
     """Where nothing is ranked: the metrics that tables show. The first decides, in a comparison and over epochs."""
     watched: str = ""

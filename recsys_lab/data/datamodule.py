@@ -188,8 +188,8 @@ class SequenceDataModule(Configurable, Told, Loaders):
         locate(self.dataset, self.data_dir, self.prepare_settings)
 
     def setup(self, stage: str | None = None) -> None:
-        if self.shown is not None:
-            self.shown.check(self.processed)
+        if self.impressions_given is not None:
+            self.impressions_given.check(self.processed)
         for reason, count in self.split_result.dropped.items():
             log.info("%s: %d %s", self.split.describe(), count, reason)
         if self.split.warning is not None:
@@ -303,7 +303,6 @@ class SequenceDataModule(Configurable, Told, Loaders):
     @property
     def learned_counts(self) -> torch.Tensor:
         """(V,) int64: `item_counts`, and 1 for items that the training part shows and that have no event in it."""
-        assert self.shown is not None
         parts = impression_parts(self.processed, self.events.offsets, self.split_result)
         shown = torch.from_numpy(trained_items(self, parts))
         return self.item_counts.maximum(shown.long())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from typing import Any
+from typing import Literal
 
 import lightning as L
 import numpy as np
@@ -21,6 +21,7 @@ from recsys_lab.data.batches.gather import (
 )
 from recsys_lab.data.batches.shown_dataset import ShownDataset
 from recsys_lab.data.batches.windows import Queries, Windows, evaluation_windows
+from recsys_lab.data.impressions import Impressions
 from recsys_lab.data.split.split_rule import SplitResult, Targets
 from recsys_lab.words import RecsysLabError, number_of
 
@@ -53,12 +54,15 @@ class Loaders(L.LightningDataModule):
     batch_tokens: int | None
     bucket_batches: int
     window_within: str
-    shown: Any
     samples: Samples
+
+    @property
+    @abstractmethod
+    def impressions_given(self) -> Impressions | None: ...
 
     def train_dataloader(self) -> WindowLoader:
         dataset: WindowDataset = (
-            self.impressions("train") if self.shown else WindowDataset(self.events, self.train_windows)
+            self.impressions("train") if self.impressions_given else WindowDataset(self.events, self.train_windows)
         )
         windows = dataset.windows
         batches = TrainBatches(
@@ -73,7 +77,7 @@ class Loaders(L.LightningDataModule):
 
     def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
         if not self.retrained:
-            return self._shown_loader("val") if self.shown else self._evaluation_loader(self.split_result.val)
+            return self._held_out("val")
         if self.trainer is not None and self.trainer.state.fn == "validate":
             raise RecsysLabError(
                 "this model was trained on the validation part too (data.retrained): there is nothing to validate on. "
@@ -82,18 +86,20 @@ class Loaders(L.LightningDataModule):
         return []
 
     def test_dataloader(self) -> WindowLoader:
-        return self._shown_loader("test") if self.shown else self._evaluation_loader(self.split_result.test)
+        return self._held_out("test")
 
     def impressions(self, part: str) -> ShownDataset:
         """The samples of click-through. part: train, val or test."""
-        assert self.shown is not None
-        found: ShownDataset = self.shown.dataset(self, part)
+        assert self.impressions_given is not None
+        found = self.impressions_given.dataset(self, part)
         if found.num_without_history:
             said = number_of(found.num_without_history, "impression")
             log.info("%s: %s of %s without an earlier event: an empty history", part, said, f"{len(found):,}")
         return found
 
-    def _shown_loader(self, part: str) -> WindowLoader:
+    def _held_out(self, part: Literal["val", "test"]) -> WindowLoader:
+        if self.impressions_given is None:
+            return self._evaluation_loader(getattr(self.split_result, part))
         dataset = self.impressions(part)
         return self._loader(dataset, EvaluationBatches(dataset.windows.lengths, self.eval_batch_size))
 

@@ -7,19 +7,33 @@ from typing import Any
 from recsys_lab.contracts import Samples
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.vocabulary import read_vocabulary
+from recsys_lab.data.impressions import Impressions
+from recsys_lab.words import RecsysLabError
 
 
 class Told:
     """What follows from what is told is made anew when it is next asked for."""
 
     samples: Samples
+    shown: Impressions | None
 
     def give(self: Any, samples: Samples) -> None:
-        """What a task asks for, from here on."""
+        """What a task asks for, from here on.
+
+        Raises:
+            RecsysLabError: when this is told to give what users were shown, and the task learns from windows.
+        """
+        if self.shown is not None and not samples.shown:
+            raise RecsysLabError("shown is for ClickThrough, which learns from what users were shown: leave it out")
         if samples != self.samples:
             self.samples = samples
             for name in ("fitted_labels", "rules", "events", "train_windows", "spec", "_vocabulary"):
                 self.__dict__.pop(name, None)
+
+    @property
+    def impressions_given(self) -> Impressions | None:
+        """Which impressions are the samples; None = windows of events are."""
+        return self.shown or (Impressions() if self.samples.shown else None)
 
     def take_vocabulary(self: Any, held: dict[str, Any]) -> None:
         """The fields as they were fitted elsewhere, for a model whose tables have their rows.

@@ -74,9 +74,8 @@ def _behaviours(data: SequenceDataModule) -> dict[str, Any]:
 
 def _shown(data: SequenceDataModule) -> dict[str, Any]:
     """What was shown, where that is what trains and is tested: the hash of the data covers events alone."""
-    if data.shown is None:
-        return {}
-    return {"shown": to_config(data.shown), "shown_hash": data.processed.shown_hash}
+    given = data.impressions_given
+    return {} if given is None else {"shown": to_config(given), "shown_hash": data.processed.shown_hash}
 
 
 def _labels(data: SequenceDataModule) -> list[str] | None:

@@ -156,7 +156,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
     def on_fit_start(self) -> None:
         self.item_vectors.require()
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        ends = self.task.learns_from_shown or datamodule.training_mode == "last_position"
+        ends = self.task.samples.shown or datamodule.training_mode == "last_position"
         if (self.last_positions_only or self.answers_at_the_end) and not ends:
             reads = "the time of the prediction" if self.causal else "later events of its window"
             raise RecsysLabError(
@@ -164,7 +164,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             )
         if self.compile_model:
             compilation.compile_training(self)
-        item_counts = datamodule.learned_counts if self.task.learns_from_shown else datamodule.item_counts
+        item_counts = datamodule.learned_counts if self.task.samples.shown else datamodule.item_counts
         item_counts = item_counts.to(self.device)
         self.task.prepare(item_counts)
         for module in self.modules():

@@ -66,7 +66,7 @@ class TrainingSteps(SequenceModel, L.LightningModule):
     @property
     def answers_at_the_end(self) -> bool:
         """Trained to answer where a window ends: an encoder that looks ahead, where nothing is ranked."""
-        return not (self.causal or self.task.ranks or self.task.learns_from_shown)
+        return not (self.causal or self.task.ranks or self.task.samples.shown)
 
     def training_batch(self, batch: Batch, draws: torch.Generator | None) -> Batch:
         """What a training step encodes, and whose targets it predicts: the batch, or for a masked model a copy with
@@ -76,7 +76,7 @@ class TrainingSteps(SequenceModel, L.LightningModule):
     def training_state(self, batch: Batch) -> State:
         """What the task is given: the states at all positions; where it asks for what a window ends with, that alone,
         which many encoders have without the other positions."""
-        if self.answers_at_the_end or (self.task.learns_from_shown and not self.task.reads_history):
+        if self.answers_at_the_end or (self.task.samples.shown and not self.task.reads_history):
             return State(query=self.encode_last(with_token(batch) if self.begins_with_user else batch))
         return State(query=None, history=self.training_states(batch))
 

@@ -296,3 +296,16 @@ def test_every_baseline_is_tested_here(folder: Path) -> None:
     model = ItemRate()
     with pytest.raises(RecsysLabError, match="ranks no catalogue"):
         model.score(torch.zeros(1))
+
+
+def test_the_task_says_that_the_samples_are_what_was_shown(folder: Path, tmp_path: Path) -> None:
+    """In a notebook as on the command line, where nothing is said of it."""
+    found = []
+    for shown in (None, Impressions()):
+        data, trainer = shop_data(folder, shown=shown), quiet_trainer(tmp_path)
+        torch.manual_seed(0)
+        trainer.fit(GRU4Rec(embedding_dim=4, task=ClickThrough()), data)
+        found.append((trainer.global_step, trainer.callback_metrics["train/loss"].item(), data.spec.training_hash))
+    assert found[0] == found[1]
+    with pytest.raises(RecsysLabError, match="shown is for ClickThrough, which learns"):
+        quiet_trainer(tmp_path).fit(GRU4Rec(embedding_dim=4), shop_data(folder))

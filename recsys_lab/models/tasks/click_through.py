@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lab.arguments import Range
-from recsys_lab.contracts import Batch, DataSpec, Scorer, State, Task, UnitMetric
+from recsys_lab.contracts import Batch, DataSpec, Samples, Scorer, State, Task, UnitMetric
 from recsys_lab.models.blocks.click_heads import ClickHead, DotHead
 from recsys_lab.models.blocks.field_vectors import FED, field_vectors, reset
 from recsys_lab.models.blocks.item_table import ItemTable
@@ -44,7 +44,7 @@ class ClickThrough(Task):
 
     ranks = False
     evaluation = "recsys_lab.evaluation.outcomes.OutcomeEvaluation"
-    learns_from_shown = True
+    samples = Samples(shown=True)
     shown_metrics = ("auc", "log_loss", "gauc", "ndcg", "brier")
 
     trained: Tensor  # (V,) bool: items of which the training part knows something

@@ -146,7 +146,7 @@ def settle_samples(config: Any) -> None:
         RecsysLabError: for another task that is given such samples.
     """
     task, typed = _task_without_ranks(config.model), config.data.get("shown")
-    if task is not None and task.learns_from_shown:
+    if task is not None and task.samples.shown:
         if typed is None:
             config.data.shown = Namespace(class_path=SHOWN, init_args=Namespace(defaults_of(import_class(SHOWN))))
     elif typed is not None:
