@@ -267,6 +267,17 @@ class _MovedModules(MetaPathFinder, Loader):
 sys.meta_path.insert(0, _MovedModules())  # before the one of paths, which would execute a file a second time
 
 
+trains = True
+"""Whether this process may train. Where `only_asks()` was called before models were imported they are no modules of
+Lightning, whose import takes longer than all else of a start."""
+
+
+def only_asks() -> None:
+    """This process, which is ours alone, asks models and trains none."""
+    global trains
+    trains = False
+
+
 def import_all(*packages: Any) -> None:
     """Imports every module of the packages, so that class names are known without their module path."""
     for package in packages:

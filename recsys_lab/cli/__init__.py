@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from recsys_lab import __version__
 from recsys_lab.cli.failures import in_words
-from recsys_lab.config import ALLOW_CLASSES, allowing
+from recsys_lab.config import ALLOW_CLASSES, allowing, only_asks
 from recsys_lab.words import RecsysLabError, did_you_mean
 
 RUN = "recsys_lab.cli.trainer_commands:run"
@@ -50,6 +50,8 @@ OF_DATA = ("prepare", "audit", "sources", "completion")
 """They read no run folder and no checkpoint, so they take no `--allow_classes`."""
 OF_LISTS = ("predict", "recommend", "serve")
 """They make scores of all items in large blocks, which torch then asks for in memory pages of 2 MB (Linux)."""
+ASKING = ("recommend", "serve")
+"""They train no model."""
 GROUPS = {
     "study": {
         "plan": ("recsys_lab.cli.study:plan", "every run with its state, and what the missing ones will cost"),
@@ -201,6 +203,8 @@ def allowed_classes(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def run() -> None:
     """The `recsys-lab` script."""
+    if sys.argv[1:2] and sys.argv[1] in ASKING and not any("allow" in word for word in sys.argv):
+        only_asks()  # a class of others may be made for Lightning
     if sys.argv[1:2] and sys.argv[1] in OF_LISTS:
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read once, before the first tensor
     sys.exit(main())

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 
 def queries(datamodule: Any, stage: str, position: np.ndarray) -> np.ndarray | None:
@@ -66,6 +65,8 @@ def event_types(datamodule: Any, position: np.ndarray) -> pl.Series:
 
 def popularity_deciles(counts: np.ndarray) -> np.ndarray:
     """(V,) training events of each item -> (V,) int64: 1 (least popular) to 10 of the trained items, 0 for the rest."""
+    from scipy import stats  # takes long to import, and only a few measures need it
+
     deciles = np.zeros(len(counts), dtype=np.int64)
     trained = counts > 0
     place = stats.rankdata(counts[trained], method="average")

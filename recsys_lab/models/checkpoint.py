@@ -15,7 +15,7 @@ import torch
 
 from recsys_lab.config import from_config
 from recsys_lab.contracts import DataSpec, Field, Label
-from recsys_lab.models.system import FINDERS, RESOLVED, differing, model_settings, system_of
+from recsys_lab.models.system import FINDERS, RESOLVED, differing, is_a, model_settings, system_of
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -233,7 +233,7 @@ def check_goes_on(
     Raises:
         RecsysLabError: when any other setting was changed, naming it; or when the run is past its end already.
     """
-    finders = [type(c).__name__ for c in trainer.callbacks if isinstance(c, FINDERS)]
+    finders = [type(c).__name__ for c in trainer.callbacks if is_a(c, *FINDERS)]
     if finders:
         raise RecsysLabError(
             f"a run that goes on keeps its batch size and learning rate: leave out --trainer.callbacks+={finders[0]}"

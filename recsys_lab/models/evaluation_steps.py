@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from recsys_lab.contracts import Batch, State, Task
+from recsys_lab.models.base import Base
 from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.models.module import SequenceModel, last_position
 from recsys_lab.words import RecsysLabError
 
 
-class EvaluationSteps(SequenceModel, L.LightningModule):
+class EvaluationSteps(SequenceModel, Base):
     """The part of a `NextItemModule` that runs for each batch in validation, test and prediction."""
 
     task: Task

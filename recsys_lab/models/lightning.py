@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
 from torch import Tensor, nn
 
 from recsys_lab.arguments import Size
@@ -28,6 +27,9 @@ from recsys_lab.models.tasks.next_item import NextItem
 from recsys_lab.models.training_steps import FiniteLoss, TrainingSteps
 from recsys_lab.ops import allocation, compilation, row_sparse
 from recsys_lab.words import ArgumentError, RecsysLabError
+
+if TYPE_CHECKING:
+    from lightning import Callback
 
 
 def check_reads(model: NextItemModule) -> None:
@@ -147,10 +149,12 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
                 self.started_from = self.starts_from.fill(self, datamodule)
         self.trained_on = check_trained(self.spec or datamodule.spec, self)
 
-    def configure_callbacks(self) -> list[L.Callback]:
+    def configure_callbacks(self) -> list[Callback]:
         """Ranking metrics for whoever passes no callbacks: a notebook needs only data, model, Trainer."""
-        wanted = [from_config({"class_path": path}, L.Callback) for path in self.task.evaluation.split()]
-        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        from lightning import Callback
+
+        wanted = [from_config({"class_path": path}, Callback) for path in self.task.evaluation.split()]
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         return [one for one in wanted if not any(isinstance(callback, type(one)) for callback in callbacks)]
 
     def on_fit_start(self) -> None:

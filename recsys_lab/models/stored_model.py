@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lightning as L
 import torch
 
 from recsys_lab.config import from_config, to_config
 from recsys_lab.contracts import DataSpec
 from recsys_lab.models import resume
+from recsys_lab.models.base import Base
 from recsys_lab.models.checkpoint import accept, read_checkpoint
 from recsys_lab.models.item_vectors import ItemVectors
 from recsys_lab.models.system import system_of
@@ -31,7 +31,7 @@ def named_today(state_dict: Mapping[str, Any], module: torch.nn.Module) -> Mappi
     return {name.removeprefix("encoder."): value for name, value in state_dict.items()}
 
 
-class StoredModel(L.LightningModule):
+class StoredModel(Base):
     """The part of a `NextItemModule` that reads and writes checkpoints."""
 
     spec: DataSpec | None

@@ -10,18 +10,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lightning.pytorch.callbacks import (
-    BatchSizeFinder,
-    DeviceStatsMonitor,
-    EarlyStopping,
-    LearningRateFinder,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ModelSummary,
-    ProgressBar,
-    Timer,
-)
-
 import recsys_lab
 from recsys_lab.arguments import defaults_of
 from recsys_lab.config import Configurable, hash_of, named_today, one_way, to_config
@@ -60,17 +48,17 @@ LATER = {
 }
 """Arguments that came later, and the values by which nothing changes: left out then, so that runs from before are seeds
 of the same systems."""
-FINDERS = (BatchSizeFinder, LearningRateFinder)
+FINDERS = ("BatchSizeFinder", "LearningRateFinder")
 """Callbacks that choose a setting before the first step; what they found is recorded as if it had been asked for."""
 WATCHING = (
     *FINDERS,
-    DeviceStatsMonitor,
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ModelSummary,
-    ProgressBar,
-    Timer,
+    "DeviceStatsMonitor",
+    "EarlyStopping",
+    "LearningRateMonitor",
+    "ModelCheckpoint",
+    "ModelSummary",
+    "ProgressBar",
+    "Timer",
 )
 """Callbacks that don't change the weights of an epoch; how they end a fit is recorded apart."""
 FROM_RUN_TO_RUN = ("seed",)
@@ -104,8 +92,8 @@ def system_of(module: Any, trainer: Any = None, data: Any = None) -> dict[str, A
         return found | {"data": dict(spec.training)}
     callbacks = trainer.callbacks
     ranking = next((c for c in callbacks if hasattr(c, "ties") and hasattr(c, "cold_targets")), None)
-    stopping = next((c for c in callbacks if isinstance(c, EarlyStopping)), None)
-    best = next((c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
+    stopping = next((c for c in callbacks if is_a(c, "EarlyStopping")), None)
+    best = next((c for c in callbacks if is_a(c, "ModelCheckpoint") and c.monitor), None)
     found |= {
         "trainer": {name: getattr(trainer, name) for name in TRAINER} | {"processes": trainer.world_size},
         "early_stopping": _of(stopping, "monitor", "mode", "patience", "min_delta"),
@@ -195,8 +183,14 @@ def _of(part: Any, *names: str) -> dict[str, Any] | None:
     return None if part is None else {name: getattr(part, name) for name in names}
 
 
+def is_a(callback: Any, *names: str) -> bool:
+    """Whether it is one of these callbacks of Lightning, or below one. By name: only who trains imports Lightning."""
+    own = {cls.__name__ for cls in type(callback).__mro__ if cls.__module__.startswith("lightning.")}
+    return not own.isdisjoint(names)
+
+
 def _only_watches(callback: Any) -> bool:
-    return isinstance(callback, WATCHING) or type(callback).__module__.startswith("recsys_lab.")
+    return is_a(callback, *WATCHING) or type(callback).__module__.startswith("recsys_lab.")
 
 
 def _short(value: Any) -> Any:

@@ -8,13 +8,13 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
 from recsys_lab.contracts import Batch, State, Task
 from recsys_lab.models import randomness
 from recsys_lab.models.accumulation import Accumulation
+from recsys_lab.models.base import Base
 from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.models.module import SequenceModel
 from recsys_lab.ops import row_sparse
@@ -24,7 +24,7 @@ LOOK_EVERY = 50
 """Batches between two looks at what an accelerator found: each look waits for it."""
 
 
-class TrainingSteps(SequenceModel, L.LightningModule):
+class TrainingSteps(SequenceModel, Base):
     """The part of a `NextItemModule` that runs for each batch in training."""
 
     task: Task

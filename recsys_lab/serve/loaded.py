@@ -15,7 +15,6 @@ from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
 from recsys_lab.models.checkpoint import vocabulary_in
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.runs.run_files import check_checkpoint, read_manifest
-from recsys_lab.runs.trust import find_own_modules
 from recsys_lab.serve import run_data
 from recsys_lab.serve.huge_pages import use_huge_pages
 from recsys_lab.words import RecsysLabError
@@ -61,6 +60,8 @@ def load_model(run: str | Path, allow_classes: Sequence[str] = (), device: Any =
         manifest = read_manifest(folder)
         check_checkpoint(folder, manifest)
     if allowed_classes() or allow_classes:
+        from recsys_lab.runs.trust import find_own_modules
+
         find_own_modules()
     model: NextItemModule = NextItemModule.load_from_checkpoint(path, device, allow_classes).to(device)
     assert model.spec is not None

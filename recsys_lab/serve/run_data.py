@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import yaml
 from torch import Tensor
 
 from recsys_lab.contracts import DataSpec
-from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.locate import find_prepared
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.words import ITEM_ID, RecsysLabError
+
+if TYPE_CHECKING:
+    from recsys_lab.data.datamodule import SequenceDataModule
 
 log = logging.getLogger("recsys_lab")
 
@@ -50,15 +55,34 @@ def item_counts(folder: Path | None, spec: DataSpec) -> Tensor | None:
     return None
 
 
+def prepared_of(folder: Path | None, data_dir: str | None = None) -> ProcessedDataset | None:
+    """The prepared set of a run folder, where there is one; else None. No class that its config.yaml names is made, and
+    Lightning is not imported for it.
+
+    Raises:
+        RecsysLabError: for a config.yaml that can't be read, and for damaged data.
+    """
+    if folder is None or not (folder / "config.yaml").is_file():
+        return None
+    path = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text())
+        data = config["data"]
+        dataset, there = str(data["dataset"]), str(data["data_dir"] if data_dir is None else data_dir)
+        settings = None if data.get("prepare") is None else PrepareSettings(**data["prepare"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise RecsysLabError(f"{path} can't be read: {' '.join(str(error).split())}") from error
+    return find_prepared(dataset, there, settings)
+
+
 def item_table(folder: Path | None, spec: DataSpec, data_dir: str | None = None) -> tuple[pl.DataFrame | None, str]:
     """The table of the items, and the name of its data set; or None, and why there is none."""
     try:
-        data = open_data(folder, data_dir)
+        processed = prepared_of(folder, data_dir)
     except RecsysLabError as error:
         return None, str(error)
-    if data is None:
+    if processed is None:
         return None, "a checkpoint holds none" + ("" if folder is None else ", and the data of the run is gone")
-    processed = data.processed
     if processed.vocabulary_hash != spec.vocabulary_hash:
         return None, f"the items in {processed.path} are others than the model's"
     return processed.item_table, processed.name

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from own_process import in_own_process
 from polars.testing import assert_frame_equal
 from small_data import made_events
 from test_cli_runs import fit
@@ -198,3 +199,19 @@ def test_lists_that_are_re_ranked(place: Path, tmp_path: Path, capsys: pytest.Ca
     shutil.copy(run / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt")
     _, err = told(capsys, str(tmp_path / "alone.ckpt"), "--history", "101", "--rerank", "mmr", "--by", "shelf", code=2)
     assert "--by shelf: a checkpoint holds none" in err
+
+
+def test_a_process_that_only_asks_imports_no_lightning(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same lists with their titles, from models that are no modules of Lightning; the server imports none, too."""
+    asked = ("recommend", str(place / "run"), "--history", "101,102", "--json")
+    code = """import sys, recsys_lab.cli
+try:
+    recsys_lab.cli.run()
+finally:
+    import recsys_lab.serve.server.http_server, recsys_lab.serve.server.live_model
+    print(sorted({"lightning", "torch._dynamo", "scipy.stats", "jsonargparse"} & sys.modules.keys()), file=sys.stderr)
+"""
+    done = in_own_process(code, *asked)
+    assert done.returncode == 0 and done.stderr.splitlines()[-1] == "[]", done.stderr
+    out, _ = told(capsys, *asked[1:])
+    assert json.loads(done.stdout) == json.loads(out) and "Film" in out
