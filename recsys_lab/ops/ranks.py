@@ -108,6 +108,14 @@ class OutrankingCount:
         self._above[rows] += (net + apart) >> 1
         self._apart[rows] += apart
 
+    def add_alike(self, row: Tensor, limit: Tensor) -> None:
+        """All at once, where the scores of each row are `row`, (V,) float32. limit: (B, 1) as in `add`."""
+        self.total += row[1:].sum()
+        among, own = row[self.is_candidate].sort().values, limit.squeeze(1)
+        not_above, below = torch.searchsorted(among, own, right=True), torch.searchsorted(among, own)
+        self._above += len(among) - not_above
+        self._apart += len(among) - (not_above - below)
+
     def _like(self, scores: Tensor) -> Tensor:
         """A block of the same shape, of memory that is kept: it lies in the cache."""
         if self._scratch.numel() < scores.numel():

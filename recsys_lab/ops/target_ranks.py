@@ -37,8 +37,11 @@ def target_ranks(
     scores = scores.detach().float()
     limit = scores.gather(1, target_ids[:, None])  # (B, 1)
     count = OutrankingCount(is_candidate, len(scores))
-    for rows, columns in _parts(scores):
-        count.add(scores[rows, columns], limit[rows], columns, rows)
+    if len(scores) > 1 and not scores.stride(0):  # one row that is expanded, as of popularity: sorted once
+        count.add_alike(scores[0], limit)
+    else:
+        for rows, columns in _parts(scores):
+            count.add(scores[rows, columns], limit[rows], columns, rows)
     if not torch.isfinite(count.total):  # the sum alone may overflow, so look again
         bad = ~torch.isfinite(scores[:, 1:]).all(dim=1)
         if bad.any():

@@ -118,7 +118,7 @@ def _candidates(run: Run) -> int:
 def estimated_seconds(name: str, num_items: int, num_users: int = 0) -> float:
     """A guess, on one core, of counting, validation and test: every user is scored twice. docs/baselines.md has what it
     was measured with."""
-    more = {"ease": num_items**3 / 3e10, "session_knn": 4e-4 * num_users}
+    more = {"ease": num_items**3 / 3e10, "session_knn": 2e-4 * num_users}
     more["transition_graph"] = 1e-7 * num_users * num_items
     return 0.2 + 1e-8 * num_users * num_items + more.get(name, 0.0)
 

@@ -68,6 +68,10 @@ def test_ranks_by_definition(case: dict[str, Any], ties: Any) -> None:
     kept = scores.clone()
     got = target_ranks(scores, torch.tensor(case["targets"]), is_candidate, seen_ids, seen_offsets, ties)
     assert torch.equal(scores[:, 1:], kept[:, 1:]), "scores are never written to"
+    facts = (torch.tensor(case["targets"]), is_candidate, seen_ids, seen_offsets, ties)
+    first, rows = scores[:1], len(scores)
+    alike = [target_ranks(whole, *facts) for whole in (first.expand(rows, -1), first.repeat(rows, 1))]
+    assert all(torch.equal(*(getattr(ranks, name) for ranks in alike)) for name in FIELDS), "one row for all of them"
     for row, target in enumerate(case["targets"]):
         expected = by_definition(case["scores"][row], target, case["candidates"], case["seen"][row], ties)
         assert tuple(getattr(got, name)[row].item() for name in FIELDS) == expected

@@ -62,6 +62,9 @@ class RowTable(GrowingBuffers):
         """(B, M) row ids, 0 where there is none, and their weights (1 if None) -> (B, C): each line's sum of rows."""
         if self.dense.numel():
             return functional.embedding_bag(row_ids, self.dense, mode="sum", padding_idx=0, per_sample_weights=weights)
+        return self._multiplied(row_ids, weights) if row_ids.device.type == "cpu" else self._scattered(row_ids, weights)
+
+    def _scattered(self, row_ids: Tensor, weights: Tensor | None) -> Tensor:
         num_entries = self.offsets.diff()[row_ids]  # (B, M); padding has none
         sums = torch.zeros(len(row_ids), self.num_columns, device=row_ids.device)
         for part in blocks(num_entries.sum(1), MAX_ENTRIES):
@@ -72,6 +75,19 @@ class RowTable(GrowingBuffers):
             cell = (owner // row_ids.shape[1]).mul_(self.num_columns).add_(take(self.columns, position))
             sums[part].view(-1).scatter_add_(0, cell, values)
         return sums
+
+    def _multiplied(self, row_ids: Tensor, weights: Tensor | None) -> Tensor:
+        """As a product of sparse matrices: the same sums in the same order, several times faster on a CPU."""
+        lines, width = row_ids.shape
+        share = np.ones(lines * width, np.float32) if weights is None else weights.flatten().numpy()
+        starts = np.arange(0, lines * width + 1, max(width, 1))[: lines + 1]
+        rows = row_ids.flatten().int().numpy()
+        asked = sparse.csr_matrix((share, rows, starts.astype(np.int32)), (lines, self.num_rows))
+        offsets, columns, values = self.offsets.numpy(), self.columns.numpy(), self.values.numpy()
+        if len(columns) <= np.iinfo(columns.dtype).max:
+            offsets = offsets.astype(columns.dtype)  # scipy makes them alike: it would copy the columns
+        table = sparse.csr_matrix((values, columns, offsets), (self.num_rows, self.num_columns))
+        return torch.from_numpy((asked @ table).toarray())
 
     def times(self, right: Tensor) -> Tensor:
         """(C, N) float32 -> (R, N): the matrix times `right`."""

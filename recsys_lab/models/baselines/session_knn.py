@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn import functional
 
 from recsys_lab.arguments import Count, Seed
 from recsys_lab.contracts import Batch, DataSpec
@@ -27,6 +28,8 @@ Decay = Literal["div", "linear", "none"]
 MAX_CELLS = 1 << 18
 """Cells of the rows x sessions matrix, and entries of its sparse forms, that are worked on at once: a few MB each, so
 that they stay in the cache (at 100 MB each this was several times slower)."""
+SPARSE = 16
+"""Sorting an entry takes as long as going over so many cells."""
 
 
 class SessionKNN(CountingModel):
@@ -88,33 +91,27 @@ class SessionKNN(CountingModel):
     def score(self, query: Tensor) -> Tensor:
         own, item_ids = query[:, 0], query[:, 1:]
         entries = self._postings(item_ids).sum(1)  # (rows,)
-        sessions = entries.sum().clamp(max=len(self.session_of_user))  # at most so many matter to any row
-        parts = blocks(torch.maximum(entries, sessions), MAX_CELLS)
-        return torch.cat([self._score(own[part], item_ids[part]) for part in parts])
+        cells = torch.minimum(SPARSE * entries, entries + len(self.session_of_user))
+        return torch.cat([self._score(own[part], item_ids[part]) for part in blocks(cells, MAX_CELLS)])
 
     def _score(self, own: Tensor, item_ids: Tensor) -> Tensor:
         """own: (R,), item_ids: (R, L), newest first -> (R, V)."""
-        rows = len(item_ids)
+        rows, sessions = len(item_ids), len(self.session_of_user)
         row, session, weight, recency = self._shared(item_ids)
-        touched = torch.zeros(len(self.session_of_user), dtype=torch.bool, device=own.device)
-        touched[session] = True
-        sessions = touched.nonzero()[:, 0]  # (C,) those that matter to any row, newest first
-        if not len(sessions):
-            return torch.zeros(rows, self.sessions.num_columns, device=own.device)
-        place = touched.cumsum(0) - 1  # of a session among them
-        cell = row * len(sessions) + take(place, session)
-        similarity = torch.zeros(rows * len(sessions), device=own.device).scatter_add_(0, cell, weight).view(rows, -1)
-        newest = torch.zeros(rows * len(sessions), device=own.device).scatter_reduce_(0, cell, recency, "amax")
-        newest = newest.view(rows, -1)  # (R, C)
-        mine = ((own >= 0) & touched[own]).nonzero()[:, 0]
-        similarity[mine, place[own[mine]]] = 0.0
-        is_candidate = similarity > 0
-        is_candidate &= is_candidate.cumsum(1, dtype=torch.int32) <= self.sample_size
+        pair, place = distinct(row * sessions + session, rows * sessions)  # (P,): by row, the newest session first
+        row, session = pair // max(sessions, 1), pair % max(sessions, 1)
+        similarity = torch.zeros(len(pair), device=own.device).scatter_add_(0, place, weight)
+        newest = torch.zeros(len(pair), device=own.device).scatter_reduce_(0, place, recency, "amax")
+        is_candidate = (similarity > 0) & (session != take(own, row))
+        before = functional.pad(is_candidate.cumsum(0), (1, 0))  # (P + 1,)
+        first = torch.searchsorted(row, torch.arange(rows, device=own.device))  # (R,): each row's first pair
+        is_candidate &= before[1:] - take(before, take(first, row)) <= self.sample_size
         similarity *= is_candidate
-        chosen = best(similarity, min(self.num_neighbours, len(sessions))) & is_candidate
-        row, column = chosen.nonzero(as_tuple=True)  # (M,) each; at most K per row
-        worth = padded(row, similarity[row, column] * newest[row, column], rows)  # (R, K)
-        return self.sessions.sum_rows(padded(row, sessions[column] + 1, rows), worth)
+        column = torch.arange(len(pair), device=own.device) - take(first, row)
+        in_rows = padded(row, similarity, rows)  # (R, M)
+        chosen = best(in_rows, min(self.num_neighbours, in_rows.shape[1]))[row, column] & is_candidate  # (P,)
+        row, session, worth = row[chosen], session[chosen], (similarity * newest)[chosen]  # at most K of each row
+        return self.sessions.sum_rows(padded(row, session + 1, rows), padded(row, worth, rows))
 
     def _shared(self, item_ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(row, session, weight, recency), flat: each case of a session that holds an item of the row's window."""
@@ -144,6 +141,16 @@ class SessionKNN(CountingModel):
         some = np.flatnonzero(part.lengths)
         newest[some] = part.timestamps[np.cumsum(part.lengths)[some] - 1]
         return np.lexsort((np.arange(users), -newest.astype(np.float64)))
+
+
+def distinct(numbers: Tensor, bound: int) -> tuple[Tensor, Tensor]:
+    """(E,) int64 of 0..bound-1 -> the distinct ones (P,), ascending, and the place of each among them, (E,)."""
+    if SPARSE * len(numbers) < bound:
+        found, place = numbers.unique(return_inverse=True)
+        return found, place
+    is_there = torch.zeros(bound, dtype=torch.bool, device=numbers.device)
+    is_there[numbers] = True
+    return is_there.nonzero()[:, 0], take(is_there.cumsum(0) - 1, numbers)
 
 
 def decayed(kind: Decay, position: Tensor, length: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from recsys_lab.models.baselines import (
     RepeatLast,
     SessionKNN,
 )
+from recsys_lab.models.baselines.row_table import RowTable
 from recsys_lab.words import RecsysLabError
 
 WINDOW = 4  # shorter than most histories
@@ -127,12 +128,17 @@ def newest_sessions_first(data: SequenceDataModule) -> list[int]:
 
 @pytest.mark.parametrize("num_neighbours", [2, 100])
 @pytest.mark.parametrize("sample_size", [1, 5, 1000])
-@pytest.mark.parametrize("cells", [1, 1 << 18])
+@pytest.mark.parametrize(("cells", "sparse"), [(1, 1 << 20), (1 << 18, 0)])
 def test_session_knn(
-    data: SequenceDataModule, num_neighbours: int, sample_size: int, cells: int, monkeypatch: pytest.MonkeyPatch
+    data: SequenceDataModule,
+    num_neighbours: int,
+    sample_size: int,
+    cells: int,
+    sparse: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(session_knn, "MAX_CELLS", cells)  # 1: every row is its own block
-    monkeypatch.setattr(row_table, "MAX_ENTRIES", cells)
+    monkeypatch.setattr(session_knn, "SPARSE", sparse)  # 0: entries are sorted in any case; else never
     histories, order = slow.training_histories(data), newest_sessions_first(data)
     expected = [
         slow.session_knn(
@@ -224,11 +230,10 @@ def test_short_and_repeating_histories(
     order = newest_sessions_first(data)
     weights = slow.ease_weights(train, data.spec.num_items, 2.0)
     results = {m: test_scores(counted(m, data), data) for m in (Markov(0.0), ItemKNN(), SessionKNN(2, 3), EASE(2.0))}
-    row_table.MAX_ENTRIES, whole = chunk, row_table.MAX_ENTRIES
-    try:
+    with pytest.MonkeyPatch.context() as patch:  # as on an accelerator
+        patch.setattr(row_table, "MAX_ENTRIES", chunk)
+        patch.setattr(RowTable, "_multiplied", RowTable._scattered)
         in_blocks = {m: test_scores(m, data) for m in results}
-    finally:
-        row_table.MAX_ENTRIES = whole
     for place, (user, history) in enumerate(slow.test_cases(data)):
         x = np.isin(np.arange(1, num_rows), history).astype(float)
         expected = [
