@@ -106,10 +106,11 @@ test_store.make(Path({folder!r}), min_length=2)
 
 
 @pytest.mark.parametrize("replaces", [False, True])
-def test_a_killed_prepare_leaves_no_half_data_set(tmp_path, caplog, replaces):
+def test_a_killed_prepare_leaves_no_half_data_set(tmp_path, tmp_path_factory, caplog, replaces):
     before = make(tmp_path) if replaces else None
-    code = KILLED_WHILE_WRITING.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    script = tmp_path_factory.mktemp("script") / "killed.py"
+    script.write_text(KILLED_WHILE_WRITING.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    child = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "writing\n"
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL

@@ -110,15 +110,21 @@ class Far(Other):
     kind = Distances
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frame = made_events(num_users=70, num_items=40, shortest=4)
+    return prepared(tmp_path_factory.mktemp("prepared") / "many", frame).path
+
+
 @pytest.mark.parametrize("loss", [CrossEntropy, SampledSoftmax, BCE])
 @pytest.mark.parametrize("cls", [Other, Far])
-def test_trains_ranks_and_predicts(cls: type[Other], loss: Any, tmp_path: Path) -> None:
-    folder = prepared(tmp_path / "many", made_events(num_users=70, num_items=40, shortest=4)).path
+def test_trains_ranks_and_predicts(cls: type[Other], loss: Any, many: Path, tmp_path: Path) -> None:
+    folder = many
     data = SequenceDataModule(str(folder), max_length=8, eval_batch_size=50, batch_size=8)
     torch.manual_seed(0)
     evaluation, model = RankingEvaluation(), cls(embedding_dim=16, loss=loss())
     file = tmp_path / "lists.parquet"
-    trainer = quiet_trainer(tmp_path, max_epochs=3, callbacks=[evaluation, Recommendations(file, top_k=5)])
+    trainer = quiet_trainer(tmp_path, callbacks=[evaluation, Recommendations(file, top_k=5)])
     trainer.fit(model, data)
     assert torch.isfinite(trainer.callback_metrics["train/loss_epoch"])
     trainer.test(model, data, verbose=False)
@@ -134,9 +140,9 @@ def test_trains_ranks_and_predicts(cls: type[Other], loss: Any, tmp_path: Path) 
     assert lists["user_id"].n_unique() == 70 and lists.group_by("user_id").len()["len"].max() == 5
 
 
-def test_one_table_scores_alike_in_one_block_and_in_two(tmp_path: Path) -> None:
+def test_one_table_scores_alike_in_one_block_and_in_two(many: Path, tmp_path: Path) -> None:
     """Another way through the loss: the same training to rounding."""
-    folder = prepared(tmp_path / "many", made_events(num_users=30, num_items=40, shortest=4)).path
+    folder = many
     losses = []
     for cls in (GRU4Rec, Other):
         data = SequenceDataModule(str(folder), max_length=8, batch_size=8)

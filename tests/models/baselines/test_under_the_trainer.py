@@ -46,17 +46,24 @@ def test_every_baseline_is_offered_under_its_public_name() -> None:
     assert len({label(config) for config in EVERY}) == len(EVERY)
 
 
-@each
-def test_targets_are_never_counted(config: dict[str, Any], tmp_path: Path) -> None:
-    """Other events at the held-out positions, same item vocabulary: every buffer stays as it is."""
+@pytest.fixture(scope="module")
+def two_sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The second has other events at the held-out positions, and the same item vocabulary."""
     frame = made_events(num_users=20, num_items=15, shortest=5)
     held_out = pl.int_range(pl.len()).over("user_id") >= pl.len().over("user_id") - 2
     other = frame.with_columns(pl.when(held_out).then(pl.col("item_id").reverse()).otherwise(pl.col("item_id")))
     assert not frame.equals(other)
+    folder = tmp_path_factory.mktemp("two_sets")
+    return [prepared(folder / name, events).path for name, events in (("one", frame), ("other", other))]
+
+
+@each
+def test_targets_are_never_counted(config: dict[str, Any], two_sets: list[Path], tmp_path: Path) -> None:
+    """Of two sets that differ there alone: every buffer stays as it is."""
     states = []
-    for name, events in (("one", frame), ("other", other)):
+    for folder in two_sets:
         model = from_config(config)
-        data = SequenceDataModule(str(prepared(tmp_path / name, events).path))
+        data = SequenceDataModule(str(folder))
         quiet_trainer(tmp_path).fit(model, data)
         states.append((data.spec, model.state_dict(), score_all(model, data)))
     (spec, state, scores), (other_spec, other_state, other_scores) = states
