@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.config import allowed_classes, from_config, import_all
+from recsys_lab.config import allowed_classes, from_config, import_all, read_yaml
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models.checkpoint import check_goes_on, check_same_model, read_checkpoint, settings_in
@@ -101,7 +101,7 @@ def open_saved_data(folder: str | Path, data_dir: str | None = None) -> SavedDat
         find_own_modules()
     _import_parts()
     folder = Path(folder)
-    config = _read(folder, "config.yaml", yaml.safe_load)
+    config = _read(folder, "config.yaml", read_yaml)
     check_saved_config(folder / "config.yaml", ("data", "evaluation"))
     if data_dir is not None:
         config["data"]["data_dir"] = data_dir

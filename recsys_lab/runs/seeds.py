@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 import recsys_lab
-from recsys_lab.config import hash_of, named_today
+from recsys_lab.config import hash_of, named_today, read_yaml
 from recsys_lab.runs.finished import Run
 
 NOT_OF_THE_RESULT = {
@@ -98,7 +98,7 @@ def settings_of(run: Run) -> dict[str, Any]:
             key: value for name, of in run.manifest["system"].items() for key, value in _flat(name, of).items()
         }
     try:
-        config = yaml.load((run.folder / "config.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        config = read_yaml((run.folder / "config.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError):
         config = {}
     config = config if isinstance(config, dict) else {}

@@ -20,7 +20,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from recsys_lab.arguments import arguments_of, classes_in
-from recsys_lab.config import CLASS_PATH, ForeignClassError, allowed_classes, find_class
+from recsys_lab.config import CLASS_PATH, ForeignClassError, allowed_classes, find_class, read_yaml
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.evaluation.recommendations import Recommendations
@@ -65,7 +65,7 @@ def check_saved_config(path: Path, sections: Sequence[str] = ("model", *SECTIONS
         RecsysLabError: naming the key and the class; nothing of it was imported or called.
     """
     try:
-        config = yaml.safe_load(path.read_text())
+        config = read_yaml(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RecsysLabError(f"{path} can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(config, Mapping):

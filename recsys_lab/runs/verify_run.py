@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from recsys_lab.arguments import Natural, NotNegative
-from recsys_lab.config import to_config
+from recsys_lab.config import read_yaml, to_config
 from recsys_lab.data.locate import prepared_folder
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.sources import get_source, source_names
@@ -134,7 +134,7 @@ def _check_contents(
     differing_ranks: int,
     report: Report,
 ) -> None:
-    config = _mapping(report, folder / "config.yaml", yaml.safe_load)
+    config = _mapping(report, folder / "config.yaml", read_yaml)
     if config is not None and not report.add(changed_files(folder, manifest or {}, "config.yaml")):
         config = None  # whatever it asks for now, the run did not
     metrics = _mapping(report, folder / "metrics.json", json.loads)

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -18,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.config import ALLOW_CLASSES, import_all
+from recsys_lab.config import ALLOW_CLASSES, import_all, read_yaml
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models.checkpoint import read_checkpoint
@@ -150,8 +149,14 @@ class CommandLine(LightningCLI):
         saved.ckpt_path = None  # a second run starts from nothing
         saved.pop("allow_other_training", None)  # fit does not know it
         saved.run.folder, saved.run.overwrite, saved.data.retrained = None, False, retrained
-        text: str = self._parser(self.subcommand).dump(saved, skip_unset=False)
+        text: str = self._parser(self.subcommand).dump(saved, skip_unset=False, skip_validation=True)  # parsed just now
         return text
+
+    def _dump_config(self) -> None:
+        """Hyperparameters, for a model of the user's own that asks Lightning for them: those of config.yaml, since
+        writing all settings once more would take as long as building the model."""
+        if not hasattr(self, "config_dump"):
+            self.config_dump = read_yaml(self.config_text)
 
     def _place(self, config: Any) -> Place:
         """Where this command writes: the run folder, or a folder inside it for what comes after `fit`."""
@@ -184,9 +189,9 @@ class CommandLine(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings: RunSettings = self._get(self.config_init, "run")
-        plain = yaml.safe_load(self.config_text)
         if self._get(self.config_init, "trainer").logger is None:
             resumes = self.config[self.subcommand].get("ckpt_path") is not None
+            plain = read_yaml(self.config_text)
             kwargs["logger"] = make_logger(settings, self.folder, plain, str(self.subcommand), resumes)
         return super().instantiate_trainer(**kwargs)
 
@@ -237,7 +242,7 @@ class CommandLine(LightningCLI):
         finally:
             folder = find(self.trainer, RunFolder) or find(first, RunFolder)
             if folder is not None:
-                plain = yaml.safe_load(self.config_text)
+                plain = read_yaml(self.config_text)
                 numbers = folder.summary() | (intervals_of_test(self.trainer) if first.loggers else {})
                 finish_loggers(first, numbers, plain, run_facts(folder.manifest))
 
