@@ -1,5 +1,5 @@
-"""What the rooms promise each other: `DataSpec`, `Scorer`, `Loss`, `NegativeSampler`, `Samples`, `Task`; and `Batch`,
-from `batch.py`.
+"""What the rooms promise each other: `Loss`, `NegativeSampler`, `Samples`, `Task`; and from files of their own `Batch`,
+`DataSpec`, and `Scorer` with `State`.
 
 Shape letters are in `words.py`.
 """
@@ -7,8 +7,8 @@ Shape letters are in `words.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,102 +17,30 @@ from torch import Tensor, nn
 
 from recsys_lab.batch import Batch, Field, Kind, Label, Scope
 from recsys_lab.config import Configurable
+from recsys_lab.data_spec import DataSpec
+from recsys_lab.scorer import ItemBlock, Scorer, State
 from recsys_lab.words import ArgumentError
 
-
-@dataclass(frozen=True)
-class DataSpec:
-    """What a model must know of its data: table sizes, and hashes that tell one data set from another.
-
-    Kept in every checkpoint as a plain dict, so that a checkpoint loads without the data.
-    """
-
-    dataset: str  # name for people
-    num_items: int
-    num_users: int
-    max_length: int
-    has_timestamps: bool
-    mean_gap_seconds: float  # mean time between neighbouring training events of a user; 1.0 without time
-    data_hash: str  # of the prepared arrays
-    vocabulary_hash: str  # of the item ids: the order of the rows of an item table
-    split: str  # for people, e.g. "leave_one_out (leaky)"
-    fields: tuple[Field, ...] = ()  # those that a model is fed
-    training_hash: str = ""  # of `training`; empty in checkpoints of versions that did not record it
-    training: dict[str, Any] = field(default_factory=dict)
-    """Which events train, and in which windows: what must agree for a model to be tested as it was trained."""
-    labels: tuple[Label, ...] = ()  # those that a task predicts
-
-    def fields_of(self, scope: Scope, *kinds: Kind) -> list[Field]:
-        """The fields of a scope; of some kinds only, where they are named."""
-        return [f for f in self.fields if f.scope == scope and (not kinds or f.kind in kinds)]
-
-    @property
-    def num_rows(self) -> int:
-        """V: rows of an item table."""
-        return self.num_items + 1
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class State(NamedTuple):
-    """What a model knows of B rows."""
-
-    query: Tensor | None  # (B, D), in evaluation: what the scores depend on; counted models have shapes of their own
-    history: Tensor | None = None  # (B, L, D), in training: the hidden state at each position
-    memory: Any = None  # what a model that takes one event at a time goes on from
-
-
-class ItemBlock(NamedTuple):
-    """Some rows of an item table: `scores(hidden, items) == hidden @ weight.T + bias`."""
-
-    items: slice  # of ids, start and stop written out
-    weight: Tensor  # (n, D) float
-    bias: Tensor | None  # (n,) float
-
-
-class Scorer(nn.Module, ABC):
-    """What a model knows of a row, its state, -> scores of items.
-
-    A linear scorer also shows its table block by block: fused losses and fast ranks use it, and everything else works
-    without. A prior, a rule or a mask is a scorer around a scorer.
-    """
-
-    numbers_per_score: int = 1
-    """What it holds for a score until the gradients are made: losses go over fewer items at once where it is more."""
-    scores_untrained: bool = False
-    """Says something of items without a training event, by what else is known of them."""
-
-    @property
-    @abstractmethod
-    def num_rows(self) -> int:
-        """V: ids go from 0, which is padding, to V - 1."""
-
-    @abstractmethod
-    def scores(self, state: Tensor, items: Tensor | slice) -> Tensor:
-        """Scores of chosen items.
-
-        Args:
-            state: (N, D), for most models the hidden state.
-            items: ids (C,) that all rows share, ids (N, C) of each row's own, or a slice of the ids.
-
-        Returns:
-            (N, C). What stands at `PAD_ID` means nothing.
-        """
-
-    def all_scores(self, state: Tensor) -> Tensor:
-        """(N, D) -> (N, V)."""
-        return self.scores(state, slice(0, self.num_rows))
-
-    def linear_blocks(self) -> Iterator[ItemBlock] | None:
-        """The table, where scores are the product of state and table: blocks that lie side by side and cover the ids
-        0..V-1 in ascending order, made one at a time. None where scores are not of that form."""
-        return None
-
-    def one_block(self) -> ItemBlock | None:
-        """The whole table, where `linear_blocks` gives it as one block; else None."""
-        first = next(self.linear_blocks() or iter(()), None)
-        return first if first is not None and first.items == slice(0, self.num_rows) else None
+__all__ = [
+    "AuxiliaryLoss",
+    "Batch",
+    "DataSpec",
+    "Field",
+    "ItemBlock",
+    "Kind",
+    "Label",
+    "Loss",
+    "Negatives",
+    "NegativeSampler",
+    "Samples",
+    "Scope",
+    "Scorer",
+    "State",
+    "Task",
+    "TaskLoss",
+    "UnitMetric",
+    "candidate_ids",
+]
 
 
 @dataclass(frozen=True)

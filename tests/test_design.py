@@ -18,8 +18,9 @@ CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 MAX_LINES = {"recsys_lab": 340, "scripts": 340, "tests": 420}
 
 # The rooms from the ground up: a room imports only rooms of lower floors. On the ground floor words, arguments, config,
-# batch and contracts build on each other in this order; report and statistics know only what they have of words.
-GROUND = ("words", "arguments", "config", "batch", "contracts")
+# batch, data_spec, scorer and contracts build on each other in this order; report and statistics know only what they
+# have of words.
+GROUND = ("words", "arguments", "config", "batch", "data_spec", "scorer", "contracts")
 FLOORS: tuple[set[str], ...] = (
     {*GROUND, "report", "statistics"},
     {"data", "ops"},

@@ -23,7 +23,7 @@ from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.models import SASRec
 
 PAGE = (Path(__file__).parent.parent / "docs" / "design.md").read_text()
-ELSEWHERE = {"evaluation/row_blocks.py", "ops/target_ranks.py", "models/module.py", "contracts.py"}
+ELSEWHERE = {"evaluation/row_blocks.py", "ops/target_ranks.py", "models/module.py", "scorer.py"}
 """Run in an evaluation step instead of `ops/linear_ranks.py`, where that can't: the page says so."""
 COMMAND = {"cli/__init__.py", "cli/typed.py", "cli/class_option.py", "arguments.py", "config.py"}
 COMMAND |= {"data/reading/spelling.py"}
