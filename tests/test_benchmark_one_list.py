@@ -1,4 +1,4 @@
-"""scripts/benchmarks/predictor.py: one whole run on a small catalogue."""
+"""scripts/benchmarks/one_list.py: one whole run on a small catalogue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmarks" / "predictor.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmarks" / "one_list.py"
 
 
 @pytest.mark.process

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long one user's list takes from a loaded Predictor, on one thread: p50 and p99.
 
-    scripts/benchmarks/predictor.py --markdown table.md --threads 1
+    scripts/benchmarks/one_list.py --markdown table.md --threads 1
 
 `new`: a history of 50 items that was never seen, as raw ids, to a frame of ten. `next event`: the state of a user goes
 on by an event, and is asked for ten. Models of 100,000 items with vectors of 64 numbers, with the weights that they
