@@ -102,6 +102,8 @@ class Batch:
     target_labels: dict[str, Tensor] = field(default_factory=dict)
     """Fields to predict, of the events that `target_ids` names: (B, L, ...) in training, (B, ...) or (B, T, ...) in
     evaluation. Read by tasks, and by no encoder."""
+    beside: Batch | None = None
+    """In training, where a task learns from windows and from what was shown: impressions, with rows of their own."""
     begins_with_user: bool = False
     """Position 0 is a token of the user and no event: see `models/blocks/user_token.py`."""
 
@@ -119,13 +121,15 @@ class Batch:
         def moved(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: function(tensor) for name, tensor in value.items()}
+            if isinstance(value, Batch):
+                return value._map(function)
             return function(value) if isinstance(value, Tensor) else value
 
         return type(self)(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
 
     def windows(self, rows: Tensor) -> Self:
         """The windows of some rows alone, to encode: without targets to rank and seen items. rows: (R,) int64."""
-        bare = replace(self, seen_ids=None, seen_offsets=None, prefix_of=None, target_positions=None)
+        bare = replace(self, seen_ids=None, seen_offsets=None, prefix_of=None, target_positions=None, beside=None)
         return bare._map(lambda tensor: tensor[rows])
 
     def __len__(self) -> int:

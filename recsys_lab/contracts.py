@@ -164,8 +164,11 @@ class Samples:
     one event late, so that at each position those of the event before are known."""
     only_labelled: bool = False
     """Events without a label are no targets of training."""
+    windows: bool = True
+    """Windows of events with their next items."""
     shown: bool = False
-    """What users were shown (`--data.shown`), in place of windows of events."""
+    """What users were shown (`--data.shown`). Where windows are asked for too, a batch of them in training has one of
+    these as its `beside`, and evaluation has the batches of both, one after the other."""
 
 
 class Task(Configurable, nn.Module, ABC):
@@ -206,6 +209,15 @@ class Task(Configurable, nn.Module, ABC):
 
     def prepare(self, item_counts: Tensor) -> None:
         """Called once before training. item_counts: (V,) int64 events per item in the training part, [0] = 0."""
+        return None
+
+    def prepare_shown(self, item_counts: Tensor) -> None:
+        """The same, where `samples.shown`: with 1 for items that the training part shows and that have no event in
+        it."""
+        return None
+
+    def start_at(self, click_rate: float) -> None:
+        """Called once for a new model, where `samples.shown`, with the share of clicks in the training part."""
         return None
 
     @abstractmethod

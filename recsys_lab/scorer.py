@@ -18,6 +18,7 @@ class State(NamedTuple):
     query: Tensor | None  # (B, D), in evaluation: what the scores depend on; counted models have shapes of their own
     history: Tensor | None = None  # (B, L, D), in training: the hidden state at each position
     memory: Any = None  # what a model that takes one event at a time goes on from
+    beside: State | None = None  # of `Batch.beside`
 
 
 class ItemBlock(NamedTuple):

@@ -74,11 +74,13 @@ def test_a_run_and_its_files(here: Path) -> None:
 def test_compare_takes_the_baselines_of_the_task(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "runs/shop", "--wide"]) == 0
     text = capsys.readouterr().out
+    assert "in auc" in text  # which decides, though lists have an ndcg
     for name in ("constant_rate", "item_rate", "user_rate", "click_regression", "dot", "din"):
         assert name in text
     assert "popularity" not in text and "log_loss" in text and "auc@" not in text
     assert main(["compare", "runs/shop", "--metrics", "log_loss", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert not any("cold_targets" in note for note in found["notes"])
     losses = [row["log_loss"] for row in found["rows"]]
     assert losses == sorted(losses)
     assert main(["compare", "runs/shop", "--metrics", "ndcg10", "--no_baselines"]) == 2

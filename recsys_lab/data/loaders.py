@@ -11,14 +11,9 @@ import numpy as np
 import torch
 
 from recsys_lab.contracts import Samples
-from recsys_lab.data.batches.gather import (
-    EvaluationBatches,
-    Events,
-    ExcludeSeen,
-    TrainBatches,
-    WindowDataset,
-    WindowLoader,
-)
+from recsys_lab.data.batches.gather import Batches, Events, ExcludeSeen, WindowDataset, WindowLoader
+from recsys_lab.data.batches.joined import JoinedBatches, JoinedDataset, JoinedEvaluation
+from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
 from recsys_lab.data.batches.shown_dataset import ShownDataset
 from recsys_lab.data.batches.windows import Queries, Windows, evaluation_windows
 from recsys_lab.data.impressions import Impressions
@@ -61,19 +56,16 @@ class Loaders(L.LightningDataModule):
     def impressions_given(self) -> Impressions | None: ...
 
     def train_dataloader(self) -> WindowLoader:
-        dataset: WindowDataset = (
-            self.impressions("train") if self.impressions_given else WindowDataset(self.events, self.train_windows)
+        shown = self.impressions("train") if self.impressions_given else None
+        settings = (self.batch_size, self.length_bucketing, self.seed, self.batch_tokens, self.bucket_batches)
+        if shown is not None and not self._joins:
+            return self._loader(shown, TrainBatches(shown.windows.lengths, *settings))
+        windows = WindowDataset(self.events, self.train_windows)
+        if shown is None:
+            return self._loader(windows, TrainBatches(windows.windows.lengths, *settings))
+        return self._loader(
+            JoinedDataset(windows, shown), JoinedBatches(windows.windows.lengths, len(shown), *settings)
         )
-        windows = dataset.windows
-        batches = TrainBatches(
-            windows.lengths,
-            self.batch_size,
-            self.length_bucketing,
-            self.seed,
-            self.batch_tokens,
-            self.bucket_batches,
-        )
-        return self._loader(dataset, batches)
 
     def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
         if not self.retrained:
@@ -97,11 +89,26 @@ class Loaders(L.LightningDataModule):
             log.info("%s: %s of %s without an earlier event: an empty history", part, said, f"{len(found):,}")
         return found
 
+    @property
+    def click_rate(self) -> float:
+        """Of what the training part shows."""
+        assert self.impressions_given is not None
+        return self.impressions_given.dataset(self, "train").click_rate
+
     def _held_out(self, part: Literal["val", "test"]) -> WindowLoader:
         if self.impressions_given is None:
-            return self._evaluation_loader(getattr(self.split_result, part))
-        dataset = self.impressions(part)
-        return self._loader(dataset, EvaluationBatches(dataset.windows.lengths, self.eval_batch_size))
+            return self._loader(*self._evaluated(getattr(self.split_result, part)))
+        shown = self.impressions(part)
+        shown_batches = EvaluationBatches(shown.sizes, self.eval_batch_size)
+        if not self._joins:
+            return self._loader(shown, shown_batches)
+        windows, batches = self._evaluated(getattr(self.split_result, part))
+        return self._loader(JoinedDataset(windows, shown), JoinedEvaluation(batches, shown_batches))
+
+    @property
+    def _joins(self) -> bool:
+        """A task learns from windows and from what was shown."""
+        return self.samples.windows and self.samples.shown
 
     def predict_dataloader(self) -> WindowLoader:
         """One sample per user: the newest window of the whole history, to recommend what comes next."""
@@ -113,7 +120,7 @@ class Loaders(L.LightningDataModule):
             EvaluationBatches(windows.lengths, self.eval_batch_size),
         )
 
-    def _evaluation_loader(self, targets: Targets) -> WindowLoader:
+    def _evaluated(self, targets: Targets) -> tuple[WindowDataset, EvaluationBatches]:
         user, stop, held = targets.user_index, targets.position, None
         if targets.query is not None:
             held = Queries.of(targets.query, targets.position)
@@ -123,14 +130,14 @@ class Loaders(L.LightningDataModule):
             windows = windows.through_target(self.max_length)
         dataset = WindowDataset(self.events, windows, "evaluate", self.exclude_seen, find_prefixes=True, queries=held)
         # a user's windows that begin with the same event are prefixes of one another, and encoded once
-        return self._loader(dataset, EvaluationBatches(windows.lengths, self.eval_batch_size, windows.start))
+        return dataset, EvaluationBatches(windows.lengths, self.eval_batch_size, windows.start)
 
     @property
     def _session_start(self) -> np.ndarray | None:
         """Where windows stop; None: nowhere."""
         return self.events.rules.session_start if self.window_within == "session" else None
 
-    def _loader(self, dataset: WindowDataset, batches: TrainBatches | EvaluationBatches) -> WindowLoader:
+    def _loader(self, dataset: WindowDataset | JoinedDataset, batches: Batches) -> WindowLoader:
         return WindowLoader(
             dataset,
             sampler=batches,

@@ -127,7 +127,7 @@ class RankingEvaluation(Configurable, L.Callback):
             measure.start(EvaluationSetting(datamodule, stage, self.cutoffs, self.ties, self._is_candidate))
 
     def _add(self, model: Any, outputs: Any, batch: Batch) -> None:
-        if self._is_asked:
+        if self._is_asked and batch.target_event is not None:  # else a batch of another task
             query = outputs[QUERY] if isinstance(outputs, dict) else outputs  # a dict of several tasks
             self._rows.append(self.rank_batch(model, query, batch))
 
@@ -166,7 +166,8 @@ class RankingEvaluation(Configurable, L.Callback):
         process."""
         alone = RankingEvaluation(self.cutoffs, self.ties, self.cold_targets, self.max_score_bytes >> 20)
         alone._is_candidate = candidate_mask(datamodule, model, self.candidates)
-        rows = [alone.rank_batch(model, model.query(batch), batch) for batch in datamodule.test_dataloader()]
+        batches = (batch for batch in datamodule.test_dataloader() if batch.target_event is not None)
+        rows = [alone.rank_batch(model, model.query(batch), batch) for batch in batches]
         table = torch.cat(rows) if rows else torch.zeros(0, len(COLUMNS), dtype=torch.int64)
         return RankedTargets.of(table.numpy(), datamodule, "test", self.cutoffs, self.cold_targets == "drop")
 

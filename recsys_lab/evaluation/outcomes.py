@@ -56,7 +56,8 @@ class OutcomeEvaluation(L.Callback):
     def add(self, outcome: dict[str, Tensor]) -> None:
         """One batch of this process."""
         own = {name: column.detach().cpu() for name, column in outcome.items() if name != QUERY}
-        self._parts.append(own)
+        if own:  # else a batch that is ranked
+            self._parts.append(own)
 
     # -- finishing -----------------------------------------------------------------------------------------------------
 

@@ -145,6 +145,8 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             with randomness.seeded(randomness.run_seed()):
                 self._build(datamodule.spec)
             self._fill_item_tables(datamodule)
+            if self.task.samples.shown:
+                self.task.start_at(datamodule.click_rate)
             if self.starts_from is not None and self.trainer.ckpt_path is None:  # else it goes on
                 self.started_from = self.starts_from.fill(self, datamodule)
         self.trained_on = check_trained(self.spec or datamodule.spec, self)
@@ -160,7 +162,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
     def on_fit_start(self) -> None:
         self.item_vectors.require()
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        ends = self.task.samples.shown or datamodule.training_mode == "last_position"
+        ends = not self.task.samples.windows or datamodule.training_mode == "last_position"
         if (self.last_positions_only or self.answers_at_the_end) and not ends:
             reads = "the time of the prediction" if self.causal else "later events of its window"
             raise RecsysLabError(
@@ -168,9 +170,11 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             )
         if self.compile_model:
             compilation.compile_training(self)
-        item_counts = datamodule.learned_counts if self.task.samples.shown else datamodule.item_counts
-        item_counts = item_counts.to(self.device)
+        item_counts = datamodule.item_counts.to(self.device)
         self.task.prepare(item_counts)
+        if self.task.samples.shown:
+            item_counts = datamodule.learned_counts.to(self.device)
+            self.task.prepare_shown(item_counts)
         for module in self.modules():
             if isinstance(module, ItemTable):
                 module.forget_untrained(item_counts)

@@ -54,6 +54,8 @@ class TrainingSteps(SequenceModel, Base):
             whole = whole._replace(mean=whole.mean + sum(own.mean for own in more), is_bad=is_bad)
         self._finite.see(whole, self.global_step, self.current_epoch)
         self._train_tokens = self._train_tokens + shown.lengths.sum()  # on the device: a sum that nobody waits for
+        if batch.beside is not None:
+            self._train_tokens = self._train_tokens + batch.beside.lengths.sum()
         count: Any = whole.total  # so that the epoch's loss is the mean over its targets
         self.log("train/loss", whole.mean, prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
         alone = self.trainer.accumulate_grad_batches == 1
@@ -66,7 +68,7 @@ class TrainingSteps(SequenceModel, Base):
     @property
     def answers_at_the_end(self) -> bool:
         """Trained to answer where a window ends: an encoder that looks ahead, where nothing is ranked."""
-        return not (self.causal or self.task.ranks or self.task.samples.shown)
+        return not (self.causal or self.task.ranks) and self.task.samples.windows
 
     def training_batch(self, batch: Batch, draws: torch.Generator | None) -> Batch:
         """What a training step encodes, and whose targets it predicts: the batch, or for a masked model a copy with
@@ -76,9 +78,21 @@ class TrainingSteps(SequenceModel, Base):
     def training_state(self, batch: Batch) -> State:
         """What the task is given: the states at all positions; where it asks for what a window ends with, that alone,
         which many encoders have without the other positions."""
-        if self.answers_at_the_end or (self.task.samples.shown and not self.task.reads_history):
-            return State(query=self.encode_last(with_token(batch) if self.begins_with_user else batch))
-        return State(query=None, history=self.training_states(batch))
+        if self.answers_at_the_end:
+            return self._state_at_the_end(batch)
+        if not self.task.samples.windows:
+            return self.training_state_of_shown(batch)
+        state = State(query=None, history=self.training_states(batch))
+        return state if batch.beside is None else state._replace(beside=self.training_state_of_shown(batch.beside))
+
+    def training_state_of_shown(self, batch: Batch) -> State:
+        """Of impressions: the state behind each history, and where the task wants it the history."""
+        if self.task.reads_history:
+            return State(query=None, history=self.training_states(batch))
+        return self._state_at_the_end(batch)
+
+    def _state_at_the_end(self, batch: Batch) -> State:
+        return State(query=self.encode_last(with_token(batch) if self.begins_with_user else batch))
 
     def training_states(self, batch: Batch) -> Tensor:
         """`hidden` in training: what `compile_model` compiles."""

@@ -21,6 +21,7 @@ from recsys_lab.words import LOWER_IS_BETTER, RecsysLabError, did_you_mean
 
 METRICS = ("hit_rate", "ndcg", "mrr")
 DECIDING = "ndcg"
+OF_CLICKS = ("auc", "log_loss", "gauc", "brier")
 
 
 @dataclass
@@ -58,7 +59,8 @@ class Comparison:
 
 
 def deciding(metrics: Sequence[str]) -> str:
-    return DECIDING if DECIDING in metrics else metrics[0]
+    """ndcg of rankings; else the first. Clicks have an ndcg too, of what was shown, beside metrics of their own."""
+    return DECIDING if DECIDING in metrics and not set(OF_CLICKS) & set(metrics) else metrics[0]
 
 
 def metrics_of(runs: Sequence[Run], asked: Sequence[str] = ()) -> tuple[str, ...]:

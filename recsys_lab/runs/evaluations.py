@@ -10,6 +10,8 @@ import polars as pl
 COUNTED = {"ranks.parquet": "ranked_targets", "outcomes.parquet": "predicted_units"}
 """Files of a test, and what the manifest calls the number of their rows."""
 VALUES = "values.parquet"
+OF_SHOWN = ("shown", "shown_hash")
+"""Settings that no ranking depends on."""
 ALSO = "also"
 """In the manifest's `evaluation`: what a run that ranks was measured on beside that."""
 
@@ -31,11 +33,16 @@ def tables_of(evaluations: Iterable[Any], datamodule: Any) -> dict[str, pl.DataF
     return found
 
 
-def task_facts(model: Any) -> dict[str, Any]:
-    """Entries of the manifest's `evaluation` about a task that does not rank; of one that also ranks they are in
-    `also`."""
+def with_task_facts(settings: dict[str, Any], model: Any) -> dict[str, Any]:
+    """Entries of the manifest's `evaluation`: `settings`, and those about a task that does not rank; of one that also
+    ranks they are in `also`, with what says which lists were shown."""
     task = getattr(model, "task", None)
     if task is None or not task.shown_metrics:
-        return {}
+        return settings
     found = {"task": task.name, "task_settings": task.compared(), "metrics": list(task.shown_metrics)}
-    return {ALSO: found} if task.ranks else found
+    if not task.ranks:
+        return settings | found
+    if prefix := getattr(task, "prefix", ""):
+        found |= {"metrics": [name.removeprefix(prefix) for name in task.shown_metrics], "prefix": prefix}
+    found |= {name: settings[name] for name in OF_SHOWN if name in settings}
+    return {name: value for name, value in settings.items() if name not in OF_SHOWN} | {ALSO: found}

@@ -27,7 +27,7 @@ from recsys_lab.config import to_config
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.runs.audit_entry import audit_of
 from recsys_lab.runs.environment import describe_device, describe_environment
-from recsys_lab.runs.evaluations import COUNTED, find_evaluations, tables_of, task_facts
+from recsys_lab.runs.evaluations import COUNTED, find_evaluations, tables_of, with_task_facts
 from recsys_lab.runs.run_files import (
     OF_A_TEST,
     checkpoint_facts,
@@ -189,6 +189,8 @@ class RunFolder(L.Callback):
         describe: Any = getattr(pl_module, "describe_system", None)
         if describe is not None and "system_hash" not in self.manifest:  # else the test of a run
             self.manifest |= describe()
+        settings = datamodule.evaluation_settings() if hasattr(datamodule, "evaluation_settings") else {}
+        settings |= to_config(evaluation)["init_args"] if evaluation is not None else {}
         self.manifest |= {
             **self.facts,
             "model": type(pl_module).__name__,
@@ -196,9 +198,7 @@ class RunFolder(L.Callback):
             "model_config": model,
             "parameters": sum(p.numel() for p in pl_module.parameters()) if is_trained(pl_module) else 0,
             "evaluation": {
-                **(datamodule.evaluation_settings() if hasattr(datamodule, "evaluation_settings") else {}),
-                **(to_config(evaluation)["init_args"] if evaluation is not None else {}),
-                **task_facts(pl_module),
+                **with_task_facts(settings, pl_module),
                 "ties": getattr(evaluation, "ties", None),
                 "cold_targets": getattr(evaluation, "cold_targets", None),
             },

@@ -48,7 +48,8 @@ class MeasuredRun(Run):
         Raises:
             RecsysLabError: for a metric that the run has not.
         """
-        is_meant = (pl.col("metric").cast(pl.String) == metric) & pl.col("unit").is_not_null()
+        stored = f"{self.evaluation.get('prefix', '')}{metric}"
+        is_meant = (pl.col("metric").cast(pl.String) == stored) & pl.col("unit").is_not_null()
         found = pl.scan_parquet(self.folder / "values.parquet").filter(is_meant).select("value", "weight").collect()
         if not found.height:
             known = self.metric_names
@@ -85,7 +86,10 @@ def as_measured(run: Run) -> Run:
     if isinstance(run, MeasuredRun) or not also or not (run.folder / OUTCOMES).is_file():
         return run
     evaluation = {name: value for name, value in run.manifest["evaluation"].items() if name != ALSO}
-    return MeasuredRun(run.folder, {**run.manifest, "evaluation": {**evaluation, **also}}, run.metrics)
+    prefix, metrics = also.get("prefix", ""), run.metrics
+    if prefix:  # what the metrics of the task alone are called
+        metrics = {name.replace(f"/{prefix}", "/"): value for name, value in metrics.items() if f"/{prefix}" in name}
+    return MeasuredRun(run.folder, {**run.manifest, "evaluation": {**evaluation, **also}}, metrics)
 
 
 def measured_where_asked(runs: Sequence[Run], metrics: Sequence[str] = ()) -> list[Run]:

@@ -32,6 +32,8 @@ def remarks(ranks: pl.DataFrame, evaluation: Mapping[str, Any], cutoff: int) -> 
 
 def of_targets(ranks: pl.DataFrame, evaluation: Mapping[str, Any], cutoff: int) -> list[str]:
     """What limits every model on these targets; arguments as of `remarks`."""
+    if evaluation.get("task"):  # nothing is ranked: of a shown item that training lacks there is a probability, too
+        ranks = ranks.drop("is_cold", strict=False)
     ranks = _complete(ranks)
     total, cold, hidden = ranks.height, int(ranks["is_cold"].sum()), int(ranks["is_hidden"].sum())
     drops = evaluation.get("cold_targets") == "drop"

@@ -22,7 +22,7 @@ from recsys_lab.data.sources import get_source, source_names
 from recsys_lab.models.checkpoint import read_checkpoint, settings_in
 from recsys_lab.models.system import differing, in_use, system_hash
 from recsys_lab.runs.data_files import data_checks
-from recsys_lab.runs.evaluations import find_evaluations, task_facts
+from recsys_lab.runs.evaluations import find_evaluations, with_task_facts
 from recsys_lab.runs.file_checks import changed_files, checkpoint_check, checkpoint_of, file_checks
 from recsys_lab.runs.finished import impossible_ranks
 from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
@@ -169,7 +169,8 @@ def _check_contents(
         # the folder that was checked, opened and nothing else: by its name, a known source would be prepared anew
         saved.data.dataset, saved.data.prepare_settings = str(prepared), None
         saved.model.allow_other_training = bool(manifest.get("trained_on"))
-        found = saved.data.evaluation_settings() | to_config(saved.evaluation)["init_args"] | task_facts(saved.model)
+        settings = saved.data.evaluation_settings() | to_config(saved.evaluation)["init_args"]
+        found = with_task_facts(settings, saved.model)
         is_complete = "system_hash" in manifest  # written by a version that records all of the following
         report.add(settings_checks("manifest.json evaluation", evaluation, found, is_complete))
         report.add(origin_checks(manifest, config, saved, read_checkpoint(checkpoint)))

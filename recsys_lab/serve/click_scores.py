@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recsys_lab.contracts import Batch
 from recsys_lab.data.batches.shown_dataset import seen_before
+from recsys_lab.models.tasks.click_through import ClickThrough
 from recsys_lab.serve.histories import typed
 from recsys_lab.words import PAD_ID, RecsysLabError
 
@@ -39,7 +40,7 @@ def click_scores(
         RecsysLabError: for an item or a field that the model does not know.
     """
     model: Any = predictor.model
-    task, device = model.task, model.device
+    task, device = task_of(model), model.device
     ids = torch.tensor([predictor.item_ids.row(raw) for raw in items], dtype=torch.int64, device=device)
     trained = torch.where(task.trained[ids], ids, PAD_ID)
     fields = shown_fields(predictor, len(items), dict(shown or {}))
@@ -64,10 +65,22 @@ def click_scores(
     )
 
 
+def task_of(model: Any) -> ClickThrough:
+    """The task of clicks that a model has, alone or beside the next item.
+
+    Raises:
+        RecsysLabError: when it has none.
+    """
+    for task in getattr(model.task, "each", [model.task]):
+        if isinstance(task, ClickThrough):
+            return task
+    raise RecsysLabError(f"this model's task is {type(model.task).__name__}, which predicts no clicks: score asks it")
+
+
 def shown_fields(predictor: Predictor, number: int, given: dict[str, Any]) -> dict[str, Tensor]:
     """(C, ...) of each field of shown items that the model is fed."""
     known = {one.name: one for one in predictor.fields.of("shown")}
-    served: Mapping[str, Any] = predictor.model.task.served  # type: ignore[assignment]
+    served: Mapping[str, Any] = task_of(predictor.model).served
     for name, values in given.items():
         if name not in known:
             listed = ", ".join(known) or "none"
@@ -117,5 +130,5 @@ def _nothing(predictor: Predictor, device: Any) -> Batch:
 
 def _probabilities(model: Any, batch: Batch) -> Tensor:
     with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
-        found: Tensor = model.task.probabilities(model.evaluation_state(batch), batch)
+        found: Tensor = task_of(model).probabilities(model.evaluation_state(batch), batch)
         return found

@@ -224,7 +224,7 @@ class Predictor:
 
         Raises: RecsysLabError as `recommend`; and for an item that the model does not know.
         """
-        if self.model.task.samples.shown:
+        if not self.model.task.samples.windows:
             return click_scores(self, histories, items, **asked)
         read = (questions := self.questions(histories, **asked)).histories
         ids = torch.tensor([self.item_ids.row(raw) for raw in items], dtype=torch.int64, device=self.is_trained.device)

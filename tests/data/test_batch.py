@@ -150,7 +150,7 @@ def test_one_index_is_a_batch_of_one() -> None:
 
 
 def on_process(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
-    monkeypatch.setattr(module, "_rank_and_world", lambda: (rank, world))
+    monkeypatch.setattr(module, "rank_and_world", lambda: (rank, world))
 
 
 def window_lengths(count: int, longest: int = 200, seed: int = 0) -> np.ndarray:

@@ -20,7 +20,7 @@ from recsys_lab.words import RecsysLabError
 
 
 def on_process(patch: pytest.MonkeyPatch, rank: int, world: int) -> None:
-    patch.setattr(module, "_rank_and_world", lambda: (rank, world))
+    patch.setattr(module, "rank_and_world", lambda: (rank, world))
 
 
 def window_lengths(count: int, longest: int = 200, seed: int = 0) -> np.ndarray:

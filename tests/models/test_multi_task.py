@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,14 +12,19 @@ import lightning as L
 import pytest
 import torch
 from found_models import small
+from made_impressions import prepared_shop, shop_data
 from small_data import made_events, prepared, quiet_trainer
 
 from recsys_lab.contracts import Samples, State
+from recsys_lab.data.batches import joined, samplers
 from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.evaluation import OutcomeEvaluation, RankingEvaluation
 from recsys_lab.losses import BCE
 from recsys_lab.models import BERT4Rec, GRU4Rec
+from recsys_lab.models.blocks.click_heads import ClickHead, DotHead, TargetAttention
 from recsys_lab.models.tasks import MultiTask, NextItem, SequenceLabels
-from recsys_lab.words import ArgumentError
+from recsys_lab.models.tasks.click_through import ClickThrough
+from recsys_lab.words import ArgumentError, RecsysLabError
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +91,8 @@ def test_processes_weigh_each_task_by_its_own_targets(folder: Path) -> None:
     whole, _ = step_of(batch, 1, None)
     facts = [step_of(half, 2, None)[1] for half in halves]
     parts = [step_of(half, 2, facts)[0] for half in halves]
-    for joined, first, second in zip(whole, *parts, strict=True):
-        torch.testing.assert_close((first + second) / 2, joined, rtol=1e-4, atol=1e-7)  # DDP averages gradients
+    for of_both, first, second in zip(whole, *parts, strict=True):
+        torch.testing.assert_close((first + second) / 2, of_both, rtol=1e-4, atol=1e-7)  # DDP averages gradients
 
 
 def test_one_fit_logs_each_loss(folder: Path, tmp_path: Path) -> None:
@@ -113,6 +119,8 @@ def test_loss_and_negatives_are_those_of_the_task_that_ranks() -> None:
         (lambda: MultiTask([SequenceLabels("a"), SequenceLabels("b")]), "must hold one task that ranks items"),
         (lambda: MultiTask([NextItem(), SequenceLabels("a", "event")]), "mix labels of the event itself"),
         (lambda: MultiTask([NextItem(), SequenceLabels("a"), SequenceLabels("a")]), "name the label a twice"),
+        (lambda: MultiTask([NextItem(), SequenceLabels("a"), ClickThrough()]), "name what was shown beside other"),
+        (lambda: MultiTask([NextItem(), ClickThrough(), ClickThrough()]), "name what was shown beside other"),
     ],
 )
 def test_what_can_not_be_joined(make: Any, expected: str) -> None:
@@ -123,3 +131,109 @@ def test_what_can_not_be_joined(make: Any, expected: str) -> None:
 def test_masked_items_have_no_labels(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="BERT4Rec learns from masked items, which have no labels"):
         quiet_trainer(tmp_path).fit(small(BERT4Rec, task=both()), SequenceDataModule(str(folder)))
+
+
+# -- the next item and clicks ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("shop")
+    prepared_shop(found)
+    return found
+
+
+def clicks_too(shop: Path, head: ClickHead | None = None) -> tuple[Any, SequenceDataModule]:
+    """Untrained, with tables as training would have prepared them."""
+    task = MultiTask([NextItem(), ClickThrough(head)], [1.0, 0.5])
+    data = shop_data(shop)
+    data.give(task.samples)
+    torch.manual_seed(0)
+    model = small(GRU4Rec, task=task)
+    model._build(data.spec)
+    task.prepare(data.item_counts)
+    task.prepare_shown(data.learned_counts)
+    return model, data
+
+
+def test_a_step_is_the_weighted_sum_of_a_step_of_each(shop: Path) -> None:
+    model, data = clicks_too(shop)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.shown_ids is None and batch.beside.labels is not None
+    items, clicks = model.task.tasks
+    own = State(None, model.encode(batch)), State(model.encode_last(batch.beside))
+    alone = [
+        items.loss(own[0], batch, model.scorer, None)[0],
+        clicks.loss(own[1], batch.beside, model.scorer, None)[0],
+    ]
+    found = model.task.losses(model.training_state(batch), batch, model.scorer, None)
+    assert [part.name for part in found] == ["next_item", "click_through"]
+    assert float(found[1].total) == float(batch.beside.labels.isfinite().sum() - (batch.beside.shown_rows < 0).sum())
+    weights = [p for p in model.parameters() if p.requires_grad]
+    step = torch.autograd.grad(sum(part.mean for part in found), weights)
+    each = [torch.autograd.grad(loss, weights, allow_unused=True) for loss in alone]
+    for whole, of_items, of_clicks in zip(step, *each, strict=True):
+        expected = 0 if of_items is None else of_items
+        torch.testing.assert_close(whole, expected + (0 if of_clicks is None else 0.5 * of_clicks))
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_an_epoch_has_each_window_and_each_impression_once(
+    shop: Path, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, data = clicks_too(shop)
+    loader = data.train_dataloader()
+    windows, shown = Counter[int](), Counter[int]()
+    steps: list[list[int]] = []
+    for rank in range(world):
+        for module in (joined, samplers):
+            monkeypatch.setattr(module, "rank_and_world", lambda rank=rank: (rank, world))
+        batches = list(loader.sampler)
+        steps.append([len(beside) for _, beside in batches])
+        for own, beside in batches:
+            windows.update(own)
+            shown.update(beside)
+        loader.sampler.skip = 2  # a run that goes on inside the epoch
+        assert list(loader.sampler) == batches[2:]
+    assert sorted(windows) == list(range(len(data.train_windows))) and set(windows.values()) == {1}
+    assert sorted(shown) == list(range(len(data.impressions("train")))) and set(shown.values()) == {1}
+    sizes = [sum(of) for of in zip(*steps, strict=True)]
+    assert max(sizes) - min(sizes) <= 1 and min(map(min, steps)) > 0
+
+
+@pytest.mark.parametrize("head", [DotHead, TargetAttention])
+def test_each_part_is_evaluated_as_its_task_alone(shop: Path, head: type[ClickHead], tmp_path: Path) -> None:
+    model, data = clicks_too(shop, head())
+    ranking, outcomes = RankingEvaluation(cutoffs=[5]), OutcomeEvaluation()
+    quiet_trainer(tmp_path, callbacks=[ranking, outcomes]).test(model, data, verbose=False)
+    for place, task in enumerate((NextItem(), ClickThrough(head()))):
+        alone, own = small(GRU4Rec, task=task), shop_data(shop, shown=None)
+        own.give(task.samples)
+        alone._build(own.spec)
+        prefix = f"task.tasks.{place}."
+        held = {name.replace(prefix, "task."): value for name, value in model.state_dict().items()}
+        alone.load_state_dict({name: value for name, value in held.items() if "task.tasks" not in name})
+        callback = RankingEvaluation(cutoffs=[5]) if task.ranks else OutcomeEvaluation()
+        quiet_trainer(tmp_path, callbacks=[callback]).test(alone, own, verbose=False)
+        joint = ranking.last_metrics if task.ranks else outcomes.last_metrics
+        joint = {name.replace("click_through_", ""): value for name, value in joint.items()}
+        assert callback.last_metrics == pytest.approx(joint, abs=1e-6) and callback.last_metrics
+
+
+def test_a_fit_learns_both_and_too_few_impressions_are_refused(shop: Path, tmp_path: Path) -> None:
+    L.seed_everything(0, verbose=False)
+    task = MultiTask([NextItem(), ClickThrough()])
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(small(GRU4Rec, task=task), shop_data(shop, shown=None))
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    parts = logged["train/loss_next_item"] + logged["train/loss_click_through"]
+    assert logged["train/loss_epoch"] == pytest.approx(parts, rel=5e-3)  # each is a mean over its own targets
+    assert {"val/ndcg@10", "val/click_through_auc"} <= set(logged) and task.tasks[1].trained.sum() < len(
+        task.tasks[1].trained
+    )
+    few = shop_data(shop, batch_size=1)
+    few.give(task.samples)
+    loader = few.train_dataloader()
+    loader.sampler.num_shown = 3
+    with pytest.raises(RecsysLabError, match=r"3 impressions are too few for .* steps"):
+        len(loader)

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from recsys_lab.contracts import Batch
 from recsys_lab.data import histories
 from recsys_lab.data.batches.event_rules import Rules
 from recsys_lab.data.batches.field_columns import FieldColumn
-from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
+from recsys_lab.data.batches.samplers import TrainBatches
 from recsys_lab.data.batches.windows import Queries, Windows
 from recsys_lab.words import EVENT_TYPE
 
@@ -212,6 +212,10 @@ class WindowDataset(Dataset[Batch]):
         return np.divmod(np.unique(row * width + self.events.item_ids[position]), width)
 
 
+Batches = DistributedSampler[Any]
+"""Samplers that yield whole batches: those of `samplers.py` and `joined.py`."""
+
+
 class WindowLoader(DataLoader[Any]):
     """A DataLoader whose sampler yields whole batches, and that can go on in the middle of an epoch.
 
@@ -219,7 +223,7 @@ class WindowLoader(DataLoader[Any]):
     a user draws beside it would depend on the loader.
     """
 
-    def __init__(self, dataset: WindowDataset, sampler: TrainBatches | EvaluationBatches, **kwargs: Any) -> None:
+    def __init__(self, dataset: Dataset[Batch], sampler: Batches, **kwargs: Any) -> None:
         # Lightning makes the loader of a prediction anew, from arguments it remembers under DataLoader's names
         super().__init__(dataset, sampler=sampler, **{**kwargs, "batch_size": None, "generator": torch.Generator()})
         self._done = 0

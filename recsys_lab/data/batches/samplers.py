@@ -81,7 +81,7 @@ class TrainBatches(DistributedSampler[Any]):
         self._bounds: dict[int, np.ndarray] = {}  # of the token budget, for each number of processes
 
     def __len__(self) -> int:
-        _, world = _rank_and_world()
+        _, world = rank_and_world()
         if len(self.lengths) < world:
             raise RecsysLabError(
                 f"{number_of(len(self.lengths), 'training window')} can't be shared by {world} processes: use "
@@ -92,7 +92,7 @@ class TrainBatches(DistributedSampler[Any]):
         return _num_batches(len(self.lengths), self.batch_size * world, world)
 
     def __iter__(self) -> Iterator[list[int]]:
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         skip, self.skip = self.skip, 0
         for batch in self.global_batches(world)[skip:]:
             yield batch[rank::world].tolist()
@@ -107,7 +107,7 @@ class TrainBatches(DistributedSampler[Any]):
             "data.length_bucketing": self.bucketing,
             "data.bucket_batches": self.bucket_batches if self.bucketing and not by_tokens else None,
             "training windows": len(self.lengths),
-            "processes": _rank_and_world()[1],
+            "processes": rank_and_world()[1],
         }
 
     def check_settings(self, before: dict[str, Any], inside: bool) -> None:
@@ -203,7 +203,7 @@ class EvaluationBatches(DistributedSampler[Any]):
 
     def _mine(self) -> list[np.ndarray]:
         """This process's batches."""
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         mine = self.place % world == rank
         samples, place = self.order[mine], self.place[mine]
         ends = np.flatnonzero(np.diff(place, append=-1)) + 1  # where a group of mine ends
@@ -229,7 +229,8 @@ def _num_batches(samples: int, size: int, world: int) -> int:
     return full + (rest >= world)
 
 
-def _rank_and_world() -> tuple[int, int]:
+def rank_and_world() -> tuple[int, int]:
+    """Of this process, among all that train together."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1

@@ -31,6 +31,9 @@ class GivenProbabilities(ClickThrough):
     def build(self, spec: DataSpec, model: Any) -> None:
         return None
 
+    def start_at(self, click_rate: float) -> None:
+        return None
+
     def evaluate(self, state: State, batch: Batch, scorer: Scorer) -> dict[str, Tensor]:
         assert state.query is not None
         return self.outcome(state.query.double(), batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,10 +26,11 @@ from recsys_lab.words import QUERY, ArgumentError
 
 
 class MultiTask(Task):
-    """The next item and labels, say: each task is trained on its own targets and is evaluated as if it were alone.
+    """The next item and labels, or the next item and clicks: each task is trained on its own targets and is evaluated
+    as if it were alone.
 
     Args:
-        tasks: two or more, of which one ranks items.
+        tasks: two or more, of which one ranks items. Either labels or clicks may be among the others.
         weights: of their losses, each the mean over its own targets; None = 1 each.
     """
 
@@ -51,7 +53,12 @@ class MultiTask(Task):
         if any(samples.with_target_event for samples in asked):
             problem = "mix labels of the event itself, which its window holds, with the item, asked before it is there"
             raise ArgumentError(type(self).__name__, "tasks", f"{problem}: take `of: next`, or train them apart")
-        self.samples = Samples(tuple(labels))
+        shown = [task for task in tasks if task.samples.shown]
+        if len(shown) > 1 or (shown and len(tasks) > 2):
+            problem = "name what was shown beside other outcomes: join the next item and one task of clicks"
+            raise ArgumentError(type(self).__name__, "tasks", problem)
+        self.samples = Samples(tuple(labels), shown=bool(shown))
+        self.reads_history = any(task.reads_history for task in tasks)
 
     # -- what others ask of the task that ranks ------------------------------------------------------------------------
 
@@ -79,10 +86,19 @@ class MultiTask(Task):
         for task in self.each:
             task.prepare(item_counts)
 
+    def start_at(self, click_rate: float) -> None:
+        for task in self.each:
+            task.start_at(click_rate)
+
+    def prepare_shown(self, item_counts: Tensor) -> None:
+        for task in self.each:
+            task.prepare_shown(item_counts)
+
     def losses(self, state: State, batch: Batch, scorer: Scorer, draws: torch.Generator | None) -> list[TaskLoss]:
         found = []
         for task, weight in zip(self.each, self.weights, strict=True):
-            mean, total = task.loss(state, batch, scorer, draws)
+            asked = (state.beside, batch.beside) if task.samples.shown else (state, batch)
+            mean, total = task.loss(*asked, scorer, draws)  # type: ignore[arg-type]
             found.append(TaskLoss(mean * weight, total, name_of(task)))
         return found
 
@@ -97,9 +113,12 @@ class MultiTask(Task):
 
     def evaluate(self, state: State, batch: Batch, scorer: Scorer) -> dict[str, Tensor]:
         """-> the columns of each outcome, where there are several as `<task>/<column>`, and those that they share once;
-        and the query to rank by."""
+        and the query to rank by. A batch of what was shown has the outcome of its own task alone."""
         found: dict[str, Tensor] = {}
+        is_shown = batch.shown_rows is not None
         for task in self.each:
+            if task.samples.shown is not is_shown:
+                continue
             outcome = task.evaluate(state, batch, scorer)
             if task.ranks:
                 found[QUERY] = outcome
@@ -135,8 +154,14 @@ class MultiTask(Task):
         return [task for task in self.each if not task.ranks]
 
     def _prefix(self, task: Task) -> str:
-        """In front of the names of metrics, where several tasks have them."""
-        return f"{name_of(task)}_" if len(self.measured) > 1 else ""
+        """In front of the names of metrics: where several tasks have them, and of clicks, since rankings have an `auc`
+        of their own."""
+        return f"{name_of(task)}_" if len(self.measured) > 1 or task.samples.shown else ""
+
+    @property
+    def prefix(self) -> str:
+        """What its metrics are called beside those of the measured task alone."""
+        return self._prefix(self.measured[0]) if len(self.measured) == 1 else ""
 
     def _columns(self, task: Task) -> str:
         return f"{name_of(task)}/" if len(self.measured) > 1 else ""
@@ -157,4 +182,4 @@ SHARED = ("unit", "user", "history_length")
 
 def name_of(task: Task) -> str:
     """`event_type` of labels, else `next_item` and the like."""
-    return str(getattr(task, "field", None) or {"NextItem": "next_item"}.get(type(task).__name__, type(task).__name__))
+    return str(getattr(task, "field", None) or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(task).__name__).lower())

@@ -145,23 +145,29 @@ def settle_samples(config: Any) -> None:
     Raises:
         RecsysLabError: for another task that is given such samples.
     """
-    task, typed = _task_without_ranks(config.model), config.data.get("shown")
-    if task is not None and task.samples.shown:
+    typed = config.data.get("shown")
+    if any(task.samples.shown for task in _tasks(config.model)):
         if typed is None:
             config.data.shown = Namespace(class_path=SHOWN, init_args=Namespace(defaults_of(import_class(SHOWN))))
     elif typed is not None:
-        name = "NextItem" if task is None else task.__name__
+        name = next((task.__name__ for task in _tasks(config.model)), "NextItem")
         raise RecsysLabError(f"--data.shown is for --model.task ClickThrough, and the task is {name}: leave it out")
 
 
 def _task_without_ranks(model: Any) -> Any:
     """The class of the task that is asked for, where it does not rank; else None."""
-    asked = (model.get("init_args") or {}).get("task") if model is not None else None
-    if asked:
-        task = import_class(asked["class_path"])
-    else:  # a baseline may be of one task
-        task = getattr(import_class(model["class_path"]), "own_task", None) if model is not None else None
+    task = next(iter(_tasks(model)), None)
     return None if task is None or task.ranks else task
+
+
+def _tasks(model: Any) -> list[Any]:
+    """The class of the task that is asked for, if any, and those of the tasks that it joins."""
+    asked = (model.get("init_args") or {}).get("task") if model is not None else None
+    if not asked:  # a baseline may be of one task
+        own = getattr(import_class(model["class_path"]), "own_task", None) if model is not None else None
+        return [] if own is None else [own]
+    joined = (asked.get("init_args") or {}).get("tasks") or []
+    return [import_class(one["class_path"]) for one in (asked, *joined)]
 
 
 def _settle_outcome_monitor(part: str, settings: Any, follows: str, typed: Sequence[str]) -> None:

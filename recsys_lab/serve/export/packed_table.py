@@ -87,6 +87,8 @@ def test_values(predictor: Predictor, data: Any) -> TestValues:
     """Of the model as it is. data: the `SequenceDataModule` of its run."""
     places, values = [], []
     for batch in data.test_dataloader():
+        if batch.target_event is None:  # of another task
+            continue
         query = predictor.query(batch)
         rows = scored_rows(predictor.model, query, batch, predictor.is_trained, predictor.max_score_bytes, "expected")
         for part in rows:
