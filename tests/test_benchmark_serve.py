@@ -46,6 +46,7 @@ def test_a_short_load_is_measured(tmp_path: Path) -> None:
     for row in rows:
         assert row["sent"] == sum(row["statuses"].values()) > 0 and row["errors"] == 0
         assert 0 < row["p50_ms"] <= row["p99_ms"] and row["rss_mb"] > 50 and not row["crashed"]
+    assert all(row["cpu_ms"] > 0 for row in rows)
     assert "| GRU4Rec | 40 | " in markdown.read_text() and "0 of 2 servers crashed." in markdown.read_text()
 
 

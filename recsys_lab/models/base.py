@@ -5,12 +5,16 @@ Lightning and torch's compiler, which it imports, take more than half of the pro
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from recsys_lab import config
+
+if TYPE_CHECKING:
+    from typing import Self
 
 if TYPE_CHECKING or config.trains:
     from lightning import LightningModule as Base
@@ -21,11 +25,15 @@ else:
 
         _trainer: Any = None
 
-        @property
+        @cached_property
         def device(self) -> torch.device:
             held = next(self.parameters(), None)
             held = next(self.buffers(), None) if held is None else held
             return torch.device("cpu") if held is None else held.device
+
+        def _apply(self, *args: Any, **kwargs: Any) -> Self:
+            self.__dict__.pop("device", None)  # it may be moved
+            return super()._apply(*args, **kwargs)
 
 
 __all__ = ["Base"]

@@ -64,6 +64,10 @@ class ItemIds:
             raise RecsysLabError(f"the model does not know the item {raw_id!r}: its ids are like {self.raw[0]!r}")
         return found
 
+    def known(self, ids: list[Any]) -> list[bool]:
+        """Of each, whether the model knows it, without a word."""
+        return [row != PAD_ID for row in self._rows_of_list(ids)]
+
     def at(self, rows: np.ndarray) -> pl.Series:
         """(N,) rows from 1 on -> (N,) raw ids."""
         return self.raw.gather(rows - 1)

@@ -15,6 +15,7 @@ from recsys_lab.serve.item_ids import ItemIds
 from recsys_lab.words import PAD_ID, RecsysLabError
 
 SOURCES = pl.Series(["model", "popularity"], dtype=pl.Enum(["model", "popularity"]))
+NO_NOTE = pl.Series([None], dtype=pl.String)
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,18 @@ def list_frame(
     shown[:, 0] |= length == 0  # a list without any item is one row that says why
     row, place = np.nonzero(shown)
     is_item = filled[row, place]
-    item_id = pl.Series("item_id", item_ids.raw[np.maximum(lists.items[row, place], 1) - 1])
-    frame = pl.DataFrame(
-        {
-            "user": read.users[users[row]],
-            "rank": (place + 1).astype(np.int32),
-            "item_id": item_id,
-            "score": lists.scores[row, place],
-            "source": SOURCES[is_popular[row].astype(np.int64)],
-            "note": _notes(read, users, k, length, is_popular, choice)[row],
-        }
-    )
+    notes = _notes(read, users, k, length, is_popular, choice)
+    columns = {
+        "user": read.users[users[row]],
+        "rank": pl.Series((place + 1).astype(np.int32)),
+        "item_id": item_ids.raw[np.maximum(lists.items[row, place], 1) - 1],
+        "score": pl.Series(lists.scores[row, place]),
+        "source": SOURCES[is_popular[row].astype(np.int64)]
+        if is_popular.any()
+        else SOURCES.new_from_index(0, len(row)),
+        "note": NO_NOTE.new_from_index(0, len(row)) if notes is None else notes[row],
+    }
+    frame = pl.DataFrame([column.rename(name) for name, column in columns.items()])
     if is_item.all():
         return frame
     there = pl.Series(is_item)
@@ -77,8 +79,10 @@ def list_frame(
 
 def _notes(
     read: Histories, users: np.ndarray, k: int, length: np.ndarray, is_popular: np.ndarray, choice: ItemChoice
-) -> pl.Series:
-    """(n,) what is to be said of each list; null of most."""
+) -> pl.Series | None:
+    """(n,) what is to be said of each list; null of most. None where of none."""
+    if not is_popular.any() and (length == k).all():
+        return None
     notes: list[str | None] = [None] * len(users)
     for place in np.flatnonzero(is_popular):
         given = int(read.given[users[place]])

@@ -104,7 +104,7 @@ class Questions:
         of_model = WindowDataset(whole, windows, "predict", "history")
         is_whole = hides == "history" and (not by_types or whole is events)
         of_lists = of_model if is_whole else WindowDataset(events if by_types else whole, windows, "predict", hides)
-        for rows in EvaluationBatches(windows.lengths, batch_size):
+        for rows in [[0]] if len(who) == 1 else EvaluationBatches(windows.lengths, batch_size):
             batch, chosen = of_model[rows], torch.from_numpy(who[rows])
             batch = replace(
                 batch,
@@ -118,7 +118,8 @@ class Questions:
                 shown = replace(batch, seen_ids=other.seen_ids, seen_offsets=other.seen_offsets)
             if live is not None:
                 shown = without_unavailable(shown, live, self.moments(who[rows], batch.query_time))
-            yield some[rows], batch.to(device), shown.to(device)
+            moved = batch.to(device)
+            yield some[rows], moved, moved if shown is batch else shown.to(device)
 
     def moments(self, users: np.ndarray, last: Tensor | None = None) -> np.ndarray:
         """(n,) users -> (n,) when their lists are wanted: as it was asked; else at the time of the last event; now,

@@ -2,6 +2,7 @@
 
     python scripts/benchmarks/serve_load.py                                  # 300 and 900 requests/s, 60 s each
     python scripts/benchmarks/serve_load.py --rates 300 --seconds 600        # a soak: does its memory grow?
+    python scripts/benchmarks/serve_load.py --rates 300 --give_way 0.0002,0.005 --rounds 3    # how threads take turns
 
 Open loop: requests start at random moments (Poisson) of the given mean rate, whatever became of those before, and the
 time of each counts from the moment at which it was due. A slow server so gets no fewer requests, and its queue is in
@@ -12,6 +13,7 @@ itself was. Each request asks for 10 items for a history of 20 that was not seen
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import sys
@@ -25,6 +27,10 @@ from harness import Row, busy_cores, child, groups, head, line, measured, median
 from serving import Server, made_checkpoint
 
 MODELS = ("SASRec", "GRU4Rec")
+IDLE = 2.0
+"""Seconds after which a connection is not used again."""
+Pool = deque[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]]
+"""Free connections, and since when: those that were used last are used next."""
 
 
 def make(job: Row) -> Row:
@@ -37,22 +43,24 @@ def load(job: Row) -> Row:
     from recsys_lab.runs.environment import describe_environment
 
     folder = Path(job["folder"])
-    server = Server(Path(job["checkpoint"]), str(folder / "events.sqlite"), folder / "server.txt", job["threads"])
+    place = (Path(job["checkpoint"]), str(folder / "events.sqlite"), folder / "server.txt")
+    server = Server(*place, job["threads"], job["give_way"])
     try:
         draw = random.Random(job["seed"])
         asyncio.run(_sent(server, draw, 50.0, 2.0, job["items"]))  # warm
         cpu, begun = server.cpu_s(), time.monotonic()
         found = asyncio.run(_sent(server, draw, job["rate"], job["seconds"], job["items"]))
-        cores = (server.cpu_s() - cpu) / (time.monotonic() - begun)
+        spent = server.cpu_s() - cpu
+        used = {"server_cores": spent / (time.monotonic() - begun), "cpu_ms": 1000 * spent / found["sent"]}
         alive = server.process.poll() is None
         code = server.stop()
     finally:
         server.kill()
-    return {**found, "server_cores": cores, "crashed": not alive or code != 0, "environment": describe_environment()}
+    return {**found, **used, "crashed": not alive or code != 0, "environment": describe_environment()}
 
 
 async def _sent(server: Server, draw: random.Random, rate: float, seconds: float, items: int) -> Row:
-    pool: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+    pool: Pool = deque()
     statuses: Counter[str] = Counter()
     waited: list[float] = []
     late: list[float] = []
@@ -83,7 +91,7 @@ async def _sent(server: Server, draw: random.Random, rate: float, seconds: float
             rss.append(server.rss_mb())
         due += draw.expovariate(rate)
     await asyncio.gather(*running)
-    for _, writer in pool:
+    for _, writer, _ in pool:
         writer.close()
     return {
         "sent": sum(statuses.values()),
@@ -102,10 +110,11 @@ def _request(body: bytes) -> bytes:
     return f"{start}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def _asked(port: int, pool: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]], request: bytes) -> str:
+async def _asked(port: int, pool: Pool, request: bytes) -> str:
     """The status of one request, on a connection that is free, or a new one."""
-    is_new = not pool
-    reader, writer = await asyncio.open_connection("127.0.0.1", port) if is_new else pool.pop()
+    while pool and time.monotonic() - pool[0][2] > IDLE:  # the server closes such ones soon
+        pool.popleft()[1].close()
+    reader, writer, _ = pool.pop() if pool else (*await asyncio.open_connection("127.0.0.1", port), 0.0)
     try:
         writer.write(request)
         header = await reader.readuntil(b"\r\n\r\n")
@@ -117,7 +126,7 @@ async def _asked(port: int, pool: deque[tuple[asyncio.StreamReader, asyncio.Stre
     if b"connection: close" in header.lower():
         writer.close()
     else:
-        pool.append((reader, writer))
+        pool.append((reader, writer, time.monotonic()))
     return header.split(b" ", 2)[1].decode()
 
 
@@ -131,7 +140,9 @@ def main() -> int:
     parser.add_argument("--rates", default="300,900", help="requests per second")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--give_way", help="seconds of `http_server.GIVE_WAY_S` to compare, with commas between them")
     args = parser.parse_args()
+    turns = [None] if args.give_way is None else [float(turn) for turn in args.give_way.split(",")]
     with tempfile.TemporaryDirectory() as base:
 
         def rows() -> Iterator[Row]:
@@ -140,17 +151,20 @@ def main() -> int:
                 folder.mkdir()
                 made = child(__file__, args.threads, kind="make", folder=str(folder), model=model, items=args.items)
                 for number in range(args.rounds):
-                    for rate in map(float, args.rates.split(",")):
+                    for rate, turn in itertools.product(map(float, args.rates.split(",")), turns):
                         job = {"rate": rate, "seconds": args.seconds, "items": args.items, "seed": number}
+                        job["give_way"] = turn
                         busy = busy_cores()
                         job |= {"checkpoint": made["path"], "folder": str(folder)}
                         row = child(__file__, args.threads, kind="load", **job)
-                        yield {"model": model, "rate": rate, "round": number, "busy_cores_before": busy, **row}
+                        asked = {"model": model, "rate": rate, "give_way": turn, "round": number}
+                        yield {**asked, "busy_cores_before": busy, **row}
 
         found, lines = measured(rows(), args, items=args.items, seconds=args.seconds)
     lines += head(
         "model",
         "requests/s",
+        "gives way after",
         "p50 ms",
         "p99 ms",
         "p99.9 ms",
@@ -158,13 +172,16 @@ def main() -> int:
         "errors",
         "late ms",
         "cores",
+        "CPU ms each",
         "MB",
         "MB at the end",
     )
-    names = ("p50_ms", "p99_ms", "p99.9_ms", "refused", "errors", "late_ms", "server_cores", "rss_mb", "rss_end_mb")
-    for (model, rate), own in groups(found, "model", "rate"):
+    names = ("p50_ms", "p99_ms", "p99.9_ms", "refused", "errors", "late_ms", "server_cores")
+    names = (*names, "cpu_ms", "rss_mb", "rss_end_mb")
+    for (model, rate, turn), own in groups(found, "model", "rate", "give_way"):
         values = [median(own, name) for name in names]
-        lines.append(line(model, f"{rate:,.0f}", *("" if value is None else f"{value:,.1f}" for value in values)))
+        told = "" if turn is None else f"{1000 * turn:g} ms"
+        lines.append(line(model, f"{rate:,.0f}", told, *("" if value is None else f"{value:,.1f}" for value in values)))
     crashed = [row for row in found if row["crashed"]]
     lines += ["", f"{len(crashed)} of {len(found)} servers crashed.", *not_idle(found)]
     return publish(lines, args.markdown) or int(bool(crashed))

@@ -7,7 +7,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +301,53 @@ def test_an_unforeseen_error_is_told_in_one_line(client: Any) -> None:
 def test_only_its_own_names_reach_a_server_of_this_machine(client: Any) -> None:
     for host, status in (("localhost:8000", 200), ("[::1]:8000", 200), ("127.0.0.1", 200), ("evil.example", 400)):
         assert client.get("/health", headers={"Host": host}).status_code == status
+
+
+def test_a_deletion_takes_what_came_before_it_and_is_not_stored_yet(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, begun, go_on = client.service.store, threading.Event(), threading.Event()
+    add = store.add
+
+    def slow(events: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return add(events)
+
+    monkeypatch.setattr(store, "add", slow)
+    with ThreadPoolExecutor(2) as pool:
+        posted = pool.submit(post, client, "/events", user="anna", events=[{"item_id": 101}])
+        assert begun.wait(30)
+        deleted = pool.submit(client.delete, "/users/anna")
+        wait([deleted], timeout=0.3)
+        go_on.set()
+        assert posted.result(30)["stored"] == 1
+        assert deleted.result(30).json() == {"deleted": 1}
+    assert client.get("/users/anna/events").status_code == 404
+
+
+def test_unknown_items_of_stored_events_are_no_error_for_another_model(place: Path, tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    link.symlink_to(place / "later")
+    with serving(link, tmp_path / "e.sqlite", unknown="error") as client:
+        post(client, "/events", user="anna", events=[{"item_id": 529, "timestamp": 5}])
+        link.unlink()
+        link.symlink_to(place / "run")
+        assert client.post("/reload").status_code == 200
+        assert client.post("/recommend", json={"history": [529]}).status_code == 422
+        post(client, "/events", user="anna", events=[{"item_id": 101, "timestamp": 9}])
+        own, given = (post(client, "/recommend", **body) for body in ({"user": "anna"}, {"history": [101]}))
+        assert own["items"] == given["items"] and own["source"] == "model"
+
+
+def test_items_are_searched_beside_the_loop_that_talks_to_clients(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    monkeypatch.setattr(type(client.service.live), "found", lambda *_: threads.append(threading.current_thread()) or [])
+    monkeypatch.setattr(client.service, "check", lambda: at_once(threads.append, threading.current_thread))
+    assert client.get("/items?words=film").json() == [] and client.get("/health").status_code == 200
+    searched, loop = threads
+    assert searched is not loop
+
+
+async def at_once(do: Any, made: Any) -> None:
+    do(made())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import time
@@ -74,7 +75,9 @@ def _asked(live: LiveModel, place: int, body: RecommendBody, events: dict[str, l
     for key in fields:
         if not key.startswith(USER_FIELD):
             raise RecsysLabError(f"fields: {key!r} is of events, and those of a user have theirs")
-    own = events[str(body.user)]
+    own, item_ids = events[str(body.user)], live.predictor.item_ids
+    if item_ids.unknown == "error":  # of what is asked, and not of what was stored while another model was served
+        own = list(itertools.compress(own, item_ids.known([event.item for event in own])))
     for key, one in live.predictor.reader.fields.items():
         if not key.startswith(USER_FIELD):
             fields[key] = [fitting(one, event.fields.get(key)) for event in own]

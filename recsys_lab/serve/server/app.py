@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import logging
@@ -91,7 +92,10 @@ def build_app(service: Service, token: str | None = None, hosts: tuple[str, ...]
         words: Annotated[str, Query(min_length=1, max_length=256)], limit: Annotated[int, Query(ge=1, le=100)] = 10
     ) -> list[Found]:
         """Items whose title or id holds the words."""
-        return [Found(item_id=item, title=title) for item, title in service.live.found(words, limit)]
+        return [
+            Found(item_id=item, title=title)
+            for item, title in await asyncio.to_thread(service.live.found, words, limit)
+        ]
 
     @app.post("/events")
     async def events(body: EventsBody) -> EventsAnswer:

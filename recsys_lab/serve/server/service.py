@@ -130,6 +130,8 @@ class Service:
         return self._kept(found)
 
     async def delete(self, user: str) -> int:
+        """With what came before it and waits to be stored."""
+        await self._events.ask([], self.limits.timeout)
         return await asyncio.to_thread(self.store.delete_user, user)
 
     def _kept(self, events: list[StoredEvent]) -> list[StoredEvent]:
