@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "recsys_lab"
 DESIGN = ROOT / "docs" / "design.md"
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
+FIRST = {path.stem: path for path in reversed(CONFIGS)}
+"""One configuration of each name: the others name the same classes, for other data."""
 MAX_LINES = {"recsys_lab": 340, "scripts": 340, "tests": 420}
 
 # The rooms from the ground up: a room imports only rooms of lower floors. On the ground floor words, arguments, config,
@@ -149,7 +151,11 @@ def test_a_base_name_stands_for_one_file() -> None:
     assert len(twice) <= 3, f"an editor shows base names only; give one of each pair another: {twice}"
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if FIRST[path.stem] == path else [pytest.mark.slow]) for path in CONFIGS],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_every_config_parses(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", str(path), "--print_config"]) == 0, capsys.readouterr().err
     assert "class_path: recsys_lab.models." in capsys.readouterr().out

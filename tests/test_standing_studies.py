@@ -16,8 +16,8 @@ from recsys_lab.study.plan.remembered import Resolver
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STUDIES = sorted(path.parent for path in EXPERIMENTS.glob("*/study.yaml"))
-ALWAYS = "windows"
-"""The study that is run in the default tier."""
+LARGE = ("what-can-it-learn",)
+"""Studies of so many runs that the plan is of a later tier."""
 NOT_ON_MADE_DATA = ("cold",)
 """Studies whose models need an item field, which the made data has not: they are planned, and not run here."""
 
@@ -32,7 +32,11 @@ def resolver() -> Resolver:
     return Resolver()
 
 
-@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.name in LARGE else []) for path in STUDIES],
+    ids=lambda folder: folder.name,
+)
 def test_it_can_be_planned_and_says_how_it_is_run(folder: Path, tmp_path: Path, resolver: Resolver) -> None:
     study = read_study(folder, tmp_path)
     plan = make_plan(study, resolver)
@@ -45,14 +49,9 @@ def test_it_can_be_planned_and_says_how_it_is_run(folder: Path, tmp_path: Path, 
     assert all(plan.estimates.of(run) is not None for run in plan.runs)
 
 
+@pytest.mark.slow  # the default tier runs studies of its own: tests/test_cli_study.py
 @pytest.mark.parametrize(
-    "folder",
-    [
-        path if path.name == ALWAYS else pytest.param(path, marks=pytest.mark.slow)
-        for path in STUDIES
-        if path.name not in NOT_ON_MADE_DATA
-    ],
-    ids=lambda folder: folder.name,
+    "folder", [path for path in STUDIES if path.name not in NOT_ON_MADE_DATA], ids=lambda folder: folder.name
 )
 def test_smoke(folder: Path, tmp_path: Path) -> None:
     common = [str(folder), "--fast", "--root", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from torch import Tensor
 from recsys_lab.ops.rank_metrics import MISS, mean_place
 
 Ties = Literal["expected", "conservative", "optimistic"]
-TIES: tuple[Ties, ...] = get_args(Ties)
 
 MAX_COLUMNS = 1 << 22
 """Compared at once on any device: float32 holds every whole number up to 2^24."""

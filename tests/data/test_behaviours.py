@@ -306,7 +306,9 @@ def test_the_type_of_the_target_as_a_condition(tmp_path: Path) -> None:
     data.batch_size, hits = 8, []
     for fields in ((), ("event_type",)):
         model = GRU4Rec(embedding_dim=16, target_fields=fields, optimization=Optimization(lr=1e-2))
-        trainer = quiet_trainer(tmp_path, max_epochs=15, callbacks=[RankingEvaluation(cutoffs=[5])])
+        trainer = quiet_trainer(
+            tmp_path, max_epochs=15, limit_val_batches=0, callbacks=[RankingEvaluation(cutoffs=[5])]
+        )
         trainer.fit(model, data)
         hits.append(trainer.test(model, data, verbose=False)[0]["test/hit_rate@5"])
     asked = SequenceDataModule(

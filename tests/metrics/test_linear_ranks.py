@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from loss_scorers import TableScorer
 
 from recsys_lab.ops import linear_ranks
 from recsys_lab.ops.linear_ranks import linear_target_ranks
-from recsys_lab.ops.ranks import TIES, Ranks
+from recsys_lab.ops.ranks import Ranks, Ties
 
 
 class Case:
@@ -64,7 +64,7 @@ def assert_same(got: Ranks | None, expected: Ranks) -> None:
 
 
 @pytest.mark.parametrize("block_scores", [1, 700, 5_000, 1 << 19])
-@pytest.mark.parametrize("ties", TIES)
+@pytest.mark.parametrize("ties", get_args(Ties))
 @pytest.mark.parametrize("bias", [False, True])
 def test_the_same_numbers(bias: bool, ties: Any, block_scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(rows=70, items=131, width=8, levels=2, bias=bias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from recsys_lab.ops import target_ranks as row_ranks
 from recsys_lab.ops.rank_metrics import MISS, means, ranking_values
-from recsys_lab.ops.ranks import TIES, Ranks
+from recsys_lab.ops.ranks import Ranks, Ties
 from recsys_lab.ops.target_ranks import target_ranks
 from recsys_lab.words import RecsysLabError
 
@@ -58,7 +58,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(case=cases(), ties=st.sampled_from(TIES))
+@given(case=cases(), ties=st.sampled_from(get_args(Ties)))
 def test_ranks_by_definition(case: dict[str, Any], ties: Any) -> None:
     scores = torch.tensor(case["scores"])
     scores[:, 0] = case["padding"]  # means nothing, whatever it holds
@@ -123,7 +123,7 @@ def test_half_precision_and_double_scores_are_compared_as_float32() -> None:
 
 
 @pytest.mark.parametrize("cached", [1, 100, 1 << 18])
-@pytest.mark.parametrize("ties", TIES)
+@pytest.mark.parametrize("ties", get_args(Ties))
 def test_blocks_of_columns_equal_whole_rows(ties: Any, cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_ranks, "CACHED_SCORES", cached)
     g = torch.Generator().manual_seed(cached)

@@ -103,7 +103,13 @@ def test_a_single_target_keeps_sasrecs_short_cut(small_folder: Path, encoded: li
     assert not encoded
 
 
-@pytest.mark.parametrize("name", [cls.__name__ for cls in ENCODERS])  # of every variant the states, above
+@pytest.mark.parametrize(  # of every variant the states, above
+    "name",
+    [
+        name if name in ("SASRec", "GRU4Rec", "NARM") else pytest.param(name, marks=pytest.mark.slow)
+        for name in (cls.__name__ for cls in ENCODERS)
+    ],
+)
 def test_ranks_equal_those_of_one_target_at_a_time(
     name: str, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

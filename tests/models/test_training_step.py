@@ -116,9 +116,8 @@ def test_a_compiled_step_is_the_eager_one(clock: Any) -> None:
     assert (clock.graphs, clock.seconds) == (graphs, seconds), "another number of rows, another length"
 
 
-@pytest.mark.parametrize(
-    "cls", [GRU4Rec, *(pytest.param(cls, marks=pytest.mark.slow) for cls in (SASRec, LSTMAttention))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", [GRU4Rec, SASRec, LSTMAttention])
 def test_an_epoch_of_lengths_is_compiled_once(cls: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """How often is decided before any kernel is written: without that part this is quick."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))

@@ -13,7 +13,10 @@ from made_results import NASTY, made_results, made_tuning
 from recsys_lab.study.pages.study_page import study_page
 
 PROGRAM = find_browser()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no browser here (Debian: apt-get install chromium)")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(PROGRAM is None, reason="no browser here (Debian: apt-get install chromium)"),
+]
 READY = "document.documentElement.dataset.ready === 'yes'"
 WINDOWS = {"desktop": (1280, False), "phone": (390, False), "dark": (1280, True)}
 

@@ -21,7 +21,6 @@ FEW_NUMBERS = 1_000
 ID_WORDS = ("id", "code", "type", "class", "category", "group")
 """A column of whole numbers whose name ends in one of these holds categories, however many."""
 SCALARS = (pl.Boolean, pl.Categorical, pl.Enum, pl.String, pl.Decimal, pl.Date, pl.Datetime, pl.Duration, pl.Time)
-TIMES = (pl.Date, pl.Datetime, pl.Duration, pl.Time)
 
 
 @dataclass(frozen=True)
