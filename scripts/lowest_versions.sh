@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # scripts/lowest_versions.sh [--keep NAMES] [arguments of pytest]
 #
-# Are the lower bounds of pyproject.toml true? Makes build/lowest, an environment with the lowest series of each dependency,
-# those of the tests too (numpy>=1.26: the newest 1.26), and runs the default tier of the tests in it.
+# Are the lower bounds of pyproject.toml true? Makes build/lowest, an environment with the lower bound of each dependency,
+# those of the tests too (numpy>=1.26: numpy 1.26.0), and runs the default tier of the tests in it.
 #
-#   scripts/lowest_versions.sh                           all of them
-#   scripts/lowest_versions.sh --keep torch,lightning    those as .venv has them: another torch is a large download
+#   scripts/lowest_versions.sh                              all of them, every test of the default tier
+#   scripts/lowest_versions.sh --keep torch tests/losses    torch as .venv has it, and the tests of one folder
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -35,7 +35,7 @@ if unknown := kept - {name for name, _, _ in bounds}:
     sys.exit(f"lowest_versions: no dependency: {', '.join(sorted(unknown))}; known: {', '.join(name for name, _, _ in bounds)}")
 for name, extra, version in bounds:
     if name not in kept | TOOLS:
-        print(f"{name}{extra}=={version}.*")
+        print(f"{name}{extra}=={version}")
 PYTHON
 
 echo "lowest_versions:" $(cat build/lowest/pins.txt)
