@@ -149,7 +149,7 @@ def test_copies_come_nearer_where_they_are_trained() -> None:
     assert float(value()) < before - 0.5
 
 
-def test_a_fit_adds_it_and_goes_on(small_folder: Path, tmp_path: Path) -> None:
+def test_a_fit_adds_its_loss_by_its_share(small_folder: Path, tmp_path: Path) -> None:
     losses = []
     for share in (None, 0.0, 1.0):
         L.seed_everything(0, verbose=False)

@@ -100,7 +100,7 @@ def test_propensities_become_weights_up_to_a_bound(folder: Path) -> None:
     assert whole(shop_data(folder)).shown_weights is None
 
 
-def test_items_of_the_window_are_marked_whether_training_has_them_or_not(folder: Path) -> None:
+def test_shown_items_that_are_in_the_window_are_marked(folder: Path) -> None:
     data = shop_data(folder)
     dataset = data.impressions("test")
     batch = dataset[np.arange(len(dataset))]
@@ -110,6 +110,7 @@ def test_items_of_the_window_are_marked_whether_training_has_them_or_not(folder:
             item = int(np.asarray(data.processed.arrays["shown/item_ids"])[batch.shown_rows[row, place]])
             expected = [np.log1p(int((history == item).sum())), float(history[-1] == item)]
             assert batch.shown_before[row, place].tolist() == pytest.approx(expected)
+    assert 0 < (batch.shown_before[..., 0] > 0).sum() < batch.shown_ids.numel() / 2, "some were had, most were not"
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
