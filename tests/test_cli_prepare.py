@@ -63,12 +63,15 @@ def test_the_own_data_example_of_the_readme_works_from_an_empty_folder(tmp_path:
 def test_another_set_of_the_same_name_is_refused_or_replaces_it(here: Path, capsys) -> None:
     assert prepare("--input", "log.csv", "--name", "shop") == 0
     assert prepare("--input", "log.csv", "--name", "shop") == 0  # the same: reused
-    assert "reused" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "reused" in shown.err and "\n  settings  the usual ones" in shown.out
     assert prepare("--input", "log.csv", "--name", "shop", "--min_item_events", "7") == 2
     error = capsys.readouterr().err
     assert "min_item_events changed from 1 to 7" in error and "Choose another --name, or replace it: --replace" in error
     assert ProcessedDataset.open("data/shop").manifest["settings"]["min_item_events"] == 1
+    capsys.readouterr()
     assert prepare("--input", "log.csv", "--name", "shop", "--min_item_events", "7", "--replace") == 0
+    assert "\n  settings  --min_item_events 7\n" in capsys.readouterr().out
     assert ProcessedDataset.open("data/shop").manifest["settings"]["min_item_events"] == 7
     assert main(["verify", "shop"]) == 0
 
@@ -76,10 +79,10 @@ def test_another_set_of_the_same_name_is_refused_or_replaces_it(here: Path, caps
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--timestamp_column", "user_id"], "timestamp_column changed from None to 'user_id'"),
-        (["--format", "csv"], "format changed from None to 'csv'"),
-        (["--bad_times", "drop"], "bad_times changed from None to 'drop'"),
-        (["--input", "other.csv"], "input changed from 'log.csv' to 'other.csv'"),
+        (["--timestamp_column", "user_id"], "timestamp_column changed from none to user_id"),
+        (["--format", "csv"], "format changed from none to csv"),
+        (["--bad_times", "drop"], "bad_times changed from none to drop"),
+        (["--input", "other.csv"], "input changed from log.csv to other.csv"),
     ],
 )
 def test_other_ways_of_reading_are_told_from_files_that_changed(options, reason, here: Path, capsys) -> None:

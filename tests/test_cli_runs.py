@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -127,9 +128,15 @@ def test_overwrite_replaces_a_run(finished: Path, small_folder: Path, tmp_path: 
     assert yaml.safe_load((folder / "config.yaml").read_text())["run"]["overwrite"] is False
 
 
-def test_test_repeats_the_test_and_leaves_the_fit_alone(finished: Path) -> None:
+def test_test_repeats_the_test_and_leaves_the_fit_alone(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {name: (finished / name).read_bytes() for name in ("config.yaml", "manifest.json", "metrics.json")}
     assert main(["test", str(finished)]) == 0
+    shown = capsys.readouterr()
+    assert (
+        re.search(r"^test      ndcg@10 [\d.]+ \[[\d.]+, [\d.]+\] \(95 %\), hit_rate ", shown.err, re.M)
+        and not shown.out
+    )
+    assert f"results   {finished / 'test'}, all in metrics.json\n" in shown.err
     assert {name: (finished / name).read_bytes() for name in before} == before
     fit_metrics, metrics = read(finished / "metrics.json"), read(finished / "test" / "metrics.json")
     assert metrics == {k: v for k, v in fit_metrics.items() if k.startswith("test/")}
@@ -139,6 +146,7 @@ def test_test_repeats_the_test_and_leaves_the_fit_alone(finished: Path) -> None:
     assert main(["validate", str(finished)]) == 0
     validated = read(finished / "validate" / "metrics.json")["val/ndcg@10"]
     assert validated == pytest.approx(fit_metrics["val/ndcg@10"], abs=1e-6)
+    assert f"val/ndcg@10 {validated:.4f}, val/mrr@10 " in capsys.readouterr().err
 
 
 def test_predict_recommends_to_every_user(finished: Path, small_folder: Path) -> None:

@@ -8,7 +8,8 @@ import sys
 import pytest
 from own_process import heavy_after_each, in_own_process
 
-from recsys_lab.cli import main
+from recsys_lab.cli import COMMANDS, GROUPS, main
+from recsys_lab.cli.trainer_commands import HELP
 from recsys_lab.models import SASRec
 from recsys_lab.models.optimization import Optimization
 from recsys_lab.runs.fit.help_screen import ABOUT, help_screen
@@ -41,12 +42,34 @@ def test_what_has_no_model_imports_none() -> None:
 
 
 @pytest.mark.parametrize("command", ABOUT)
-def test_the_first_screen_says_what_the_classes_say(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert shown == help_screen(command), "type: python -m recsys_lab.runs.fit.help_screen"
-    lines = shown.splitlines()
-    assert len(lines) < 76 and max(map(len, lines)) <= 120
+def test_the_first_screen_says_what_the_classes_say(command: str) -> None:
+    written = (HELP / f"{command}.txt").read_text()
+    assert written == help_screen(command), "type: python -m recsys_lab.runs.fit.help_screen"
+
+
+@pytest.mark.parametrize(("columns", "lines", "widest"), [(120, 76, 119), (80, 120, 79)])
+def test_the_first_screen_fits_the_terminal(
+    columns: int, lines: int, widest: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["fit", "--help"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) < lines and max(map(len, shown)) <= widest
+    text = " ".join(" ".join(shown).split())
+    assert text == " ".join(help_screen("fit").split()), "wrapped, and nothing else"
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS), *([a, b] for a in GROUPS for b in GROUPS[a])])
+def test_no_help_is_wider_than_the_terminal(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*words, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    named = [line.split()[0] for line in lines if line.startswith("  ") and line[2:3].isalpha()]
+    wanted = {(): COMMANDS, ("study",): GROUPS["study"], ("diagnose",): GROUPS["diagnose"]}.get(tuple(words), ())
+    assert set(wanted) <= set(named), "a name and what it does are two words"
 
 
 @pytest.mark.parametrize("command", ABOUT)

@@ -67,6 +67,9 @@ def test_the_test_of_a_run_holds_as_well(copy: Path, capsys: pytest.CaptureFixtu
     assert main(["test", str(run_of(copy)), "--data.data_dir", str(copy / "data")]) == 0
     assert main(["verify", str(run_of(copy) / "test"), "--data-dir", str(copy / "data")]) == 0
     assert "best.ckpt: its checksums hold" in capsys.readouterr().out
+    assert main(["verify", "small", "--data_dir", str(copy / "data"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["holds"] and len(told["checks"]) > 5
 
 
 @pytest.mark.parametrize("position", [-1, 200, 24])
@@ -106,6 +109,9 @@ def test_a_changed_manifest_of_the_data(copy: Path, capsys: pytest.CaptureFixtur
     path.write_text(text.replace('"vocabulary_hash": "', '"vocabulary_hash": "0')[: len(text) + 1])
     assert verify(copy) == 1
     assert any("manifest.json was changed after it was prepared" in line for line in failures(capsys.readouterr().out))
+    assert verify(copy, "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["holds"] is False and any("manifest.json" in f"{one}" for one in told["checks"] if not one["ok"])
     (path.parent / "stamp.json").unlink()  # nothing vouches for the manifest then, but the run knows better
     assert verify(copy) == 1
     assert any("evaluation vocabulary_hash" in line for line in failures(capsys.readouterr().out))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import re
 import shlex
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lab.cli import COMMANDS, main
+from recsys_lab.cli import COMMANDS, GROUPS, allowed_classes, main
 from recsys_lab.cli.prepare import prepare
 from recsys_lab.cli.typed import parser_of
 
@@ -24,8 +26,14 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def commands(text: str = README) -> list[list[str]]:
-    lines = "\n".join(blocks("bash", text)).replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True) for line in map(str.strip, lines) if line.startswith("recsys-lab ")]
+    """Of all lines; what is between quotes may go over several."""
+    found, line = [], ""
+    for part in "\n".join(blocks("bash", text)).replace("\\\n", " ").splitlines():
+        line = f"{line} {part}".strip()
+        if re.sub(r"#.*", "", line).count("'") % 2 == 0:
+            found += [shlex.split(line, comments=True)] * line.startswith("recsys-lab ")
+            line = ""
+    return found
 
 
 def test_the_commands_of_the_tour_parse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +48,29 @@ def test_the_commands_of_the_tour_parse(capsys: pytest.CaptureFixture[str], monk
         else:
             assert name in COMMANDS
     assert seen >= set(COMMANDS) - {"validate", "predict"}
+
+
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("experiments/*/README.md"))]
+
+
+def test_options_of_the_commands_of_every_page_exist() -> None:
+    """Of the commands that have a parser of their own; values that a shell puts in are left out."""
+    seen = set()
+    for page in PAGES:
+        for words in commands(page.read_text()):
+            place, rest = COMMANDS[words[1]][0], words[2:]
+            if words[1] in GROUPS:
+                place, rest = GROUPS[words[1]][rest[0]][0], rest[1:]
+            module, _, name = place.partition(":")
+            function = getattr(importlib.import_module(module), name)
+            ends = [i for i, word in enumerate(rest) if word in ("|", ">", "&&", "&")]
+            shell = [*rest[: ends[0] if ends else None], ""]
+            if list(inspect.signature(function).parameters) == ["words"] or any("$" in word for word in shell):
+                continue
+            given, _ = allowed_classes([words[1], *shell[:-1]])
+            parser_of(function, str(page)).parse(given[1:])
+            seen.add(place)
+    assert len(seen) > 15
 
 
 @pytest.mark.slow

@@ -14,10 +14,11 @@ import inspect
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from recsys_lab import __version__
 from recsys_lab.cli.failures import in_words
+from recsys_lab.cli.help_text import laid_out
 from recsys_lab.config import ALLOW_CLASSES, allowing, only_asks
 from recsys_lab.words import RecsysLabError, did_you_mean
 
@@ -87,21 +88,29 @@ The manual is docs/studies.md.""",
     "diagnose": ("QUESTION RUN_FOLDER [options]", "docs/sequential.md and docs/metrics.md explain the answers."),
 }
 
+
+def _rows(commands: Mapping[str, tuple[str, str]]) -> str:
+    return "\n".join(f"{name}\t{text}" for name, (_, text) in commands.items())
+
+
+COLUMN = max(map(len, [*COMMANDS, *(below for group in GROUPS.values() for below in group)])) + 4
+"""Of a list of commands: where what they do begins."""
 HELP = f"""usage: recsys-lab COMMAND [options]
 
-{os.linesep.join(f"  {name:10s}{text}" for name, (_, text) in COMMANDS.items())}
+{_rows(COMMANDS)}
 
 Examples:
   recsys-lab prepare ml-100k
   recsys-lab fit --config ml-100k/sasrec --model.embedding_dim 128
-  recsys-lab fit runs/ml-100k/sasrec/seed0          (goes on with a run that was interrupted)
-  recsys-lab test runs/ml-100k/sasrec/seed0         (tests its best checkpoint again)
+  recsys-lab fit runs/ml-100k/sasrec/seed0    (goes on where it was interrupted)
+  recsys-lab test runs/ml-100k/sasrec/seed0   (tests its best checkpoint again)
   recsys-lab compare runs/ml-100k
 
-A run folder or a checkpoint may name classes of your own packages: nothing of them is imported unless you add
+A run folder or a checkpoint may name classes of your own packages: nothing of them is imported unless you add \
 `--allow_classes my_package.MyEncoder` (or `--allow_classes my_package`).
 
-Exit codes: 0 done, 1 failed, 2 a mistake that one line names, 3 a fit without any validation or test value, 130 Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 a mistake that one line names, 3 a fit without any validation or test value, \
+130 Ctrl-C.
 
 Each command has its own --help. The manual is README.md."""
 
@@ -114,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     typed = arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(HELP)
+        print(laid_out(HELP, COLUMN))
         return 0 if arguments else 2
     if arguments[0] == "--version":
         print(f"recsys-lab {__version__}")
@@ -174,8 +183,9 @@ def _call(arguments: list[str]) -> None:
 def _of_group(name: str, is_asked: bool) -> int:
     """The help of `study` and `diagnose`; without it, what is missing."""
     if is_asked:
-        lines = "\n".join(f"  {below:12s}{text}" for below, (_, text) in GROUPS[name].items())
-        print(f"usage: recsys-lab {name} {USAGE[name][0]}\n\n{lines}\n\n{USAGE[name][1]}\nEach has its own --help.")
+        usage, more = USAGE[name]
+        text = f"usage: recsys-lab {name} {usage}\n\n{_rows(GROUPS[name])}\n\n{more}\nEach has its own --help."
+        print(laid_out(text, COLUMN))
         return 0
     known = ", ".join(GROUPS[name])
     return _fail(f"{name} needs a subcommand: {known}. `recsys-lab {name} --help` explains them")

@@ -34,10 +34,14 @@ complete -o default -F _recsys_lab recsys-lab"""
 
 
 def completion(shell: Literal["bash", "zsh"]) -> None:
-    """Prints what a shell needs to complete commands, options and their values. Write it to a file once:
+    """Prints what a shell needs to complete commands, options and their values. Write it to a file once, and let the
+    shell read it as it starts:
 
-        recsys-lab completion bash > ~/.local/share/bash-completion/completions/recsys-lab
-        recsys-lab completion zsh > ~/.recsys-lab.zsh    (and in ~/.zshrc: source ~/.recsys-lab.zsh)
+        recsys-lab completion bash > ~/.recsys-lab.bash
+        echo 'source ~/.recsys-lab.bash' >> ~/.bashrc
+
+        recsys-lab completion zsh > ~/.recsys-lab.zsh
+        echo 'source ~/.recsys-lab.zsh' >> ~/.zshrc
 
     Args:
         shell: which one.
@@ -92,7 +96,7 @@ def _classes(text: str) -> dict[str, list[str]]:
     """Options of a first screen whose values are classes -> their names."""
     found = {}
     for option in ("--model", "--model.loss", "--model.negatives"):
-        row = re.search(rf"^  {re.escape(option)} \w+ +(.*(?:\n {{30,}}.*)*)", text, re.MULTILINE)
+        row = re.search(rf"^{re.escape(option)} \w+\t(.*)", text, re.MULTILINE)
         if row is not None:
             found[option] = re.findall(r"(?<![.\w])[A-Z]\w+", row[1])
     return found

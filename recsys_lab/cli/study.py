@@ -11,6 +11,7 @@ from recsys_lab.cli.table_options import TableOptions
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.execute import Launch
 from recsys_lab.study.plan.opened import Selection, StudyAsked, open_study, select
+from recsys_lab.words import RecsysLabError
 
 
 def plan(study: StudyAsked, selection: Selection, table: TableOptions) -> None:
@@ -76,6 +77,7 @@ def tune(
     threads: Count | None = None,
     gpus_per_run: Natural = 1,
     show: bool = False,
+    json: bool = False,
 ) -> None:
     """Searches good settings for each value of the compared axis (or each variant) with the same number of trials.
     Trial 0 is the study's own settings; trials are compared by the validation metric and never tested. The same command
@@ -89,14 +91,17 @@ def tune(
         threads: of each trial (default: the cores shared out).
         gpus_per_run: of each trial, for trainer.devices above 1.
         show: only print what the trials so far have found.
+        json: with --show: as JSON, with each trial.
     """
     from recsys_lab.study.launch.local import make_places
     from recsys_lab.study.tune.tuning import tune as tuned
     from recsys_lab.study.tune.tuning import tuned_text
 
+    if json and not show:
+        raise RecsysLabError("--json is of what the trials have found: --show --json")
     found, resolver = open_study(study)
     if show:
-        print(tuned_text(found))
+        print(tuned_text(found, json))
         return
     tuned(found, resolver, trials, make_places(workers, threads, gpus_per_run))
 

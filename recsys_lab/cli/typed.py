@@ -104,15 +104,30 @@ class _More(argparse.Action):
         setattr(namespace, self.dest, more if before is self.default else [*before, *more])
 
 
+LONGEST_CHOICES = 42
+"""Characters of choices in the usage of a command; longer ones are in the text of their option."""
+
+
+def _choices_of(action: argparse.Action) -> list[str]:
+    find = getattr(action, "find_choices", None)
+    return find() if find is not None else [str(one) for one in action.choices or ()]
+
+
 class _Help(argparse.HelpFormatter):
     """Each paragraph of a docstring is filled to the width; lines that are indented stay as they are. Choices are
     looked up here, and not whenever a parser is made."""
 
     def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Any:
-        find = getattr(action, "find_choices", None)
-        if find is not None:
-            action.metavar = "{" + ",".join(find()) + "}"
+        choices = _choices_of(action)
+        if choices:
+            listed = "{" + ",".join(choices) + "}"
+            action.metavar = listed if len(listed) <= LONGEST_CHOICES else default_metavar
         return super()._metavar_formatter(action, default_metavar)
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        text, choices = super()._expand_help(action), _choices_of(action)
+        is_named = len(",".join(choices)) + 2 > LONGEST_CHOICES
+        return f"{text.rstrip('.')}. One of {', '.join(choices)}." if is_named else text
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = re.split(r"\n\s*\n", text)

@@ -15,9 +15,9 @@ from test_cli_runs import fit
 from recsys_lab.cli import COMMANDS, GROUPS, main
 from recsys_lab.cli.typed import options_of
 
-TABLES = {"sources", "audit", "compare", "slices", "recommend", "study plan", "study status"}
+TABLES = {"sources", "audit", "compare", "slices", "recommend", "study plan", "study status", "verify"}
 TABLES |= {"diagnose shuffle", "diagnose calibration", "diagnose shortcuts"}
-NO_TABLE = {"fit", "validate", "test", "predict", "prepare", "export", "serve", "verify", "completion"}
+NO_TABLE = {"fit", "validate", "test", "predict", "prepare", "export", "serve", "completion"}
 NO_TABLE |= {"report", "study run", "study retry", "study report", "study tune"}  # files, and progress; tune: best.yaml
 
 
@@ -41,6 +41,7 @@ def words_of(run: Path, small_folder: Path, tmp_path: Path) -> Callable[[str], l
         "recommend": [str(run), "--history", "1,2"],
         "study plan": [str(study), "--root", str(tmp_path)],
         "study status": [str(study), "--root", str(tmp_path)],
+        "verify": [str(run)],
         "diagnose shuffle": [str(run), "--seeds", "1", "--output", str(tmp_path / "shuffle")],
         "diagnose shortcuts": [str(run), "--output", str(tmp_path / "shortcuts")],
         "diagnose calibration": [str(run), "--output", str(tmp_path / "calibration")],

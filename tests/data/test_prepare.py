@@ -274,7 +274,7 @@ def test_reuse_only_of_the_same_source_and_settings(tmp_path, caplog):
     renamed = MadeSource(EVENTS, name="other")
     assert "it was made of source 'made', not 'other'" in prepared_again(caplog, tmp_path, renamed, min_length=2)
     types = {"event_types": ["view", "buy"]}
-    assert "event_types changed from None to ['buy', 'view']" in prepared_again(caplog, tmp_path, renamed, **types)
+    assert "event_types changed from none to buy,view" in prepared_again(caplog, tmp_path, renamed, **types)
     assert prepared_again(caplog, tmp_path, renamed, event_types=["buy", "view"]) == ""
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from recsys_lab.data.prepare.odd_values import moment
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.data.prepare.reuse import as_typed
 from recsys_lab.words import number_of, number_of_these
 
 
@@ -39,10 +41,19 @@ def prepared_text(data: ProcessedDataset, data_dir: str = "data") -> str:
             *lines,
             f"  folder    {data.path}",
             f"  hash      data {data.data_hash}, items {data.vocabulary_hash}",
-            f"  settings  {json.dumps(manifest.get('settings', {}))}",
+            f"  settings  {_settings(manifest.get('settings', {}))}",
             f"  use it    recsys-lab fit --model SASRec --data.dataset {_handle(data.path, data_dir)}",
         ]
     )
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    """Those that are not the usual ones, as they are typed."""
+    usual = PrepareSettings().as_dict()
+    given = {name: value for name, value in settings.items() if value != usual.get(name)}
+    if not given:
+        return "the usual ones (prepare --help)"
+    return " ".join(f"--{name} {shlex.quote(as_typed(value))}" for name, value in given.items())
 
 
 def _handle(folder: Path, data_dir: str) -> str:

@@ -82,7 +82,16 @@ FILES = ("input", "items", "users", "impressions")
 
 def _changes(before: dict[str, Any], now: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list[str]:
     return [
-        f"{name} changed from {before.get(name)!r} to {now.get(name)!r}"
+        f"{name} changed from {as_typed(before.get(name))} to {as_typed(now.get(name))}"
         for name in sorted({*before, *now} - set(leave_out))
         if before.get(name) != now.get(name)
     ]
+
+
+def as_typed(value: Any) -> str:
+    """A setting as it is given on the command line; `none` for one that was not given."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(as_typed, value)) if isinstance(value, list | tuple) else str(value)

@@ -262,7 +262,7 @@ class CommandLine(LightningCLI):
             self.trainer_call("test", model=self.model, datamodule=self.datamodule, ckpt_path=tested, verbose=False)
         folder = find(self.trainer, RunFolder)
         self.ends_without_a_value = not any(is_result(name, value) for name, value in folder.metrics.items())
-        log.info("%s", "\n".join(last_lines(self.trainer, self.place.home, with_summary=True)))
+        log.info("%s", "\n".join(last_lines(self.trainer, self.place.home, "fit")))
 
     def _to_test(self) -> str | None:
         """The best epoch; the last one where none was validated; None = the weights as they are."""
@@ -277,12 +277,12 @@ class CommandLine(LightningCLI):
         return str(last) if last.is_file() else None
 
     def test(self, **kwargs: Any) -> None:
-        self.trainer_call("test", **kwargs)
-        log.info("\n".join([*last_lines(self.trainer, self.place.home), f"the results are in {self.folder}"]))
+        self.trainer_call("test", **(kwargs | {"verbose": False}))  # its table has a hundred rows, of 17 digits each
+        log.info("%s", "\n".join(last_lines(self.trainer, self.place.home, "test")))
 
     def validate(self, **kwargs: Any) -> None:
-        self.trainer_call("validate", **kwargs)
-        log.info("the results are in %s", self.folder)
+        self.trainer_call("validate", **(kwargs | {"verbose": False}))
+        log.info("%s", "\n".join(last_lines(self.trainer, self.place.home, "validate")))
 
     def predict(self, **kwargs: Any) -> None:
         self.trainer_call("predict", **(kwargs | {"return_predictions": False}))  # they go to the file, batch by batch

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -31,7 +30,6 @@ from recsys_lab.runs.fit.parse_errors import concrete_subclasses
 from recsys_lab.runs.fit.run_parser import CALLBACK_DEFAULTS, TRAINER_DEFAULTS
 from recsys_lab.runs.run_settings import RunSettings
 
-WIDTH, COLUMN = 118, 40
 OURS = str(Path(recsys_lab.__file__).parent)
 FOLDER = Path(OURS) / "cli" / "help"
 ABOUT = {
@@ -78,14 +76,15 @@ OF_COMMAND = {
 
 
 def help_screen(command: str) -> str:
-    """The text for `recsys-lab COMMAND --help`.
+    """The text for `recsys-lab COMMAND --help`, for `laid_out` to wrap: a line for each paragraph, and for each option
+    one of its own, `option<tab>what it does`.
 
     Args:
         command: fit, validate, test or predict.
     """
     import_all(recsys_lab.models, recsys_lab.losses, recsys_lab.data)
     usage, about = ABOUT[command]
-    lines = [f"usage: {usage}", "", *textwrap.wrap(about, WIDTH), ""]
+    lines = [f"usage: {usage}", "", about, ""]
     lines += _row("--config FILE", "settings as YAML, or a name: ml-100k/sasrec; options win; see --print_config")
     if command == "fit":
         lines += _row("--warm_start RUN", "begin with the weights of a run on a shorter log: docs/keeping_up.md")
@@ -107,7 +106,7 @@ def help_screen(command: str) -> str:
                     lines += _row(f"--{prefix}.{name} {value}", _brief(texts.get(name, ""), hints[name]))
                 elif (prefix, name) not in (("model", "loss"), ("model", "negatives"), ("model", "optimization")):
                     rest.append(f"--{prefix}.{name}")
-        lines += _wrapped("also: " + ", ".join(rest)) if rest else []
+        lines += ["  also: " + ", ".join(rest)] if rest else []
     lines += ["", "Lightning's:", *_lightnings(command), "", *_ways_on(command)]
     return "\n".join(lines) + "\n"
 
@@ -150,14 +149,7 @@ def _brief(text: str, hint: Any) -> str:
 
 
 def _row(option: str, text: str) -> list[str]:
-    wrapped = textwrap.wrap(text, WIDTH - COLUMN) or [""]
-    first = [f"  {option}"] if len(option) > COLUMN - 3 else []
-    start = "" if first else f"  {option}"
-    return [*first, f"{start:{COLUMN}s}{wrapped[0]}".rstrip(), *(" " * COLUMN + line for line in wrapped[1:])]
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="        ", break_on_hyphens=False)
+    return [f"{option}\t{text}"]
 
 
 def _lightnings(command: str) -> list[str]:

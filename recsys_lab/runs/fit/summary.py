@@ -90,6 +90,26 @@ def five_lines(
     if run is not None and reached:
         lines["untrained"] = _beside(run, cutoff, reached)
     lines |= {"run": str(home), "next": _next(manifest, run is not None, home)}
+    return _aligned(lines)
+
+
+def lines_of_test(run: Run, cutoff: int, reached: Reached) -> list[str]:
+    """Of a test of its own: what came out, beside what counts, and where the rest of the numbers is."""
+    beside = _beside(run, cutoff, reached) if reached else ""
+    return _aligned(
+        {"test": _tested(run, cutoff), "untrained": beside, "results": f"{run.folder}, all in metrics.json"}
+    )
+
+
+def lines_of_validation(folder: Path, metrics: Mapping[str, Any], cutoff: int) -> list[str]:
+    """The same of a validation, whose numbers have no interval."""
+    known = [name for name in metrics if name.startswith("val/") and not name.endswith("_share")]
+    told = [name for name in (f"val/{metric}@{cutoff}" for metric in QUERY_METRICS) if name in known] or known[:5]
+    shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in told)
+    return _aligned({"validated": shown, "results": f"{folder}, all in metrics.json"})
+
+
+def _aligned(lines: Mapping[str, str]) -> list[str]:
     return [f"{name:<10}{text}" for name, text in lines.items() if text]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from recsys_lab.report.table import Cell, Column, Table, text
@@ -31,6 +32,22 @@ def render(results: TuningResults) -> str:
         found = settings_text(search.best.settings) if search.best else "no complete trial yet"
         lines.append(f"{search.label}: {found}")
     return "\n".join(lines)
+
+
+def tuning_record(results: TuningResults) -> dict[str, Any]:
+    """What `render` says, for programs: each search with its trials, and its best one's number."""
+    searches = [
+        {
+            "search": search.label,
+            "variants": search.variants,
+            "best": search.best.number if search.best else None,
+            "expected_best": [asdict(point) for point in search.curve],
+            "trials": [{**asdict(trial), "folder": str(trial.folder)} for trial in search.trials],
+        }
+        for search in results.searches
+    ]
+    about = {"study": results.study, "select": results.select, "trials_planned": results.trials}
+    return {**about, "sampler": results.sampler, "pruner": results.pruner, "searches": searches}
 
 
 def settings_text(settings: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recsys_lab.report.escapes import as_json
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.execute import terminated_as_interrupt
 from recsys_lab.study.launch.local import Places, make_places
@@ -15,7 +16,7 @@ from recsys_lab.study.tune.journal import Journal
 from recsys_lab.study.tune.results import read_tuning
 from recsys_lab.study.tune.searches import make_searches
 from recsys_lab.study.tune.tune_settings import read_settings
-from recsys_lab.study.tune.tune_text import render
+from recsys_lab.study.tune.tune_text import render, tuning_record
 from recsys_lab.study.tune.worker import Worker
 from recsys_lab.words import RecsysLabError, number_of
 
@@ -67,9 +68,9 @@ def tune(plan: Plan, resolver: Resolver, trials: int | None = None, places: Plac
     return file
 
 
-def tuned_text(plan: Plan) -> str:
-    """What the trials so far have found."""
+def tuned_text(plan: Plan, json: bool = False) -> str:
+    """What the trials so far have found. json: for programs, with each trial."""
     results = read_tuning(plan.study.folder)
     if results is None:
         raise RecsysLabError(f"{plan.study.folder}: was not tuned yet")
-    return render(results)
+    return as_json(tuning_record(results)) if json else render(results)

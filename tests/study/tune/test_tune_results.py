@@ -10,12 +10,13 @@ import pytest
 import yaml
 from tuned_study import FlatResolver, make_study, numbers, results_of, searches_of
 
+from recsys_lab.report.escapes import as_json
 from recsys_lab.runs.finished import find_runs
 from recsys_lab.study.plan import Study, make_plan, read_study
 from recsys_lab.study.tune.best import write_best, write_tuning
 from recsys_lab.study.tune.expected import expected_best
 from recsys_lab.study.tune.results import Trial, read_tuning, write_trial
-from recsys_lab.study.tune.tune_text import render
+from recsys_lab.study.tune.tune_text import render, tuning_record
 from recsys_lab.words import RecsysLabError
 
 Trials = dict[str, list[tuple[str, float | None]]]
@@ -86,6 +87,14 @@ def test_the_table_shows_what_was_spent_and_found(tmp_path: Path) -> None:
         ["b", "4", "3", "1", "0", "10", "0.1000", "0.5000", "2"],
     ]
     assert "a: model.dropout 0.3" in lines and "b: model.dropout 0.2" in lines
+
+
+def test_programs_get_every_trial(tmp_path: Path) -> None:
+    record = tuning_record(results_of(tuned(make_study(tmp_path), UNLIKE)))
+    first, second = json.loads(as_json(record))["searches"]
+    assert (first["search"], first["best"], second["best"]) == ("a", 3, 2)
+    assert [trial["number"] for trial in first["trials"]] == [0, 1, 2, 3]
+    assert first["trials"][3]["settings"] == {"model.dropout": 0.3} and len(first["expected_best"]) == 4
 
 
 def test_the_found_settings_are_a_study_with_the_same_axes(tmp_path: Path) -> None:
