@@ -86,7 +86,7 @@ def _figure(found: dict[str, Any], kind: str, title: str) -> Figure:
     chart = alt.layer(
         ideal.mark_line(style="faint", strokeDash=[5, 4]).encode(x=x, y=y),
         base.mark_line(strokeWidth=1.8).encode(
-            strokeDash=alt.StrokeDash("when:N", scale=alt.Scale(range=[[1, 0], [4, 3]]))
+            strokeDash=alt.StrokeDash("when:N", scale=alt.Scale(range=[[1, 0], [4, 3]]), legend=None)
         ),
         base.mark_point(filled=True, opacity=1).encode(
             size=alt.Size("targets:Q", legend=None, scale=alt.Scale(range=[30, 90])),
@@ -107,10 +107,13 @@ def headline(found: dict[str, Any]) -> str:
     """Which way the probabilities are wrong, where enough came true to tell, and what a temperature changes."""
     before, after = found["test"]["before"], found["test"]["after"]
     targets = sum(found["test"]["bins"]["before"]["equal_width"]["count"])
+    errors = [f"{one['ece']:.4f}" for one in (before, after)]
+    does = f"changes the calibration error from {errors[0]} to {errors[1]}"
+    if errors[0] == errors[1]:
+        does = f"leaves the calibration error at {errors[0]}"
     return (
         f"As given, {verdict(before['confidence'], round(before['top_accuracy'] * targets), targets)} Temperature "
-        f"{found['temperature']:.4g}, fitted on the validation targets, changes the calibration error from "
-        f"{before['ece']:.4f} to {after['ece']:.4f}."
+        f"{found['temperature']:.4g}, fitted on the validation targets, {does}."
     )
 
 

@@ -65,7 +65,7 @@ def _figure(found: dict[str, Any]) -> list[Figure]:
     base = alt.Chart().encode(y=alt.Y("row:N", sort=None, title=None))
     chart = alt.layer(
         alt.Chart(data_of([{"zero": 0}])).mark_rule(style="soft", strokeDash=[4, 3]).encode(x="zero:Q"),
-        base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q"),
+        base.mark_rule(style="accent", strokeWidth=2).encode(x=x, x2="high:Q"),
         base.mark_point(filled=True, size=75, opacity=1).encode(
             x="change:Q", description=alt.Description("what:N"), tooltip=["what:N"]
         ),

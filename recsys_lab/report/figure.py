@@ -10,12 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.report.theme import DASHES, FILE_FONT, SHAPES, vega_config
+from recsys_lab.report.theme import DASHES, FILE_FONT, SERIES, SHAPES, vega_config
 
 WIDTH = 560
 """Of the files for papers, in pixels of the SVG (PNGs have twice as many)."""
-STILL_WIDTH = 380
-"""Of figures that are part of a page: as wide as a phone, and shown a little larger where there is room."""
+STILL_WIDTH = 280
+"""Of figures that are part of a page: with their axes as wide as a phone, and shown larger where there is room."""
 _MARGIN = re.compile(r'<g fill="none" stroke-miterlimit="10" transform="translate\((\d+)')
 """How far a finished SVG moves its plot to the right: the room that labels took."""
 
@@ -69,21 +69,28 @@ def data_of(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None).fill_nan(None)  # JSON has no NaN
 
 
-def by_series(slots: Sequence[str], field: str = "name") -> dict[str, Any]:
-    """Encodings `color`, `shape` and `strokeDash` that give a name what its slot has, with one legend of the names that
-    are there.
+def by_series(
+    slots: Sequence[str], field: str = "name", form_slots: Sequence[str] = (), form: str = ""
+) -> dict[str, Any]:
+    """Encodings `color`, `shape` and `strokeDash` that give a name what its slot has. Their legend has the names that
+    are there; where colours and forms are of two fields with other names, each has one.
 
     Args:
-        slots: the name in each slot, of `Palette.slots`.
+        slots: the name in each slot, of `Palette.slots`; one more than it has is grey.
+        form_slots: the same for shapes and dashes, which then are those of the field `form`.
     """
     import altair as alt
 
-    legend = alt.Legend(values=[name for name in slots if not name.startswith("unused ")])
-    name, domain = f"{field}:N", list(slots)
+    def legend(slots: Sequence[str]) -> Any:
+        return alt.Legend(values=[name for name in slots if not name.startswith("unused ")])
+
+    colours, forms = list(slots), list(form_slots) or list(slots)
+    form, of_forms = (field, forms) if forms == colours else (form, forms[:SERIES])  # grey is said beside the colours
+    colour_legend, form_legend = legend(colours), legend(of_forms)
     return {
-        "color": alt.Color(name, scale=alt.Scale(domain=domain), legend=legend),
-        "shape": alt.Shape(name, scale=alt.Scale(domain=domain, range=SHAPES), legend=legend),
-        "strokeDash": alt.StrokeDash(name, scale=alt.Scale(domain=domain, range=DASHES), legend=legend),
+        "color": alt.Color(f"{field}:N", scale=alt.Scale(domain=colours), legend=colour_legend),
+        "shape": alt.Shape(f"{form}:N", scale=alt.Scale(domain=forms, range=SHAPES), legend=form_legend),
+        "strokeDash": alt.StrokeDash(f"{form}:N", scale=alt.Scale(domain=forms, range=DASHES), legend=form_legend),
     }
 
 

@@ -19,6 +19,9 @@ function configFor(spec, width) {
   const room = width < NARROW ? 0.62 * width : width - 60; // a legend begins below the plot, right of the names
   config.legend.columns = Math.max(1, Math.floor(room / longest));
   config.legend.labelLimit = Math.max(80, width - 40);
+  if (width < NARROW) {
+    config.legend = { ...config.legend, labelFontSize: 11, labelLimit: Math.max(80, 0.38 * width) };
+  }
   config.axisY = { labelLimit: Math.max(90, Math.round(width * 0.42)) };
   config.title = { ...config.title, limit: width };
   config.axisX = { titleLimit: width, labelOverlap: true };
@@ -140,7 +143,9 @@ document.querySelectorAll(".sortable thead button").forEach((button) => {
 
 // Leaves the rows that hold every word, in any case.
 document.querySelectorAll(".filter input").forEach((field) => {
-  const rows = [...field.closest(".filter").nextElementSibling.querySelectorAll("tbody tr")];
+  let table = field.closest(".filter");
+  while (!table.classList.contains("scroll")) table = table.nextElementSibling;
+  const rows = [...table.querySelectorAll("tbody tr")];
   const texts = rows.map((row) => row.textContent.toLowerCase());
   const said = field.closest(".filter").querySelector("output");
   field.addEventListener("input", () => {

@@ -75,7 +75,8 @@ class Column:
     format: of `show`; without one the column holds words and is flush left; `>` is for words that are flush right,
         `bar` for shares that a page shows with a bar.
     value: of a row; None = what the row holds under the title, as a key or as an attribute.
-    spare: 0 = always shown; of others those with the largest number are left out first where there is no room.
+    spare: 0 = always shown; of others those with the largest number are left out first where there is no room. A page
+        shows those above 1 with a click.
     """
 
     title: str
@@ -87,6 +88,10 @@ class Column:
     @property
     def is_left(self) -> bool:
         return not self.format
+
+    @property
+    def is_extra(self) -> bool:
+        return self.spare > 1
 
     def cell(self, row: Any) -> Cell:
         if self.value is not None:

@@ -36,8 +36,9 @@ SERIES_LIGHT = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 SERIES_DARK = ["#4ea6e0", "#f07f35", "#2fc398", "#e39ac4", "#f0b93a", "#9bd3f5", "#ab8fd6"]
 SERIES = len(SERIES_LIGHT)
 """How many series a figure tells apart."""
-SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right"]
-DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [5, 5], [3, 1], [12, 4]]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
+DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [5, 5], [3, 1], [12, 4], [1, 0]]
+"""One more of both than of colours, and a grey: for what is there to be compared with, such as untrained baselines."""
 
 MODES: dict[str, tuple[dict[str, str], list[str]]] = {"light": (LIGHT, SERIES_LIGHT), "dark": (DARK, SERIES_DARK)}
 STILL = ({name: f"var(--{name})" for name in LIGHT}, [f"var(--s{i})" for i in range(SERIES)])
@@ -75,12 +76,15 @@ def vega_config(mode: str) -> dict[str, Any]:
             "labelLimit": 320,
             "symbolLimit": 40,
             "columns": 3,
+            "layout": {"bottom": {"direction": "vertical", "anchor": "start", "margin": 6}},
             "title": None,
             "symbolOpacity": 1,
+            "symbolBaseFillColor": colours["soft"],
+            "symbolBaseStrokeColor": colours["soft"],
         },
         "axisQuantitative": {"tickCount": 6},
         "title": {"color": colours["ink"], "fontSize": 13, "anchor": "start", "fontWeight": 600},
-        "range": {"category": series, "symbol": SHAPES},
+        "range": {"category": [*series, colours["faint"]], "symbol": SHAPES},
         "mark": {"color": colours["accent"]},
         "style": {
             **{name: _painted(colours[name]) for name in ("ink", "soft", "line", "accent", "faint", "warning")},

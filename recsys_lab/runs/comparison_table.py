@@ -196,11 +196,13 @@ def _pairs_table(comparison: Comparison) -> Table:
     return Table(columns, comparison.pairs)
 
 
-def evaluation_line(e: dict[str, Any]) -> str:
+def evaluation_line(e: dict[str, Any], is_titled: bool = False) -> str:
+    """On what and how rows were evaluated; data set and split are left out where a title above says them."""
+    start, split = ("", "") if is_titled else (f"{e.get('dataset')}: ", f", split {e.get('split')}")
     if e.get("task"):
-        return f"{e.get('dataset')}: {e['task']}, split {e.get('split')}"
+        return f"{start}{e['task']}{split}"
     return (
-        f"{e.get('dataset')}: {e.get('test_targets')} test targets, split {e.get('split')}, full ranking, "
+        f"{start}{e.get('test_targets')} test targets{split}, full ranking, "
         f"exclude_seen {e.get('exclude_seen')}, ties {e.get('ties')}, cold targets {e.get('cold_targets')}"
     )
 

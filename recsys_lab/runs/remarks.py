@@ -18,6 +18,8 @@ ALL = 0.95
 """From this share of the targets on, equal scores are the rule and no exception."""
 MOST_NAMES = 3
 
+BELOW = "what untrained baselines reach on these targets"
+
 
 def remarks(ranks: pl.DataFrame, evaluation: Mapping[str, Any], cutoff: int) -> list[str]:
     """Of one run; a line each, none for a run without such a thing.
@@ -94,7 +96,7 @@ def not_above(metric: str, value: float, baselines: Mapping[str, float]) -> list
     above.sort(key=lambda name: -sign * baselines[name])
     named = ", ".join(f"{name} {baselines[name]:.4f}" for name in above[:MOST_NAMES])
     more = f" and {len(above) - MOST_NAMES} more" if len(above) > MOST_NAMES else ""
-    return [f"{metric} {value:.4f} is {side} what untrained baselines reach on these targets: {named}{more}"]
+    return [f"{metric} {value:.4f} is {side} {BELOW}: {named}{more}"]
 
 
 def remarks_of_rows(rows: Sequence[Row], metric: str, cutoff: int) -> list[str]:

@@ -126,7 +126,7 @@ def _block(
         Line(
             name=name,
             match=name,
-            values={},
+            values=dict(part.split("=") for part in name.split(" \u00b7 ") if name.startswith("encoder=")),
             label=f"label{i}",
             letters="" if name in BASELINES else letters[i],
             seeds=list(range(seeds)),

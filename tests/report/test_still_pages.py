@@ -75,6 +75,7 @@ def test_texts_of_others_are_escaped_and_nothing_runs_or_is_loaded(pages: dict[s
     assert NASTY not in html and "tanh &lt;b&gt;" in html
     assert "<script" not in html and "script-src" not in html and "<button" not in html
     assert not re.search(r"""(?:src|href)=["'](?!#)|url\(|@import|https?:""", html)
+    assert not re.search(r'(?:stroke|fill)="(?:black|#)', html), "a mark that does not follow the page's mode"
     ids = re.findall(r'\bid="([^"]*)"', html)
     assert len(ids) == len(set(ids)) >= 3
 

@@ -14,6 +14,7 @@ from recsys_lab.cli import main
 from recsys_lab.report.palette import Palette
 from recsys_lab.report.theme import DARK, LIGHT, SERIES, SERIES_DARK, SERIES_LIGHT, vega_config
 from recsys_lab.study.pages.figures.learning import time_unit
+from recsys_lab.study.pages.figures.looks import BASELINE, TRAINED, Looks
 from recsys_lab.study.pages.figures.order_change import order_table
 from recsys_lab.study.pages.sections import make_sections
 from recsys_lab.study.pages.study_page import study_page
@@ -57,6 +58,40 @@ def test_a_variant_keeps_its_colour_from_figure_to_figure() -> None:
     assert both.index("v1") == 1 and "v8" in both
     shown = palette.slots(["short"], ["v5"])
     assert shown.index("short") == 5
+
+
+def test_in_a_grid_the_factor_that_matters_has_the_colours() -> None:
+    results = made_results(blocks=2)  # the effect of the encoder is six times that of the length
+    looks = Looks(results)
+    assert looks.factors == ["encoder", "max_length"]
+    block = results.blocks[0]
+    rows = list(zip(block.comparison.rows, block.lines, strict=True))
+    found, series = looks.of(rows)
+    for (row, line), look in zip(rows, found, strict=True):
+        if line.values:
+            assert look == {"colour": line.values["encoder"], "form": f"max_length={line.values['max_length']}"}
+        else:
+            assert set(look.values()) == {BASELINE if row.is_counted else line.name}
+    colour, shape = (series[part].to_dict() for part in ("color", "shape"))
+    assert colour["scale"]["domain"][:2] == ["enc0", "enc1"] and shape["scale"]["domain"][0] == "max_length=20"
+    assert colour["scale"]["domain"][SERIES] == BASELINE, "grey, which is behind the colours of the series"
+    assert BASELINE in colour["legend"]["values"] and BASELINE not in shape["legend"]["values"]
+
+
+def test_without_a_grid_each_variant_has_its_colour_and_too_many_have_one() -> None:
+    results = made_results(blocks=1)
+    results.axes.pop("max_length")
+    block = results.blocks[0]
+    for line in block.lines:
+        line.values.pop("max_length", None)
+    rows = [one for one in zip(block.comparison.rows, block.lines, strict=True) if not one[0].is_counted]
+    looks = Looks(results)
+    found, _ = looks.of(rows)
+    assert looks.factors == [] and [look["colour"] for look in found] == [line.name for _, line in rows]
+    many = made_results(variants=250, blocks=1, seeds=1, epochs=2)
+    block = many.blocks[0]
+    found, _ = Looks(many).of(list(zip(block.comparison.rows, block.lines, strict=True)))
+    assert {look["colour"] for look in found} == {TRAINED, BASELINE}
 
 
 def test_the_page_is_whole_and_escaped() -> None:

@@ -102,6 +102,16 @@ def test_the_deciding_columns_are_in_sight(pages: dict[str, Page], kind: str, co
     assert pages[kind].evaluate(f"{heads}[{columns - 1}].getBoundingClientRect().right <= {edge}")
 
 
+def test_a_tick_brings_the_other_columns(pages: dict[str, Page]) -> None:
+    shown = "[...document.querySelector('.sortable').tHead.rows[0].cells].filter(e => e.offsetWidth).length"
+    page, tick = pages["desktop"], "document.querySelector('.columns input')"
+    few = page.evaluate(shown)
+    page.evaluate(f"{tick}.click()")
+    assert page.evaluate(shown) == page.evaluate(shown.replace(".filter(e => e.offsetWidth)", "")) > few + 5
+    page.evaluate(f"{tick}.click()")
+    assert page.evaluate(shown) == few == 5
+
+
 def column(page: Page, place: int) -> list[str]:
     rows = "[...document.querySelector('.sortable').tBodies[0].rows]"
     return list(page.evaluate(f"{rows}.map(row => row.cells[{place}].textContent)"))

@@ -67,7 +67,11 @@ def _facts(results: StudyResults) -> str:
 
 
 def _block(block: Block, results: StudyResults, brief: bool) -> Iterator[str]:
-    yield from [f"## {prose(block.title)}", prose(evaluation_line(block.evaluation)), *_table(tables.ranking(block))]
+    yield from [
+        f"## {prose(block.title)}",
+        prose(evaluation_line(block.evaluation, is_titled=True)),
+        *_table(tables.ranking(block)),
+    ]
     for axis in tables.axes_of(block):
         yield from [f"### Effect of {prose(axis)}", *_table(tables.effects(block, [axis]))]
     if brief:

@@ -15,18 +15,18 @@ from recsys_lab.study.pages import tables
 from recsys_lab.study.pages.figures.effect_bars import effects_figure
 from recsys_lab.study.pages.figures.fronts import front_figures
 from recsys_lab.study.pages.figures.learning import learning_figures
+from recsys_lab.study.pages.figures.looks import Looks
 from recsys_lab.study.pages.figures.order_change import order_figure
-from recsys_lab.study.pages.figures.ranking import ranking_figure
+from recsys_lab.study.pages.figures.ranking import READ, ranking_figure
 from recsys_lab.study.pages.figures.share_heat import share_figure
 from recsys_lab.study.pages.figures.slice_bars import slice_figures
 from recsys_lab.study.results import Block, StudyResults
+from recsys_lab.study.results.block import SLICES
 from recsys_lab.words import number_of
 
 if TYPE_CHECKING:
     from recsys_lab.study.tune.results import TuningResults
 
-SLICES = "slices: "
-"""How notes of a block begin that are about its slices."""
 MANY_MISSING = 8
 """Planned runs without a result, above which their table is closed."""
 
@@ -51,31 +51,25 @@ def _without(section: Section, title: str) -> Section:
 
 
 def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Section]:
-    from recsys_lab.study.tune.tune_text import tuning_answer
-
-    palette = Palette(
-        line.match
-        for block in results.blocks
-        for row, line in zip(block.comparison.rows, block.lines, strict=True)
-        if not row.is_automatic
-    )
+    """In the order in which a reviewer asks."""
+    looks = Looks(results)
 
     def of_blocks(key: str, title: str, card: Callable[[Block], Card | None], lead: str = "") -> Section:
         return Section(key, title, [found for block in results.blocks if (found := card(block))], lead)
 
     return [
         Section("shares", "Share of the best possible score", _shares(results), tables.SHARES),
-        of_blocks("ranking", "Ranking", _ranking),
+        of_blocks("ranking", "Ranking", lambda block: _ranking(block, looks, block is results.blocks[0])),
         Section("published", "Published numbers beside ours", _published(results), tables.PUBLISHED),
-        of_blocks("effects", "Effect of each axis", _effects),
-        of_blocks("learning", "Learning curves", lambda block: _figures(block, learning_figures(block, palette))),
-        of_blocks("cost", "Quality against cost", lambda block: _figures(block, front_figures(block, palette))),
-        Section("order", "Does the order change?", _order(results, palette)),
-        Section("tuning", "Tuning", _tuning(tuning, palette), tuning_answer(tuning) if tuning is not None else ""),
-        of_blocks("slices", "Slices", lambda block: _slices(block, palette)),
-        of_blocks("calibration", "Calibration", _calibration),
-        of_blocks("audit", "Audit of the data", _audit),
-        Section("runs", "Commands, commits and hashes", _runs(results)),
+        of_blocks("effects", "Is it significant?", _effects),
+        Section("order", "Does the order change?", _order(results, looks)),
+        of_blocks("cost", "Is it fair? Quality against cost", lambda b: _figures(b, front_figures(b, looks))),
+        Section("tuning", "Is it fair? Tuning", *_tuned(tuning)),
+        of_blocks("learning", "Has it converged?", lambda block: _figures(block, learning_figures(block, looks))),
+        of_blocks("slices", "Where does it come from?", lambda block: _slices(block, looks)),
+        of_blocks("calibration", "Is it calibrated?", _calibration),
+        of_blocks("audit", "What are the data?", _audit),
+        Section("runs", "What is left out, and what was run", _runs(results)),
     ]
 
 
@@ -88,17 +82,18 @@ def _figures(block: Block, figures: list[Figure]) -> Card | None:
     return Card(block.title, figures=figures) if figures else None
 
 
-def _slices(block: Block, palette: Palette) -> Card | None:
-    notes = " ".join(note for note in block.notes if note.startswith(SLICES))
-    figures = slice_figures(block, palette)
-    return Card(block.title, notes, figures=figures) if figures or notes else None
+def _slices(block: Block, looks: Looks) -> Card | None:
+    notes = " ".join(note.removeprefix(SLICES) for note in block.notes if note.startswith(SLICES))
+    figures = slice_figures(block, looks)
+    return Card(block.title, f"Shown: {notes}." * bool(notes), figures=figures) if figures else None
 
 
-def _ranking(block: Block) -> Card:
-    text = f"{evaluation_line(block.evaluation)}; {block.users:,} users. " + " ".join(
+def _ranking(block: Block, looks: Looks, is_first: bool) -> Card:
+    text = f"{evaluation_line(block.evaluation, is_titled=True)}; {block.users:,} users. " + " ".join(
         note for note in block.notes if not note.startswith(SLICES)
     )
-    figure = ranking_figure(block)
+    text = f"{READ} {text}" if is_first else text
+    figure = ranking_figure(block, looks)
     return Card(block.title, text, [tables.ranking(block, on_page=True)], [figure])
 
 
@@ -113,8 +108,8 @@ def _effects(block: Block) -> Card | None:
     return Card(block.title, figures=[figure] if figure else [], tables=[table])
 
 
-def _order(results: StudyResults, palette: Palette) -> list[Card]:
-    figure = order_figure(results, palette)
+def _order(results: StudyResults, looks: Looks) -> list[Card]:
+    figure = order_figure(results, looks)
     if figure is None:
         return []
     cards = [Card(figures=[figure], tables=[tables.ranks(results)])]
@@ -122,9 +117,14 @@ def _order(results: StudyResults, palette: Palette) -> list[Card]:
     return [*cards, agreement] if results.orders else cards
 
 
-def _tuning(tuning: TuningResults | None, palette: Palette) -> list[Card]:
-    if tuning is None:
-        return []
+def _tuned(tuning: TuningResults | None) -> tuple[list[Card], str]:
+    """Cards, and what stands above them."""
+    from recsys_lab.study.tune.tune_text import tuning_answer
+
+    return ([], "") if tuning is None else (_tuning(tuning, Palette()), tuning_answer(tuning))
+
+
+def _tuning(tuning: TuningResults, palette: Palette) -> list[Card]:
     from recsys_lab.study.pages.figures.tuning_curves import tuning_figures
     from recsys_lab.study.tune.tune_text import searches_table
 

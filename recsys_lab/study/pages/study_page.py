@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from recsys_lab.report.page import Page
 from recsys_lab.study.pages.sections import make_sections
 from recsys_lab.study.results import StudyResults
+from recsys_lab.study.results.block import SLICES
 from recsys_lab.words import number_of
 
 if TYPE_CHECKING:
@@ -61,4 +62,7 @@ def _cautions(results: StudyResults) -> list[tuple[str, str, str]]:
     for one in results.cautions:
         title = titles.get(one.block, "")
         found.append((one.severity, "" if one.text.startswith(title) else title, one.text))
+    for block in results.blocks:
+        if block.slices is None:  # there is no section that says so
+            found += [("note", titles.get(block.key, ""), note) for note in block.notes if note.startswith(SLICES)]
     return found

@@ -48,13 +48,13 @@ def ranking(block: Block, on_page: bool = False) -> Table:
     columns = [
         Column("", "d", value=lambda row: comparison.rows.index(row) + 1),
         Column("variant", value=name),
-        Column("seeds", "d", value=lambda row: None if row.is_counted else len(row.runs)),
+        Column("seeds", "d", value=lambda row: None if row.is_counted else len(row.runs), spare=2),
         *trained_on_column(comparison),
         *numbers,
         Column("group", "", same, lambda row: lines[row].letters or UNKNOWN),
         Column("epochs", ",.0f", value=lambda row: None if row.is_counted else lines[row].epochs),
-        Column("best epoch", ".0f", "from 0, and how many were trained; mean over seeds", best_epoch),
-        Column("stopped by", value=lambda row: ", ".join(lines[row].stopped_by)),
+        Column("best epoch", ".0f", "from 0, and how many were trained; mean over seeds", best_epoch, 2),
+        Column("stopped by", value=lambda row: ", ".join(lines[row].stopped_by), spare=2),
     ]
     metrics = [column.title for column in numbers[: len(comparison.metrics)]]
     deciding = titled(comparison.deciding, comparison.cutoff)
@@ -78,8 +78,8 @@ def effects(block: Block, axes: Sequence[str]) -> Table:
             by_pair.setdefault((effect.axis, effect.a, effect.b), {})[effect.metric] = effect
     rows = sorted(by_pair.values(), key=lambda of: (axes.index(of[deciding].axis), -abs(of[deciding].difference)))
 
-    def column(title: str, format: str, help: str, value: Callable[[AxisEffect], Any]) -> Column:
-        return Column(title, format, help, lambda of: value(of[deciding]))
+    def column(title: str, format: str, help: str, value: Callable[[AxisEffect], Any], extra: bool = False) -> Column:
+        return Column(title, format, help, lambda of: value(of[deciding]), extra * 2)
 
     def spread(metric: str) -> Callable[[Any], Any]:
         return lambda of: of[metric].spread
@@ -91,13 +91,13 @@ def effects(block: Block, axes: Sequence[str]) -> Table:
     columns = [
         column("axis", "", "", lambda one: one.axis),
         column("difference", "", "", lambda one: f"{value_name(one.axis, one.a)} - {value_name(one.axis, one.b)}"),
-        *(Column(titled(m, cutoff), "+.4f", means, spread(m)) for m in (rows[0] if rows else ())),
+        *(Column(titled(m, cutoff), "+.4f", means, spread(m), 3 * (m != deciding)) for m in (rows[0] if rows else ())),
         p,
         column("significant", ">", decides, lambda one: _significant(one, alpha)),
         d,
-        column("settings", "d", paired, lambda one: len(one.settings)),
-        column("sd settings", ".4f", "", lambda one: one.setting_deviation),
-        column("other way", "", other, lambda one: ", ".join(one.reversed_settings) or "none"),
+        column("settings", "d", paired, lambda one: len(one.settings), extra=True),
+        column("sd settings", ".4f", "", lambda one: one.setting_deviation, extra=True),
+        column("other way", "", other, lambda one: ", ".join(one.reversed_settings) or "none", extra=True),
         detectable,
     ]
     return Table(columns, rows, f"Effects of the axes on {block.title}")

@@ -15,6 +15,9 @@ from recsys_lab.study.results.facts import AuditFacts
 from recsys_lab.study.results.record import Record
 from recsys_lab.words import titled
 
+SLICES = "slices: "
+"""How notes of a block begin that are about its slices."""
+
 
 @dataclass(frozen=True)
 class Share:

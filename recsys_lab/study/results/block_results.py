@@ -11,7 +11,7 @@ from recsys_lab.runs.comparison_row import Row
 from recsys_lab.runs.finished import COMPARED, Run
 from recsys_lab.statistics.letters import groups_of, letters_of
 from recsys_lab.statistics.pairs import Method
-from recsys_lab.study.results.block import Block, Line
+from recsys_lab.study.results.block import SLICES, Block, Line
 from recsys_lab.study.results.curve import Curve, read_curve
 from recsys_lab.study.results.effects import axis_effects
 from recsys_lab.study.results.facts import read_audit
@@ -189,11 +189,11 @@ def _slices(block: Block, names: list[str], setting: Setting) -> Sliced | None:
             method=setting.method,
         )
     except RecsysLabError as error:
-        block.notes.append(f"slices: none, since {error}")
+        block.notes.append(f"{SLICES}none, since {error}")
         return None
     shown = [names[rows.index(row)] for row in chosen]  # the order of the runs is that of the rows
     for one in (found.overall, *found.slices):
         one.parts[:] = [replace(part, variant=name) for part, name in zip(one.parts, shown, strict=True)]
     if len(chosen) < len(rows):
-        block.notes.append(f"slices: the {len(chosen)} best of {len(rows)} rows, one untrained baseline among them")
+        block.notes.append(f"{SLICES}the {len(chosen)} best of {len(rows)} rows, one untrained baseline among them")
     return found

@@ -6,32 +6,39 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from recsys_lab.runs.comparison_row import SAW_TARGETS
+from recsys_lab.runs.remarks import BELOW
 from recsys_lab.statistics.pairs import ONE_SEED
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import Caution, StudyResults
-from recsys_lab.words import titled
+from recsys_lab.words import LOWER_IS_BETTER, titled
 
 LAST_SHARE = 0.1
 """A best epoch among the last tenth of the epochs (at least the last two): training longer could have gone on."""
 MANY_COLD = 0.05
+FIRST = ("failed", "below", "unconverged", "missing")
+"""Kinds of warnings that come before the others: what most often changes a conclusion."""
 
 
 def find_cautions(results: StudyResults, refusals: list[str]) -> list[Caution]:
-    """Those of the whole study, then those of each block; warnings first."""
+    """Warnings first, of them those that most often change a conclusion; then those of the whole study, then of each
+    block."""
     found = [*_unfinished(results), *(Caution("data", line) for line in refusals), *_code(results)]
     for block in results.blocks:
         found += [Caution("baselines", f"untrained baseline missing: {line}") for line in block.missing]
         if not any(row.is_counted for row in block.comparison.rows):
             text = "no untrained baseline takes part, so whether any model is better than one is not known"
             found.append(Caution("baselines", text, block.key))
-        found += [*_training(block), *_evaluation(block), *_reversals(block, block.comparison.deciding)]
+        found += [*_training(block), *_below(block), *_evaluation(block), *_reversals(block, block.comparison.deciding)]
     if results.select.rpartition("/")[2] != titled(results.deciding, results.cutoff):
         compared = titled(results.deciding, results.cutoff)
         text = f"epochs were picked by {results.select}, and variants are compared by {compared}"
         found.append(Caution("note", text, severity="note"))
-    return sorted(_merged(found, results.blocks), key=lambda one: one.severity == "note")
+    order = {kind: place for place, kind in enumerate(FIRST)}
+    return sorted(
+        _merged(found, results.blocks), key=lambda one: (one.severity == "note", order.get(one.kind, len(FIRST)))
+    )
 
 
 def _merged(cautions: list[Caution], blocks: list[Block]) -> list[Caution]:
@@ -95,8 +102,9 @@ def _training(block: Block) -> Iterator[Caution]:
     if cut:
         yield Caution(
             "unconverged",
-            f"{len(cut)} of {len(trained)} runs were still improving when they were stopped (best epoch "
-            f"among the last): {listed([record.name for record in cut], 3)}. Trained longer, their places could differ",
+            f"{len(cut)} of {len(trained)} runs {'was' if len(cut) == 1 else 'were'} still improving when training "
+            f"stopped (best epoch among the last): {listed([record.name for record in cut], 3)}. Trained longer, "
+            "their places could differ",
             block.key,
         )
     if "max_time" in reasons:
@@ -143,6 +151,8 @@ def _evaluation(block: Block) -> Iterator[Caution]:
         yield Caution("data", text, block.key, "note")
     for note in block.comparison.notes:
         text = note.removeprefix("WARNING: ")
+        if BELOW in text:
+            continue  # `_below` says it of all rows at once
         if "tie_order" in text:
             yield Caution("ties", text, block.key)
         elif text.startswith("not tested over seeds"):
@@ -155,6 +165,27 @@ def _evaluation(block: Block) -> Iterator[Caution]:
             yield Caution("note", text, block.key, "warning" if text != note else "note")
     if block.audit.note:
         yield Caution("audit", block.audit.note, block.key, "note")
+
+
+def _below(block: Block) -> Iterator[Caution]:
+    """Which variants the best untrained baseline beats: a warning where it beats all of them."""
+    comparison, name = block.comparison, block.decided_by
+    sign = -1 if comparison.deciding in LOWER_IS_BETTER else 1
+    rows = list(zip(comparison.rows, block.lines, strict=True))
+    values = {line.name: sign * round(row.estimates[comparison.deciding].mean, 4) for row, line in rows}
+    counted = [line.name for row, line in rows if row.is_counted]
+    trained = [line.name for row, line in rows if not row.is_counted]
+    if not counted or not trained:
+        return
+    best = max(counted, key=lambda one: values[one])
+    below = [one for one in trained if values[one] < values[best]]
+    if below:
+        is_all = len(below) == len(trained)
+        who = "all trained variants" if is_all else f"{len(below)} of {len(trained)} trained variants ({listed(below)})"
+        side = "above" if sign < 0 else "below"
+        text = f"{who} {'are' if is_all or len(below) > 1 else 'is'} {side} the best untrained baseline, "
+        text += f"{best} {abs(values[best]):.4f} {name}"
+        yield Caution("below", text, block.key, "warning" if is_all else "note")
 
 
 def _reversals(block: Block, metric: str) -> Iterator[Caution]:

@@ -17,8 +17,8 @@ from recsys_lab.study.results.record import Record
 class Caution:
     """What a reader should know before believing the numbers.
 
-    kind: missing | failed | data | commits | dirty | environment | baselines | unconverged | cap | stop_reasons |
-        leaky | ties | single_seed | interaction | audit | note.
+    kind: missing | failed | below | data | commits | dirty | environment | baselines | unconverged | cap |
+        stop_reasons | leaky | ties | single_seed | interaction | audit | note.
     severity: `warning` can change a conclusion, `note` is to be known.
     block: `Block.key`, empty for the whole study.
     """

@@ -9,8 +9,8 @@ import pytest
 from made_study import QUICK, MadeStudy, ranks_of
 from scipy import stats
 
-from recsys_lab.report.palette import Palette
 from recsys_lab.study.pages.figures.fronts import front_figures, on_front
+from recsys_lab.study.pages.figures.looks import Looks
 from recsys_lab.study.results import read_results
 
 SYSTEMS = ("a", "b", "c", "d")
@@ -62,6 +62,6 @@ def test_the_front_is_what_nothing_beats_at_its_cost(tmp_path: Path) -> None:
     for place, (encoder, value) in enumerate(zip(SYSTEMS, (2.0, 1.0, 0.5, 0.0), strict=True), start=1):
         facts: dict[str, Any] = {"train_seconds": 60.0 * place, "parameters": None if encoder == "a" else 100 * place}
         made.add({"encoder": encoder}, 0, ranks_of(value), **facts)
-    (block,) = read_results(made.plan(), method=QUICK).blocks
-    seconds, parameters = front_figures(block, Palette())
+    results = read_results(made.plan(), method=QUICK)
+    seconds, parameters = front_figures(results.blocks[0], Looks(results))
     assert seconds.alt.endswith("on the front: a") and parameters.alt.endswith("on the front: b"), "a's are not known"

@@ -19,7 +19,8 @@ def effects_figure(block: Block) -> Figure | None:
     found = [effect for effect in block.effects if effect.metric == metric]
     if not found:
         return None
-    drawn = found if len(found) <= MOST else sorted(found, key=lambda e: -abs(e.difference))[:MOST]
+    largest = sorted(found, key=lambda e: -abs(e.difference))[:MOST]
+    drawn = [e for axis in dict.fromkeys(e.axis for e in found) for e in largest if e.axis == axis]
     rows = [
         {
             "row": _shown(e),
@@ -33,8 +34,10 @@ def effects_figure(block: Block) -> Figure | None:
     ]
     points = [{"row": _shown(e), "setting": name, "value": value} for e in drawn for name, value in e.settings.items()]
     label = f"difference in {titled(metric, comparison.cutoff)}"
-    kinds = alt.Scale(domain=list(KINDS))
-    kind, shape = alt.Color("kind:N", scale=kinds), alt.Shape("kind:N", scale=kinds)
+    legend = alt.Legend(values=[kind for kind in KINDS if any(row["kind"] == kind for row in rows)])
+    scale = alt.Scale(domain=list(KINDS), range=["circle", "square", "cross"])
+    shape = alt.Shape("kind:N", scale=scale, legend=legend)
+    weight = alt.condition(f"datum.kind === '{KINDS[0]}'", alt.value(1), alt.value(0.45))
     base = alt.Chart().encode(y=alt.Y("row:N", sort=None, title=None))
     tips = [
         alt.Tooltip("row:N", title="effect"),
@@ -45,11 +48,13 @@ def effects_figure(block: Block) -> Figure | None:
     ]
     layers = [
         alt.Chart(data_of([{"zero": 0}])).mark_rule(style="soft", strokeDash=[4, 3]).encode(x="zero:Q"),
-        base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", color=kind),
-        base.mark_point(filled=True, size=75, opacity=1).encode(
-            x=alt.X("difference:Q", title=label), color=kind, shape=shape, tooltip=tips
+        base.mark_point(style="ink", filled=True, size=75).encode(
+            x=alt.X("difference:Q", title=label), opacity=weight, shape=shape, tooltip=tips
         ),
     ]
+    if any(row["kind"] != KINDS[2] for row in rows):  # without one, an axis of nothing would complain
+        interval = base.mark_rule(style="ink", strokeWidth=2).encode(x="low:Q", x2="high:Q", opacity=weight)
+        layers.insert(1, interval)
     if len(points) > len(rows):
         layers.insert(
             1,
@@ -71,7 +76,7 @@ def effects_figure(block: Block) -> Figure | None:
         note += f" Drawn: the {len(drawn)} largest of {len(found)} differences."
     return Figure(
         f"effects-{block.key}",
-        "Effect of each axis",
+        f"Difference in {titled(metric, comparison.cutoff)} between two values of an axis",
         alt.layer(*layers, data=data_of(rows)).properties(height=26 * len(rows) + 10),
         f"Differences on {block.title}: "
         + "; ".join(f"{r['row']} {r['difference']:+.4f} ({r['kind']})" for r in rows[:6]),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recsys_lab.report.figure import Figure, by_series, data_of, points
-from recsys_lab.report.palette import Palette
-from recsys_lab.report.theme import SERIES
+from recsys_lab.report.figure import Figure, data_of, points
+from recsys_lab.study.pages.figures.looks import Looks
 from recsys_lab.study.results import Block
 from recsys_lab.words import titled
 
@@ -15,9 +14,9 @@ FORMATS = {"train_seconds": ",~r", "parameters": "~s"}
 NOTES = {"train_seconds": " Seconds until the fit ended, validation included, mean over seeds.", "parameters": ""}
 
 
-def front_figures(block: Block, palette: Palette) -> list[Figure]:
+def front_figures(block: Block, looks: Looks) -> list[Figure]:
     """One for each cost that differs between rows that were trained."""
-    return [figure for cost in TITLES if (figure := _figure(block, cost, palette)) is not None]
+    return [figure for cost in TITLES if (figure := _figure(block, cost, looks)) is not None]
 
 
 def on_front(spent: Sequence[float], values: Sequence[float]) -> list[bool]:
@@ -26,7 +25,7 @@ def on_front(spent: Sequence[float], values: Sequence[float]) -> list[bool]:
     return [not any(s <= cost and v >= value and (s, v) != (cost, value) for s, v in pairs) for cost, value in pairs]
 
 
-def _figure(block: Block, cost: str, palette: Palette) -> Figure | None:
+def _figure(block: Block, cost: str, looks: Looks) -> Figure | None:
     import altair as alt
 
     comparison, title = block.comparison, TITLES[cost]
@@ -40,14 +39,12 @@ def _figure(block: Block, cost: str, palette: Palette) -> Figure | None:
         return None  # all trained rows cost the same: there is nothing to see
     costs = [spent for _, _, spent in shown]
     left = min((spent for spent in costs if spent), default=1.0) / 3  # a log scale has no 0: left of all others
-    asked = [line for row, line, _ in shown if not row.is_automatic]
-    names = {line.name: line.name if len(asked) < SERIES else "variants" for line in asked}
-    keys = {names[line.name]: line.match if len(asked) < SERIES else "variants" for line in asked}
+    look, series = looks.of([(row, line) for row, line, _ in shown])
     flags = on_front(costs, [row.estimates[metric].mean for row, _, _ in shown])
     rows = [
         {
             "name": line.name,
-            "family": names.get(line.name, "baselines"),
+            **colours,
             "cost": spent,
             "x": spent or left,
             "value": row.estimates[metric].mean,
@@ -55,10 +52,8 @@ def _figure(block: Block, cost: str, palette: Palette) -> Figure | None:
             "high": row.intervals[metric][1],
             "front": is_on_front,
         }
-        for (row, line, spent), is_on_front in zip(shown, flags, strict=True)
+        for (row, line, spent), colours, is_on_front in zip(shown, look, flags, strict=True)
     ]
-    families = dict.fromkeys(str(row["family"]) for row in rows)
-    series = by_series(palette.slots(list(families), [keys.get(name, name) for name in families]), "family")
     scale = alt.Scale(type="log", nice=False, domain=[left / 1.3, 1.3 * max(*costs, left)])
     axis = alt.Axis(tickCount=4, format=FORMATS[cost], grid=False)
     x = alt.X("x:Q", title=f"{title} (log scale)", scale=scale, axis=axis)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from recsys_lab.report.figure import Figure, by_series, data_of, points
-from recsys_lab.report.palette import Palette
+from recsys_lab.report.figure import Figure, data_of, points
 from recsys_lab.report.theme import SERIES
+from recsys_lab.study.pages.figures.looks import Looks
 from recsys_lab.study.results import Block
 
 MOST_POINTS = 200
-UNITS = (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 """Per curve; longer ones are thinned, their best epoch is kept."""
+UNITS = (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 
 
-def learning_figures(block: Block, palette: Palette) -> list[Figure]:
+def learning_figures(block: Block, looks: Looks) -> list[Figure]:
     """One over epochs and one over seconds, of the best variants that were trained, each seed a line."""
     import altair as alt
 
@@ -22,8 +22,9 @@ def learning_figures(block: Block, palette: Palette) -> list[Figure]:
     shown = trained[:SERIES]
     if not shown:
         return []
-    lines = [block.lines[row] for row in shown]
-    slots = palette.slots([line.name for line in lines], [line.match for line in lines])
+    lines = {row: block.lines[row] for row in shown}
+    found, series = looks.of([(block.comparison.rows[row], line) for row, line in lines.items()])
+    look = dict(zip(shown, found, strict=True))
     metric = block.curves[0].metric
     rows: list[dict[str, Any]] = []
     for curve in block.curves:
@@ -35,6 +36,7 @@ def learning_figures(block: Block, palette: Palette) -> list[Figure]:
         rows += [
             {
                 "name": block.lines[curve.row].name,
+                **look[curve.row],
                 "seed": curve.seed,
                 "epoch": int(curve.epochs[i]) + 1,
                 "seconds": round(float(curve.seconds[i]), 2),
@@ -44,10 +46,10 @@ def learning_figures(block: Block, palette: Palette) -> list[Figure]:
             }
             for i in kept
         ]
-    note = "Each line is a run, its mark the epoch that was kept. A name in the legend brings its runs out."
+    note = f"Each line is a run, its mark the epoch that was kept. {looks.chosen_by} brings its runs out."
     if len(trained) > len(shown):
         note += f" Drawn: the {len(shown)} best of {len(trained)} variants."
-    found = []
+    figures = []
     unit, size = time_unit(max(row["seconds"] for row in rows))
     for row in rows:
         row["time"] = round(row["seconds"] / size, 4)
@@ -56,7 +58,7 @@ def learning_figures(block: Block, palette: Palette) -> list[Figure]:
         ("epochs", "epochs", "epoch", whole),
         ("seconds", f"{unit} since the fit began", "time", times),
     ):
-        chosen = alt.selection_point(fields=["name"], bind="legend", name="chosen")
+        chosen = alt.selection_point(fields=["colour"], bind="legend", name="chosen")
         base = alt.Chart().encode(
             x=alt.X(f"{field}:Q", title=title, axis=axis),
             y=alt.Y("value:Q", title=metric, scale=alt.Scale(zero=False)),
@@ -70,24 +72,23 @@ def learning_figures(block: Block, palette: Palette) -> list[Figure]:
             alt.Tooltip("value:Q", title=metric, format=".4f"),
             alt.Tooltip("stopped:N", title="stopped by"),
         ]
-        series = by_series(slots)
         chart = alt.layer(
             base.mark_line(strokeWidth=1.6).encode(
-                color=series["color"], strokeDash=series["strokeDash"], detail="seed:N"
+                color=series["color"], strokeDash=series["strokeDash"], detail=["name:N", "seed:N"]
             ),
             base.mark_point(filled=True, size=60).transform_filter("datum.best").encode(**points(series), tooltip=tips),
             data=data_of(rows),
         )
-        found.append(
+        figures.append(
             Figure(
                 f"learning-{x}-{block.key}",
                 f"{metric} over {title.partition(' ')[0]}",
                 chart.add_params(chosen).properties(height=280),
-                f"Learning curves of {', '.join(line.name for line in lines)} on {block.title}, over {title}",
+                f"Learning curves of {', '.join(line.name for line in lines.values())} on {block.title}, over {title}",
                 note,
             )
         )
-    return found
+    return figures
 
 
 def time_unit(seconds: float) -> tuple[str, float]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from recsys_lab.report.figure import Figure, by_series, data_of, points
-from recsys_lab.report.palette import Palette
+from recsys_lab.report.figure import Figure, data_of, points
 from recsys_lab.report.theme import SERIES
+from recsys_lab.study.pages.figures.looks import Looks
 from recsys_lab.study.results import StudyResults
 
 
@@ -32,7 +33,7 @@ def order_table(results: StudyResults) -> dict[str, list[int | None]]:
     return {name: table[name] for name in sorted(table, key=mean_rank)}
 
 
-def order_figure(results: StudyResults, palette: Palette) -> Figure | None:
+def order_figure(results: StudyResults, looks: Looks) -> Figure | None:
     """None for fewer than two blocks, or two shared variants."""
     import altair as alt
 
@@ -40,10 +41,16 @@ def order_figure(results: StudyResults, palette: Palette) -> Figure | None:
     if len(results.blocks) < 2 or len(table) < 2:
         return None
     shown = list(table)[:SERIES]
-    slots = palette.slots(shown)
+    by_match = {
+        line.match: (row, replace(line, name=line.match))
+        for block in results.blocks
+        for row, line in zip(block.comparison.rows, block.lines, strict=True)
+    }
+    found, series = looks.of([by_match[name] for name in shown])
+    look = dict(zip(shown, found, strict=True))
     titles = [short_title(block.title) for block in results.blocks]
     rows: list[dict[str, Any]] = [
-        {"name": name, "block": title, "rank": rank, "full": block.title}
+        {"name": name, **look[name], "block": title, "rank": rank, "full": block.title}
         for name in shown
         for title, block, rank in zip(titles, results.blocks, table[name], strict=True)
         if rank is not None
@@ -62,11 +69,12 @@ def order_figure(results: StudyResults, palette: Palette) -> Figure | None:
         scale=alt.Scale(domain=[most + 0.5, 0.5], nice=False),
         axis=alt.Axis(values=list(range(1, most + 1)), format="d", grid=False),
     )
-    series = by_series(slots)
     tips = [alt.Tooltip("name:N", title="variant"), alt.Tooltip("full:N", title="on"), alt.Tooltip("rank:Q")]
     base = alt.Chart().encode(x=x, y=y)
     chart = alt.layer(
-        base.mark_line(strokeWidth=2.5, opacity=0.8).encode(color=series["color"], detail="name:N"),
+        base.mark_line(strokeWidth=2.5, opacity=0.8).encode(
+            color=series["color"], strokeDash=series["strokeDash"], detail="name:N"
+        ),
         base.mark_point(filled=True, size=130, opacity=1).encode(**points(series), tooltip=tips),
         data=data_of(rows),
     ).properties(height=max(170, 30 * most + 20))

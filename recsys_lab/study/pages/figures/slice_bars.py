@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from recsys_lab.report.figure import Figure, by_series, data_of, points
-from recsys_lab.report.palette import Palette
+from recsys_lab.report.figure import Figure, data_of, points
+from recsys_lab.study.pages.figures.looks import Looks
 from recsys_lab.study.results import Block
 from recsys_lab.words import titled
 
@@ -18,29 +18,31 @@ MOST = 4
 """Variants in a figure."""
 
 
-def slice_figures(block: Block, palette: Palette) -> list[Figure]:
+def slice_figures(block: Block, looks: Looks) -> list[Figure]:
     """One for each dimension with at least two slices."""
     found = block.slices
     if found is None:
         return []
     dimensions = dict.fromkeys(part.dimension for part in found.slices)
     counts = {d: sum(part.dimension == d for part in found.slices) for d in dimensions}
-    return [_figure(block, dimension, palette) for dimension in dimensions if counts[dimension] > 1]
+    return [_figure(block, dimension, looks) for dimension in dimensions if counts[dimension] > 1]
 
 
-def _figure(block: Block, dimension: str, palette: Palette) -> Figure:
+def _figure(block: Block, dimension: str, looks: Looks) -> Figure:
     import altair as alt
 
     found = block.slices
     assert found is not None
     label = titled(found.metric, found.cutoff)
     shown = found.variants[:MOST]
-    match = {line.name: line.match for line in block.lines}
-    slots = palette.slots(shown, [match.get(name, name) for name in shown])
+    by_name = {line.name: (row, line) for row, line in zip(block.comparison.rows, block.lines, strict=True)}
+    looks_found, series = looks.of([by_name[name] for name in shown])
+    look = dict(zip(shown, looks_found, strict=True))
     here = [one for one in found.slices if one.dimension == dimension]
     rows = [
         {
             "name": part.variant,
+            **look[part.variant],
             "slice": one.name + (" *" if one.is_small else ""),
             "mean": part.mean,
             "low": part.low,
@@ -65,7 +67,6 @@ def _figure(block: Block, dimension: str, palette: Palette) -> Figure:
         alt.Tooltip("users:Q", format=","),
         alt.Tooltip("share:Q", title="share of targets", format=".1%"),
     ]
-    series = by_series(slots)
     chart = alt.layer(
         base.mark_rule(strokeWidth=2).encode(
             x=alt.X("low:Q", title=f"{label}, interval over users", scale=alt.Scale(zero=False)),
