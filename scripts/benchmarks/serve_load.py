@@ -2,7 +2,6 @@
 
     python scripts/benchmarks/serve_load.py                                  # 300 and 900 requests/s, 60 s each
     python scripts/benchmarks/serve_load.py --rates 300 --seconds 600        # a soak: does its memory grow?
-    python scripts/benchmarks/serve_load.py --rates 300 --give_way 0.0002,0.005 --rounds 3    # how threads take turns
 
 Open loop: requests start at random moments (Poisson) of the given mean rate, whatever became of those before, and the
 time of each counts from the moment at which it was due. A slow server so gets no fewer requests, and its queue is in
@@ -13,7 +12,6 @@ itself was. Each request asks for 10 items for a history of 20 that was not seen
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import random
 import sys
@@ -44,7 +42,7 @@ def load(job: Row) -> Row:
 
     folder = Path(job["folder"])
     place = (Path(job["checkpoint"]), str(folder / "events.sqlite"), folder / "server.txt")
-    server = Server(*place, job["threads"], job["give_way"])
+    server = Server(*place, job["threads"])
     try:
         draw = random.Random(job["seed"])
         asyncio.run(_sent(server, draw, 50.0, 2.0, job["items"]))  # warm
@@ -140,9 +138,7 @@ def main() -> int:
     parser.add_argument("--rates", default="300,900", help="requests per second")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--give_way", help="seconds of `http_server.GIVE_WAY_S` to compare, with commas between them")
     args = parser.parse_args()
-    turns = [None] if args.give_way is None else [float(turn) for turn in args.give_way.split(",")]
     with tempfile.TemporaryDirectory() as base:
 
         def rows() -> Iterator[Row]:
@@ -151,20 +147,17 @@ def main() -> int:
                 folder.mkdir()
                 made = child(__file__, args.threads, kind="make", folder=str(folder), model=model, items=args.items)
                 for number in range(args.rounds):
-                    for rate, turn in itertools.product(map(float, args.rates.split(",")), turns):
+                    for rate in map(float, args.rates.split(",")):
                         job = {"rate": rate, "seconds": args.seconds, "items": args.items, "seed": number}
-                        job["give_way"] = turn
                         busy = busy_cores()
                         job |= {"checkpoint": made["path"], "folder": str(folder)}
                         row = child(__file__, args.threads, kind="load", **job)
-                        asked = {"model": model, "rate": rate, "give_way": turn, "round": number}
-                        yield {**asked, "busy_cores_before": busy, **row}
+                        yield {"model": model, "rate": rate, "round": number, "busy_cores_before": busy, **row}
 
         found, lines = measured(rows(), args, items=args.items, seconds=args.seconds)
     lines += head(
         "model",
         "requests/s",
-        "gives way after",
         "p50 ms",
         "p99 ms",
         "p99.9 ms",
@@ -178,10 +171,9 @@ def main() -> int:
     )
     names = ("p50_ms", "p99_ms", "p99.9_ms", "refused", "errors", "late_ms", "server_cores")
     names = (*names, "cpu_ms", "rss_mb", "rss_end_mb")
-    for (model, rate, turn), own in groups(found, "model", "rate", "give_way"):
+    for (model, rate), own in groups(found, "model", "rate"):
         values = [median(own, name) for name in names]
-        told = "" if turn is None else f"{1000 * turn:g} ms"
-        lines.append(line(model, f"{rate:,.0f}", told, *("" if value is None else f"{value:,.1f}" for value in values)))
+        lines.append(line(model, f"{rate:,.0f}", *("" if value is None else f"{value:,.1f}" for value in values)))
     crashed = [row for row in found if row["crashed"]]
     lines += ["", f"{len(crashed)} of {len(found)} servers crashed.", *not_idle(found)]
     return publish(lines, args.markdown) or int(bool(crashed))

@@ -17,12 +17,6 @@ from harness import QUIET
 
 LIMIT = 120.0
 """Seconds after which a server that has not started hangs."""
-OTHER_TURNS = """from recsys_lab import cli, config
-config.only_asks()
-from recsys_lab.serve.server import http_server
-http_server.GIVE_WAY_S = {}
-cli.run()
-"""
 
 
 def made_checkpoint(folder: Path, model: str, items: int, dim: int = 64, length: int = 50) -> Path:
@@ -56,12 +50,10 @@ class Server:
 
     Args:
         run: what it serves. events: `--events`. log: the file that it writes to.
-        give_way: seconds of `http_server.GIVE_WAY_S`; None = as it is.
     """
 
-    def __init__(self, run: Path, events: str, log: Path, threads: int = 1, give_way: float | None = None) -> None:
-        program = ["-m", "recsys_lab.cli"] if give_way is None else ["-c", OTHER_TURNS.format(give_way)]
-        command = [sys.executable, *program, "serve", str(run), "--port", "0", "--events", events]
+    def __init__(self, run: Path, events: str, log: Path, threads: int = 1) -> None:
+        command = [sys.executable, "-m", "recsys_lab.cli", "serve", str(run), "--port", "0", "--events", events]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
         written = log.stat().st_size if log.exists() else 0
         started = time.monotonic()

@@ -4,8 +4,10 @@ requests come; events, retention and deletion; measures and the description of t
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -19,6 +21,7 @@ from recsys_lab.serve.server import event_store
 from recsys_lab.serve.server.answers import answer_all
 from recsys_lab.serve.server.batcher import Batcher, BusyError
 from recsys_lab.serve.server.bodies import RecommendBody
+from recsys_lab.serve.server.service import keep_out_of_collections
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +217,19 @@ def test_another_model_comes_with_its_items_while_requests_are_answered(place: P
         assert told.status_code == 422 and "is not a run folder" in told.json()["error"]
         assert post(client, "/recommend", history=[503])["model"].startswith("later-")
         assert 'recsys_lab_reloads_total{outcome="failed"} 1.0' in client.get("/metrics").text
+
+
+def test_the_model_is_left_out_of_collections_and_gone_when_it_is_replaced(client: Any) -> None:
+    service = client.service
+    keep_out_of_collections()
+    try:
+        earlier = weakref.ref(service.live.predictor.model)
+        assert all(one is not earlier() for one in gc.get_objects())
+        assert client.post("/reload").status_code == 200
+        assert earlier() is None
+        assert all(one is not service.live.predictor.model for one in gc.get_objects())
+    finally:
+        gc.unfreeze()
 
 
 def test_events_make_the_history_of_a_user(client: Any) -> None:

@@ -8,23 +8,19 @@ import logging
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import uvicorn
 
 from recsys_lab.serve.server.app import LOOPBACK, build_app
 from recsys_lab.serve.server.http_protocol import HttpProtocol
-from recsys_lab.serve.server.service import Service
+from recsys_lab.serve.server.service import Service, keep_out_of_collections
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
 TOKEN = "RECSYS_LAB_TOKEN"
 SHORTEST = 16
-GIVE_WAY_S = 0.0002
-"""Seconds after which the thread of the model gives way to the one that talks to clients. That one asks for its turn
-after each system call of a request, and Python's default of 5 ms is for each time."""
 
 
 def read_token(file: str | None) -> str | None:
@@ -78,10 +74,9 @@ def run_server(service: Service, host: str, port: int, token: str | None) -> Non
         timeout_graceful_shutdown=limits.stop_seconds,
     )
     listening = _listening(config.host, port)
+    keep_out_of_collections()
     name = f"[{host}]" if ":" in host and "[" not in host else host
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done
-    turns = sys.getswitchinterval()
-    sys.setswitchinterval(GIVE_WAY_S)
     try:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop, where there is one
             address = f"http://{name}:{listening.getsockname()[1]}"
@@ -90,7 +85,6 @@ def run_server(service: Service, host: str, port: int, token: str | None) -> Non
         pass
     finally:
         signal.signal(signal.SIGTERM, before)
-        sys.setswitchinterval(turns)
         listening.close()
     log.info("stopped")
 
