@@ -73,7 +73,8 @@ def test_all_mandatory_baselines_are_rows_and_are_counted_once(
     assert len(NAMES) == 9 and rows(found) == NAMES | {"sasrec"}
     assert "counting the baselines" in err and "left out" not in err
     before, _, bar = err.partition("--no_baselines leaves them out")
-    assert all(name in before and f"{name}, " in bar for name in NAMES) and " items" in bar
+    assert all(name in before and f"\ncounting {name}, " in bar for name in NAMES) and " items" in bar
+    assert "\r" not in err, "in a file no bar is drawn"
     found, _ = table(capsys, runs)
     files = sorted(runs.rglob("baselines/*/*/seed0/ranks.parquet"))
     before = [file.stat().st_mtime_ns for file in files]

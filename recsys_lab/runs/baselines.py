@@ -227,9 +227,12 @@ def _make(
         kept_in(runs[0]),
     )
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # the same lines per baseline
-    bar = tqdm(missing, desc="baselines", unit="model", leave=False)
+    bar = tqdm(missing, desc="baselines", unit="model", leave=False, disable=None)
     for name, config, folder in bar:
-        bar.set_postfix_str(f"{name}, {spec.num_items:,} items, about {seconds[name]:.0f} s")  # shown at once
+        said = f"{name}, {spec.num_items:,} items, about {seconds[name]:.0f} s"
+        if bar.disable:  # in a file, plain lines
+            log.info("counting %s", said)
+        bar.set_postfix_str(said)  # shown at once
         try:
             model = from_config(with_task(config, runs[0]), NextItemModule)
             facts = {"study": runs[0].manifest.get("study"), "variant": name, "seed": 0}
