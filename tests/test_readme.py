@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_program
 
 from recsys_lab.cli import COMMANDS, GROUPS, allowed_classes, main
 from recsys_lab.cli.prepare import prepare
@@ -82,7 +83,8 @@ def test_a_log_becomes_a_comparison_and_a_list(tmp_path: Path) -> None:
     shown = [block for block in blocks("bash", README) if "shop" in block]
     script = "".join(["set -e\n", *shown])
     assert script.count("recsys-lab ") <= 12
-    tools = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    programs = f"{warm_program.install(tmp_path / 'bin')}:{Path(sys.executable).parent}"
+    tools = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=os.environ | tools, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(list(tmp_path.glob("runs/shop/*/seed?/metrics.json"))) == 6

@@ -13,13 +13,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
 from resumed_runs import CELLS  # noqa: E402
 
-ALWAYS = ["whole-number-limit"]
+pytestmark = pytest.mark.process
 
 
-@pytest.mark.parametrize(
-    "names", [ALWAYS, pytest.param([name for name in CELLS if name not in ALWAYS], marks=pytest.mark.slow)]
-)
-def test_resumed_runs_are_the_uninterrupted_ones(names: list[str], small_folder: Path, tmp_path: Path) -> None:
+def test_resumed_runs_are_the_uninterrupted_ones(small_folder: Path, tmp_path: Path) -> None:
+    names = list(CELLS)
     clean = {k: v for k, v in os.environ.items() if k not in ("MASTER_PORT", "MASTER_ADDR", "LOCAL_RANK", "WORLD_SIZE")}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("resume.py")), str(small_folder), str(tmp_path), *names],

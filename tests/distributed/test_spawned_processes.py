@@ -25,7 +25,7 @@ QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false
 
 def fit(data: Path, folder: Path, strategy: str) -> str:
     """-> what the command wrote to both streams."""
-    command = [str(Path(sys.executable).with_name("recsys-lab")), "fit", "--model", "SASRec", *OPTIONS, *QUIET]
+    command = [sys.executable, "-m", "recsys_lab.cli", "fit", "--model", "SASRec", *OPTIONS, *QUIET]
     command += ["--trainer.strategy", strategy, "--data.dataset", str(data), "--run.folder", str(folder)]
     done = subprocess.run(
         command,

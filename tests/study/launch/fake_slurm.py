@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from warm import WarmPopen  # noqa: E402
 
 COMMANDS = {
     "scontrol": """
@@ -59,7 +61,7 @@ def srun(arguments: list[str]) -> int:
     tasks = []
     for rank in range(int(os.environ["SLURM_NTASKS"])):
         own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}
-        tasks.append(subprocess.Popen(arguments, env=os.environ | own))
+        tasks.append(WarmPopen(arguments, env=os.environ | own))
 
     def forward(*_: object) -> None:
         for task in tasks:
