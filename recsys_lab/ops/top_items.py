@@ -10,7 +10,7 @@ from torch import Tensor
 from recsys_lab.words import PAD_ID
 
 GOLDEN = 2654435761  # Knuth's multiplier: spreads neighbouring ids over 32 bits
-MIN_SEARCH = 1 << 17  # numbers, and columns times k: in what is smaller, `largest` takes no detour
+MIN_SEARCH = 1 << 15  # numbers, and columns times k: in what is smaller, `largest` takes no detour
 
 
 def candidate_scores(
