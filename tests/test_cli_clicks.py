@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -11,9 +12,11 @@ import pytest
 from made_impressions import made_shop
 
 from recsys_lab.cli import main
+from recsys_lab.models.tasks import NextItem
 from recsys_lab.ops import click_metrics
 from recsys_lab.runs.finished import read_run
 from recsys_lab.serve import Predictor
+from recsys_lab.serve.click_scores import click_scores, task_of
 from recsys_lab.study.values import read_values, write_values
 from recsys_lab.words import RecsysLabError
 
@@ -85,6 +88,45 @@ def test_compare_takes_the_baselines_of_the_task(here: Path, capsys: pytest.Capt
     assert losses == sorted(losses)
     assert main(["compare", "runs/shop", "--metrics", "ndcg10", "--no_baselines"]) == 2
     assert "unknown metric 'ndcg10'; known: auc, log_loss" in capsys.readouterr().err
+
+
+BOTH = (
+    "[{class_path: recsys_lab.models.tasks.NextItem},"
+    "{class_path: recsys_lab.models.tasks.click_through.ClickThrough, init_args: {served: {position: '1'}}}]"
+)
+
+
+def test_the_next_item_and_clicks_in_one_run(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = [
+        "--model",
+        "GRU4Rec",
+        "--model.task",
+        "MultiTask",
+        "--model.task.tasks",
+        BOTH,
+        "--model.task.weights",
+        "[1, 0.5]",
+    ]
+    named = ["--run.study", "both", "--run.variant", "multi"]
+    assert main(["fit", *DATA, *FIELDS, *task, *SMALL, *named]) == 0
+    assert "also      auc " in capsys.readouterr().err
+    metrics = read_run(here / "runs/both/multi/seed0").metrics
+    assert {"test/ndcg@10", "test/click_through_auc", "test/click_through_log_loss"} <= set(metrics)
+    for command in (["--baselines", "popularity"], ["--metrics", "auc", "--baselines", "item_rate"]):
+        assert main(["compare", "runs/both/multi", *command, "--json"]) == 0
+        rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+        assert set(rows) == {"multi", command[-1]}
+    clicks = ["compare", "runs/both/multi", "runs/shop/dot", "--metrics", "auc", "--no_baselines", "--json"]
+    assert main(clicks) == 0
+    rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["multi"]["auc"] == pytest.approx(metrics["test/click_through_auc"]) and len(rows) == 2
+    assert main(["verify", "runs/both/multi/seed0"]) == 0
+    assert main(["predict", "runs/both/multi/seed0"]) == 0
+    predictor = Predictor.load(here / "runs/both/multi/seed0")
+    found = click_scores(predictor, [[2, 4, 6]], [1, 2])["score"]
+    assert found.is_between(0, 1, closed="none").all() and predictor.recommend([[2, 4]], k=2).height == 2
+    with pytest.raises(RecsysLabError, match="predicts no clicks"):
+        task_of(SimpleNamespace(task=NextItem()))
 
 
 def test_what_a_study_keeps_gives_the_same_means_and_variances(here: Path, tmp_path: Path) -> None:

@@ -139,6 +139,9 @@ def test_both_tasks_are_reported(here: Path, capsys: pytest.CaptureFixture[str])
     rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
     assert rows["multi"]["log_loss"] == pytest.approx(run.metrics["test/log_loss"])
     assert predict_labels(Predictor.load(run.folder), [[100, 101]])["probability"].sum() == pytest.approx(1)
+    assert main(["compare", "runs/both/multi", "--metrics", "log_loss", "--json"]) == 0
+    assert "previous_label" in {row["variant"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert main(["predict", "runs/both/multi/seed0"]) == 0
     assert main(["verify", "runs/both/multi/seed0"]) == 0
 
 

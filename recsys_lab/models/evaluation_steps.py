@@ -26,7 +26,9 @@ class EvaluationSteps(SequenceModel, Base):
         return self._evaluated(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Any:
-        return self._evaluated(batch)
+        """The query, with which lists are made: what else a task evaluates has no outcome yet."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.query(batch)
 
     def _evaluated(self, batch: Batch) -> Any:
         with torch.autocast(self.device.type, enabled=False):  # mixed precision is for training only

@@ -21,7 +21,7 @@ from recsys_lab.runs.baselines import MANDATORY, baseline_name, counted_already,
 from recsys_lab.runs.comparison import compare, deciding, metrics_of
 from recsys_lab.runs.finished import Run
 from recsys_lab.runs.folder import find
-from recsys_lab.runs.measured import OUTCOMES, MeasuredRun
+from recsys_lab.runs.measured import OUTCOMES, MeasuredRun, as_measured
 from recsys_lab.runs.progress_lines import clock
 from recsys_lab.statistics.pairs import Method
 from recsys_lab.words import LOWER_IS_BETTER, RecsysLabError, number_of
@@ -86,7 +86,10 @@ def five_lines(
         cutoff: K of the metrics.
         reached: of `reached_by_counting`; without any the line is left out.
     """
-    lines = {"test": _tested(run, cutoff) if run is not None else _untested(metrics), "training": _training(manifest)}
+    lines = {"test": _tested(run, cutoff) if run is not None else _untested(metrics)}
+    if run is not None and (measured := as_measured(run)) is not run:  # what else it learned
+        lines["also"] = _tested(measured, 0)
+    lines["training"] = _training(manifest)
     if run is not None and reached:
         lines["untrained"] = _beside(run, cutoff, reached)
     lines |= {"run": str(home), "next": _next(manifest, run is not None, home)}
