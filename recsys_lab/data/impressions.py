@@ -73,7 +73,10 @@ class Impressions(Configurable):
         parts = impression_parts(data, module.events.offsets, split)
         which = np.flatnonzero(parts == PARTS[part])
         if not len(which):
-            raise RecsysLabError(f"no impression of {data.name!r} is in the {part} part of {module.split.describe()}")
+            raise RecsysLabError(
+                f"no impression of {data.name!r} is in the {part} part of {module.split.describe()}: --data.split "
+                "GlobalTemporal, with another --data.split.quantile where it is that already, cuts by time"
+            )
         self._check_fields(data, [one.key for one in fitted.of("shown")])
         columns = field_columns(data, fitted.of("shown"), split.train_stop)
         weights = None

@@ -39,7 +39,8 @@ class TrainingSteps(SequenceModel, Base):
         loop: Any = self.trainer.fit_loop
         epoch = loop.epoch_progress.current.processed  # `current_epoch` lags behind it in resumed runs
         draws = start_batch(self.run_seed, epoch, batch_idx, self.global_rank, self.device)
-        shown, batch = batch, batch if self.answers_at_the_end else self.training_batch(batch, draws)
+        as_it_is = self.answers_at_the_end or not self.task.samples.windows
+        shown, batch = batch, batch if as_it_is else self.training_batch(batch, draws)
         state = self.training_state(batch)
         (mean, total, _), *others = parts = self.task.losses(state, batch, self.scorer, draws)
         for extra in self.auxiliary:

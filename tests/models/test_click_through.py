@@ -17,8 +17,9 @@ from small_data import quiet_trainer
 import recsys_lab.models.baselines
 from recsys_lab.contracts import State
 from recsys_lab.data.impressions import Impressions
+from recsys_lab.data.split.leave_one_out import LeaveOneOut
 from recsys_lab.evaluation import OutcomeEvaluation
-from recsys_lab.models import SASRec
+from recsys_lab.models import BERT4Rec, SASRec
 from recsys_lab.models.baselines import ClickBaseline, ClickRegression, ConstantRate, ItemRate, UserRate
 from recsys_lab.models.blocks.click_heads import DeepHead, DotHead, TargetAttention
 from recsys_lab.models.encoders.gru4rec import GRU4Rec
@@ -240,6 +241,19 @@ def test_a_sequence_model_learns_whose_half_it_is(folder: Path) -> None:
     assert constant["test/auc"] == 0.5 and constant["test/gauc"] == 0.5
     assert constant["test/mean_probability"] == pytest.approx(with_history["test/click_rate"], abs=0.1)
     assert with_history["test/one_class_users"] == 0 == with_history["test/empty_history_share"]
+
+
+def test_an_encoder_that_fills_in_masked_items_learns_clicks_too(folder: Path, tmp_path: Path) -> None:
+    model = BERT4Rec(embedding_dim=8, num_layers=1, num_heads=1, task=ClickThrough())
+    trainer = quiet_trainer(tmp_path, limit_val_batches=0)
+    trainer.fit(model, shop_data(folder))
+    trainer.test(model, shop_data(folder), verbose=False)
+    assert 0 < float(trainer.callback_metrics["test/log_loss"]) < 1
+
+
+def test_a_split_without_impressions_says_what_to_do(folder: Path) -> None:
+    with pytest.raises(RecsysLabError, match="in the val part of leave_one_out .*: --data.split GlobalTemporal"):
+        shop_data(folder, split=LeaveOneOut()).impressions("val")
 
 
 def test_weights_give_the_rate_of_a_policy_that_shows_each_item_alike() -> None:
