@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import recsys_lab.data.batches.samplers as module
 from recsys_lab.data import histories
 from recsys_lab.data.batches.field_columns import CategoricalColumn
-from recsys_lab.data.batches.gather import EvaluationBatches, Events, TrainBatches, WindowDataset, WindowLoader
+from recsys_lab.data.batches.gather import Events, WindowDataset, WindowLoader
+from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
 from recsys_lab.data.batches.windows import Windows, evaluation_windows, training_windows
 from recsys_lab.words import RecsysLabError
 

@@ -128,7 +128,7 @@ def test_ranks_equal_those_of_one_target_at_a_time(
 
 def alone(data: SequenceDataModule) -> Any:
     """The test targets in batches of one."""
-    loader = data._evaluation_loader(data.split_result.test)
+    loader = data._loader(*data._evaluated(data.split_result.test))
     loader.sampler.batch_size, loader.sampler.place = 1, np.arange(len(loader.sampler.order))  # type: ignore[union-attr]
     assert all(len(batch) == 1 for batch in loader)
     return loader
