@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys_lab.batch import Batch, Field, Kind, Label, Scope
+from recsys_lab.batch import Batch, Field, Label
 from recsys_lab.config import Configurable
 from recsys_lab.data_spec import DataSpec
 from recsys_lab.scorer import ItemBlock, Scorer, State
@@ -27,13 +27,11 @@ __all__ = [
     "DataSpec",
     "Field",
     "ItemBlock",
-    "Kind",
     "Label",
     "Loss",
     "Negatives",
     "NegativeSampler",
     "Samples",
-    "Scope",
     "Scorer",
     "State",
     "Task",

@@ -76,7 +76,7 @@ CASES = [
     of("text as lists", column(*["a|b", "a"] * 3), FIELDS + r"x \(multi\)", "--fields x=multi"),
     of("text as vectors", column(*["1.5 2", "3,4"] * 3), FIELDS + r"x \(vector\)", "--fields x=vector"),
     of("the time of asking of an item", column(*SIX), "@query is for fields of events", "--fields x=item.numeric@query", 2),
-    of("nothing but what is said", column(*SIX), r"(?s)^(?!.*fields ).*6 events", "--fields *=drop"),
+    of("nothing but what is said", column(*SIX), r"(?s)^(?!.*\n  fields ).*6 events", "--fields *=drop"),
     # -- --keep
     of("a condition without sense", column(*SIX), "--keep 'x' is no condition: write COLUMN OP VALUE", "--keep x", 2),
     of("a condition on nothing", column(*SIX), "--keep 'y>1': the events of 'log' have no column 'y'", "--keep 'y>1'", 2),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from recsys_lab.contracts import Scope
+from recsys_lab.batch import Scope
 from recsys_lab.data.batches.field_columns import Knots, NumericScale, rescaled
 from recsys_lab.data.fitting.fitted_fields import FittedField, FittedFields
 from recsys_lab.data.fitting.stored_values import Rows, training_events, training_impressions, values_of

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from recsys_lab.contracts import Field, Kind
+from recsys_lab.batch import Field, Kind
 from recsys_lab.words import PAD_ID
 
 FED: tuple[Kind, ...] = ("categorical", "multi", "numeric", "vector")
