@@ -72,6 +72,8 @@ def test_another_set_of_the_same_name_is_refused_or_replaces_it(here: Path, caps
     capsys.readouterr()
     assert prepare("--input", "log.csv", "--name", "shop", "--min_item_events", "7", "--replace") == 0
     assert "\n  settings  --min_item_events 7\n" in capsys.readouterr().out
+    assert prepare("--input", "log.csv", "--name", "kept", "--keep", "item_id!=1", "--keep", "item_id in 2,3") == 0
+    assert "\n  settings  --keep 'item_id!=1' --keep 'item_id in 2,3'\n" in capsys.readouterr().out
     assert ProcessedDataset.open("data/shop").manifest["settings"]["min_item_events"] == 7
     assert main(["verify", "shop"]) == 0
 

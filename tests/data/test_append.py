@@ -75,7 +75,9 @@ def both(folder: Path, events: pl.DataFrame, cut: int, tables: bool = True, **se
 def assert_same(a: ProcessedDataset, b: ProcessedDataset) -> None:
     assert a.data_hash == b.data_hash and a.vocabulary_hash == b.vocabulary_hash
     assert a.fields == b.fields and a.fields_hash == b.fields_hash and a.shown_hash == b.shown_hash
-    assert a.arrays.keys() == b.arrays.keys()
+    assert a.arrays.keys() == b.arrays.keys() and a.manifest["features"] == b.manifest["features"]
+    left = [[(step["name"], step["events"]) for step in data.manifest["steps"]] for data in (a, b)]
+    assert left[0] == left[1] and a.manifest["steps"][-1] == b.manifest["steps"][-1]
     for name in a.arrays:
         np.testing.assert_array_equal(a.arrays[name], b.arrays[name], err_msg=name)
     assert a.user_ids.equals(b.user_ids) and a.item_ids_raw.equals(b.item_ids_raw)

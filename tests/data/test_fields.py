@@ -272,6 +272,9 @@ def test_conditions_are_met_together_and_the_older_settings_beside_them(tmp_path
         ("device in a,,b", "an empty value between its commas"),
         ("price>1000", "no event is left: keep price>1000 dropped all 6 events"),
         ("timestamp>yesterday", "'timestamp' is compared as numbers, and 'yesterday' is none"),
+        ("device=web,app", r"no event is left: .* Any of several values is written keep='device in web,app'"),
+        ("quantity=2,3", r"'2,3' is none\. Any of several values is written keep='quantity in 2,3'"),
+        ("price>=2, device=web", r"is none\. Two conditions are written keep=\['price>=2', 'device=web'\]"),
     ],
 )
 def test_conditions_that_can_not_be(condition: str, message: str, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class _Appended(Source):
         rows = int(events.select(pl.len()).collect(engine="streaming").item())
         what = self.newer.reading().get("input", self.newer.name)
         self.added = [{"input": what, "fingerprint": digest, "events": rows}]
-        kept, types = self._filtered(events)
+        kept, types, left = self._filtered(events)
         self._nothing_left_out_comes_back(kept)
         left_out = {
             name: data.manifest.get("left_out", {}).get(name, 0) + newer.left_out.get(name, 0)
@@ -120,30 +120,33 @@ class _Appended(Source):
             "appended": [*self.known, *self.added],
             "left_out": left_out,
             "binary_column": data.manifest.get("binary_column"),
-            "steps_before": [*data.manifest.get("steps_before", []), data.manifest["steps"]],
         }
+        gone = dict.fromkeys(left, 0) | {s["name"]: s["events"] - data.num_events for s in data.manifest["steps"]}
+        gone |= {name: gone[name] + count - min(left.values()) for name, count in left.items()}
         return RawTables(
             self._joined(decoded_events(data, self.scratch), kept, "event"),
             self._table("item", newer.items),
             self._table("user", newer.users),
             shown=self._shown(newer.shown),
-            before=Before((*declared(data), "*=drop"), types, manifest),
+            before=Before((*declared(data), "*=drop"), types, gone, manifest),
         )
 
-    def _filtered(self, events: pl.LazyFrame) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+    def _filtered(self, events: pl.LazyFrame) -> tuple[pl.LazyFrame, tuple[str, ...], dict[str, int]]:
         """The newer events that the filters of single events leave, by the values as they were read (the set holds
-        numbers in float32), and all names of event types."""
+        numbers in float32); all names of event types; and how many events each filter left."""
         schema = events.collect_schema()
         check_columns(schema, self.settings, self.newer.name)
         masks = single_event_filters(schema, self.settings, self.newer.name)
         kept = events.filter(pl.all_horizontal(masks.values())) if masks else events
-        if not kept.select(pl.len()).collect(engine="streaming").item():
+        passed = [pl.all_horizontal(list(masks.values())[: n + 1]).sum().alias(name) for n, name in enumerate(masks)]
+        left = events.select(pl.len().alias("read"), *passed).collect(engine="streaming").row(0, named=True)
+        if not list(left.values())[-1]:
             raise RecsysLabError(f"the filters of {self.name!r} leave none of the events of {self.newer.name!r}")
         names = set(self.data.event_type_names)
         if EVENT_TYPE in schema:
             found = (kept if self.settings.keep else events).select(pl.col(EVENT_TYPE).unique())
             names |= set(found.collect(engine="streaming").to_series())
-        return kept, tuple(names if self.settings.event_types is None else self.settings.event_types)
+        return kept, tuple(names if self.settings.event_types is None else self.settings.event_types), left
 
     def _nothing_left_out_comes_back(self, newer: pl.LazyFrame) -> None:
         """What was shown of users and items without events is not stored, and newer events may be of them.
@@ -174,7 +177,8 @@ class _Appended(Source):
 
     def _table(self, scope: str, newer: pl.LazyFrame | None) -> pl.LazyFrame | None:
         """The rows of both; those of the newer come first, so that they are the ones that count."""
-        old, key = decoded_table(self.data, scope), ITEM_ID if scope == "item" else USER_ID
+        key = ITEM_ID if scope == "item" else USER_ID
+        old = decoded_table(self.data, scope).filter(~pl.all_horizontal(pl.exclude(key).is_null()))
         if newer is None:
             return old.lazy() if old.width > 1 else None
         if old.width == 1:

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys_lab.data.reading.spelling import option
+from recsys_lab.data.reading.spelling import is_command_line, option
 from recsys_lab.words import TIMESTAMP, RecsysLabError, did_you_mean
 
 FORM = re.compile(r"^\s*(?P<column>.+?)\s*(?P<op>!=|<=|>=|==|=|<|>|\s+in\s)\s*(?P<value>.*?)\s*$", re.DOTALL)
@@ -45,6 +45,19 @@ class Condition:
             raise RecsysLabError(f"{option('keep')} {text!r} has an empty value between its commas.")
         plain = f"{match['column']} in {','.join(values)}" if op == "in" else f"{match['column']}{op}{values[0]}"
         return cls(plain, match["column"], op, values)
+
+    @property
+    def advice(self) -> str:
+        """What to type where a value with commas in it was meant as several values, or as several conditions."""
+        first, comma, rest = self.values[0].partition(",")
+        if not comma or self.op == "in":
+            return ""
+        if FORM.match(rest):
+            two = [f"{self.column}{self.op}{first.strip()}", rest.strip()]
+            typed = " ".join(f"--keep '{one}'" for one in two) if is_command_line() else f"keep={two}"
+            return f" Two conditions are written {typed}."
+        several = option("keep", f"{self.column} in {self.values[0]}")
+        return f" Any of several values is written {several}." if self.op == "=" else ""
 
     def mask(self, schema: pl.Schema, source: str) -> pl.Expr:
         """True for the rows that are kept.
@@ -101,6 +114,7 @@ class Condition:
             return int(moment.timestamp())
         raise RecsysLabError(
             f"{option('keep')} {self.text!r}: {self.column!r} is compared as numbers, and {value!r} is none."
+            f"{self.advice}"
         )
 
     def _date(self, value: str) -> dt.datetime:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from recsys_lab.data.prepare.condition import Condition
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.progress import Progress
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
@@ -31,9 +32,10 @@ class Step:
 def require_events(step: Step, before: Step) -> None:
     """Raises RecsysLabError that names the filter when `step` left nothing of what was there `before`."""
     if step.events == 0:
+        advice = Condition.parse(step.name.removeprefix("keep ")).advice if step.name.startswith("keep ") else ""
         raise RecsysLabError(
             f"no event is left: {step.name} dropped all {before.events:,} events of {before.users:,} users that were "
-            f"left after '{before.name}'; loosen that filter"
+            f"left after '{before.name}'; loosen that filter.{advice}"
         )
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from recsys_lab.data.fields.wishes import Wishes, find_wishes
 from recsys_lab.data.prepare.event_fields import further_columns
 from recsys_lab.data.prepare.events import read_events
 from recsys_lab.data.prepare.feature_join import with_features
-from recsys_lab.data.prepare.filters import apply_count_filters
+from recsys_lab.data.prepare.filters import Step, apply_count_filters
 from recsys_lab.data.prepare.odd_values import warn_of_odd_ids, warn_of_odd_times
 from recsys_lab.data.prepare.prepare_remarks import remarks
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
@@ -40,7 +40,7 @@ from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
 from recsys_lab.data.prepare.stamp import keep_stamp, stamp_of
 from recsys_lab.data.prepare.store import FolderWriter, exclusive
 from recsys_lab.data.prepare.write_fields import write_fields
-from recsys_lab.data.reading.source import RawTables, Source
+from recsys_lab.data.reading.source import Before, RawTables, Source
 from recsys_lab.data.reading.spelling import is_command_line, option
 from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError, number_of
 
@@ -168,7 +168,7 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
             "fields": [field.as_dict() for field in (*stored.fields, *shown.fields)],
             "event_type_counts": events.event_type_counts,
             "binary_column": None if tables.binary is None else asdict(tables.binary),
-            "steps": [asdict(step) for step in steps],
+            "steps": _told(steps, tables.before),
             "first_time": span.first if events.has_time else None,
             "last_time": span.last if events.has_time else None,
             "left_out": {**tables.left_out, **shown.left_out},
@@ -199,6 +199,19 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
         *(number_of(manifest[f"num_{noun}s"], noun) for noun in ("user", "item", "event")),
         manifest["seconds"],
     )
+
+
+def _told(steps: list[Step], before: Before | None) -> list[dict[str, Any]]:
+    """The steps as the manifest has them. Users and items of events that an earlier filter dropped are not known."""
+    if before is None:
+        return [asdict(step) for step in steps]
+    first, *others = steps
+    later = {step.name for step in others}
+    *singles, last = (name for name in before.gone if name not in later)
+    whole = [replace(step, events=step.events + before.gone.get(step.name, 0)) for step in others]
+    whole.insert(0, replace(first, name=last, events=first.events + before.gone[last]))
+    told = [{"name": name, "events": first.events + before.gone[name]} for name in singles]
+    return told + [asdict(step) for step in whole]
 
 
 def _wishes(tables: RawTables, settings: PrepareSettings) -> Wishes:

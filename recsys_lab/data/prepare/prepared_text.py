@@ -53,7 +53,8 @@ def _settings(settings: dict[str, Any]) -> str:
     given = {name: value for name, value in settings.items() if value != usual.get(name)}
     if not given:
         return "the usual ones (prepare --help)"
-    return " ".join(f"--{name} {shlex.quote(as_typed(value))}" for name, value in given.items())
+    pairs = [(name, one) for name, value in given.items() for one in (value if name == "keep" else [value])]
+    return " ".join(f"--{name} {shlex.quote(as_typed(value))}" for name, value in pairs)
 
 
 def _handle(folder: Path, data_dir: str) -> str:

@@ -35,11 +35,13 @@ class Before:
     Attributes:
         fields: what `--fields` said, or would have to say.
         event_types: names of event types, also of such that no event is left of.
+        gone: name of a step of `prepare` -> how many events it left that a later step has dropped already.
         manifest: entries of the manifest.
     """
 
     fields: tuple[str, ...]
     event_types: tuple[str, ...]
+    gone: Mapping[str, int]
     manifest: Mapping[str, Any]
 
 
