@@ -8,8 +8,9 @@ costs.
 
 Three tables. Speed: forward and backward of each loss on the same made states and table, in turn, medians; GFLOP/s of
 the three products of full cross-entropy (6 x positions x items x width operations), beside one plain float32 product of
-the same sizes, and the largest relative difference of loss and gradients from `chunked`, the default. Memory: what a
-loss takes at its peak beyond inputs, weights and their gradients. Step: training steps of SASRec with sampled softmax
+the same sizes, and the largest relative difference of loss and gradients from `chunked`, the default. `torch's own` is
+torch.nn.functional.linear_cross_entropy in chunks. Memory: what a loss takes at its peak beyond inputs, weights and
+their gradients. Step: training steps of SASRec with sampled softmax
 under dense and row-sparse optimisers. Every measurement is a process of its own.
 """
 
@@ -34,7 +35,7 @@ SPEED = [(6_400, 1_682), (6_400, 3_416), (6_400, 12_101), (3_200, 50_000), (256,
 MEMORY = [(6_400, 12_101), (1_024, 1_000_000)]
 KINDS = ("speed", "memory", "step")
 WAYS = (
-    *("chunked", "chunked, in blocks", "full"),
+    *("chunked", "chunked, in blocks", "full", "torch's own"),
     *("SampledSoftmax, 256 shared", "BCE, 16 own", "BCE, 16 own, gathered"),
 )
 OPTIMIZERS = ("adam", "sparse_adam", "rowwise_adagrad")
@@ -59,6 +60,7 @@ def parse_args() -> argparse.Namespace:
     add("--optimizer", action="append", choices=OPTIMIZERS, help="of step, only this; repeatable")
     add("--only", choices=KINDS, nargs="+", default=list(KINDS), help="measure only these")
     add("--width", type=int, default=64, help="D (default 64)")
+    add("--device", default="cpu", help="for speed and memory: cpu or cuda (default cpu)")
     args = parser.parse_args()
     args.size, args.memory, args.step = args.size or SPEED, args.memory or MEMORY, args.step or [1_000_000]
     return args
@@ -72,7 +74,7 @@ def pair(text: str) -> tuple[int, int]:
 
 
 def measurements(args: argparse.Namespace) -> Iterator[Row]:
-    shared = {"width": args.width, "threads": args.threads, "rounds": args.rounds}
+    shared = {"width": args.width, "threads": args.threads, "rounds": args.rounds, "device": args.device}
     for job in jobs(args):
         busy = busy_cores()
         yield {"busy_cores_before": busy, **job, **child(__file__, **shared, **job)}
@@ -136,9 +138,10 @@ def inputs(job: Row) -> Any:
     from recsys_lab.models.blocks.scoring import TiedScorer
 
     torch.manual_seed(0)
-    hidden = torch.randn(job["positions"], job["width"]).requires_grad_()
-    target_ids = torch.randint(1, job["items"] + 1, (job["positions"],))
-    table = ItemTable(job["items"] + 1, job["width"])
+    device = job["device"]
+    hidden = torch.randn(job["positions"], job["width"], device=device).requires_grad_()
+    target_ids = torch.randint(1, job["items"] + 1, (job["positions"],), device=device)
+    table = ItemTable(job["items"] + 1, job["width"]).to(device)
     nn.init.normal_(table.weight, std=2 * job["width"] ** -0.5)
     return hidden, target_ids, TiedScorer(table)
 
@@ -173,6 +176,8 @@ def losses(job: Row, hidden: Any, target_ids: Any, scorer: Any) -> dict[str, Cal
     )
     if fits(job["positions"], job["items"]):
         ways["full"] = lambda: CrossEntropy(implementation="full")(hidden, target_ids, scorer)
+    options = torch.nn.LinearCrossEntropyOptions()
+    ways["torch's own"] = lambda: F.linear_cross_entropy(hidden, weight[1:], target_ids - 1, options=options)
     ways[f"SampledSoftmax, {NEGATIVES['shared']} shared"] = sampled(SampledSoftmax(), own=False)
     ways[f"BCE, {NEGATIVES['own']} own"] = sampled(BCE(), own=True)
     ways[f"BCE, {NEGATIVES['own']} own, gathered"] = sampled(BCE(), True, Gathered(scorer.items))
@@ -192,9 +197,11 @@ def measure_speed(job: Row) -> Row:
     for turn in range(job["rounds"] + 1):
         for name, way in ways.items():
             hidden.grad = weight.grad = None
+            wait_for(job["device"])
             started = time.perf_counter()
             loss = way()
             loss.backward()
+            wait_for(job["device"])
             if turn:  # the first is warm-up
                 seconds[name].append(time.perf_counter() - started)
             if turn == job["rounds"]:
@@ -202,11 +209,13 @@ def measure_speed(job: Row) -> Row:
                 same = references.setdefault(next((n for n in SAMPLED if name.startswith(n)), "exact"), found)
                 errors[name] = max(float((a - b).norm() / b.norm()) for a, b in zip(found, same, strict=True))
     rows = min(job["positions"], max(FULL_LOGITS_UP_TO // (4 * job["items"]), 1))
-    product, states = torch.empty(rows, job["items"] + 1), hidden.detach()[:rows]
+    product, states = torch.empty(rows, job["items"] + 1, device=job["device"]), hidden.detach()[:rows]
     alone = []
     for _ in range(3):
+        wait_for(job["device"])
         started = time.perf_counter()
         torch.mm(states, weight.detach().T, out=product)
+        wait_for(job["device"])
         alone.append(time.perf_counter() - started)
     return {
         "seconds": {name: statistics.median(values) for name, values in seconds.items()},
@@ -221,12 +230,17 @@ def measure_memory(job: Row) -> Row:
     losses(small, *inputs(small))[job["way"]]().backward()  # so that threads and libraries are there
     hidden, target_ids, scorer = inputs(job)
     way = losses(job, hidden, target_ids, scorer)[job["way"]]
-    before = forget_peak()
+    before = forget_peak(job["device"])
     started = time.perf_counter()
     way().backward()
+    wait_for(job["device"])
     seconds = time.perf_counter() - started
     gradients = sum(t.grad.numel() * t.grad.element_size() for t in (hidden, scorer.items.weight))
-    return {"extra_mb": (peak() - before - gradients) / MB, "gradients_mb": gradients / MB, "seconds": seconds}
+    return {
+        "extra_mb": (peak(job["device"]) - before - gradients) / MB,
+        "gradients_mb": gradients / MB,
+        "seconds": seconds,
+    }
 
 
 def measure_step(job: Row) -> Row:
@@ -266,14 +280,32 @@ def measure_step(job: Row) -> Row:
     return {"seconds": statistics.median(seconds), "peak_mb": (peak() - base) / MB, "losses": losses}
 
 
-def forget_peak() -> int:
-    """Resident bytes now; the peak counts from here where the kernel lets a process reset its own."""
+def wait_for(device: str) -> None:
+    """A GPU works on after a call returned."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def forget_peak(device: str = "cpu") -> int:
+    """Bytes in use now, of a GPU those of torch's tensors; the peak counts from here where the kernel lets a process
+    reset its own."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
 
-def peak() -> int:
+def peak(device: str = "cpu") -> int:
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
     return _status("VmHWM")
 
 
