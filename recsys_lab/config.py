@@ -7,6 +7,7 @@ another package is imported for it unless the user allows that (`--allow_classes
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import inspect
@@ -280,9 +281,20 @@ Lightning, whose import takes longer than all else of a start."""
 
 
 def only_asks() -> None:
-    """This process, which is ours alone, asks models and trains none."""
+    """This process, which is ours alone, asks models and trains none. Python does not search for unreachable cycles
+    until `keep_out_of_collections`: what is imported stays, and to go over it again and again is a fifth of a start."""
     global trains
     trains = False
+    gc.disable()
+
+
+def keep_out_of_collections() -> None:
+    """What is there stays, so Python's search for unreachable cycles need not go over it: with 100 thousand items that
+    takes a seventh of a second each time, in which nobody is answered. It is done once here, when nobody may notice."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def import_all(*packages: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -85,6 +86,7 @@ def recommend(
     log.info("%s", about)
 
     reranked = reranking.way(predictor, top, data_dir)
+    gc.enable()  # `only_asks` put it off
 
     def parts() -> Iterator[Any]:
         hides: Any = None if keep_history else "run"

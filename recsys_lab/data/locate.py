@@ -7,7 +7,7 @@ import json
 import shlex
 from pathlib import Path
 
-from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
+from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import MANIFEST, ProcessedDataset
 from recsys_lab.data.reading.source import Source
 from recsys_lab.data.reading.spelling import option
@@ -96,6 +96,8 @@ def locate(dataset: str, data_dir: str | Path = "data", settings: PrepareSetting
     source = get_source(dataset)
     defaults = PrepareSettings(**source.default_settings)
     chosen = defaults if settings is None else settings
+    from recsys_lab.data.prepare.pipeline import prepare  # who only finds what is there needs none of it
+
     return prepare(source, chosen, prepared_folder(source.name, data_dir, chosen, defaults), data_dir / RAW)
 
 
@@ -121,6 +123,8 @@ def prepare_frames(source: Source, name: str, data_dir: Path, settings: PrepareS
         name: of the set; empty = that of the source, which is made of the content, and of the settings.
         replace: replace a set of this name that was prepared otherwise, instead of an error.
     """
+    from recsys_lab.data.prepare.pipeline import prepare
+
     folder = own_folder(name, data_dir) if name else prepared_folder(source.name, data_dir, settings, PrepareSettings())
     prepare(source, settings, folder, data_dir / RAW, replace=replace)
     return folder

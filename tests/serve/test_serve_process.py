@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import os
@@ -19,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from bad_requests import BEARER, OPEN, REQUESTS, TOKEN
-from served import made_run
+from served import made_run, service_of
 
 from recsys_lab.cli import main
+from recsys_lab.serve.server.http_server import run_server
 from recsys_lab.words import RecsysLabError
 
 
@@ -122,6 +125,24 @@ def test_what_is_in_flight_is_answered_when_it_stops(place: Path, tmp_path: Path
             assert answer.status == 200 and len(json.loads(answer.read())["items"]) == 3
         assert ended.result(60) == 0
         assert server.output.rstrip().endswith("stopped")
+
+
+def test_a_signal_that_comes_before_it_listens_stops_it(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve = uvicorn.Server.serve
+
+    async def too_early(self: uvicorn.Server, sockets: Any = None) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await serve(self, sockets)
+
+    monkeypatch.setattr(uvicorn.Server, "serve", too_early)
+    service = service_of(place / "run", tmp_path / "events.sqlite")
+    with caplog.at_level("INFO", "recsys_lab"):
+        run_server(service, "127.0.0.1", 0, None)  # returns
+    gc.unfreeze()
+    told = [record.getMessage() for record in caplog.records]
+    assert told[-1] == "stopped" and told[-2].startswith("serving run-")
 
 
 @pytest.mark.process

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from served import made_run, serving
 
+from recsys_lab import config
+from recsys_lab.config import keep_out_of_collections, only_asks
 from recsys_lab.serve import Predictor
 from recsys_lab.serve.server import event_store
 from recsys_lab.serve.server.answers import answer_all
 from recsys_lab.serve.server.batcher import Batcher, BusyError
 from recsys_lab.serve.server.bodies import RecommendBody
-from recsys_lab.serve.server.service import keep_out_of_collections
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +230,18 @@ def test_the_model_is_left_out_of_collections_and_gone_when_it_is_replaced(clien
         assert earlier() is None
         assert all(one is not service.live.predictor.model for one in gc.get_objects())
     finally:
+        gc.unfreeze()
+
+
+def test_cycles_are_looked_for_again_once_it_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "trains", True)
+    try:
+        only_asks()
+        assert not gc.isenabled()
+        keep_out_of_collections()
+        assert gc.isenabled()
+    finally:
+        gc.enable()
         gc.unfreeze()
 
 

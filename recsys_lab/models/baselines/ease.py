@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from recsys_lab.arguments import Count, Positive
@@ -61,7 +61,7 @@ class EASE(CountingModel):
     def score(self, query: Tensor) -> Tensor:
         return self.weights.sum_rows(query)  # (rows, V)
 
-    def _solve(self, user_items: sparse.csr_matrix) -> Tensor:
+    def _solve(self, user_items: scipy.sparse.csr_matrix) -> Tensor:
         """(U, V) of ones -> B (V, V) float32."""
         num_rows = user_items.shape[1]
         gram = np.zeros((num_rows, num_rows))

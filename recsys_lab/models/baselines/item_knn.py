@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from scipy import sparse
+import scipy
 from torch import Tensor
 
 from recsys_lab.arguments import Count, NotNegative
@@ -64,7 +64,7 @@ class ItemKNN(CountingModel):
         return self.similarity.sum_rows(query)  # (rows, V)
 
 
-def cosine(user_items: sparse.csr_matrix, shrinkage: float) -> sparse.csr_matrix:
+def cosine(user_items: scipy.sparse.csr_matrix, shrinkage: float) -> scipy.sparse.csr_matrix:
     """(U, V) of ones -> (V, V) float64 cosine similarity of columns with shrinkage; the diagonal is empty."""
     together = (user_items.T @ user_items).tocoo()  # float32 counts users exactly up to 2^24
     users = np.asarray(user_items.sum(axis=0, dtype=np.float64)).ravel()  # (V,)
@@ -72,15 +72,15 @@ def cosine(user_items: sparse.csr_matrix, shrinkage: float) -> sparse.csr_matrix
     others = row != column
     row, column = row[others], column[others]
     value = together.data[others] / (np.sqrt(users[row] * users[column]) + shrinkage)
-    return sparse.coo_matrix((value, (row, column)), shape=together.shape).tocsr()
+    return scipy.sparse.coo_matrix((value, (row, column)), shape=together.shape).tocsr()
 
 
-def most_similar(similarity: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
+def most_similar(similarity: scipy.sparse.csr_matrix, count: int) -> scipy.sparse.csr_matrix:
     """Keeps the `count` largest entries of each row."""
     row = np.repeat(np.arange(similarity.shape[0]), np.diff(similarity.indptr))
     order = np.lexsort((similarity.indices, -similarity.data, row))
     place = np.arange(len(order)) - similarity.indptr[:-1][row[order]]  # within the row, best first
     kept = order[place < count]
-    return sparse.coo_matrix(
+    return scipy.sparse.coo_matrix(
         (similarity.data[kept], (row[kept], similarity.indices[kept])), shape=similarity.shape
     ).tocsr()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from recsys_lab.arguments import NotNegative
@@ -45,7 +45,7 @@ class Markov(CountingModel):
         before, after = part.neighbours()
         ones = np.ones(len(before), dtype=np.float32)
         shape = (part.num_rows, part.num_rows)
-        self.transitions.fill(sparse.coo_matrix((ones, (before, after)), shape=shape).tocsr())
+        self.transitions.fill(scipy.sparse.coo_matrix((ones, (before, after)), shape=shape).tocsr())
         counts = datamodule.item_counts.double()
         self.share = (counts / counts.sum()).to(self.device, torch.float32)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
-from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,7 +40,7 @@ class RowTable(GrowingBuffers):
         self.register_buffer("values", torch.zeros(0))
         self.register_buffer("dense", torch.zeros(0, 0))
 
-    def fill(self, matrix: sparse.csr_matrix) -> None:
+    def fill(self, matrix: scipy.sparse.csr_matrix) -> None:
         """matrix: (R, C) scipy CSR."""
         device, cells = self.offsets.device, self.num_rows * self.num_columns
         if DENSE_SHARE * cells <= matrix.nnz and cells <= MAX_DENSE_CELLS:
@@ -82,11 +82,11 @@ class RowTable(GrowingBuffers):
         share = np.ones(lines * width, np.float32) if weights is None else weights.flatten().numpy()
         starts = np.arange(0, lines * width + 1, max(width, 1))[: lines + 1]
         rows = row_ids.flatten().int().numpy()
-        asked = sparse.csr_matrix((share, rows, starts.astype(np.int32)), (lines, self.num_rows))
+        asked = scipy.sparse.csr_matrix((share, rows, starts.astype(np.int32)), (lines, self.num_rows))
         offsets, columns, values = self.offsets.numpy(), self.columns.numpy(), self.values.numpy()
         if len(columns) <= np.iinfo(columns.dtype).max:
             offsets = offsets.astype(columns.dtype)  # scipy makes them alike: it would copy the columns
-        table = sparse.csr_matrix((values, columns, offsets), (self.num_rows, self.num_columns))
+        table = scipy.sparse.csr_matrix((values, columns, offsets), (self.num_rows, self.num_columns))
         return torch.from_numpy((asked @ table).toarray())
 
     def times(self, right: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 import torch
-from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
@@ -75,7 +75,9 @@ class SessionKNN(CountingModel):
         part = TrainingPart.of(datamodule)
         order = self._newest_sessions_first(part, datamodule.spec.has_timestamps)
         sessions = part.user_items()[order]
-        self.sessions.fill(sparse.vstack([sparse.csr_matrix((1, part.num_rows), dtype=np.float32), sessions]).tocsr())
+        self.sessions.fill(
+            scipy.sparse.vstack([scipy.sparse.csr_matrix((1, part.num_rows), dtype=np.float32), sessions]).tocsr()
+        )
         items = sessions.T.tocsr()
         items.sort_indices()  # newest first
         self.item_offsets = torch.from_numpy(items.indptr.astype(np.int64)).to(self.device)

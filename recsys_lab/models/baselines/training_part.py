@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+import scipy  # its parts are imported as they are asked for: a process that serves an encoder needs none
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,13 @@ class TrainingPart:
         same_user = self.user_index[1:] == self.user_index[:-1]
         return self.item_ids[:-1][same_user], self.item_ids[1:][same_user]
 
-    def user_items(self) -> sparse.csr_matrix:
+    def user_items(self) -> scipy.sparse.csr_matrix:
         """(U, V) float32 of ones: which users have which item, however often; column 0 is empty."""
         shape = (len(self.lengths), self.num_rows)
         ones = np.ones(len(self.item_ids), dtype=np.float32)
-        matrix = sparse.coo_matrix((ones, (self.user_index, self.item_ids)), shape=shape).tocsr()  # sums repetitions
+        matrix = scipy.sparse.coo_matrix(
+            (ones, (self.user_index, self.item_ids)), shape=shape
+        ).tocsr()  # sums repetitions
         matrix.sort_indices()
         matrix.data[:] = 1.0
         return matrix

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
+import scipy
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from recsys_lab.arguments import ArgumentError, Count, Range
@@ -75,7 +75,7 @@ class TransitionGraph(CountingModel):
         part = TrainingPart.of(datamodule)
         before, after = part.neighbours()
         ones = np.ones(len(before), dtype=np.float32)
-        self.into.fill(sparse.coo_matrix((ones, (after, before)), shape=(part.num_rows, part.num_rows)).tocsr())
+        self.into.fill(scipy.sparse.coo_matrix((ones, (after, before)), shape=(part.num_rows, part.num_rows)).tocsr())
         if self.vectors is not None:
             found, _ = matched(self.vectors, datamodule.processed.item_ids_raw)
             tiny = torch.finfo(torch.float32).tiny

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from recsys_lab.contracts import Batch
@@ -34,7 +34,7 @@ class UserHistory(GrowingBuffers):
         self.register_buffer("offsets", torch.zeros(num_users + 1, dtype=torch.int64))
         self.register_buffer("item_ids", torch.zeros(0, dtype=torch.int32))
 
-    def fill(self, user_items: sparse.csr_matrix) -> None:
+    def fill(self, user_items: scipy.sparse.csr_matrix) -> None:
         """user_items: (U, V), as `TrainingPart.user_items` gives it."""
         device = self.offsets.device
         self.offsets = torch.from_numpy(user_items.indptr.astype(np.int64)).to(device)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import uvicorn
 
+from recsys_lab.config import keep_out_of_collections
 from recsys_lab.serve.server.app import LOOPBACK, build_app
 from recsys_lab.serve.server.http_protocol import HttpProtocol
-from recsys_lab.serve.server.service import Service, keep_out_of_collections
+from recsys_lab.serve.server.service import Service
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -76,11 +77,12 @@ def run_server(service: Service, host: str, port: int, token: str | None) -> Non
     listening = _listening(config.host, port)
     keep_out_of_collections()
     name = f"[{host}]" if ":" in host and "[" not in host else host
-    before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done
+    address = f"http://{name}:{listening.getsockname()[1]}"
+    server = _Server(config, f"serving {service.live.name} at {address} (page for people), {address}/docs (API)")
+    before = signal.signal(signal.SIGTERM, server.handle_exit)  # uvicorn has its own for as long as it serves
     try:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop, where there is one
-            address = f"http://{name}:{listening.getsockname()[1]}"
-            runner.run(_serve(uvicorn.Server(config), service, listening, address))
+            runner.run(_serve(server, service, listening))
     except KeyboardInterrupt:
         pass
     finally:
@@ -111,7 +113,19 @@ def _listening(host: str, port: int) -> socket.socket:
     return made
 
 
-async def _serve(server: uvicorn.Server, service: Service, listening: socket.socket, address: str) -> None:
+class _Server(uvicorn.Server):
+    """Says where it is as soon as it answers there, and is stopped by signals."""
+
+    def __init__(self, config: uvicorn.Config, told: str) -> None:
+        super().__init__(config)
+        self.told = told
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        log.info("%s; stop with Ctrl-C", self.told)
+
+
+async def _serve(server: uvicorn.Server, service: Service, listening: socket.socket) -> None:
     if hasattr(signal, "SIGHUP"):
         running = set()
 
@@ -121,7 +135,6 @@ async def _serve(server: uvicorn.Server, service: Service, listening: socket.soc
             task.add_done_callback(running.discard)
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again)
-    log.info("serving %s at %s (page for people), %s/docs (API); stop with Ctrl-C", service.live.name, address, address)
     await server.serve(sockets=[listening])
 
 

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from recsys_lab.config import keep_out_of_collections
 from recsys_lab.serve.server.answers import Answer, Question, answer_all
 from recsys_lab.serve.server.batcher import Batcher
 from recsys_lab.serve.server.bodies import EventsAnswer, EventsBody, RecommendBody
@@ -21,14 +22,6 @@ from recsys_lab.words import PAD_ID, RecsysLabError
 log = logging.getLogger("recsys_lab")
 
 DAY = 86_400.0
-
-
-def keep_out_of_collections() -> None:
-    """What is there stays, so Python's search for unreachable cycles need not go over it: with 100 thousand items that
-    takes a seventh of a second each time, in which nobody is answered. It is done once here, when nobody may notice."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 class Service:
