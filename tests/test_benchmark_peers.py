@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -62,6 +64,19 @@ def test_notes_name_the_fastest_peer_and_what_is_wrong(peer_table: ModuleType) -
     assert "NOT the same work as fast: targets_per_epoch [7, 8]" in text
     assert "NOT an idle machine: before 1 of 3 measurements" in text and "1.5 cores" in text
     assert not peer_table.notes(rows[:1]) and not sys.modules["harness"].not_idle(rows[:1])
+
+
+def test_a_peer_with_options_of_its_script_is_one_more(peer_table: ModuleType, tmp_path: Path) -> None:
+    peer_side = importlib.import_module("peer_side")
+    fake_peer(tmp_path, "replay", targets_per_s=50.0)
+    given = {"peers": tmp_path / "venvs", "peer_scripts": tmp_path / "scripts", "peer": None}
+    args = argparse.Namespace(**given, peer_options=["replay=--bucket 32"])
+    plain, bucketed = peer_side.find_peers(args)
+    assert (plain.options, bucketed.options) == ("", "--bucket 32")
+    assert peer_side.who(bucketed, {"version": "9.9"}) == "replay 9.9 --bucket 32"
+    args.peer_options = ["repley=--bucket 32"]
+    with pytest.raises(SystemExit, match="--peer-options 'repley=--bucket 32' is not NAME=OPTIONS of one of replay"):
+        peer_side.find_peers(args)
 
 
 @pytest.mark.process

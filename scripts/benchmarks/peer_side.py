@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class Peer:
     name: str
     python: Path
     script: Path
+    options: str = ""
+    """Of its script alone, as one would type them."""
 
     @property
     def way(self) -> Way:
@@ -56,6 +59,7 @@ class Peer:
             **{key.replace("_", "-"): value for key, value in limits.items()},
         }
         command = [str(self.python), str(self.script), *(f"--{key}={value}" for key, value in options.items())]
+        command += shlex.split(self.options)
         return last_json(command, args.threads, folder, args.peer_timeout)
 
 
@@ -73,11 +77,17 @@ def find_peers(args: argparse.Namespace) -> list[Peer]:
     if missing or not found:
         wanted = ", ".join(missing) or "any peer"
         sys.exit(f"benchmark: no {wanted} with {args.peers}/NAME/bin/python and {args.peer_scripts}/bench_NAME.py")
+    by_name = {peer.name: peer for peer in found}
+    for text in args.peer_options:
+        name, _, options = text.partition("=")
+        if name not in by_name or not options:
+            sys.exit(f"benchmark: --peer-options {text!r} is not NAME=OPTIONS of one of {', '.join(by_name)}")
+        found.append(replace(by_name[name], options=options))
     return found
 
 
 def who(peer: Peer, result: dict[str, Any]) -> str:
-    return " ".join([peer.name, str(result.get("version", ""))]).strip()
+    return " ".join(filter(None, [peer.name, str(result.get("version", "")), peer.options]))
 
 
 def speed_row(peer: Peer, result: dict[str, Any]) -> Row:

@@ -22,7 +22,8 @@ Peers: for every NAME with both VENVS/NAME/bin/python and SCRIPTS/bench_NAME.py 
 `eval_users_per_s_B`, seen items left out: the faster of the two counts), `n_users`, `peak_rss_mb`, `prep_s`,
 `import_s`; for --quality `best_val_ndcg`, `time_to_best_s`, `test_A`, `test_B`. Ours and theirs run in turn, round by
 round, with the same number of threads, on the same targets (each user's newest window; recbole: all); the ratios are
-medians over the rounds.
+medians over the rounds. `--peer-options "NAME=--option value"` measures that peer once more with options that its
+script has besides, as a peer of its own; bench_rectools_fast.py beside this file is such a script.
 
 --made EVENTS:ITEMS makes a log (100 events a user on average, items by a power law; see prepare.py) and
 measures it like a file; items that no event drew are not in the catalogue.
@@ -93,6 +94,13 @@ def parse_args() -> argparse.Namespace:
     add("--peers", type=Path, metavar="VENVS", help="folder of the peers' virtual environments")
     add("--peer-scripts", type=Path, metavar="SCRIPTS", help="folder of their bench_NAME.py")
     add("--peer", action="append", metavar="NAME", help="only this one; repeatable. Default: all that are found")
+    add(
+        "--peer-options",
+        action="append",
+        default=[],
+        metavar="'NAME=--option value'",
+        help="that peer also with these options of its script; repeatable",
+    )
     add("--peer-epochs", type=int, default=4)
     add("--peer-max-batches", type=int, default=0, help="their batches per epoch, e.g. 10 for slow ones; 0 = all")
     add("--peer-timeout", type=float, default=3600, help="seconds after which a peer's measurement is given up")
