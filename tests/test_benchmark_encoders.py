@@ -32,5 +32,13 @@ def test_a_run_of_few_steps(small_folder: Path, tmp_path: Path) -> None:
     with_ids, with_fields = done.stdout.strip().splitlines()[-2:]
     assert with_ids.startswith("| SASRec | none | all positions |") and " | 1.00 | " in with_ids
     assert with_fields.startswith("| SASRec | event_type | all positions |")
+    spent = [*command[:-6], "--encoder", "SASRec", "--operations", "4"]
+    done = subprocess.run(spent, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    parts = json.loads((tmp_path / "benchmark_encoders.jsonl").read_text().splitlines()[-1])["parts"]
+    for what, found in parts.items():
+        assert sum(seconds for _, seconds, _ in found["operations"]) == pytest.approx(found["seconds"])
+        assert any(name == "aten::addmm" and flops > 0 for name, _, flops in found["operations"])
+        assert done.stdout.count(f"| SASRec | all | {what} |") == 5  # the four and their sum
     wrong = subprocess.run([*command[:3], "--encoder", "SASRek"], capture_output=True, text=True, cwd=tmp_path)
     assert wrong.returncode == 2 and "--encoder SASRek: known are BERT4Rec, " in wrong.stderr

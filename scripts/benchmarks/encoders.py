@@ -12,6 +12,12 @@ events are masked, it is tokens/s, the real events that are read. `encode` and `
 passes in a step; the rest is the backward pass, the optimiser and the batch. Parameters are those beside the item
 table. With several `--fields` each encoder is measured with each of them in turn, and `of the first` is its targets/s
 (tokens/s) by those with the first. Every measurement is a process of its own.
+
+    scripts/benchmarks/encoders.py --dataset ml-1m-sasrec --encoder SASRec --operations 12
+
+tells instead where the time of a training step and of a test batch goes, by operation (torch.profiler, which itself
+costs some per cent): a share of the whole, `Python` being what no operation takes, and what matrix products reach of
+the speed of a large square product of float32.
 """
 
 from __future__ import annotations
@@ -48,7 +54,8 @@ def main() -> int:
     args = parse_args()
     chosen = ("dataset", "length", "batch_size", "width", "steps")
     rows, lines = measured(measurements(args), args, **{name: getattr(args, name) for name in chosen})
-    return publish([*lines, *not_idle(rows), *table(rows)], args.markdown)
+    made = operations_table(rows, args.operations) if args.operations else table(rows)
+    return publish([*lines, *not_idle(rows), *made], args.markdown)
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,6 +69,7 @@ def parse_args() -> argparse.Namespace:
     add("--batch-size", type=int, default=128, help="windows of a step (default 128)")
     add("--fields", action="append", metavar="A,B", help="fields beside the ids, or none; repeatable (default all)")
     add("--steps", type=int, default=30, help="that are timed, if an epoch has so many (default 30)")
+    add("--operations", type=int, default=0, metavar="N", help="tell the N that take longest instead of speeds")
     args = parser.parse_args()
     known = child(__file__, args.threads, kind="names")["names"]
     for name in args.encoder or ():
@@ -75,11 +83,12 @@ def parse_args() -> argparse.Namespace:
 def measurements(args: argparse.Namespace) -> Iterator[Row]:
     chosen = ("dataset", "data_dir", "width", "length", "batch_size", "steps")
     settings = {setting: getattr(args, setting) for setting in chosen}
+    kind = "operations" if args.operations else "train"
     for number in range(args.rounds):
         for name in args.encoder:
             for fields in args.fields:
                 row = {"round": number, "encoder": name, "fields": fields, "busy_cores_before": busy_cores(1.0)}
-                yield {**row, **child(__file__, args.threads, kind="train", encoder=name, fields=fields, **settings)}
+                yield {**row, **child(__file__, args.threads, kind=kind, encoder=name, fields=fields, **settings)}
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -95,6 +104,22 @@ def table(rows: list[Row]) -> list[str]:
     return lines
 
 
+def operations_table(rows: list[Row], many: int) -> list[str]:
+    lines = head("encoder", "fields", "of", "ms", "operation", "share", "GFLOP/s", "of the square product's")
+    for row in rows:
+        for what, found in row["parts"].items():
+            names = (row["encoder"], row["fields"], what)
+            for name, seconds, operations in found["operations"][:many]:
+                rate = operations / seconds / 1e9
+                speed = (f"{rate:,.0f}", f"{rate / row['square_gflops']:.0%}") if operations else ("", "")
+                share = f"{seconds / found['seconds']:.1%}"
+                lines.append(line(*names, f"{1000 * seconds:,.2f}", f"`{name}`", share, *speed))
+            rate = sum(operations for _, _, operations in found["operations"]) / found["seconds"] / 1e9
+            speed = (f"{rate:,.0f}", f"{rate / row['square_gflops']:.0%}")
+            lines.append(line(*names, f"{1000 * found['seconds']:,.2f}", "all", "100%", *speed))
+    return lines
+
+
 # -- in a process of its own -------------------------------------------------------------------------------------------
 
 
@@ -107,12 +132,92 @@ def names_of_encoders(job: Row) -> Row:
     return {"names": sorted(concrete_subclasses(NextItemModule, str(Path(encoders.__path__[0]))), key=str.lower)}
 
 
-def measure_train(job: Row) -> Row:
+def made(job: Row) -> tuple[Any, Any, str]:
+    """The encoder, its data, and what it trains on."""
     import lightning as L
     import torch
 
     import recsys_lab.models
     from recsys_lab.data.datamodule import SequenceDataModule
+
+    torch.set_num_threads(job["threads"])
+    L.seed_everything(0, verbose=False)
+    model = getattr(recsys_lab.models, job["encoder"])(embedding_dim=job["width"])
+    mode: Any = "last_position" if model.last_positions_only else "all_positions"
+    data = SequenceDataModule(
+        job["dataset"],
+        data_dir=job["data_dir"],
+        max_length=job["length"],
+        batch_size=job["batch_size"],
+        training_mode=mode,
+        fields={"all": None, "none": []}.get(job["fields"], job["fields"].split(",")),
+    )
+    return model, data, mode
+
+
+def measure_operations(job: Row) -> Row:
+    """Seconds, operations with their seconds and floating point operations, of a step and of a test batch."""
+    import lightning as L
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    from recsys_lab.evaluation.callback import RankingEvaluation
+    from recsys_lab.runs.environment import describe_environment
+
+    class Watch(L.Callback):
+        """Profiles from the first batch after the warm-up to the end of the last."""
+
+        def __init__(self, last: int) -> None:
+            self.first, self.last, self.found = min(WARM_UP, last), last, dict[str, Any]()
+
+        def on_train_batch_start(self, trainer: Any, model: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == self.first:
+                self.profile = profile(activities=[ProfilerActivity.CPU], with_flops=True)
+                self.profile.start()
+                self.started = time.perf_counter()
+
+        def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == self.last:
+                seconds, many = time.perf_counter() - self.started, self.last - self.first + 1
+                self.profile.stop()
+                spent = [
+                    (e.key, e.self_cpu_time_total / 1e6 / many, e.flops / many) for e in self.profile.key_averages()
+                ]
+                spent.append(("Python", seconds / many - sum(took for _, took, _ in spent), 0))
+                self.found = {"seconds": seconds / many, "operations": sorted(spent, key=lambda one: -one[1])}
+
+        def on_test_batch_start(self, trainer: Any, model: Any, batch: Any, batch_idx: int, place: int = 0) -> None:
+            self.on_train_batch_start(trainer, model, batch, batch_idx)
+
+    class WatchTest(Watch):
+        def on_test_batch_end(
+            self, trainer: Any, model: Any, outputs: Any, batch: Any, batch_idx: int, place: int = 0
+        ) -> None:
+            self.on_train_batch_end(trainer, model, outputs, batch, batch_idx)
+
+    model, data, _ = made(job)
+    data.setup()
+    step = Watch(min(WARM_UP + job["steps"], len(data.train_dataloader())) - 1)
+    limits = {"max_epochs": 1, "limit_train_batches": step.last + 1, "limit_val_batches": 0}
+    L.Trainer(callbacks=[step], **limits, **QUIET).fit(model, data)
+    test = WatchTest(len(data.test_dataloader()) - 1)
+    L.Trainer(callbacks=[RankingEvaluation(), test], **QUIET).test(model, data, verbose=False)
+    one, alone = torch.randn(2048, 2048), []
+    for _ in range(5):
+        started = time.perf_counter()
+        one @ one
+        alone.append(time.perf_counter() - started)
+    return {
+        "parts": {"a training step": step.found, "a test batch": test.found},
+        "square_gflops": 2 * 2048**3 / min(alone) / 1e9,
+        "environment": describe_environment(),
+    }
+
+
+def measure_train(job: Row) -> Row:
+    import lightning as L
+
+    import recsys_lab.models
     from recsys_lab.runs.environment import describe_environment
 
     class Clock(L.Callback):
@@ -143,18 +248,8 @@ def measure_train(job: Row) -> Row:
 
             return inner
 
-    torch.set_num_threads(job["threads"])
-    L.seed_everything(0, verbose=False)
-    clock, model = Clock(), getattr(recsys_lab.models, job["encoder"])(embedding_dim=job["width"])
-    mode: Any = "last_position" if model.last_positions_only else "all_positions"
-    data = SequenceDataModule(
-        job["dataset"],
-        data_dir=job["data_dir"],
-        max_length=job["length"],
-        batch_size=job["batch_size"],
-        training_mode=mode,
-        fields={"all": None, "none": []}.get(job["fields"], job["fields"].split(",")),
-    )
+    clock = Clock()
+    model, data, mode = made(job)
     object.__setattr__(model, "training_states", clock.timed("encode", model.training_states))
     object.__setattr__(model.task, "loss", clock.timed("loss", model.task.loss))
     trainer = L.Trainer(
@@ -179,4 +274,4 @@ def measure_train(job: Row) -> Row:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, {"names": names_of_encoders, "train": measure_train}))
+    sys.exit(run(main, {"names": names_of_encoders, "train": measure_train, "operations": measure_operations}))
