@@ -15,6 +15,9 @@ EVENTS_AT_ONCE = 1 << 20
 def is_first_occurrence(item_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """(E,) items, (U + 1,) -> (E,) bool: the user has not had the event's item before it."""
     found = np.zeros(len(item_ids), dtype=bool)
+    if len(offsets) == 2:  # one user: three times as fast
+        found[np.unique(item_ids, return_index=True)[1]] = True
+        return found
     width = int(item_ids.max(initial=0)) + 1
     for start, stop in _blocks(offsets):
         found[_first_of_pairs(item_ids, offsets, start, stop, width)[1]] = True

@@ -34,6 +34,9 @@ def row_blocks(batch: Batch, num_columns: int, max_bytes: int) -> Iterator[tuple
     size = max(1, max_bytes // (num_columns * BYTES_PER_SCORE))
     if batch.seen_ids.device.type == "cpu":
         size = min(size, max(CPU_BLOCK_SCORES // num_columns, CPU_BLOCK_ROWS))
+    if size >= len(batch):
+        yield slice(0, len(batch)), batch.seen_ids, batch.seen_offsets
+        return
     for start in range(0, len(batch), size):
         rows = slice(start, min(start + size, len(batch)))
         offsets = batch.seen_offsets[start : rows.stop + 1]

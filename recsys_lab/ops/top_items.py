@@ -54,10 +54,10 @@ def top_items(
     masked = candidate_scores(scores, is_candidate, seen_ids, seen_offsets)
     k = min(k, masked.shape[1])
     best, items = largest(masked, min(k + 1, masked.shape[1]))  # one more shows whether a tie was cut
-    tied = (best[:, 1:] == best[:, :-1]) & (best[:, 1:] > float("-inf"))
-    again = tied.any(dim=1).nonzero().squeeze(1)
+    equal = best[:, 1:] == best[:, :-1]
+    tied = equal & (best[:, 1:] > float("-inf")) if equal.any() else None
     best, items = best[:, :k], items[:, :k]
-    if len(again):
+    if tied is not None and len(again := tied.any(dim=1).nonzero().squeeze(1)):
         best[again], items[again] = _by_score_then_hash(masked[again], best[again])
     return items.masked_fill(best == float("-inf"), PAD_ID), best
 

@@ -121,7 +121,6 @@ class HistoryReader:
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=len(raw.lengths)))])
         seconds = raw.seconds if self.spec.has_timestamps else None
         times_kept = self._positions(offsets) if seconds is None else seconds[kept]
-        mask = pl.Series(kept)
         columns: dict[str, dict[str, Any]] = {"event": {}, "user": {}}
         for one in self.fed:
             values = raw.fields.get(one.key)
@@ -129,8 +128,8 @@ class HistoryReader:
                 values = pl.Series(
                     [None] * (len(kept) if one.scope == "event" else len(raw.users)), dtype=one.raw_dtype
                 )
-            columns[one.scope][one.name] = one.column_of(values.filter(mask) if one.scope == "event" else values)
-        start = self._session_starts(offsets, times_kept, raw, mask)
+            columns[one.scope][one.name] = one.column_of(values.filter(kept) if one.scope == "event" else values)
+        start = self._session_starts(offsets, times_kept, raw, kept)
         if self.marks_sessions and start is not None:
             columns["event"][SAME_SESSION.name] = same_session(start)
         events = Events(
@@ -139,7 +138,7 @@ class HistoryReader:
             offsets,
             columns["event"],
             user_fields=columns["user"],
-            rules=Rules(hides=self._hides(raw, mask), session_start=start),
+            rules=Rules(hides=self._hides(raw, kept), session_start=start),
             late=self.late,
         )
         return Histories(raw.users, events, raw.lengths, seconds is not None)
@@ -151,7 +150,7 @@ class HistoryReader:
         return place.astype(np.int64) * self.gap
 
     def _session_starts(
-        self, offsets: np.ndarray, seconds: np.ndarray, raw: _Raw, kept: pl.Series
+        self, offsets: np.ndarray, seconds: np.ndarray, raw: _Raw, kept: np.ndarray
     ) -> np.ndarray | None:
         """As `data/sessions.py` has it; None where the model knows no sessions. Where nobody names them, all events of
         a user are of one."""
@@ -163,7 +162,7 @@ class HistoryReader:
         codes = pl.Series([0] * len(seconds)) if named is None else named.filter(kept).rank("dense").fill_null(0)
         return starts_of(offsets, codes.to_numpy())
 
-    def _hides(self, raw: _Raw, kept: pl.Series) -> np.ndarray | None:
+    def _hides(self, raw: _Raw, kept: np.ndarray) -> np.ndarray | None:
         """(E,) bool: events of the types whose items lists leave out; none where nobody says the type."""
         if self.rules.types is None:
             return None

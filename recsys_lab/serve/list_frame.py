@@ -16,6 +16,8 @@ from recsys_lab.words import PAD_ID, RecsysLabError
 
 SOURCES = pl.Series(["model", "popularity"], dtype=pl.Enum(["model", "popularity"]))
 NO_NOTE = pl.Series([None], dtype=pl.String)
+RANKS = pl.Series(np.arange(1, 1025, dtype=np.int32))
+"""Of one list: making them anew takes a twentieth of the time that the list of one user takes."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,9 @@ def list_frame(
     is_item = filled[row, place]
     notes = _notes(read, users, k, length, is_popular, choice)
     columns = {
-        "user": read.users[users[row]],
-        "rank": pl.Series((place + 1).astype(np.int32)),
-        "item_id": item_ids.raw[np.maximum(lists.items[row, place], 1) - 1],
+        "user": read.users.new_from_index(int(users[0]), len(row)) if len(users) == 1 else read.users[users[row]],
+        "rank": RANKS.head(len(row)) if len(users) == 1 and len(row) <= len(RANKS) else _ranks(place),
+        "item_id": item_ids.at(np.maximum(lists.items[row, place], 1)),
         "score": pl.Series(lists.scores[row, place]),
         "source": SOURCES[is_popular[row].astype(np.int64)]
         if is_popular.any()
@@ -75,6 +77,10 @@ def list_frame(
         return frame
     there = pl.Series(is_item)
     return frame.with_columns(pl.when(there).then(pl.col(name)) for name in ("rank", "item_id", "score"))
+
+
+def _ranks(place: np.ndarray) -> pl.Series:
+    return pl.Series((place + 1).astype(np.int32))
 
 
 def _notes(

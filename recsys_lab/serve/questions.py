@@ -118,7 +118,7 @@ class Questions:
                 shown = replace(batch, seen_ids=other.seen_ids, seen_offsets=other.seen_offsets)
             if live is not None:
                 shown = without_unavailable(shown, live, self.moments(who[rows], batch.query_time))
-            moved = batch.to(device)
+            moved = batch if batch.item_ids.device == device else batch.to(device)
             yield some[rows], moved, moved if shown is batch else shown.to(device)
 
     def moments(self, users: np.ndarray, last: Tensor | None = None) -> np.ndarray:
