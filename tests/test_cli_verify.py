@@ -83,6 +83,15 @@ def test_a_flipped_byte_of_an_array(name: str, position: int, copy: Path, capsys
     assert f"data {name}" in shown.err and "Traceback" not in shown.err
 
 
+def test_ranks_of_an_older_version(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run_of(copy) / "ranks.parquet"
+    pl.read_parquet(path).drop("num_greater").write_parquet(path)
+    assert verify(copy) == 1
+    shown = capsys.readouterr()
+    assert "ranks.parquet: has no column num_greater: it was written by an older version" in shown.err
+    assert "Traceback" not in shown.err
+
+
 def test_an_array_with_its_bytes_the_other_way_round(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = copy / "data" / "small" / "timestamps.npy"
     flip(path, path.read_bytes().index(b"<i8"), 0x02)  # `<` becomes `>`: the same bytes, read as other numbers

@@ -78,10 +78,12 @@ def spec_of(checkpoint: dict[str, Any]) -> DataSpec:
     if "data_spec" not in checkpoint:
         raise RecsysLabError("this checkpoint was not written by recsys_lab: it names no data set")
     held = checkpoint["data_spec"]
-    if held.get("num_event_types"):
+    training = held.get("training") or {}
+    unknown_rows = held.get("fields") and training and "fields_hash" not in training
+    if held.get("num_event_types") or unknown_rows:
         raise RecsysLabError(
-            "this checkpoint numbers the event types as earlier versions did, which this version can't read: train the "
-            "model again (the data need not be prepared again)"
+            f"this checkpoint numbers the {'values of fields' if unknown_rows else 'event types'} as earlier versions "
+            "did, which this version can't read: train the model again (the data need not be prepared again)"
         )
     known = {field.name for field in fields(DataSpec)}
     plain = {name: value for name, value in held.items() if name in known}
@@ -233,6 +235,7 @@ def check_goes_on(
     Raises:
         RecsysLabError: when any other setting was changed, naming it; or when the run is past its end already.
     """
+    spec_of(checkpoint)  # first: what an earlier version wrote differs for no reason of the user's
     finders = [type(c).__name__ for c in trainer.callbacks if is_a(c, *FINDERS)]
     if finders:
         raise RecsysLabError(

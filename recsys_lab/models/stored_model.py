@@ -19,6 +19,7 @@ from recsys_lab.models.checkpoint import accept, read_checkpoint
 from recsys_lab.models.item_vectors import ItemVectors
 from recsys_lab.models.system import system_of
 from recsys_lab.models.warm_start import WarmStart
+from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -29,6 +30,21 @@ def named_today(state_dict: Mapping[str, Any], module: torch.nn.Module) -> Mappi
     if hasattr(module, "encoder"):
         return state_dict
     return {name.removeprefix("encoder."): value for name, value in state_dict.items()}
+
+
+def _other_weights(model: torch.nn.Module, held: Mapping[str, Any]) -> str:
+    """Why these are not the weights of `model`."""
+    own = model.state_dict()
+    parts = [
+        ("it has no", [name for name in own if name not in held]),
+        ("what this version does not know is", [name for name in held if name not in own]),
+        ("of another shape is", [name for name in own if name in held and own[name].shape != held[name].shape]),
+    ]
+    told = "; ".join(f"{what} {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in parts if names)
+    return (
+        f"the weights of this checkpoint are not those of {type(model).__name__} as this version builds it: {told}. "
+        "Another version wrote it, or other settings made it: train the model again (the data need not be prepared)"
+    )
 
 
 class StoredModel(Base):
@@ -100,11 +116,19 @@ class StoredModel(Base):
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As torch's, and under the names of earlier versions. Weights that come before the sizes are known wait for
         `build`: so they come back to a notebook from processes that it spawned, where only the copies in those
-        processes were built."""
+        processes were built.
+
+        Raises:
+            RecsysLabError: for the weights of another version or another model.
+        """
         if self.spec is None:
             self._waiting_weights = dict(state_dict)
             return torch.nn.modules.module._IncompatibleKeys([], [])
-        return super().load_state_dict(named_today(state_dict, self), *args, **kwargs)
+        held = named_today(state_dict, self)
+        try:
+            return super().load_state_dict(held, *args, **kwargs)
+        except RuntimeError as error:
+            raise RecsysLabError(_other_weights(self, held)) from error
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

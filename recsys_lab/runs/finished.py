@@ -201,12 +201,8 @@ def read_run(folder: Path) -> Run:
 
 def _wrong_ranks(ranks: pl.DataFrame, run: Run) -> str:
     """What can't be right in the ranks of a finished run; empty where nothing is found."""
-    missing = [name for name in (*TARGET_KEY, "num_greater", "num_ties", "is_cold") if name not in ranks.columns]
-    if missing:
-        return (
-            f"has no column {', '.join(missing)}: it was written by an older version, or by something else. "
-            f"`recsys-lab test {run.folder}` ranks the targets again, into {run.folder / 'test'}"
-        )
+    if missing := lacking(ranks):
+        return f"{missing}. `recsys-lab test {run.folder}` ranks the targets again, into {run.folder / 'test'}"
     if not ranks.height:
         return "holds no row"
     stage = "test" if any(name.startswith("test/") for name in run.metrics) else "val"
@@ -228,8 +224,17 @@ def _wrong_ranks(ranks: pl.DataFrame, run: Run) -> str:
     return ""
 
 
+def lacking(ranks: pl.DataFrame) -> str:
+    """Which of the columns that are read are not there; empty where all are."""
+    missing = [name for name in (*TARGET_KEY, "num_greater", "num_ties", "is_cold") if name not in ranks.columns]
+    named = ", ".join(missing)
+    return f"has no column {named}: it was written by an older version, or by something else" if missing else ""
+
+
 def impossible_ranks(ranks: pl.DataFrame) -> str:
     """What is wrong with ranks that no test writes; empty for none."""
+    if missing := lacking(ranks):
+        return missing
     counts = [pl.col(name).is_null() | (pl.col(name) < 0) for name in ("num_greater", "num_ties")]
     if "rank" in ranks.columns:
         counts.append(pl.col("rank").is_null() | (pl.col("rank") < 1) | pl.col("rank").cast(pl.Float64).is_nan())
