@@ -59,6 +59,7 @@ def make_data(job: Row, **changed: Any) -> Any:
         "batch_size": job["batch_size"],
         "max_windows_per_user": job.get("max_windows_per_user"),
         "exclude_seen": "history",
+        "fields": job.get("fields"),
     }
     data = SequenceDataModule(job["folder"], **{**given, **changed})
     data.setup()

@@ -153,6 +153,20 @@ def test_an_item_without_training_events_has_its_fields_only() -> None:
     assert torch.equal(plain.weight, before)
 
 
+def test_a_training_step_makes_the_row_of_each_item_once() -> None:
+    ids = torch.randint(0, WITH_FIELDS.num_rows, (3, 40), generator=torch.Generator().manual_seed(0))
+    gradients, made = [], []
+    for training in (False, True):
+        table = filled(built(SASRec, WITH_FIELDS)).embedding.items.train(training)
+        table.parts[1].register_forward_pre_hook(lambda _, given: made.append(given[1].numel()))
+        rows = table(ids)
+        rows.mul(torch.arange(rows.numel()).reshape(rows.shape).sin()).sum().backward()
+        gradients.append({"rows": rows.detach(), **{n: p.grad for n, p in table.named_parameters()}})
+    assert made == [ids.numel(), WITH_FIELDS.num_rows] and len(gradients[0]) == 6
+    for name, each in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], each, rtol=1e-4, atol=1e-5)
+
+
 def test_without_fields_the_table_is_an_embedding() -> None:
     table = ItemTable(9, 4)
     assert list(table.state_dict()) == ["weight"] and table.weight_block(slice(0, 9)) is table.weight

@@ -52,7 +52,13 @@ class ItemTable(nn.Embedding):
         return not len(self.parts)
 
     def forward(self, item_ids: Tensor) -> Tensor:
-        """(...) ids -> (..., D)."""
+        """(...) ids -> (..., D). Where a training step has more ids than there are items, each row is made once."""
+        if not self.training or self.is_plain or self.sparse or item_ids.numel() <= self.num_embeddings:
+            return self._rows(item_ids)
+        return F.embedding(item_ids, self._rows(torch.arange(self.num_embeddings, device=item_ids.device)))
+
+    def _rows(self, item_ids: Tensor) -> Tensor:
+        """(...) ids -> (..., D), each made for itself."""
         rows = super().forward(item_ids)
         if self.join is None:
             for part in self.parts:
@@ -85,14 +91,14 @@ class ItemTable(nn.Embedding):
         start, stop, _ = items.indices(self.num_embeddings)
         place = torch.arange(start, stop, device=self.weight.device)
         if self.training or torch.is_grad_enabled():
-            return self(place)
+            return self._rows(place)
         held = [tensor for tensor in (*self.parameters(), *self.buffers()) if not tensor.is_inference()]
         made_of = tuple((tensor.data_ptr(), tensor._version) for tensor in held)
         if self._kept[0] != made_of:
             self._kept = (made_of, {})
         kept = self._kept[1]
         if (start, stop) not in kept:
-            kept[start, stop] = self(place)
+            kept[start, stop] = self._rows(place)
         return kept[start, stop]
 
     def train(self, mode: bool = True) -> Self:
