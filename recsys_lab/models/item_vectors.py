@@ -40,6 +40,10 @@ class ItemVectors:
         missing: Missing = "error",
     ) -> None:
         check(preprocessing)
+        given = {"mode": (mode, "frozen"), "preprocessing": (preprocessing, "none"), "missing": (missing, "error")}
+        for name, (value, usual) in given.items():
+            if path is None and value != usual:
+                log.warning("%s_%s %s changes nothing without %s FILE", OPTION, name, value, OPTION)
         self.path, self.mode, self.width, self.preprocessing = path, mode, width, preprocessing
         self.missing = missing
         self._fault: RecsysLabError | None = None

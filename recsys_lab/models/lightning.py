@@ -237,7 +237,10 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
         for name in self.uses_target_fields:
             if name not in known:
                 found = ", ".join(known) or "none"
-                problem = f"names {name!r}; in {spec.dataset} known of the event to predict: {found}"
+                problem = (
+                    f"names {name!r}; in {spec.dataset} known of the event to predict: {found}. Say so of a field when "
+                    f"the data is prepared (--fields {name}=categorical@query), and feed it (--data.fields)"
+                )
                 raise ArgumentError(type(self).__name__, "target_fields", problem, name)
         self.build(spec if self.inputs is None else self.inputs.spec_to_build(spec))
         if self.inputs is not None:

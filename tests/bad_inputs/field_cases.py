@@ -73,6 +73,9 @@ CASES = [
     of("dates as lists", column(*DAYS), "is of type Date, so it can't be multi", "--fields x=multi", 2),
     of("uneven lists as vectors", column(*([1.5] * (1 + n) for n in SIX)), "has lists of 1 to 6 numbers.*--fields says 'x=vector'", "--fields x=vector", 2),
     of("structs, said", column(*[{"a": 1}] * 6), "is of type Struct.*--fields says", "--fields x=categorical", 2),
+    of("lists between other signs", column(*["a;b", "a"] * 3), "'x' of the events has commas or semicolons in 3 values and bars in none; multi wants text like a.b, or JSON lists; --fields says 'x=multi'", "--fields x=multi", 2),
+    of("vectors with a word", column(*["1.5 2", "3 four"] * 3), "'x' of the events has 3 values with what is no number, so it can't be a vector", "--fields x=vector", 2),
+    of("vectors with a hole", column(*[[1.5, None], [2.5, 3.5]] * 3), FIELDS + r"x \(vector\)"),
     of("text as lists", column(*["a|b", "a"] * 3), FIELDS + r"x \(multi\)", "--fields x=multi"),
     of("text as vectors", column(*["1.5 2", "3,4"] * 3), FIELDS + r"x \(vector\)", "--fields x=vector"),
     of("the time of asking of an item", column(*SIX), "@query is for fields of events", "--fields x=item.numeric@query", 2),
@@ -84,6 +87,8 @@ CASES = [
     of("two conditions", column(*SIX), "2 users, 2 items, 2 events", "--keep 'x>=2' --keep 'x<4'"),
     # -- tables of items, users and impressions
     tables("a table of items", "--items items.csv", r"of items: price \(numeric\), genre \(categorical\)", items=ITEMS),
+    tables("two columns of one name in a table of items", "--items items.csv", "(?s)column 'genre' is left out: two columns have this name.*of items: price", items=b"item_id,price,genre,genre\n10,1.5,a,b\n11,2.5,b,b\n12,2.5,b,b\n"),
+    tables("items that nobody has", "--items items.csv", "1 item without an event left out of the table of items", items=ITEMS + b"13,2.5,a\n"),
     tables("a table of users without its id", "--users users.csv", "has no column 'user_id' with the user id.*--users_column", 2, users=b"who,age\n1,30\n"),
     tables("a table of users", "--users users.csv --users_column who", r"of users: age \(categorical\)", users=b"who,age\n1,30\n2,30\n"),
     tables("an item's column of another scope", "--items items.csv --fields price=event.numeric", "is a column of the table of items", 2, items=ITEMS),

@@ -91,6 +91,13 @@ RICH = pl.DataFrame(
 )
 
 
+def test_a_vector_with_a_hole_is_missing(tmp_path: Path) -> None:
+    """One number that isn't there would be no number in every score."""
+    holes = RICH.with_columns(vector=pl.Series([[1.0, None], [float("nan"), 2.0]] * 2 + [[1.0, 2.0]] * 2))
+    data = made(tmp_path, holes)
+    assert decoded(data, "vector") == [None] * 4 + [[1.0, 2.0]] * 2 and data.field("vector").missing == 4
+
+
 def in_order(data: ProcessedDataset, values: pl.Series) -> list[object]:
     """The values of `RICH` as the events are prepared: by user and time, which is their order in the table."""
     assert data.num_events == len(values)

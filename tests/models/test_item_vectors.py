@@ -38,6 +38,16 @@ def data(tmp_path: Path) -> SequenceDataModule:
     return SequenceDataModule(str(prepared(tmp_path / "d", made_events(num_users=40)).path), max_length=8, batch_size=8)
 
 
+def test_what_is_said_of_vectors_that_are_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "recsys_lab"):
+        SASRec(item_vectors_mode="delta", item_vectors="v.parquet")
+        assert not caplog.records
+        SASRec(item_vectors_mode="delta", item_vectors_preprocessing="zca")
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0] == "--model.item_vectors_mode delta changes nothing without --model.item_vectors FILE"
+    assert told[1].startswith("--model.item_vectors_preprocessing zca") and len(told) == 2
+
+
 def test_matched_by_raw_ids(tmp_path: Path) -> None:
     file = write(tmp_path / "v.parquet", ["30", "10", "99"], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     vectors, has = matched(file, pl.Series([10, 20, 30]))

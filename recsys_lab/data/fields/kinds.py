@@ -12,7 +12,7 @@ import polars as pl
 from recsys_lab.data.fields.stored import Kind, Scope, field_key
 from recsys_lab.data.fields.wishes import Wish
 from recsys_lab.data.reading.spelling import again, option
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of_these
 
 log = logging.getLogger("recsys_lab")
 
@@ -63,7 +63,7 @@ class Column:
         if self.kind == "multi":
             return as_lists(raw, self.dtype)
         rows = _vectors(raw, self.dtype).list.to_array(self.width)
-        return pl.when(rows.arr.eval(pl.element().is_finite()).arr.all()).then(rows)
+        return pl.when(rows.arr.eval(pl.element().is_finite().fill_null(False)).arr.all()).then(rows)
 
 
 def as_value(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
@@ -148,8 +148,14 @@ class ColumnStats:
         if self.wish.kind == "vector" or (self.inner is not None and self.wish.kind is None):
             lengths = (_vectors(raw, self.dtype) if self.wish.kind else self._lists(raw)).list.len()
             found |= {"shortest": lengths.min(), "longest": lengths.max()}
+            if self.wish.kind and self.inner is None:
+                numbers = _vectors(raw, self.dtype)
+                found["no number"] = numbers.list.eval(pl.element().is_null()).list.any().sum()
         elif self.dtype == pl.String or self.dtype.is_integer():
             found["values"] = raw.drop_nulls().approx_n_unique()
+        if self.wish.kind == "multi" and self.dtype == pl.String:
+            found["apart"] = (raw.str.contains("|", literal=True) | raw.str.starts_with("[")).sum()
+            found["other signs"] = raw.str.contains("[;,]").sum()
         if self.wish.kind == "numeric" and self.inner is None:
             found["no number"] = (as_number(raw, self.dtype).is_null() & raw.is_not_null()).sum()
         return found
@@ -205,6 +211,11 @@ class ColumnStats:
                 return f"is of type {self.dtype}, so it can't be a vector, which is a list of numbers"
             if found["longest"] != found["shortest"] or not found["longest"]:
                 return f"has lists of {found['shortest']} to {found['longest']} numbers; vectors are all of one length"
+            if found.get("no number"):
+                return f"has {found['no number']:,} values with what is no number, so it can't be a vector"
+        if kind == "multi" and found.get("other signs") and not found["apart"]:
+            signs = number_of_these(found["other signs"], "values")
+            return f"has commas or semicolons in {signs} and bars in none; multi wants text like a|b, or JSON lists"
         if kind == "multi" and not is_list and self.dtype != pl.String:
             return f"is of type {self.dtype}, so it can't be multi: that is a list of values, or text like a|b"
         if kind == "numeric" and found.get("no number"):

@@ -42,6 +42,8 @@ def choose_fields(known: Mapping[str, Any], choice: FieldChoice, split_column: s
         if key not in known:
             near = [k for k in known if k.endswith(f".{key}")] or difflib.get_close_matches(key, known, 1)
             hint = f". Did you mean {near[0]!r}?" if near else ""
+            if key == "same_session":
+                hint = "; this one needs --data.sessions: a field of the events or a pause (30m)"
             raise RecsysLabError(
                 f"--data.fields: unknown field {key!r}; known: {', '.join(sorted(known)) or 'none'}{hint}"
             )

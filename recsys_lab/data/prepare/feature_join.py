@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from recsys_lab.data.reading.spelling import option
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 log = logging.getLogger("recsys_lab")
 
@@ -58,6 +58,10 @@ def with_features(
     if len(missing):
         level = logging.WARNING if 2 * len(missing) > len(ids) else logging.INFO
         log.log(level, "  %d of %d %s have no feature row, such as %s", len(missing), len(ids), name, _some(missing))
+    others = unique.height - (len(ids) - len(missing))
+    if others:
+        what = name.removesuffix("_id")
+        log.info("  %s without an event left out of the table of %ss", number_of(others, what), what)
     joined = table.join(unique, on=name, how="left", maintain_order="left")
     return joined, {"columns": joined.columns[1:], "without_row": len(missing), "duplicate_rows": duplicates}
 

@@ -48,10 +48,11 @@ def read_table(
             )
         if opened.twins([key]):
             raise RecsysLabError(f"{where} has two columns named {key!r}; rename one in the file")
+        chosen = [key, *opened.further([key], where)]
         if format == "jsonl":
             table = pl.scan_ndjson(paths, schema_overrides={key: pl.String}, infer_schema_length=None)
         else:
-            table = opened.scan(found)
+            table = opened.scan(chosen)
         if key != canonical and canonical in found:
             table = table.drop(canonical)  # another thing by that name: the id is what the user named
         table = table.rename({key: canonical})
@@ -71,7 +72,7 @@ def read_table(
             )
         if lost:
             log.info("%s: %s rows left out: no id, or one that no event can have", where, f"{lost:,}")
-        if len(found) == 1:
+        if len(chosen) == 1:
             log.warning("%s has no column but %r, so it adds nothing", where, key)
         return table.drop_nulls(canonical)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:

@@ -150,23 +150,47 @@ def _import(path: str) -> Any:
 
 def _wrong_kind(message: str) -> str | None:
     """`must be a whole number, not 'few'`, where nothing but the kind of a plain value is wrong."""
-    got = list(_GOT.finditer(message))  # says more than the whole value that was given, where both are there
-    given = got[-1] if got else _GIVEN.search(message)
     kinds = [kind for kind in _KIND.findall(message) if kind != "NoneType"]
     rest = [line for line in message.splitlines()[1:] if "Expected" in line and not _KIND.search(line)]
-    if given is None or rest or not kinds or not all(kind in _KINDS for kind in kinds):
+    value = _given(message)
+    if value is None or rest or not kinds or not all(kind in _KINDS for kind in kinds):
         return None
     if "float" in kinds:
         kinds = [kind for kind in kinds if kind != "int"]
+    return f"must be {' or '.join(_KINDS[kind] for kind in dict.fromkeys(kinds))}, not {value!r}"
+
+
+def _given(message: str) -> str | None:
+    """The value that was given, as far as the message says it."""
+    got = list(_GOT.finditer(message))  # says more than the whole value that was given, where both are there
+    given = got[-1] if got else _GIVEN.search(message)
+    if given is None:
+        return None
     value = given["value"].strip()
     nested = re.fullmatch(r"NestedArg\(key='[\w.]+', val=(['\"]?)(.*)\1\)", value)  # of an argument of a class
-    value = nested[2] if nested else value
-    return f"must be {' or '.join(_KINDS[kind] for kind in dict.fromkeys(kinds))}, not {value!r}"
+    return nested[2] if nested else value
+
+
+def _no_list(message: str) -> str | None:
+    """`must be a list such as '[a]', not 'a'`, where a list or a mapping is wanted, and a plain word was given."""
+    value, ways = _given(message), []
+    for expected in re.findall(r"^[ -]*Expected an? (?!path )(.+?)(?:\. Got value: .*)?$", message, re.MULTILINE):
+        if re.fullmatch(r"<class '(list|tuple|collections\.abc\.Sequence)'>", expected):
+            ways.append(f"a list such as '[{value}]'")
+        elif expected == "<class 'dict'>":
+            ways.append("a mapping such as '{NAME: VALUE}'")
+        elif literal := re.fullmatch(r"typing\.Literal\[(.*)\]", expected):
+            ways.append(literal[1].replace(", ", " or "))
+        elif expected != "<class 'NoneType'>":
+            return None
+    is_word = value is not None and re.match(r"[\[{]", value) is None
+    is_wanted = any(way.startswith("a ") for way in ways)
+    return f"must be {' or '.join(dict.fromkeys(ways))}, not {value!r}" if is_word and is_wanted else None
 
 
 def _plain(message: str, where: str) -> str:
     """The lines that say what is wrong, behind the full name of the key."""
-    wrong_kind = _wrong_kind(message)
+    wrong_kind = _wrong_kind(message) or _no_list(message)
     if wrong_kind is not None:
         return f"--{where} {wrong_kind}"
     lines = [
