@@ -72,6 +72,11 @@ GROUPS = {
             "recsys_lab.cli.diagnose:shortcuts",
             "could a simple rule find these targets: few successors, similar items, the newest events alone?",
         ),
+        "faithfulness": (
+            "recsys_lab.cli.explain:faithfulness",
+            "are explanations faithful to the model, beside random order and shuffled weights?",
+        ),
+        "explain": ("recsys_lab.cli.explain:explain", "why does an item stand in somebody's list?"),
     },
 }
 
@@ -85,7 +90,10 @@ USAGE = {
 
 The manual is docs/studies.md.""",
     ),
-    "diagnose": ("QUESTION RUN_FOLDER [options]", "docs/sequential.md and docs/metrics.md explain the answers."),
+    "diagnose": (
+        "QUESTION RUN_FOLDER [options]",
+        "docs/sequential.md, docs/metrics.md and docs/explain.md explain the answers.",
+    ),
 }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from recsys_lab.config import Configurable
 from recsys_lab.contracts import Batch, DataSpec, Scorer, State
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.words import RecsysLabError
 
@@ -50,7 +51,7 @@ class SequenceModel(Configurable):
                 "build(spec) to a Scorer of its own"
             )
         if "encode" in cls.__dict__:  # the shortcuts of a base class belong to the base's own `encode`
-            for name in ("encode_last", "start", "step"):
+            for name in ("encode_last", "start", "step", "event_weights"):
                 if name not in cls.__dict__:
                     setattr(cls, name, SequenceModel.__dict__[name])
 
@@ -84,6 +85,11 @@ class SequenceModel(Configurable):
             event: windows of one event, L = 1.
         """
         raise NotImplementedError(f"{type(self).__name__} can't go on from a state: encode the window")
+
+    def event_weights(self, batch: Batch) -> EventWeights | None:
+        """How much the state of each row's last event takes of each event, by the model's own attention or gates; None
+        where it has none, or none that says so. They are no proof of what a score rests on: docs/explain.md."""
+        return None
 
     def hidden(self, batch: Batch) -> Tensor:
         """`encode` for whoever has a batch as the data gives it: with the user's token in front, where the model has

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from recsys_lab.contracts import DataSpec
 from recsys_lab.data.locate import find_prepared
+from recsys_lab.data.prepare.decoded import decoded_user
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.serve.item_ids import ItemIds
 from recsys_lab.words import ITEM_ID, RecsysLabError
 
 if TYPE_CHECKING:
@@ -99,6 +101,26 @@ def titles(folder: Path | None, spec: DataSpec, data_dir: str | None = None) -> 
         return None, f"no titles: the item table of {name} has no column {', '.join(TITLES[:-1])}"
     found = table.select(pl.col(ITEM_ID), pl.col(column).cast(pl.String).alias("title"))
     return found, f"titles from the item table of {name}, column {column!r}"
+
+
+def history_of(folder: Path | None, user: Any, data_dir: str | None = None) -> pl.DataFrame:
+    """All events of a user of a run's prepared data, as `Predictor.recommend` takes them.
+
+    Raises:
+        RecsysLabError: where the data is not there, and for an unknown user.
+    """
+    processed = prepared_of(folder, data_dir)
+    if processed is None:
+        raise RecsysLabError(
+            f"--user {user}: the prepared data of the run is not there; name its folder with --data_dir, or give the "
+            "events: --history a,b,c"
+        )
+    row = int(ItemIds(processed.user_ids).rows_of(pl.Series([str(user)]))[0]) - 1
+    if row < 0:
+        raise RecsysLabError(
+            f"--user {user}: {processed.name} has no such user; its ids are like {processed.user_ids[0]!r}"
+        )
+    return decoded_user(processed, row)
 
 
 def _retrained(data: SequenceDataModule) -> SequenceDataModule:

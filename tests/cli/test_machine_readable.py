@@ -16,7 +16,8 @@ from recsys_lab.cli import COMMANDS, GROUPS, main
 from recsys_lab.cli.typed import options_of
 
 TABLES = {"sources", "audit", "compare", "slices", "recommend", "study plan", "study status", "verify"}
-TABLES |= {"diagnose shuffle", "diagnose calibration", "diagnose shortcuts"}
+TABLES |= {"diagnose shuffle", "diagnose calibration", "diagnose shortcuts", "diagnose explain"}
+TABLES |= {"diagnose faithfulness"}
 NO_TABLE = {"fit", "validate", "test", "predict", "prepare", "export", "serve", "completion"}
 NO_TABLE |= {"report", "study run", "study retry", "study report", "study tune"}  # files, and progress; tune: best.yaml
 
@@ -44,6 +45,8 @@ def words_of(run: Path, small_folder: Path, tmp_path: Path) -> Callable[[str], l
         "verify": [str(run)],
         "diagnose shuffle": [str(run), "--seeds", "1", "--output", str(tmp_path / "shuffle")],
         "diagnose shortcuts": [str(run), "--output", str(tmp_path / "shortcuts")],
+        "diagnose explain": [str(run), "--history", "101,102", "--method", "leave_one_out"],
+        "diagnose faithfulness": [str(run), "--lists", "4", "--method", "removal", "--output", str(tmp_path / "faith")],
         "diagnose calibration": [str(run), "--output", str(tmp_path / "calibration")],
     }[command]
 

@@ -25,7 +25,10 @@ SETTINGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_explain_gives_the_weights_that_the_prediction_uses(settings: dict[str, Any]) -> None:
     model, batch = built(LSTMAttention, **settings), random_batch([5, 9, 1])
-    weights = model.explain(batch)
+    with torch.no_grad():
+        weights = model.attention.weights_at_last(model.states(batch), batch.lengths)
+        shares = model.event_weights(batch).values
+    torch.testing.assert_close(shares, weights.abs() / weights.abs().sum(1, keepdim=True))
     assert weights.shape == (3, 9)
     assert not weights[~batch.valid_mask].any()
     if settings["attention"] == "self":
@@ -38,9 +41,9 @@ def test_explain_gives_the_weights_that_the_prediction_uses(settings: dict[str, 
     torch.testing.assert_close(context, used, rtol=1e-4, atol=1e-6)
 
 
-def test_nothing_to_explain_without_attention() -> None:
-    with pytest.raises(RecsysLabError, match="no attention weights"):
-        built(LSTMAttention, attention="none").explain(random_batch([3]))
+def test_without_attention_the_gates_of_the_lstm_speak() -> None:
+    found = built(LSTMAttention, attention="none").event_weights(random_batch([3]))
+    assert found.what == "what the gates of the LSTM let in and keep" and found.values.shape == (1, 3)
 
 
 @pytest.mark.parametrize("settings", [{"similarity": "additive"}, {"attention": "narm"}], ids=str)

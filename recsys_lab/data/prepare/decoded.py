@@ -35,6 +35,23 @@ def decoded_events(data: ProcessedDataset, folder: Path) -> pl.LazyFrame:
     return pl.scan_parquet(folder / "events-*.parquet", glob=True)
 
 
+def decoded_user(data: ProcessedDataset, user: int) -> pl.DataFrame:
+    """The events of one user, a row of the set, oldest first: as `decoded_events` has them, beside the user's fields
+    (`user.NAME`), each in a column of its key."""
+    start, stop = (int(place) for place in data.offsets[user : user + 2])
+    item, owner = data.item_ids[start:stop].astype(np.int64) - 1, np.full(stop - start, user)
+    columns = [data.user_ids.gather(owner), data.item_ids_raw.gather(item)]
+    if data.has_timestamps:
+        columns.append(pl.Series(TIMESTAMP, data.timestamps[start:stop]))
+    for field in data.fields.values():
+        if field.scope == "event" or (field.scope == "user" and field.from_events):
+            columns.append(_column(data, field, start, stop, owner).alias(field.key))
+        elif field.scope == "user":
+            one = _column(data, field, user, user + 1, owner[:1])
+            columns.append(one.gather(np.zeros(stop - start, dtype=np.int64)).alias(field.key))
+    return pl.DataFrame(columns)
+
+
 def decoded_table(data: ProcessedDataset, scope: str) -> pl.DataFrame:
     """The table of items or users without the columns that came from events."""
     table = data.item_table if scope == "item" else data.user_table

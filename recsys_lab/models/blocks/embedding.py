@@ -93,8 +93,25 @@ class EventEmbedding(nn.Module):
         return torch.cat([self._user(batch).unsqueeze(1), events], dim=1)
 
     def _events(self, batch: Batch) -> Tensor:
-        x: Tensor = self.items(batch.item_ids)  # (B, L, D)
-        parts = self._parts(batch)
+        return self._joined(self.items(batch.item_ids), self._parts(batch))
+
+    def split(self, batch: Batch) -> dict[str, Tensor]:
+        """What the vectors of the events are made of, by name, for whoever asks what each part does: `item` and
+        `item.NAME` as the item table splits them, fields of the event by their name, `user.NAME`, `target.NAME` and
+        `time.CLASS`. (B, L, D) each; of the user (B, 1, D), and none where the user has a token."""
+        names = [field.name for field in self.event_fields]
+        names += [] if self.user_first else [f"user.{field.name}" for field in self.user_fields]
+        names += [f"target.{field.name}" for field in self.target_fields]
+        names += [f"time.{type(feature).__name__}" for feature in self.times]
+        return self.items.split(batch.item_ids) | dict(zip(names, self._parts(batch), strict=True))
+
+    def joined(self, split: dict[str, Tensor]) -> Tensor:
+        """What `split` took apart -> (B, L, D)."""
+        of_item = [name for name in split if name == "item" or name.startswith("item.")]
+        x = self.items.joined([split[name] for name in of_item])
+        return self._joined(x, [split[name] for name in split if name not in of_item])
+
+    def _joined(self, x: Tensor, parts: list[Tensor]) -> Tensor:
         if self.join is not None:
             joined: Tensor = self.join([x, *(part.expand_as(x) for part in parts)])
             return joined

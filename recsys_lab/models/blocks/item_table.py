@@ -64,14 +64,30 @@ class ItemTable(nn.Embedding):
             for part in self.parts:
                 rows = part(rows, item_ids)
             return rows
-        fields = []
-        for part in self.parts:
-            if isinstance(part, ItemField):
-                fields.append(part.vector(item_ids))
-            else:
-                rows = part(rows, item_ids)
-        joined: Tensor = self.join([rows, *fields])
-        return joined
+        return self.joined(list(self.split(item_ids).values()))
+
+    def split(self, item_ids: Tensor) -> dict[str, Tensor]:
+        """(...) ids -> (..., D) each: the vector of the id, `item`, and what each field adds to it, `item.NAME`. `item`
+        alone has all of it where vectors of the user's own stand in the sum, which can take from the fields before
+        them."""
+        fields = [part for part in self.parts if isinstance(part, ItemField)]
+        others = [part for part in self.parts if not isinstance(part, ItemField)]
+        if self.join is None and others:
+            return {"item": self(item_ids)}
+        rows = super().forward(item_ids)
+        for part in others:
+            rows = part(rows, item_ids)
+        return {"item": rows, **{f"item.{field.name}": field.vector(item_ids) for field in fields}}
+
+    def joined(self, split: Sequence[Tensor]) -> Tensor:
+        """What `split` took apart, (..., D) each -> (..., D)."""
+        if self.join is not None:
+            joined: Tensor = self.join(split)
+            return joined
+        rows, *fields = split
+        for field in fields:
+            rows = rows + field
+        return rows
 
     @property
     def num_blocks(self) -> int:

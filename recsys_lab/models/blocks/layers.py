@@ -106,6 +106,16 @@ class CausalSelfAttention(nn.Module):
         <q, K x + b> = <K^T q, x> + <q, b>, whose last term is the same at every position and leaves the softmax as it
         is; and a weighted mean of V x + b is V (weighted mean of x) + b.
         """
+        batch, _, dim = x.shape
+        heads, head_dim = self.num_heads, dim // self.num_heads
+        mixed = self.weights_at_last(x, lengths, bias) @ x  # (B, H, D)
+        value = torch.einsum("bhd,hkd->bhk", mixed, self.qkv.weight.view(3, heads, head_dim, dim)[2])
+        value = value + self.qkv.bias.view(3, heads, head_dim)[2]
+        out: Tensor = self.out(value.reshape(batch, dim))
+        return out
+
+    def weights_at_last(self, x: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, L, D), (B,) -> (B, H, L): how each row's last real event weighs the events, 0 at padding."""
         batch, length, dim = x.shape
         heads, head_dim = self.num_heads, dim // self.num_heads
         weight = self.qkv.weight.view(3, heads, head_dim, dim)
@@ -117,10 +127,7 @@ class CausalSelfAttention(nn.Module):
         if bias is not None:
             scores = scores + bias.expand(batch, -1, -1, -1)[torch.arange(batch, device=x.device), :, lengths - 1]
         future = torch.arange(length, device=x.device) >= lengths[:, None]  # (B, L)
-        mixed = scores.masked_fill(future[:, None], float("-inf")).softmax(dim=2) @ x  # (B, H, D)
-        value = torch.einsum("bhd,hkd->bhk", mixed, weight[2]) + shift[2]
-        out: Tensor = self.out(value.reshape(batch, dim))
-        return out
+        return scores.masked_fill(future[:, None], float("-inf")).softmax(dim=2)
 
     def step(self, x: Tensor, past: KeysAndValues | None, bias: Tensor | None = None) -> tuple[Tensor, KeysAndValues]:
         """One more event (B, 1, D) after those whose keys and values are kept -> (B, 1, D), and them with its own.
@@ -155,6 +162,10 @@ class TransformerBlock(nn.Module):
         """(B, L, D), (B,) -> (B, D): what `forward` gives at each row's last real event, at a fraction of the cost."""
         last = x[torch.arange(x.shape[0], device=x.device), lengths - 1]
         return self._feed_forward(self._attended(last, self.attention.at_last(self.attention_norm(x), lengths, bias)))
+
+    def weights_at_last(self, x: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, H, L): of its attention."""
+        return self.attention.weights_at_last(self.attention_norm(x), lengths, bias)
 
     def step(self, x: Tensor, past: KeysAndValues | None, bias: Tensor | None = None) -> tuple[Tensor, KeysAndValues]:
         """One more event (B, 1, D) -> what `forward` gives at it, and keys and values with its own for the next one."""

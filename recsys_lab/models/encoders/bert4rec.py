@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Depth, DropShare, Level, Share, Size, check_divides
 from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout, Positions, TransformerBlock
 from recsys_lab.models.blocks.masking import is_masked, one_more, with_masks
 from recsys_lab.models.blocks.scoring import TiedScorer
@@ -105,6 +106,16 @@ class BERT4Rec(NextItemModule):
         *earlier, last = self.blocks
         assert isinstance(last, TransformerBlock)
         return self._head(last.at_last(self._through(x, batch, earlier), batch.lengths))
+
+    def event_weights(self, batch: Batch) -> EventWeights:
+        """Those of the masked event, without what it gives itself."""
+        batch = self._one_more(batch)
+        x, found = self.embedding(batch) + is_masked(batch).unsqueeze(2) * self.mask_vector, []
+        for place, block in enumerate(self.blocks):
+            assert isinstance(block, TransformerBlock)
+            found.append(block.weights_at_last(self._through(x, batch, self.blocks[:place]), batch.lengths))
+        of_events = ~is_masked(batch)[:, None]  # (B, 1, L + 1)
+        return EventWeights.of_attention([(weights * of_events)[:, :, :-1] for weights in found])
 
     def _through(self, x: Tensor, batch: Batch, blocks: Any) -> Tensor:
         x = self.drop(x + self.positions(batch.lengths, x.shape[1]))

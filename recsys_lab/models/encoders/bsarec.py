@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from recsys_lab.arguments import Depth, DropShare, Share, Size, check_divides
 from recsys_lab.contracts import Batch
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import CausalSelfAttention
 from recsys_lab.models.blocks.spectral import LowPass, from_the_end
 from recsys_lab.models.encoders.fmlprec import FilterBlock, FMLPRec
@@ -73,11 +74,28 @@ class BSARec(FMLPRec):
         return AttentiveFilterBlock(self.size, s.cutoff, s.embedding_dim, s.num_heads, s.alpha, s.dropout)
 
     def encode(self, batch: Batch) -> Tensor:
-        x = self._whole_window(batch)  # (B, size, D)
-        place = torch.arange(self.size, device=x.device)
-        earlier = place[:, None] >= place  # (size, size)
-        real = place >= self.size - batch.lengths[:, None, None]  # (B, 1, size)
-        seen = ((real & earlier) | torch.eye(self.size, dtype=torch.bool, device=x.device)).unsqueeze(1)
+        x, seen = self._whole_window(batch), self._seen(batch)
         for block in self.blocks:
             x = block(x, seen)
         return from_the_end(x, batch.lengths, batch.item_ids.shape[1])
+
+    def event_weights(self, batch: Batch) -> EventWeights:
+        """Of attention alone: the filter beside it has none."""
+        x, seen, found = self._whole_window(batch), self._seen(batch), []
+        ends = torch.full_like(batch.lengths, self.size)
+        for block in self.blocks:
+            assert isinstance(block, AttentiveFilterBlock)
+            hidden = torch.zeros(seen.shape, device=x.device).masked_fill(~seen, float("-inf"))
+            weights = block.attention.weights_at_last(x, ends, hidden)  # (B, H, size)
+            found.append(from_the_end(weights.transpose(1, 2), batch.lengths, batch.item_ids.shape[1]).transpose(1, 2))
+            x = block(x, seen)
+        valid = batch.valid_mask[:, None]  # (B, 1, L)
+        return EventWeights.of_attention([weights * valid for weights in found])
+
+    def _seen(self, batch: Batch) -> Tensor:
+        """(B, 1, size, size) bool: which events each position attends to."""
+        device = batch.lengths.device
+        place = torch.arange(self.size, device=device)
+        earlier = place[:, None] >= place  # (size, size)
+        real = place >= self.size - batch.lengths[:, None, None]  # (B, 1, size)
+        return ((real & earlier) | torch.eye(self.size, dtype=torch.bool, device=device)).unsqueeze(1)

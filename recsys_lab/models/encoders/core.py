@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Depth, DropShare, Positive, Size, check_divides
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout, Positions, TransformerBlock
 from recsys_lab.models.blocks.relations import hidden_future
 from recsys_lab.models.blocks.scoring import CosineScorer
@@ -72,6 +73,11 @@ class CORE(NextItemModule):
         x = self.drop(self.embedding(batch))  # (B, L, D)
         logits = self._logits(x, batch) + hidden_future(x.shape[1], x.device)  # (1 or B, L, L)
         return F.normalize(logits.softmax(dim=2) @ x, dim=2)
+
+    def event_weights(self, batch: Batch) -> EventWeights:
+        logits = self._logits(self.drop(self.embedding(batch)), batch).squeeze(1)  # (B, L)
+        weights = logits.masked_fill(~batch.valid_mask, float("-inf")).softmax(dim=1)
+        return EventWeights(weights, "the weights of the events in the state, which is their weighted mean")
 
     def start(self, rows: int) -> State:
         """`mean` goes on from one sum without end, the other from keys, values, vectors and logits of earlier events,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Depth, DropShare, Size
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.lightning import NextItemModule
@@ -64,6 +65,9 @@ class GRU4Rec(NextItemModule):
         x = self.drop(self.embedding(batch))  # (B, L, D)
         states, _ = self.gru(x)  # (B, L, hidden_dim); right padding comes after all that counts
         return self._hidden(x, states)
+
+    def event_weights(self, batch: Batch) -> EventWeights:
+        return EventWeights.of_gates(self.gru, self.drop(self.embedding(batch)), batch.lengths)
 
     def start(self, rows: int) -> State:
         zeros = torch.zeros(self.gru.num_layers, rows, self.gru.hidden_size, device=self.device)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Depth, DropShare, Positive, Size, check_divides
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout, KeysAndValues, Positions
 from recsys_lab.models.blocks.relations import RelativePositions, TimeBuckets, TimeDecay, intervals
 from recsys_lab.models.blocks.scoring import CosineScorer
@@ -61,6 +62,12 @@ class TransductionUnit(nn.Module):
         gate, value, query, key = self._parts(x)
         weights = F.silu(self._logits(query, key, seconds)).tril() / self.divisor  # (B, H, L, L)
         return self._out(x, gate, weights @ value)
+
+    def weights_at_last(self, x: Tensor, lengths: Tensor, seconds: Tensor | None) -> Tensor:
+        """(B, H, L): how each row's last event weighs the events, which may be below 0; 0 at padding."""
+        _, _, query, key = self._parts(x)
+        weights = F.silu(self._logits(query, key, seconds)).tril()  # (B, H, L, L)
+        return weights[torch.arange(len(x), device=x.device), :, lengths - 1]
 
     def step(self, x: Tensor, past: KeysAndValues | None, seconds: Tensor | None) -> tuple[Tensor, KeysAndValues]:
         """One more event (B, 1, D), and its intervals (B, 1, t) to those so far -> what `forward` gives at it, and keys
@@ -147,12 +154,24 @@ class HSTU(NextItemModule):
         return TransductionUnit(s.embedding_dim, s.num_heads, s.dropout, positions, time, spec.max_length)
 
     def encode(self, batch: Batch) -> Tensor:
-        x = self.embedding(batch) * self.scale  # (B, L, D)
-        x = self.drop(x + self.positions(batch.lengths, x.shape[1]))
-        seconds = intervals(batch, to_next=self.uses_query_time) if self.reads_time else None
+        x, seconds = self._inputs(batch)
         for block in self.blocks:
             x = block(x, seconds)
         return F.normalize(x, dim=2)
+
+    def event_weights(self, batch: Batch) -> EventWeights:
+        (x, seconds), found = self._inputs(batch), []
+        for block in self.blocks:
+            assert isinstance(block, TransductionUnit)
+            found.append(block.weights_at_last(x, batch.lengths, seconds))
+            x = block(x, seconds)
+        return EventWeights.of_attention(found)
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """(B, L, D), and the intervals (B, L, L) where they are read."""
+        x = self.embedding(batch) * self.scale
+        x = self.drop(x + self.positions(batch.lengths, x.shape[1]))
+        return x, intervals(batch, to_next=self.uses_query_time) if self.reads_time else None
 
     def start(self, rows: int) -> State | None:
         """Keys, values and times of earlier events are kept while the window is not full; nothing goes on where the

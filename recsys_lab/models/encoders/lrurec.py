@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Depth, DropShare, Size
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scan import rotating_scan
 from recsys_lab.models.blocks.scoring import TiedScorer
@@ -56,8 +57,7 @@ class LinearRecurrentUnit(nn.Module):
         """(B, L, D), and the state (B, 4 D) that it goes on from -> (B, L, D), and the states (B, L, 4 D)."""
         size, angle = torch.exp(-torch.exp(self.log_nu)), torch.exp(self.log_theta)
         real, imaginary = size * torch.cos(angle), size * torch.sin(angle)  # (2 D,) each
-        gamma = torch.exp(self.log_gamma).repeat(2)
-        x_real, x_imaginary = (self.enter(x).float() * gamma).chunk(2, dim=2)  # (B, L, 2 D) each
+        x_real, x_imaginary = self._enters(x)
         if before is not None:
             h_real, h_imaginary = before.unsqueeze(1).chunk(2, dim=2)
             first_real = x_real[:, :1] + real * h_real - imaginary * h_imaginary
@@ -68,6 +68,20 @@ class LinearRecurrentUnit(nn.Module):
         x = self.norm(self.dropout(self.leave(states)) + x)
         inner = self.contract(self.dropout(F.gelu(self.expand(x))))
         return self.feed_forward_norm(self.dropout(inner) + x), states
+
+    def _enters(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """gamma (B x + b): real and imaginary part, (B, L, 2 D) each."""
+        gamma = torch.exp(self.log_gamma).repeat(2)
+        real, imaginary = (self.enter(x).float() * gamma).chunk(2, dim=2)
+        return real, imaginary
+
+    def left_at_last(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(B, L): what is left of each event in the last state, |lambda^n gamma (B x + b)| with n events after it, its
+        mean over the channels."""
+        real, imaginary = self._enters(x)
+        after = lengths[:, None] - 1 - torch.arange(x.shape[1], device=x.device)  # (B, L), negative at padding
+        kept = torch.exp(-torch.exp(self.log_nu) * after.clamp_min(0).unsqueeze(2))  # |lambda|^n
+        return (torch.hypot(real, imaginary) * kept).mean(dim=2) * (after >= 0)
 
 
 class LRURec(NextItemModule):
@@ -95,6 +109,14 @@ class LRURec(NextItemModule):
         for block in self.blocks:
             x, _ = block(x)
         return x
+
+    def event_weights(self, batch: Batch) -> EventWeights:
+        x = self.norm(self.drop(self.embedding(batch)))
+        *earlier, last = self.blocks
+        for block in earlier:
+            x, _ = block(x)
+        assert isinstance(last, LinearRecurrentUnit)
+        return EventWeights.shares(last.left_at_last(x, batch.lengths), "what is left in the state of the last block")
 
     def start(self, rows: int) -> State:
         """Memory: of each block h, real and imaginary parts."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from recsys_lab.contracts import Batch
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.encoders.rnn import RNN
 
 
@@ -16,6 +18,9 @@ class LSTM(RNN):
     """A recurrent network of LSTM cells under any loss; the arguments are those of `RNN`."""
 
     network = nn.LSTM
+
+    def event_weights(self, batch: Batch) -> EventWeights:
+        return EventWeights.of_gates(self.rnn, self.drop(self.embedding(batch)), batch.lengths)
 
     def _zeros(self, rows: int) -> tuple[Tensor, Tensor]:
         """The states and the memory cells."""

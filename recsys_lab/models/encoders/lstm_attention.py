@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Depth, DropShare, Positive, Size
 from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.blocks.state_attention import CausalStateAttention, Similarity
 from recsys_lab.models.blocks.time_features import compressed, gap_before, time_until
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.models.module import last_position
-from recsys_lab.words import RecsysLabError
 
 
 class LSTMAttention(NextItemModule):
@@ -109,13 +109,16 @@ class LSTMAttention(NextItemModule):
 
     def states(self, batch: Batch) -> Tensor:
         """h_t: (B, L, hidden_dim)."""
-        x = self.drop(self.embedding(batch))  # (B, L, D)
-        if self.time != "none":
-            x = torch.cat([x, self.time_features(batch).to(x.dtype)], dim=2)
+        x = self._inputs(batch)
         with torch.autocast("cpu", enabled=False):  # most CPUs have no bfloat16 LSTM
             states, _ = self.lstm(x)
         dropped: Tensor = self.drop(states)
         return dropped
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        """Of the LSTM: (B, L, D and the time features)."""
+        x = self.drop(self.embedding(batch))  # (B, L, D)
+        return x if self.time == "none" else torch.cat([x, self.time_features(batch).to(x.dtype)], dim=2)
 
     def time_features(self, batch: Batch) -> Tensor:
         """log(1 + gap / T), and with `relative` also log(1 + t'): (B, L, 1 or 2) float32."""
@@ -124,13 +127,9 @@ class LSTMAttention(NextItemModule):
             features.append(time_until(batch, self.reference))
         return compressed(features, self.seconds, batch.valid_mask)
 
-    @torch.no_grad()
-    def explain(self, batch: Batch) -> Tensor:
-        """How much each event weighs in the prediction: alpha of the last state, (B, L), 0 at padding.
-
-        Raises:
-            RecsysLabError: for `attention="none"`, which has no weights.
-        """
+    def event_weights(self, batch: Batch) -> EventWeights:
+        """alpha of the last state; without attention what the gates of the LSTM keep."""
         if self.attention is None:
-            raise RecsysLabError("LSTMAttention(attention='none') has no attention weights to explain")
-        return self.attention.weights_at_last(self.states(batch), batch.lengths)
+            return EventWeights.of_gates(self.lstm, self._inputs(batch), batch.lengths)
+        weights = self.attention.weights_at_last(self.states(batch), batch.lengths)
+        return EventWeights.of_attention([weights.unsqueeze(1)], "attention over the states of the LSTM")

@@ -25,10 +25,12 @@ from recsys_lab.arguments import Depth, DropShare, Size
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.causal_conv import CausalConv
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scan import linear_scan
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.models.module import last_position
 
 SHORTEST, LONGEST = 1e-3, 1e-1
 """Steps d at first lie between them, evenly in their logarithm."""
@@ -64,14 +66,29 @@ class SelectiveStateSpace(nn.Module):
         else:
             x, before = self.convolve.step(before, x)
         x = F.silu(x).float()
-        step, b, c = self.choose(x).float().split(self.parts, dim=2)  # (B, L, rank), (B, L, N) twice
-        step = F.softplus(self.step_size(step).float())  # (B, L, width)
-        decay = torch.exp(step.unsqueeze(3) * -torch.exp(self.log_decay))  # (B, L, width, N)
-        enters = (step * x).unsqueeze(3) * b.unsqueeze(2)  # (B, L, width, N)
+        decay, enters, c = self._chosen(x)
+        decay = torch.exp(decay)
         h = linear_scan(decay, enters) if state is None else decay * state.unsqueeze(1) + enters
         y = (h @ c.unsqueeze(3)).squeeze(3) + self.skip * x  # (B, L, width)
         out: Tensor = self.leave(y * F.silu(z))
         return out, (before, h[:, -1])
+
+    def _chosen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, L, width) -> d A, d B x, (B, L, width, N) each, and C (B, L, N)."""
+        step, b, c = self.choose(x).float().split(self.parts, dim=2)  # (B, L, rank), (B, L, N) twice
+        step = F.softplus(self.step_size(step).float())  # (B, L, width)
+        enters = (step * x).unsqueeze(3) * b.unsqueeze(2)
+        return step.unsqueeze(3) * -torch.exp(self.log_decay), enters, c
+
+    def left_at_last(self, u: Tensor, lengths: Tensor) -> Tensor:
+        """(B, L): what each event adds to C h at each row's last event, as a size, its mean over the channels."""
+        x = F.silu(self.convolve(self.enter(u).chunk(2, dim=2)[0])).float()
+        log_decay, enters, c = self._chosen(x)
+        valid = (torch.arange(u.shape[1], device=u.device) < lengths[:, None])[:, :, None, None]  # (B, L, 1, 1)
+        log_decay = log_decay * valid
+        later = log_decay.flip(1).cumsum(dim=1).flip(1) - log_decay  # of the events after it
+        left = enters * torch.exp(later) * last_position(c, lengths)[:, None, None]  # (B, L, width, N)
+        return (left * valid).sum(dim=3).abs().mean(dim=2)
 
 
 class Mamba4Rec(NextItemModule):
@@ -114,6 +131,14 @@ class Mamba4Rec(NextItemModule):
     def encode(self, batch: Batch) -> Tensor:
         return self._through(self.norm(self.drop(self.embedding(batch))), [None] * len(self.spaces))[0]  # (B, L, D)
 
+    def event_weights(self, batch: Batch) -> EventWeights:
+        x = self.norm(self.drop(self.embedding(batch)))
+        before, space = self._through(x, [None] * (len(self.spaces) - 1))[0], self.spaces[-1]
+        assert isinstance(space, SelectiveStateSpace)
+        return EventWeights.shares(
+            space.left_at_last(before, batch.lengths), "what is left in the state of the last block"
+        )
+
     def start(self, rows: int) -> State:
         return State(
             query=None, memory=[space.start(rows) for space in self.spaces if isinstance(space, SelectiveStateSpace)]
@@ -124,9 +149,10 @@ class Mamba4Rec(NextItemModule):
         return State(query=x.squeeze(1), memory=memory)
 
     def _through(self, x: Tensor, memory: list[Any]) -> tuple[Tensor, list[Any]]:
+        """(B, L, D), and what as many blocks go on from -> what these make of it, and what to go on from."""
         after = []
-        for number, space in enumerate(self.spaces):
-            y, went_on = space(x, memory[number])
+        for number, (space, before) in enumerate(zip(self.spaces, memory, strict=False)):
+            y, went_on = space(x, before)
             after.append(went_on)
             x = self.norms[number](self.drop(y) + x if len(self.spaces) > 1 else self.drop(y))
             inner = self.contracts[number](self.drop(F.gelu(self.expands[number](x))))

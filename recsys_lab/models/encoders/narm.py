@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Depth, DropShare, Size
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.blocks.state_attention import CausalStateAttention
@@ -69,6 +70,10 @@ class NARM(NextItemModule):
         """Attention computes no position but each row's last."""
         states = self._states(batch)
         return self._decoded(last_position(states, batch.lengths), self.attention.at_last(states, batch.lengths))
+
+    def event_weights(self, batch: Batch) -> EventWeights:
+        weights = self.attention.weights_at_last(self._states(batch), batch.lengths)
+        return EventWeights.of_attention([weights.unsqueeze(1)], "attention over the states of the GRU")
 
     def start(self, rows: int) -> State:
         """The states of earlier events are kept, for attention, while the window is not full."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Depth, DropShare, Size, check_divides
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout, Positions, TransformerBlock
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.lightning import NextItemModule
@@ -86,6 +87,14 @@ class SASRec(NextItemModule):
         assert isinstance(last, TransformerBlock)
         hidden: Tensor = self.norm(last.at_last(x, batch.lengths, bias))
         return hidden
+
+    def event_weights(self, batch: Batch) -> EventWeights:
+        x, bias, found = self._inputs(batch), self.attention_bias(batch), []
+        for block in self.blocks:
+            assert isinstance(block, TransformerBlock)
+            found.append(block.weights_at_last(x, batch.lengths, bias))
+            x = block(x, bias)
+        return EventWeights.of_attention(found)
 
     def start(self, rows: int) -> State | None:
         """Keys and values of earlier events are kept while the window is not full. Where positions are counted from its

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from recsys_lab.arguments import DropShare, Size
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.blocks.state_attention import by_blocks, later_events
@@ -69,6 +70,13 @@ class STAMP(NextItemModule):
         x, means = self._inputs(batch)
         return self._of_last(x, last_position(means, batch.lengths), batch.lengths)
 
+    def event_weights(self, batch: Batch) -> EventWeights:
+        """alpha, without the mean that is added to what it weighs."""
+        x, means = self._inputs(batch)
+        last, mean = (last_position(values, batch.lengths) for values in (x, means))
+        weights = self._alpha_at_last(x, last, mean, batch.lengths)  # (B, 1, L)
+        return EventWeights.of_attention([weights])
+
     def start(self, rows: int) -> State:
         """The vectors of earlier events are kept, for attention, while the window is not full."""
         return State(query=None, memory=(None,))
@@ -84,10 +92,14 @@ class STAMP(NextItemModule):
     def _of_last(self, x: Tensor, mean: Tensor, lengths: Tensor) -> Tensor:
         """Events (B, L, D), the means (B, D) of those up to the last real one, (B,) -> (B, D)."""
         last = last_position(x, lengths)  # (B, D)
+        weights = self._alpha_at_last(x, last, mean, lengths)
+        return self._answer((weights @ x).squeeze(1) + mean, last)
+
+    def _alpha_at_last(self, x: Tensor, last: Tensor, mean: Tensor, lengths: Tensor) -> Tensor:
+        """(B, L, D), the last events and the means (B, D), (B,) -> (B, 1, L), 0 at padding."""
         query = (self.of_last(last) + self.of_mean(mean)).unsqueeze(1)  # (B, 1, D)
         padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None, None]  # (B, 1, L)
-        weights = self._alpha(self.of_event(x), query, padding)
-        return self._answer((weights @ x).squeeze(1) + mean, last)
+        return self._alpha(self.of_event(x), query, padding)
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The events and their running mean, (B, L, D) each."""

@@ -1,0 +1,116 @@
+"""`recsys-lab diagnose explain` and `faithfulness`: why an item stands in a list, and how far to believe it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from recsys_lab.arguments import Count
+from recsys_lab.words import RecsysLabError
+
+log = logging.getLogger("recsys_lab")
+
+
+def explain(
+    run: str,
+    *,
+    user: str | None = None,
+    history: str | None = None,
+    item: str | None = None,
+    method: Sequence[Literal["attention", "integrated_gradients", "leave_one_out", "removal"]] = (),
+    page: str | None = None,
+    data_dir: str | None = None,
+    json: bool = False,
+) -> None:
+    """Why does an item stand in a list? Prints what each event of a history adds to the item's log-probability, the
+    newest event first: by the model's own attention or gates, by integrated gradients, and by leaving each event out.
+    Where events have fields, what each field adds. Nothing is trained. docs/explain.md says how far each method is to
+    be believed; `recsys-lab diagnose faithfulness` measures it for a run.
+
+    Args:
+        run: a run folder, of which the best checkpoint is taken, or a checkpoint.
+        user: an id of the run's prepared data, with all events that it has of that user.
+        history: instead: item ids, oldest first, with commas between them.
+        item: which item (default: the first that is recommended).
+        method: attention, integrated_gradients (needs the extra `explain`), leave_one_out, removal; several with commas
+            between them (default: the first three).
+        page: also write a page to this file.
+        data_dir: folder of prepared sets, for users and titles (default: as the run says).
+        json: print all of it as JSON.
+    """
+    from recsys_lab.diagnose.explain.explained_page import explained_page
+    from recsys_lab.diagnose.explain.explained_text import as_text
+    from recsys_lab.report.escapes import as_json
+    from recsys_lab.report.page import missing_packages
+    from recsys_lab.report.shown_columns import terminal_width
+    from recsys_lab.runs.messages import show_messages
+    from recsys_lab.runs.run_files import write_results
+
+    show_messages()
+    if (user is None) == (history is None):
+        raise RecsysLabError("give a user of the data (--user ID), or a history (--history a,b,c)")
+    if page is not None and (missing := missing_packages()):
+        raise RecsysLabError(f"--page needs {missing}")
+
+    from pathlib import Path
+
+    from recsys_lab.serve.explaining import explain as explained
+    from recsys_lab.serve.predictor import Predictor
+    from recsys_lab.serve.run_data import history_of, titles
+
+    predictor = Predictor.load(run)
+    folder = predictor.loaded.folder
+    events = history_of(folder, user, data_dir) if history is None else _ids(history)
+    names, about = titles(folder, predictor.spec, data_dir)
+    log.info("%s", about)
+    found = explained(predictor, events, item=item, methods=method or None, titles=names)
+    if page is not None:
+        to = Path(page)
+        write_results(to.parent, {to.name: explained_page(found, run).html})
+    print(as_json(found) if json else as_text(found, terminal_width()))
+    if page is not None and not json:
+        print(f"\nwritten: {page}")
+
+
+def _ids(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def faithfulness(
+    run_folders: Sequence[str],
+    *,
+    lists: Count = 200,
+    method: Sequence[Literal["attention", "integrated_gradients", "leave_one_out", "removal"]] = (),
+    data_dir: str | None = None,
+    output: str | None = None,
+    json: bool = False,
+) -> None:
+    """Are explanations of a run's lists faithful to its model? Events are taken out, and put in, in the order of each
+    explanation and in random order: one row for each method, with its difference to random order, an interval and a
+    test. Beside it, how alike the explanations of shuffled weights are. Nothing is trained. Writes
+    faithfulness/faithfulness.json and faithfulness.md into the first run folder. docs/explain.md.
+
+    Args:
+        run_folders: finished runs, seeds of one system; with several the test is over users and seeds.
+        lists: of the test, drawn; their first item is explained.
+        method: attention, integrated_gradients (needs the extra `explain`), leave_one_out, removal (default: all).
+        data_dir: folder of raw files and prepared sets (default: as the run says).
+        output: where to write (default: faithfulness/ in the first run folder).
+        json: print faithfulness.json.
+    """
+    from pathlib import Path
+
+    from recsys_lab.diagnose.explain.faithfulness_table import as_markdown, as_text
+    from recsys_lab.diagnose.explain.run_faithfulness import faithfulness as measured
+    from recsys_lab.report.escapes import as_json
+    from recsys_lab.runs.messages import show_messages
+    from recsys_lab.runs.run_files import write_results
+
+    show_messages()
+    found = measured(run_folders, data_dir, lists, method or None)
+    to = Path(output) if output else Path(run_folders[0]) / "faithfulness"
+    write_results(to, {"faithfulness.json": as_json(found) + "\n", "faithfulness.md": as_markdown(found)})
+    print(as_json(found) if json else as_text(found))
+    print(f"written: faithfulness.json and faithfulness.md in {to}", file=sys.stderr if json else sys.stdout)
