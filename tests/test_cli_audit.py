@@ -16,7 +16,7 @@ from small_data import quiet_trainer
 
 from recsys_lab.audit import audit
 from recsys_lab.audit.audit_page import audit_page
-from recsys_lab.audit.audit_text import duration, headline, percent
+from recsys_lab.audit.audit_text import answer, duration, headline, percent
 from recsys_lab.audit.checks import MENDS, WORTH_A_WORD
 from recsys_lab.cli import main
 from recsys_lab.cli.audit import audit as audit_command
@@ -60,7 +60,10 @@ class Balanced(HTMLParser):
         assert self.open and self.open.pop() == tag
 
 
-def test_audit_writes_json_markdown_and_a_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_writes_json_markdown_and_a_page(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     assert main(["audit", str(folder)]) == 0
     shown = capsys.readouterr().out
     found = json.loads((folder / "audit.json").read_text())
@@ -80,13 +83,17 @@ def test_audit_writes_json_markdown_and_a_page(folder: Path, capsys: pytest.Capt
     assert not re.search(r"\bnan\b|\binf\b|None", page)
 
 
-def test_high_shares_come_with_what_to_do_the_worst_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_high_shares_come_with_what_to_do_the_worst_first(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     assert main(["audit", str(folder)]) == 0
     shown = capsys.readouterr().out
     found = json.loads((folder / "audit.json").read_text())["checks"]
     high = {MENDS[name] for name, check in found.items() if (check["value"] or 0) >= WORTH_A_WORD}
     _, advice = shown.split("What to do, the worst first\n")
-    for text in (advice, (folder / "audit.md").read_text(), html.unescape((folder / "audit.html").read_text())):
+    page = re.sub("</?code>", "`", html.unescape((folder / "audit.html").read_text()))
+    for text in (advice, (folder / "audit.md").read_text(), page):
         assert {what for what in MENDS.values() if what in text} == high
     shares = [float(share) for share in re.findall(r"^ *[<>]? *([\d.]+) %", advice, re.MULTILINE)]
     assert len(shares) == len(high) >= 2 and shares == sorted(shares, reverse=True)
@@ -103,6 +110,25 @@ def test_out_of_reach_targets_are_in_the_verdict() -> None:
         "No training event is later than the earliest test target. Of the test targets 65.20 % were seen before (out "
         "of reach while `exclude_seen` is history) and 36.10 % are cold."
     )
+
+
+@pytest.mark.parametrize(
+    ("future", "seen", "says"),
+    [
+        (0.991, 0.0, "Not as a forecast: 99.10 % of the training events are later than the earliest test target."),
+        (0.0, 0.0, "Yes: no training event is later than the earliest test target."),
+        (
+            0.0,
+            0.652,
+            "In part: no training event is later than the test, but of the test targets 65.20 % were seen before.",
+        ),
+        (None, 0.0, "This can't be known without timestamps."),
+    ],
+)
+def test_the_page_answers_in_a_sentence(future: float | None, seen: float, says: str) -> None:
+    checks = {name: {"value": 0.0, "meaning": ""} for name in MENDS}
+    checks["future_events"]["value"], checks["seen_targets"]["value"] = future, seen
+    assert answer({"checks": checks, "leakage": {"test": {}}}) == says and len(says.split()) <= 25
 
 
 def test_what_to_do_names_options_that_there_are() -> None:

@@ -165,7 +165,7 @@ def test_calibration_by_position_and_history(here: Path, capsys: pytest.CaptureF
     of_first = table.filter(pl.col("place") == 1)
     assert first["shown"] == of_first.height and first["click_rate"] == pytest.approx(of_first["label"].mean())
     assert sum(row["shown"] for row in found["slices"] if row["slice"] == "history_length") == table.height
-    assert sum(found["bins"]["count"]) == table.height and "The probabilities are" in text
+    assert sum(found["bins"]["count"]) == table.height and "on average: " in text
     assert "<svg" in (here / "runs/shop/dot/seed0/calibration/reliability.html").read_text()
     assert main(["slices", "runs/shop/dot"]) == 2
     assert "diagnose calibration" in capsys.readouterr().err

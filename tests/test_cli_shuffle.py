@@ -105,7 +105,10 @@ def folder(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "runs" / "seed0"))
 
 
-def test_it_prints_and_writes_what_it_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_and_writes_what_it_found(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     assert main(["diagnose", "shuffle", str(folder), "--seeds", "2"]) == 0
     shown = capsys.readouterr().out
     found = json.loads((folder / "shuffle" / "shuffle.json").read_text())

@@ -48,6 +48,11 @@ def flip(path: Path, position: int, bits: int = 0x01) -> None:
     path.write_bytes(bytes(content))
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # one line for each check
+
+
 def failures(output: str) -> list[str]:
     return [line.removeprefix("FAILED").strip() for line in output.splitlines() if line.startswith("FAILED")]
 

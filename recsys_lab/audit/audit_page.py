@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from recsys_lab.audit.audit_text import audit_tables, checks_table, fields_table, headline, mends_table, percent
+from recsys_lab.audit.audit_text import (
+    answer,
+    audit_tables,
+    behind,
+    checks_table,
+    fields_table,
+    mends_table,
+    percent,
+)
 from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.report.page import Card, Page, Section
 from recsys_lab.report.table import show
@@ -22,7 +30,7 @@ def audit_page(audit: dict[str, Any]) -> Page:
         "Audit of",
         about["name"],
         QUESTION,
-        headline(audit),
+        answer(audit),
         [
             Section("checks", checks.title, [Card(figures=_when(audit), tables_first=[checks])]),
             *(
@@ -39,7 +47,8 @@ def audit_page(audit: dict[str, Any]) -> Page:
         f"Data {about['data_hash']}, items {about['vocabulary_hash']}, split {split['split_hash']}. Every number of "
         "this page is in audit.json beside it.",
         protocol=f"Split: {split['name']}",
-        tone="" if leaks is None else "bad" if leaks else "good",
+        findings=behind(audit),
+        tone="bad" if leaks else "good" if answer(audit).startswith("Yes") else "",
     )
 
 

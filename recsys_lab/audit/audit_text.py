@@ -8,8 +8,10 @@ from typing import Any
 from recsys_lab.audit.checks import WORTH_A_WORD, mends
 from recsys_lab.report.escapes import plain, prose
 from recsys_lab.report.table import Cell, Column, Table, markdown, show, text
+from recsys_lab.report.terminal import wrapped
 
 UNKNOWN = "not known"
+INDENT = "  "
 
 
 def audit_tables(audit: dict[str, Any]) -> list[Table]:
@@ -43,38 +45,67 @@ def mends_table(audit: dict[str, Any]) -> list[Table]:
 
 
 def headline(audit: dict[str, Any]) -> str:
-    """What the split means for a claim, in one or two sentences."""
-    return " ".join([_leak(audit), *_out_of_reach(audit)])
+    """What the split means for a claim, in a few sentences."""
+    return " ".join([leak(audit), *behind(audit)])
 
 
-def _out_of_reach(audit: dict[str, Any]) -> list[str]:
-    """Test targets that can't be hit, where they are many."""
-    shares = {name: audit["checks"][f"{name}_targets"]["value"] or 0 for name in ("seen", "cold")}
-    words = {"seen": "were seen before (out of reach while `exclude_seen` is history)", "cold": "are cold"}
-    many = [f"{percent(share)} {words[name]}" for name, share in shares.items() if share >= WORTH_A_WORD]
-    return [f"Of the test targets {' and '.join(many)}."] if many else []
-
-
-def _leak(audit: dict[str, Any]) -> str:
+def answer(audit: dict[str, Any]) -> str:
+    """Can results on this data and split be believed? In at most 25 words."""
     value = audit["checks"]["future_events"]["value"]
-    test = audit["leakage"]["test"]
+    if value:
+        return f"Not as a forecast: {_begun_small(leak(audit))}"
+    beyond = " and ".join(_out_of_reach(audit, {"seen": "were seen before", "cold": "are cold"}))
+    of_targets = f"but of the test targets {beyond}." if beyond else ""
+    if value is None:
+        return f"This can't be known without timestamps{f', {of_targets}' if beyond else '.'}"
+    return (
+        f"In part: no training event is later than the test, {of_targets}"
+        if beyond
+        else f"Yes: {_begun_small(leak(audit))}"
+    )
+
+
+def leak(audit: dict[str, Any]) -> str:
+    """In one sentence, what training knows of the future."""
+    value = audit["checks"]["future_events"]["value"]
     if value is None:
         return "The data has no timestamps: whether the split leaks across time can't be known."
     if not value:
         return "No training event is later than the earliest test target."
-    return (
-        f"{percent(value)} of the training events are later than the earliest test target; for an average target it is "
-        f"{percent(test['future_events_per_target'])}. Numbers under this split tell of models that know the future."
-    )
+    return f"{percent(value)} of the training events are later than the earliest test target."
 
 
-def as_text(audit: dict[str, Any]) -> str:
-    """For the terminal."""
-    parts = [f"{audit['dataset']['name']}, split {audit['split']['name']}\n{headline(audit)}"]
+def behind(audit: dict[str, Any]) -> list[str]:
+    """Sentences that explain the answer."""
+    lines = []
+    if audit["checks"]["future_events"]["value"]:
+        share = percent(audit["leakage"]["test"]["future_events_per_target"])
+        lines.append(f"For an average target, {share} of the training events are later.")
+        lines.append("Numbers under this split are of models that were trained on the future.")
+    words = {"seen": "were seen before (out of reach while `exclude_seen` is history)", "cold": "are cold"}
+    many = _out_of_reach(audit, words)
+    return lines + ([f"Of the test targets {' and '.join(many)}."] if many else [])
+
+
+def _out_of_reach(audit: dict[str, Any], words: dict[str, str]) -> list[str]:
+    """Test targets that can't be hit, where they are many. words: of each kind."""
+    shares = {name: audit["checks"][f"{name}_targets"]["value"] or 0 for name in words}
+    return [f"{percent(share)} {words[name]}" for name, share in shares.items() if share >= WORTH_A_WORD]
+
+
+def _begun_small(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]
+
+
+def as_text(audit: dict[str, Any], width: int | None = None) -> str:
+    """For the terminal; `width`: characters of a line, None = as long as it is."""
+    said = headline(audit) if width is None else wrapped(headline(audit), width)
+    parts = [f"{audit['dataset']['name']}, split {audit['split']['name']}\n{said}"]
+    room = None if width is None else width - len(INDENT)
     named = [(table.title, table) for table in [*audit_tables(audit), *fields_table(audit)]]
     named += [("Checks (names for --fail-on)", checks_table(audit))]
     for title, table in [*named, *((table.title, table) for table in mends_table(audit))]:
-        parts.append(f"{title}\n{indent(text(table, head=title == 'Fields'), '  ')}")
+        parts.append(f"{title}\n{indent(text(table, title == 'Fields', room), INDENT)}")
     return "\n\n".join(parts)
 
 

@@ -44,6 +44,7 @@ def audit(
     from recsys_lab.data.locate import locate
     from recsys_lab.data.split.leave_one_out import LeaveOneOut
     from recsys_lab.report.escapes import as_json
+    from recsys_lab.report.terminal import terminal_width, wrapped
     from recsys_lab.runs.audit_files import write_audit
     from recsys_lab.runs.messages import show_messages
 
@@ -51,9 +52,10 @@ def audit(
     thresholds = parse_thresholds(fail_on)
     data = locate(dataset, data_dir)
     found = audited(data, split or LeaveOneOut(), Path(recommendations) if recommendations else None)
-    print(as_json(found) if json else as_text(found))
+    print(as_json(found) if json else as_text(found, terminal_width()))
     written = write_audit(found, Path(output) if output else data.path, must=bool(output))
     if written:
-        print(f"\nwritten: {', '.join(written)} in {output or data.path}", file=sys.stderr if json else sys.stdout)
+        line = f"written: {', '.join(written)} in {output or data.path}"
+        print(f"\n{wrapped(line)}", file=sys.stderr if json else sys.stdout)
     if broken := failures(found, thresholds):
         raise AuditFailed("the audit failed\n" + "\n".join(f"  {line}" for line in broken))

@@ -15,6 +15,7 @@ from recsys_lab.runs.run_files import write_results
 
 if TYPE_CHECKING:
     from recsys_lab.report.page import Page
+    from recsys_lab.report.shown_columns import Shown
 
 log = logging.getLogger("recsys_lab")
 
@@ -76,7 +77,7 @@ def shuffle(
     to = Path(output) if output else folder / "shuffle"
     files = {"shuffle.json": as_json(found) + "\n", "shuffle.md": as_markdown(found)}
     write_results(to, files | _page("shuffle.html", lambda: shuffle_page(found)))
-    _say(found, as_text(found), json, f"shuffle.json, shuffle.md and shuffle.html in {to}")
+    _say(found, as_text(found, _shown("shuffle.md")), json, f"shuffle.json, shuffle.md and shuffle.html in {to}")
     if found["interrupted"]:
         raise KeyboardInterrupt
 
@@ -118,7 +119,7 @@ def calibration(
     files = {"calibration.json": as_json(found) + "\n"}
     files |= _page("reliability.html", lambda: reliability_page(found))
     write_results(to, files)
-    _say(found, calibration_text(found), json, f"{', '.join(files)} in {to}")
+    _say(found, calibration_text(found, _shown("calibration.json")), json, f"{', '.join(files)} in {to}")
 
 
 def _outcome_calibration(run_folder: str, num_bins: int, output: str | None, json: bool) -> None:
@@ -140,7 +141,12 @@ def _outcome_calibration(run_folder: str, num_bins: int, output: str | None, jso
     else:
         files["reliability.html"] = (label_page if is_classes else click_page)(found).html
     write_results(to, files)
-    _say(found, (label_text if is_classes else click_text)(found), json, f"{', '.join(files)} in {to}")
+    _say(
+        found,
+        (label_text if is_classes else click_text)(found, _shown("calibration.json")),
+        json,
+        f"{', '.join(files)} in {to}",
+    )
 
 
 def shortcuts(
@@ -195,9 +201,18 @@ def _page(name: str, make: Callable[[], Page]) -> dict[str, str]:
     return {name: make().html}
 
 
+def _shown(file: str) -> Shown:
+    """The columns that the terminal has room for."""
+    from recsys_lab.report.shown_columns import Shown
+    from recsys_lab.report.terminal import terminal_width
+
+    return Shown(width=terminal_width(), rest=f"all are in {file}")
+
+
 def _say(found: Any, text: str, json: bool, written: str) -> None:
     """The answer as text or as JSON, and which files hold it: on standard error beside JSON."""
     from recsys_lab.report.escapes import as_json
+    from recsys_lab.report.terminal import wrapped
 
-    print(as_json(found) if json else f"{text}\n")
-    print(f"written: {written}", file=sys.stderr if json else sys.stdout)
+    print(as_json(found) if json else f"{wrapped(text)}\n")
+    print(wrapped(f"written: {written}"), file=sys.stderr if json else sys.stdout)

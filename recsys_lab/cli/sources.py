@@ -12,15 +12,20 @@ def sources(*, json: bool = False) -> None:
     """
     from recsys_lab.data.sources import get_source, source_names
     from recsys_lab.report.escapes import as_json
+    from recsys_lab.report.terminal import folded, terminal_width
 
     if json:
         facts = ("name", "licence", "homepage", "citation", "checked_by", "urls", "has_timestamps")
         found = [{fact: getattr(get_source(name), fact) for fact in facts} for name in source_names()]
         print(as_json(found))
         return
+    width = terminal_width()
     print("Prepare one with: recsys-lab prepare NAME\n")
     for name in source_names():
         source = get_source(name)
-        print(f"{name}\n  licence  {source.licence}\n  page     {source.homepage}\n  checked  {source.checked_by}")
+        about = {"licence": source.licence, "page": source.homepage, "checked": source.checked_by}
         if not source.urls and source.homepage != "built in":
-            print("  fetched  by hand: `recsys-lab prepare` says what to put where")
+            about["fetched"] = "by hand: `recsys-lab prepare` says what to put where"
+        print(name)
+        for fact, value in about.items():
+            print("\n".join(folded(f"  {fact:7}  {value}", width, " " * 9)))

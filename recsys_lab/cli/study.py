@@ -36,11 +36,12 @@ def status(study: StudyAsked, selection: Selection, *, json: bool = False) -> No
         json: as JSON, with each run.
     """
     from recsys_lab.report.escapes import as_json
+    from recsys_lab.report.terminal import wrapped
     from recsys_lab.study.plan.plan_text import plan_record, status_text
 
     found, _ = open_study(study)
     runs = select(found, selection)
-    print(as_json(plan_record(found, runs)) if json else status_text(found, runs))
+    print(as_json(plan_record(found, runs)) if json else wrapped(status_text(found, runs)))
 
 
 def run(study: StudyAsked, selection: Selection, launch: Launch) -> None:

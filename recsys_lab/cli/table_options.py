@@ -41,7 +41,8 @@ class TableOptions:
         return found
 
     def shown(self, asked: str = "text") -> Shown:
-        from recsys_lab.report.shown_columns import Shown, terminal_width
+        from recsys_lab.report.shown_columns import Shown
+        from recsys_lab.report.terminal import terminal_width
 
         fits = self.format(asked) == "text" and not (self.wide or self.columns)
         return Shown(self.columns, terminal_width() if fits else None)

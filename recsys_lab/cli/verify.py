@@ -7,6 +7,9 @@ from typing import Any
 
 from recsys_lab.arguments import Natural, NotNegative
 
+HANGING = " " * 8
+"""Behind `ok` or `FAILED`."""
+
 
 def verify(
     run: str,
@@ -51,7 +54,9 @@ def verify(
 
 
 def _print_line(line: object) -> None:
-    print(line, flush=True)
+    from recsys_lab.report.terminal import folded, terminal_width
+
+    print("\n".join(folded(str(line), terminal_width(), HANGING)), flush=True)
 
 
 def _as_json(run: str, checks: list[dict[str, Any]]) -> str:

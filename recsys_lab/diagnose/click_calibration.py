@@ -13,7 +13,8 @@ from recsys_lab.diagnose.slice_values import HISTORY_BINS, history_length
 from recsys_lab.evaluation.outcomes import mean_of
 from recsys_lab.ops import click_metrics
 from recsys_lab.report.page import Page
-from recsys_lab.report.table import Column, Table, show, text
+from recsys_lab.report.shown_columns import ALL, Shown, fitted
+from recsys_lab.report.table import Column, Table, show
 from recsys_lab.runs.finished import Run
 from recsys_lab.runs.measured import MeasuredRun, of_weight_one
 from recsys_lab.words import RecsysLabError, number_of
@@ -85,20 +86,22 @@ def _with_interval(metric: UnitMetric, user: np.ndarray) -> list[float]:
     return with_interval(of_weight_one(metric.value, weight), user)
 
 
-def click_text(found: dict[str, Any]) -> str:
+def click_text(found: dict[str, Any], shown: Shown = ALL) -> str:
     """For the terminal. `found`: of `click_calibration`."""
-    return "\n".join([click_headline(found), "", text(_slices(found))])
+    return "\n".join([*click_said(found), "", fitted(_slices(found), shown)])
 
 
-def click_headline(found: dict[str, Any]) -> str:
+def click_said(found: dict[str, Any]) -> list[str]:
+    """The answer, and what is behind it."""
     test = found["test"]
     gap, low, high = test["clicked_less_predicted"]
     how = direction(test["clicked_less_predicted"])
-    return (
-        f"The probabilities are {how}: {show(test['mean_probability'], '.2%')} were predicted and "
-        f"{show(test['click_rate'], '.2%')} of {number_of(test['shown'], 'shown item')} clicked. Clicked less "
-        f"predicted is {gap:+.4f} [{low:+.4f}, {high:+.4f}], calibration error {test['calibration_error']:.4f}."
-    )
+    return [
+        f"{how}: {show(test['mean_probability'], '.2%')} were predicted and {show(test['click_rate'], '.2%')} of "
+        f"{number_of(test['shown'], 'shown item')} clicked.",
+        f"Clicked less predicted is {gap:+.4f} [{low:+.4f}, {high:+.4f}]; the calibration error is "
+        f"{test['calibration_error']:.4f}.",
+    ]
 
 
 def _slices(found: dict[str, Any]) -> Table:
@@ -111,7 +114,7 @@ def _slices(found: dict[str, Any]) -> Table:
         Column("clicked", ".2%", value=lambda row: row["click_rate"]),
         Column("predicted", ".2%", value=lambda row: row["mean_probability"]),
         Column("clicked - predicted", "+.4f", value=lambda row: tuple(row["clicked_less_predicted"])),
-        Column("log_loss", ".4f", value=lambda row: tuple(row["log_loss"])),
+        Column("log_loss", ".4f", value=lambda row: tuple(row["log_loss"]), spare=1),
         Column("auc", ".4f"),
         Column("calibration error", ".4f", value=lambda row: row["calibration_error"], spare=2),
     ]
@@ -128,4 +131,4 @@ def click_page(found: dict[str, Any]) -> Page:
     top = max(*bins["predicted"], *bins["observed"]) * 1.05
     note = f"Calibration error {found['test']['calibration_error']:.4f} in {number_of(len(what), 'bin')} of equal mass."
     figure = bins_figure(found, what, ("predicted", "clicked"), top, "Bins of equal mass", note)
-    return calibration_page(found, click_headline(found), figure, _slices(found), FOOT)
+    return calibration_page(found, click_said(found), figure, _slices(found), FOOT)

@@ -12,7 +12,8 @@ from recsys_lab.diagnose.slice_values import HISTORY_BINS, history_length
 from recsys_lab.models.tasks.sequence_labels import class_values
 from recsys_lab.ops.label_metrics import log_softmax, reliability
 from recsys_lab.report.page import Page
-from recsys_lab.report.table import Column, Table, show, text
+from recsys_lab.report.shown_columns import ALL, Shown, fitted
+from recsys_lab.report.table import Column, Table, show
 from recsys_lab.runs.finished import Run
 from recsys_lab.runs.measured import MeasuredRun
 from recsys_lab.words import number_of
@@ -66,20 +67,21 @@ def _numbers(logits: np.ndarray, label: np.ndarray, user: np.ndarray, bins: int)
     }
 
 
-def label_text(found: dict[str, Any]) -> str:
+def label_text(found: dict[str, Any], shown: Shown = ALL) -> str:
     """For the terminal. `found`: of `label_calibration`."""
-    return "\n".join([headline(found), "", text(_slices(found))])
+    return "\n".join([*said(found), "", fitted(_slices(found), shown)])
 
 
-def headline(found: dict[str, Any]) -> str:
+def said(found: dict[str, Any]) -> list[str]:
+    """The answer, and what is behind it."""
     test = found["test"]
     gap, low, high = test["accuracy_less_confidence"]
     how = direction(test["accuracy_less_confidence"])
-    return (
-        f"The probabilities are {how}: the first label is called {show(test['confidence'], '.2%')} likely, and "
-        f"{show(test['accuracy'][0], '.2%')} of {number_of(test['events'], 'event')} have it. The difference is "
-        f"{gap:+.4f} [{low:+.4f}, {high:+.4f}], calibration error {found['error']:.4f}."
-    )
+    return [
+        f"{how}: the first label is called {show(test['confidence'], '.2%')} likely, and "
+        f"{show(test['accuracy'][0], '.2%')} of {number_of(test['events'], 'event')} have it.",
+        f"The difference is {gap:+.4f} [{low:+.4f}, {high:+.4f}]; the calibration error is {found['error']:.4f}.",
+    ]
 
 
 def _slices(found: dict[str, Any]) -> Table:
@@ -91,7 +93,7 @@ def _slices(found: dict[str, Any]) -> Table:
         Column("users", ",.0f", spare=3),
         Column("confidence", ".2%"),
         Column("accuracy", ".4f", value=lambda row: tuple(row["accuracy"])),
-        Column("log_loss", ".4f", value=lambda row: tuple(row["log_loss"])),
+        Column("log_loss", ".4f", value=lambda row: tuple(row["log_loss"]), spare=1),
         Column("calibration error", ".4f", value=lambda row: row["calibration_error"], spare=2),
     ]
     return Table(columns, rows, "By label and length of the history")
@@ -106,4 +108,4 @@ def label_page(found: dict[str, Any]) -> Page:
     ]
     note = f"Calibration error {found['error']:.4f} in {number_of(len(what), 'bin')} of equal width."
     figure = bins_figure(found, what, ("called so likely", "came true"), 1.0, "Bins of equal width", note)
-    return calibration_page(found, headline(found), figure, _slices(found), FOOT)
+    return calibration_page(found, said(found), figure, _slices(found), FOOT)

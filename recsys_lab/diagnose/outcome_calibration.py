@@ -30,25 +30,28 @@ def with_interval(value: np.ndarray, user: np.ndarray) -> list[float]:
 
 
 def direction(gap: Sequence[float]) -> str:
-    """gap: what came true less what was predicted, and the ends of its interval."""
+    """How an answer begins. gap: what came true less what was predicted, and the ends of its interval."""
     middle, low, high = gap
-    return "right on average" if low <= 0 <= high else "too low on average" if middle > 0 else "too high on average"
+    if low <= 0 <= high:
+        return "Yes, on average"
+    return f"No, they are too {'low' if middle > 0 else 'high'} on average"
 
 
-def calibration_page(found: dict[str, Any], headline: str, figure: Figure, slices: Table, foot: str) -> Page:
-    """The page: it holds no script. found: what calibration.json holds."""
+def calibration_page(found: dict[str, Any], said: Sequence[str], figure: Figure, slices: Table, foot: str) -> Page:
+    """The page: it holds no script. found: what calibration.json holds. said: the answer, and what is behind it."""
     run, evaluation = found["run"], found["evaluation"]
     return Page(
         "Calibration of",
         f"{run['study']}/{run['variant']}, seed {run['seed']}",
-        str(run["model"]),
-        headline,
+        "Do its probabilities come true?",
+        said[0],
         [
             Section("reliability", "Reliability", [Card(figures=[figure])]),
             Section("slices", "Where", [Card(tables_first=[slices])]),
         ],
         foot,
-        protocol=f"{evaluation['dataset']}, {evaluation['split']}, {evaluation['task']}",
+        findings=said[1:],
+        protocol=f"{run['model']} · {evaluation['dataset']}, {evaluation['split']}, {evaluation['task']}",
     )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.report.page import Card, Page, Section
-from recsys_lab.report.table import Column, Table, show, text
+from recsys_lab.report.shown_columns import ALL, Shown, fitted
+from recsys_lab.report.table import Column, Table, show
 from recsys_lab.words import number_of
 
 SHOWN = {
@@ -22,6 +23,7 @@ SHOWN = {
 }
 KINDS = {"equal_width": "Bins of equal width", "equal_mass": "Bins of equal mass"}
 WHEN = {"before": "as given", "after": "temperature fitted"}
+SCALED = "As given, and with a temperature"
 Z95 = 1.96
 RIGHT = 1.5
 """A probability is called right where it is known to be so within this factor."""
@@ -32,12 +34,12 @@ FOOT = (
 )
 
 
-def calibration_text(found: dict[str, Any]) -> str:
+def calibration_text(found: dict[str, Any], shown: Shown = ALL) -> str:
     """The table for the terminal. `found`: what calibration.json holds."""
     share = show(found["test"]["before"]["probability_share"], ".2%")
     others = f"{share} of the test targets have a probability; the others are cold, or seen and hidden"
     notes = [f"note: {note}" for note in found["notes"]]
-    return "\n".join([headline(found), "", text(_table(found)), "", others, *notes])
+    return "\n".join([headline(found), "", fitted(_table(found), shown), "", others, *notes])
 
 
 def reliability_page(found: dict[str, Any]) -> Page:
@@ -48,12 +50,17 @@ def reliability_page(found: dict[str, Any]) -> Page:
         "Calibration of",
         f"{run['study']}/{run['variant']}, seed {run['seed']}",
         "Do its probabilities come true?",
-        headline(found),
+        _verdict(found),
         [
-            Section("reliability", "Before and after", [Card(figures=figures[:1], tables_first=[_table(found)])]),
+            Section(
+                "reliability",
+                SCALED,
+                [Card(figures=figures[:1], tables_first=[_table(found)])],
+            ),
             Section("mass", KINDS["equal_mass"], [Card(figures=figures[1:])], is_folded=True),
         ],
         FOOT,
+        findings=_behind(found),
         protocol=f"{run['model']}, loss {run['loss']} · {evaluation['dataset']}, {evaluation['split']}",
         cautions=[("warning", "", note) for note in found["notes"]],
     )
@@ -104,22 +111,37 @@ def _figure(found: dict[str, Any], kind: str, title: str) -> Figure:
 
 
 def headline(found: dict[str, Any]) -> str:
-    """Which way the probabilities are wrong, where enough came true to tell, and what a temperature changes."""
-    before, after = found["test"]["before"], found["test"]["after"]
-    targets = sum(found["test"]["bins"]["before"]["equal_width"]["count"])
+    """The answer and what is behind it."""
+    return " ".join([_verdict(found), *_behind(found)])
+
+
+def _targets(found: dict[str, Any]) -> int:
+    return sum(found["test"]["bins"]["before"]["equal_width"]["count"])
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    before, targets = found["test"]["before"], _targets(found)
+    return verdict(before["confidence"], round(before["top_accuracy"] * targets), targets)
+
+
+def _behind(found: dict[str, Any]) -> list[str]:
+    """How many came true, and what a temperature changes."""
+    before, after, targets = found["test"]["before"], found["test"]["after"], _targets(found)
+    hits = round(before["top_accuracy"] * targets)
     errors = [f"{one['ece']:.4f}" for one in (before, after)]
     does = f"changes the calibration error from {errors[0]} to {errors[1]}"
     if errors[0] == errors[1]:
         does = f"leaves the calibration error at {errors[0]}"
-    return (
-        f"As given, {verdict(before['confidence'], round(before['top_accuracy'] * targets), targets)} Temperature "
-        f"{found['temperature']:.4g}, fitted on the validation targets, {does}."
-    )
+    return [
+        f"Of {number_of(targets, 'first item')} {hits:,} came true.",
+        f"Temperature {found['temperature']:.4g}, fitted on the validation targets, {does}.",
+    ]
 
 
 def verdict(confidence: float, hits: int, targets: int) -> str:
-    """A sentence: is the mean probability of the first items what share of them came true? 95 % interval of that share
-    by Wilson (1927); where the probability is inside, it is right only if the interval is narrow around it.
+    """A sentence of at most 25 words: is the mean probability of the first items what share of them came true? 95 %
+    interval of that share by Wilson (1927); where the probability is inside, it is right only if the interval is narrow
+    around it.
 
     Args:
         confidence: mean probability (0..1). hits: first items that came true, of `targets`.
@@ -128,18 +150,21 @@ def verdict(confidence: float, hits: int, targets: int) -> str:
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
     low, high = max(middle - half, 0.0), middle + half
-    seen = f"it calls its first item {show(confidence, '.2%')} likely, and {hits:,} of {targets:,} came true"
+    called = f"it calls its first item {show(confidence, '.2%')} likely"
+    fit = f"[{show(low, '.2%')}, {show(high, '.2%')}]"
     if not low <= confidence <= high:
         how = "over-confident" if confidence > high else "under-confident"
-    elif high <= RIGHT * confidence and confidence <= RIGHT * low:
-        how = "on average right"
-    else:
-        fit = f"{show(low, '.2%')} to {show(high, '.2%')} would fit"
-        return f"the model can't be judged: {seen} ({fit}), too few to tell over- from under-confidence."
-    return f"the model is {how}: {seen} ({show(share, '.2%')})."
+        return f"No, it is {how}: {called}, and {show(share, '.2%')} {fit} came true."
+    if high <= RIGHT * confidence and confidence <= RIGHT * low:
+        return f"Yes, on average: {called}, and {show(share, '.2%')} {fit} came true."
+    return f"Too few came true to tell: {called}, and anything in {fit} would fit."
 
 
 def _table(found: dict[str, Any]) -> Table:
     before, after = found["test"]["before"], found["test"]["after"]
     rows = [{"test": title, "as given": before[name], "scaled": after[name]} for name, title in SHOWN.items()]
-    return Table([Column("test"), Column("as given", "10.4f"), Column("scaled", "10.4f")], rows, "Before and after")
+    return Table(
+        [Column("test"), Column("as given", "10.4f"), Column("scaled", "10.4f")],
+        rows,
+        SCALED,
+    )

@@ -30,7 +30,7 @@ def shuffle_page(found: dict[str, Any]) -> Page:
             Section("reading", "How to read it", [Card(tables_first=[reading])], is_folded=True),
         ],
         "Every number is in shuffle.json beside this page.",
-        findings=[line.replace("`", "") for line in sentences(found)],
+        findings=sentences(found),
         protocol=f"{title(found)} · {evaluation['split']}",
     )
 

@@ -8,7 +8,8 @@ from typing import Any
 from recsys_lab.audit.audit_text import rule_text
 from recsys_lab.models.checkpoint import other_training_note
 from recsys_lab.report.escapes import prose
-from recsys_lab.report.table import Column, Table, markdown, text
+from recsys_lab.report.shown_columns import ALL, Shown, fitted
+from recsys_lab.report.table import Column, Table, markdown
 from recsys_lab.words import number_of
 
 READING = (
@@ -21,9 +22,9 @@ READING = (
 )
 
 
-def as_text(found: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any], shown: Shown = ALL) -> str:
     """For the terminal. `found` is what shuffle.json holds."""
-    return "\n".join([title(found), "", text(kinds_table(found)), "", *sentences(found), "", *notes(found)])
+    return "\n".join([title(found), "", fitted(kinds_table(found), shown), "", *sentences(found), "", *notes(found)])
 
 
 def as_markdown(found: dict[str, Any]) -> str:
@@ -56,8 +57,8 @@ def kinds_table(found: dict[str, Any]) -> Table:
         Column(f"{metric} original", ".4f", value=lambda kind: kinds[kind]["original"]),
         Column("after", ".4f", value=lambda kind: (kinds[kind]["shuffled"], None, None, kinds[kind]["seed_deviation"])),
         Column("change", "+.1%", value=lambda kind: (kinds[kind]["change"], *kinds[kind]["change_interval"])),
-        Column(f"Jaccard@{found['cutoff']}", ".3f", value=overlap),
-        Column("seeds", "d", value=lambda kind: len(kinds[kind]["per_seed"])),
+        Column(f"Jaccard@{found['cutoff']}", ".3f", value=overlap, spare=1),
+        Column("seeds", "d", value=lambda kind: len(kinds[kind]["per_seed"]), spare=1),
     ]
     return Table(columns, list(kinds))
 
@@ -70,7 +71,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
         back = 1 - last["change"] / whole["change"]
         lines.append(f"of what `all` costs, {100 * back:.0f} % comes back when the most recent event keeps its place")
     if whole and whole["change_interval"][0] <= 0 <= whole["change_interval"][1]:
-        lines.append("the interval of `all` holds 0: no sign that this model gains from the order of events")
+        lines.append("the interval of `all` contains 0: no sign that this model gains from the order of events")
     if whole and math.isnan(whole["change"]):
         lines.append("the metric is 0 in the original order: there is no relative change")
     return lines

@@ -9,7 +9,7 @@ from typing import Any
 from recsys_lab.diagnose.slice_values import FEW_USERS, Slice, Sliced
 from recsys_lab.report.escapes import as_csv, as_json
 from recsys_lab.report.shown_columns import ALL, Shown
-from recsys_lab.report.table import Cell, Column, Table, document
+from recsys_lab.report.table import Column, Table, document
 from recsys_lab.runs.comparison_table import FORMATS, INTERVALS, evaluation_line, untested_text
 from recsys_lab.words import number_of
 
@@ -42,7 +42,7 @@ def render_slices(sliced: Sliced, format: str = "text", shown: Shown = ALL) -> s
     if format == "csv":
         return as_csv([record for one in (sliced.overall, *sliced.slices) for record in _records(one, sliced)])
     table, left_out = shown.of(_table(sliced))
-    return document([table], [*left_out, *_legend(sliced)], format)
+    return document([table], [*left_out, *_legend(sliced)], format, shown.width)
 
 
 def _plain(one: Slice) -> dict[str, Any]:
@@ -74,28 +74,25 @@ def _records(one: Slice, sliced: Sliced) -> list[dict[str, Any]]:
 
 
 def _table(sliced: Sliced) -> Table:
-    def targets(one: Slice) -> Cell | int:
-        return Cell(f"{one.targets:,}*") if one.is_small else one.targets
-
     def part(name: str, place: int) -> Callable[[Slice], Any]:
         return lambda one: getattr(one.parts[place], name)
 
     columns = [
         Column("by", value=lambda one: one.dimension),
-        Column("slice", value=lambda one: one.name),
-        Column("targets", ",", value=targets),
-        Column("share", ".1%", value=lambda one: one.share_of_targets, spare=3),
+        Column("slice", value=lambda one: one.name + "*" * one.is_small),
+        Column("targets", ",", spare=1),
+        Column("share", ".1%", value=lambda one: one.share_of_targets, spare=4),
     ]
     variants = sliced.variants
     for place, variant in enumerate(variants):
         # the same variant may be there twice: of two studies, or with two losses
         title = f"{variant} ({place + 1})" if variants.count(variant) > 1 else variant
         title, of = (title, f"of {title}") if len(variants) > 1 else (f"{sliced.metric}@{sliced.cutoff}", "of it")
-        columns.append(Column(title, ".4f", value=part("spread", place), spare=int(place > 1)))
-        columns.append(Column(of, ".1%", value=part("share_of_metric", place), spare=2))
+        columns.append(Column(title, ".4f", value=part("spread", place), spare=2 * (place > 1)))
+        columns.append(Column(of, ".1%", value=part("share_of_metric", place), spare=3))
     if sliced.overall.pair is not None:  # the overall difference is no slice: it is not among what is corrected for
-        columns.append(Column("difference", "+.4f", value=lambda one: one.pair and one.pair.spread, spare=1))
-        columns.append(Column("p", "p", value=lambda one: one.pair and one.pair.p_or_reason, spare=1))
+        columns.append(Column("difference", "+.4f", value=lambda one: one.pair and one.pair.spread, spare=2))
+        columns.append(Column("p", "p", value=lambda one: one.pair and one.pair.p_or_reason, spare=2))
     return Table(columns, (sliced.overall, *sliced.slices))
 
 

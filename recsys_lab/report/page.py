@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -89,6 +90,7 @@ class Page:
 
         engine = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True)
         engine.filters["typeset"] = _typeset
+        engine.filters["said"] = _said
         live: dict[str, Any] = {}
         if self.is_live:
             live = {
@@ -108,12 +110,22 @@ class Page:
         )
 
 
+def _said(text: str) -> str:
+    """A sentence: what stands in backticks is code, and no line begins with a percent sign."""
+    import markupsafe
+
+    escaped = str(markupsafe.escape(text)).replace(" %", "\N{NO-BREAK SPACE}%")
+    return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))
+
+
 def _typeset(cell: Cell, part: str = "text") -> str:
-    """A part of a cell, with a dash for what is unknown and the sign of minus in numbers."""
+    """A part of a cell, with a dash for what is unknown, the sign of minus in numbers and code in words."""
     text: str = getattr(cell, part)
     if cell.value is not None:
         return text.replace("-", "\N{MINUS SIGN}")
-    return "\N{EN DASH}" if text == UNKNOWN else text
+    if text == UNKNOWN:
+        return "\N{EN DASH}"
+    return _said(text) if "`" in text else text
 
 
 @cache

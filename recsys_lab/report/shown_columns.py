@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +11,12 @@ from recsys_lab.words import resolve_names
 
 @dataclass(frozen=True)
 class Shown:
-    """names: of `name_of`, in the order in which they are shown; () = all. width: characters; None = any number."""
+    """names: of `name_of`, in the order in which they are shown; () = all. width: characters; None = any number.
+    rest: says how what was left out is seen."""
 
     names: Sequence[str] = ()
     width: int | None = None
+    rest: str = "--wide shows all, --columns those named"
 
     def of(self, table: Table) -> tuple[Table, list[str]]:
         """A table with the columns that are shown, and a line that says what was left out, where something was.
@@ -39,9 +40,16 @@ class Shown:
             out.append(spare.pop(0))
         if not out:
             return table, []
+        most_wanted = min(column.spare for column in out)
+        for column in [one for one in table.columns if one in out and one.spare == most_wanted]:
+            rest = [
+                one.title for one in out if one is not column
+            ]  # a narrow one may have room where a wide one has none
+            if width_of(table.without(rest)) <= self.width:
+                out.remove(column)
         names = ", ".join(name_of(column) for column in table.columns if column in out)
         why = f"left out, since the terminal is {self.width} wide: {names}"
-        return table.without([column.title for column in out]), [f"{why}; --wide shows all, --columns those named"]
+        return table.without([column.title for column in out]), [f"{why}; {self.rest}"]
 
 
 ALL = Shown()
@@ -52,10 +60,11 @@ def name_of(column: Column) -> str:
     return column.title.partition(" (")[0].lower().replace(" ", "_")
 
 
+def fitted(table: Table, shown: Shown) -> str:
+    """The text of the columns that are shown, and below it the line of what was left out."""
+    rest, left_out = shown.of(table)
+    return "\n".join([text(rest, width=shown.width), *(f"\n{line}" for line in left_out)])
+
+
 def width_of(table: Table) -> int:
     return max(map(len, text(table).splitlines()))
-
-
-def terminal_width() -> int:
-    """Of the environment's COLUMNS, else of the terminal; 80 where there is none."""
-    return shutil.get_terminal_size().columns

@@ -6,9 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 from recsys_lab.report.escapes import latex_text, plain, prose
+from recsys_lab.report.terminal import LEAST, folded, wrapped
 
 UNKNOWN = "-"
 """Stands where there is no value."""
@@ -130,18 +132,39 @@ class Table:
         return replace(self, rows=self.rows[:most], note=f"the first {most} of {len(self.rows)} rows")
 
 
-def text(table: Table, head: bool = True) -> str:
-    """Columns of one width each; without `head` no titles."""
+def text(table: Table, head: bool = True, width: int | None = None) -> str:
+    """Columns of one width each; without `head` no titles.
+
+    Args:
+        width: characters. In a wider table the longest words are wrapped, as far as that helps; None = any width.
+    """
     lines = [[column.title for column in table.columns]] if head else []
     lines += [[cell.line for cell in row] for row in table.cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            value.ljust(width) if column.is_left else value.rjust(width)
-            for column, value, width in zip(table.columns, line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+    least = [
+        max(LEAST, *(len(word) for value in values for word in value.split())) if column.is_left else size
+        for column, values, size in zip(table.columns, zip(*lines, strict=True), widths, strict=True)
+    ]
+    _narrow(widths, least, width)
+    rows: list[str] = []
+    for line in lines:
+        cells = [
+            folded(value, size, "") if len(value) > size else [value] for value, size in zip(line, widths, strict=True)
+        ]
+        for parts in zip_longest(*cells, fillvalue=""):
+            places = zip(table.columns, parts, widths, strict=True)
+            row = [part.ljust(size) if column.is_left else part.rjust(size) for column, part, size in places]
+            rows.append("  ".join(row).rstrip())
+    return "\n".join(rows)
+
+
+def _narrow(widths: list[int], least: Sequence[int], width: int | None) -> None:
+    """Takes what is too much from the widest columns, in place; none becomes narrower than its `least`."""
+    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        places = [place for place, size in enumerate(widths) if size > least[place]]
+        if not places:
+            return
+        widths[max(places, key=lambda place: widths[place])] -= 1
 
 
 def markdown(table: Table) -> str:
@@ -160,13 +183,15 @@ def latex(table: Table) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
-def document(tables: Sequence[Table], legend: Sequence[str], format: str) -> str:
-    """Tables and the lines below them as `text`, `markdown` or `latex`, where the lines are comments above them."""
+def document(tables: Sequence[Table], legend: Sequence[str], format: str, width: int | None = None) -> str:
+    """Tables and the lines below them as `text`, `markdown` or `latex`, where the lines are comments above them. Of
+    text no line is wider than `width`, as far as words can be wrapped."""
     if format == "latex":
         return "\n".join([*(f"% {line}" for line in legend), "\n\n".join(map(latex, tables))])
     if format == "markdown":
         return "\n".join(["\n\n".join(map(markdown, tables)), "", *map(prose, legend)])
-    return "\n".join(["\n\n".join(map(text, tables)), "", *legend])
+    lines = legend if width is None else [wrapped(line, width) for line in legend]
+    return "\n".join(["\n\n".join(text(table, width=width) for table in tables), "", *lines])
 
 
 def _marked(text: str, style: str) -> str:

@@ -60,7 +60,9 @@ def render(comparison: Comparison, format: str = "text", pairs: bool = False, sh
             f"p: corrected, of {comparison.deciding} alone; other metrics have uncorrected intervals and decide "
             "nothing. better: in the deciding metric",
         )
-    return document([table.without(NOT_IN_LATEX * (format == "latex")) for table in tables], legend, format)
+    return document(
+        [table.without(NOT_IN_LATEX * (format == "latex")) for table in tables], legend, format, shown.width
+    )
 
 
 def record(row: Row, comparison: Comparison) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
+from recsys_lab.report.terminal import terminal_width
 from recsys_lab.runs.folder import is_trained, logged
 
 CLEAR = "\r\x1b[2K"
@@ -92,7 +92,9 @@ class ProgressLines(ProgressBar):
         rate = values.get("train/tokens_per_second")
         parts = [_epoch(trainer), f"loss {values['train/loss']:.3f}" if "train/loss" in values else ""]
         parts += [f"{name} {value:.4f}{mark}" if value is not None and name != "train/loss" else ""]
-        self._keep(fitted([*parts, f"{short(rate)} tokens/s" if rate else "", *self._left(trainer, 1.0)], _width()))
+        self._keep(
+            fitted([*parts, f"{short(rate)} tokens/s" if rate else "", *self._left(trainer, 1.0)], terminal_width())
+        )
         self._epochs += 1
 
     def _left(self, trainer: L.Trainer, share: float) -> list[str]:
@@ -154,7 +156,7 @@ class ProgressLines(ProgressBar):
 
     def _draw(self, parts: Sequence[str]) -> None:
         self._drawn_at = time.perf_counter()
-        line = fitted(parts, _width())
+        line = fitted(parts, terminal_width())
         if not is_terminal():
             print(line, file=sys.stderr, flush=True)
             return
@@ -182,11 +184,6 @@ def own_progress(settings: Mapping[str, Any]) -> list[L.Callback]:
 
 def is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _width() -> int:
-    """Of the environment's COLUMNS, else of the terminal; 80 where there is none."""
-    return shutil.get_terminal_size().columns
 
 
 def fitted(parts: Sequence[str], width: int) -> str:

@@ -64,12 +64,17 @@ def test_every_command_is_one_or_the_other() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(TABLES))
-def test_standard_output_is_json(
-    command: str, words_of: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
+def test_standard_output_is_json_or_fits_the_terminal(
+    command: str,
+    words_of: Callable[[str], list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     words = [*command.split(), *words_of(command)]
     assert main(words) == 0
     shown = capsys.readouterr().out
+    assert not [line for line in shown.splitlines() if len(line) > 80 and " " in line.strip()]
     assert main([*words, "--json"]) == 0
     found: Any = json.loads(capsys.readouterr().out)
     assert found and "\x1b[" not in shown and shown.strip() != json.dumps(found)

@@ -20,7 +20,7 @@ def made_run(folder: Path, variant: str, seed: int, value: float | None, **more:
     """What the page reads of a run."""
     folder.mkdir(parents=True)
     study = folder.parent.parent.name
-    evaluation = {"dataset": "ml-100k", "split": "leave_one_out (leaky)", "split_hash": "1"}
+    evaluation = {"dataset": "a-long-name-of-data", "split": "global_temporal (q=0.9, target=all)", "split_hash": "1"}
     manifest = {"model": "GRU4Rec", "study": study, "variant": variant, "seed": seed, "evaluation": evaluation}
     manifest |= {"stopped_by": "patience", "started": f"2026-11-2{seed}T10:00:00+0000", "loss": "CrossEntropy"}
     manifest |= {"epochs": 9, "train_seconds": 61.5, "commit": "0123456789abcdef"} | more
@@ -34,7 +34,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(3):
         made_run(root / "losses" / "a" / f"seed{seed}", "gru4rec", seed, 0.2 + seed / 10)
         made_run(root / "losses" / "b" / f"seed{seed}", NASTY, seed, 0.4)
-    made_run(root / "shop" / "x" / "seed0", "broken off", 0, None, stopped_by="interrupted")
+    made_run(
+        root / "shop" / "a-variant-of-some-length-5ec1dc74ab" / "seed0", "broken off", 0, None, stopped_by="interrupted"
+    )
     made_run(root / "losses" / "baselines" / "k" / "seed0", "popularity", 0, 0.1, stopped_by="counted")
     (root / "shop" / "y" / "seed0").mkdir(parents=True)
     (root / "shop" / "y" / "seed0" / "manifest.json").write_text("{")
@@ -70,6 +72,8 @@ def test_it_sorts_filters_and_leads_to_reports(runs: Path) -> None:
         for width, dark in ((390, True), (1400, False)):
             page = browser.open(runs / "index.html", width, dark=dark, ready=READY)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+        hidden = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+        assert page.evaluate(hidden) == 0, "a column that is out of sight on a desk"
         assert page.evaluate(f"{ROWS}.length") == 7
         type_in = "(f => {{ f.value = '{}'; f.dispatchEvent(new Event('input')); }})"
         field = "(document.querySelector('#runs .filter input'))"

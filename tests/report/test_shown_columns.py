@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from recsys_lab.report.shown_columns import ALL, Shown, terminal_width, width_of
-from recsys_lab.report.table import Column, Table
+from recsys_lab.report.shown_columns import ALL, Shown, width_of
+from recsys_lab.report.table import Column, Table, document, text
+from recsys_lab.report.terminal import terminal_width, wrapped
 from recsys_lab.words import RecsysLabError
 
 ROWS = [{"variant": "a" * 20, "stopped by": "max_epochs", "MDE (80 % power)": 0.25, "p": 0.5}]
@@ -58,6 +61,32 @@ def test_a_metric_needs_no_cutoff() -> None:
     assert titles(Shown(["ndcg", "ndcg@20"]).of(table)[0]) == ["ndcg@10", "ndcg@20"]
 
 
-def test_the_width_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "61")
-    assert terminal_width() == 61
+def test_a_narrow_column_has_room_where_a_wide_one_has_none() -> None:
+    difference = Column("difference", spare=1)
+    table = Table([COLUMNS[0], difference, COLUMNS[3]], [{**ROWS[0], "difference": "d" * 30}])
+    shown, (line,) = Shown(width=40).of(table)
+    assert titles(shown) == ["variant", "p"] and "40 wide: difference;" in line
+
+
+def test_words_are_wrapped_and_numbers_stay_whole() -> None:
+    table = Table([Column("share", ".1%"), Column("what"), Column("of")], [])
+    rows = [{"share": 0.5, "what": "one two three four five six seven", "of": "a_name_that_can_not_be_broken"}]
+    shown = text(replace(table, rows=rows), width=60)
+    assert shown == (
+        " share  what                   of\n"
+        "50.0 %  one two three four     a_name_that_can_not_be_broken\n"
+        "        five six seven"
+    )
+    assert text(replace(table, rows=rows)).count("\n") == 1
+    assert (
+        document([replace(table, rows=rows)], ["note " * 20], "text", 60) == f"{shown}\n\n{wrapped('note ' * 20, 60)}"
+    )
+
+
+def test_lines_of_words_fit_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    assert terminal_width() == 24
+    row, path = "a row of a table    0.5  0.25", "/a/path/that/no/terminal/breaks"
+    assert wrapped(f"{row}\n  a line of more words than fit\n{path}\n\nend") == (
+        f"{row}\n  a line of more words\n    than fit\n{path}\n\nend"
+    )

@@ -31,7 +31,7 @@ def test_intervals_are_scipys(kind: str) -> None:
     drawn = bootstrap_means(sums, counts, 20_000)
     (got,) = bootstrap_interval(drawn, sums, counts, kind)  # type: ignore[arg-type]
     expected = stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method=kind, rng=np.random.default_rng(1)
+        (values,), np.mean, n_resamples=20_000, method=kind, random_state=np.random.default_rng(1)
     ).confidence_interval
     assert got == pytest.approx([expected.low, expected.high], abs=0.003)
     assert got[0] < values.mean() < got[1]

@@ -9,6 +9,7 @@ from typing import Any
 
 from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import Column, Table, text
+from recsys_lab.report.terminal import wrapped
 from recsys_lab.runs.claim import owner
 from recsys_lab.study.plan.planned import Plan, PlannedRun
 from recsys_lab.words import number_of
@@ -20,8 +21,10 @@ UNDONE = ("missing", "interrupted")
 def plan_text(plan: Plan, runs: Sequence[PlannedRun], shown: Shown = ALL) -> str:
     """Every run with its state, what the missing ones will cost, and what stands in the way."""
     table, left_out = shown.of(plan_table(plan, runs))
-    lines = [text(table), *left_out, f"\n{plan.study.name}: {counts_line(plan, runs)}", cost_line(plan, runs)]
-    return "\n".join([*lines, *what_stands_in_the_way(plan, runs)])
+    lines = [*left_out, f"\n{plan.study.name}: {counts_line(plan, runs)}", cost_line(plan, runs)]
+    lines += what_stands_in_the_way(plan, runs)
+    below = "\n".join(lines)
+    return f"{text(table, width=shown.width)}\n{below if shown.width is None else wrapped(below, shown.width)}"
 
 
 def status_text(plan: Plan, runs: Sequence[PlannedRun]) -> str:

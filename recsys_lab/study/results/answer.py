@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from recsys_lab.report.table import show
 from recsys_lab.statistics.pairs import ONE_SEED, Difference
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed, sentences, value_name
@@ -31,7 +32,7 @@ class Verdict:
 
     def text(self, metric: str) -> str:
         low, high = min(self.sizes, default=0.0), max(self.sizes, default=0.0)
-        span = f"{low:+.4f} {metric}" if low == high else f"{low:+.4f} to {high:+.4f} {metric}"
+        span = f"{_signed(low)} {metric}" if low == high else f"{_signed(low)} to {_signed(high)} {metric}"
         size = f". The differences are {span}" if ". " in self.said else f" ({span})"
         return self.said + (size if self.sizes else self.largest) + self.untested
 
@@ -83,7 +84,7 @@ def _sentence(results: StudyResults, axes: list[str]) -> str:
     significant = [one for one in known if one[3].is_significant(results.method.alpha)]
     block, a, b, of = max(significant or known, key=lambda one: abs(one[3].difference))
     where = f" on {_short_title(block, results)}" if len(results.blocks) > 1 else ""
-    size = f"{of.difference:+.4f} {block.decided_by} [{of.low:+.4f}, {of.high:+.4f}]"
+    size = f"{_signed(of.difference)} {block.decided_by} [{_signed(of.low)}, {_signed(of.high)}]"
     if significant:
         others = f"; {len(significant)} of {len(known)} differences are significant" if len(known) > 1 else ""
         return f"{a} is significantly better than {b}{where}: {size}{others}."
@@ -91,7 +92,7 @@ def _sentence(results: StudyResults, axes: list[str]) -> str:
         what = "No variant is significantly better"
     else:
         what = f"The choice of {' or '.join(axes)} makes no significant difference"
-    return f"{what}; the largest, {a} - {b}{where}, is {size}."
+    return f"{what}; the largest, {a} minus {b}{where}, is {size}."
 
 
 def _in_block(block: Block, pairs: list[tuple[str, str, Difference]]) -> list[tuple[Block, str, str, Difference]]:
@@ -106,11 +107,12 @@ def _better_first(one: tuple[str, str, Difference]) -> tuple[str, str, Differenc
 
 
 def _short_title(block: Block, results: StudyResults) -> str:
-    """The name of its data set, with that of the split where another block has the same data."""
-    if sum(one.dataset == block.dataset for one in results.blocks) == 1:
+    """The name of its data set, with that of the split where another block has the same data and metric."""
+    others = [one for one in results.blocks if one.decided_by == block.decided_by]  # the sentence names the metric
+    if sum(one.dataset == block.dataset for one in others) == 1:
         return block.dataset
     short = f"{block.dataset} {block.split.split()[0]}"
-    alike = sum(f"{one.dataset} {one.split.split()[0]}" == short for one in results.blocks)
+    alike = sum(f"{one.dataset} {one.split.split()[0]}" == short for one in others)
     return short if alike == 1 else block.title
 
 
@@ -146,7 +148,7 @@ def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyRe
     a, b, of = max(known, key=lambda one: abs(one[2].difference))
     metric = next(block.decided_by for block in results.blocks if block.comparison.deciding == of.metric)
     largest = (
-        f". The largest, {a} - {b}, is {of.difference:+.4f} {metric}; {of.detectable:.4f} "
+        f". The largest, {a} minus {b}, is {_signed(of.difference)} {metric}; {of.detectable:.4f} "
         "would be found with 80 % power"
     )
     return Verdict("no significant difference", largest=largest, untested=untested)
@@ -201,6 +203,11 @@ def _over_blocks(verdicts: dict[str, Verdict], metrics: dict[str, str], blocks: 
     return sentences(texts)
 
 
+def _signed(difference: float) -> str:
+    """With its sign, and without a minus before a zero."""
+    return show(difference, "+.4f").text
+
+
 def _against_baseline(block: Block, results: StudyResults) -> str:
     """The best trained model and the best untrained one."""
     rows = block.comparison.rows
@@ -213,7 +220,7 @@ def _against_baseline(block: Block, results: StudyResults) -> str:
     if pair is None:
         return f"{best} and the best untrained baseline, {baseline}, were not compared"
     difference = pair.difference if pair.a == trained[0] else -pair.difference
-    size = f"{best} - {baseline} {difference:+.4f} {block.decided_by}"
+    size = f"{best} - {baseline} {_signed(difference)} {block.decided_by}"
     if pair.untested:
         return f"{best} and the best untrained baseline, {baseline}: {not_tested(pair.untested)}; {size}"
     if not pair.is_significant(results.method.alpha):

@@ -140,8 +140,8 @@ def _evaluation(block: Block) -> Iterator[Caution]:
     elif block.is_leaky:
         yield Caution(
             "leaky",
-            "models train on events that are later than the test targets of other users. Numbers tell "
-            "of models that know the future (Ji et al. 2023)",
+            "models train on events that are later than the test targets of other users. These "
+            "numbers are of models that were trained on the future (Ji et al. 2023)",
             block.key,
         )
     targets = evaluation.get("test_targets") or block.targets
@@ -182,7 +182,7 @@ def _below(block: Block) -> Iterator[Caution]:
     if below:
         is_all = len(below) == len(trained)
         who = "all trained variants" if is_all else f"{len(below)} of {len(trained)} trained variants ({listed(below)})"
-        side = "above" if sign < 0 else "below"
+        side = "worse than" if sign < 0 else "below"
         text = f"{who} {'are' if is_all or len(below) > 1 else 'is'} {side} the best untrained baseline, "
         text += f"{best} {abs(values[best]):.4f} {name}"
         yield Caution("below", text, block.key, "warning" if is_all else "note")

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from recsys_lab.report.table import Cell, Column, Table, text
+from recsys_lab.report.shown_columns import Shown, fitted
+from recsys_lab.report.table import Cell, Column, Table
+from recsys_lab.report.terminal import wrapped
 from recsys_lab.study.plan.study_file import text_of
 from recsys_lab.study.tune.results import SearchResult, TuningResults
 
@@ -15,23 +17,25 @@ MOST_NAMED = 3
 SHOWN_BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
-def render(results: TuningResults) -> str:
-    """The table of the searches, the expected best over the budget, the found settings."""
+def render(results: TuningResults, width: int | None = None) -> str:
+    """The table of the searches, the expected best over the budget, the found settings. width: characters of a line;
+    None = as long as it is."""
+    shown = Shown(width=width, rest="--show --json has all")
     lines = [
         f"{results.study}: {results.select} on the validation part, {results.trials} trials for each "
         f"of {len(results.searches)} (sampler {results.sampler}, pruner {results.pruner})",
         "",
-        text(searches_table(results).without(["found settings"])),
+        fitted(searches_table(results).without(["found settings"]), shown),
     ]
     curves = [search for search in results.searches if search.curve]
     if curves:
-        lines += ["", "expected best after n trials [where 90 % of their orders lie]:", _curves(curves)]
+        lines += ["", "expected best after n trials [where 90 % of their orders lie]:", fitted(_curves(curves), shown)]
         lines.append("each trial is one training on the validation part: no test, and no ranking of the searches")
     lines.append("")
     for search in results.searches:
         found = settings_text(search.best.settings) if search.best else "no complete trial yet"
         lines.append(f"{search.label}: {found}")
-    return "\n".join(lines)
+    return "\n".join(lines) if width is None else wrapped("\n".join(lines), width)
 
 
 def tuning_record(results: TuningResults) -> dict[str, Any]:
@@ -68,11 +72,11 @@ def searches_table(results: TuningResults) -> Table:
     columns = [
         Column("search", value=lambda one: one.label),
         Column("trials", "d", "that have ended", lambda one: len(one.trials)),
-        *(Column(state, "d", value=count(state)) for state in STATES),
-        Column("seconds", ",.0f"),
+        *(Column(state, "d", value=count(state), spare=2) for state in STATES),
+        Column("seconds", ",.0f", spare=2),
         Column("default", ".4f", "the study's own settings", lambda one: one.default and one.default.value),
         Column("best", ".4f", best, lambda one: one.best and one.best.value),
-        Column("by trial", "d", value=lambda one: one.best and one.best.number),
+        Column("by trial", "d", spare=1, value=lambda one: one.best and one.best.number),
         Column("found settings", value=found),
     ]
     return Table(columns, results.searches, "Searches")
@@ -90,12 +94,13 @@ def tuning_answer(results: TuningResults) -> str:
     return f"Expected best {results.select} after the whole budget: {ends}{more}. Each trial is one training: no test."
 
 
-def _curves(searches: list[SearchResult]) -> str:
+def _curves(searches: list[SearchResult]) -> Table:
     curves = {search.label: [(point.expected, point.low, point.high) for point in search.curve] for search in searches}
     longest = max(map(len, curves.values()))
     shown = sorted({n for n in SHOWN_BUDGETS if n <= longest} | {longest})
     rows = [{"n": n, **{label: dict(enumerate(curve, 1)).get(n) for label, curve in curves.items()}} for n in shown]
-    return text(Table([Column("n", "d"), *(Column(label, ".4f") for label in curves)], rows))
+    numbers = [Column(label, ".4f", spare=int(place > 0)) for place, label in enumerate(curves)]
+    return Table([Column("n", "d"), *numbers], rows)
 
 
 def _value(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys_lab.report.escapes import as_json
+from recsys_lab.report.terminal import terminal_width
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.study.launch.execute import terminated_as_interrupt
 from recsys_lab.study.launch.local import Places, make_places
@@ -73,4 +74,4 @@ def tuned_text(plan: Plan, json: bool = False) -> str:
     results = read_tuning(plan.study.folder)
     if results is None:
         raise RecsysLabError(f"{plan.study.folder}: was not tuned yet")
-    return as_json(tuning_record(results)) if json else render(results)
+    return as_json(tuning_record(results)) if json else render(results, terminal_width())
