@@ -44,7 +44,7 @@ def explain(
     from recsys_lab.diagnose.explain.explained_text import as_text
     from recsys_lab.report.escapes import as_json
     from recsys_lab.report.page import missing_packages
-    from recsys_lab.report.shown_columns import terminal_width
+    from recsys_lab.report.terminal import terminal_width
     from recsys_lab.runs.messages import show_messages
     from recsys_lab.runs.run_files import write_results
 
