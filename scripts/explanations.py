@@ -5,8 +5,8 @@
     python scripts/explanations.py measure runs          # goes on; one file of values for each finished run
     python scripts/explanations.py report                # writes the README from the values
 
-Values are per explained list, and committed in `faithfulness/`: a run with values is not measured again. In the world of
-copying the cause is known, the event of eight steps ago. It is looked for in lists whose first item is that event's,
+Values are per explained list, and committed in `faithfulness/`: a run with values is not measured again. In the world
+of copying the cause is known, the event of eight steps ago. It is looked for in lists whose first item is its item,
 and where the window holds that item once: an item that stands there twice has two events that may have caused it.
 """
 
