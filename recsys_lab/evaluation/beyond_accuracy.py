@@ -13,8 +13,8 @@ from recsys_lab.evaluation import list_metrics as metrics
 from recsys_lab.evaluation.list_facts import item_features
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
 from recsys_lab.evaluation.popularity_ranks import PopularityRanks
-from recsys_lab.evaluation.processes import gather_rows, sum_over_processes
 from recsys_lab.evaluation.target_facts import target_facts
+from recsys_lab.ops.processes import gather_rows, sum_over_processes
 from recsys_lab.ops.rank_metrics import hit_rate
 from recsys_lab.ops.top_items import top_items
 

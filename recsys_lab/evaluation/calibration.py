@@ -18,7 +18,7 @@ from recsys_lab.evaluation.calibration_metrics import (
     pooled_auc,
 )
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
-from recsys_lab.evaluation.processes import gather_rows, sum_over_processes
+from recsys_lab.ops.processes import gather_rows, sum_over_processes
 
 
 class Calibration(Measure):

@@ -23,10 +23,10 @@ from recsys_lab.config import Configurable
 from recsys_lab.contracts import Batch, Scorer
 from recsys_lab.evaluation.candidates import Candidates, candidate_mask
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
-from recsys_lab.evaluation.processes import gather_rows
 from recsys_lab.evaluation.ranked_targets import COLUMNS, RankedTargets
 from recsys_lab.evaluation.row_blocks import scored_rows
 from recsys_lab.ops.linear_ranks import linear_target_ranks
+from recsys_lab.ops.processes import gather_rows
 from recsys_lab.ops.query_metrics import check_own_names
 from recsys_lab.ops.rank_metrics import RankMetric
 from recsys_lab.ops.ranks import Ranks, Ties

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from recsys_lab.contracts import Task, UnitMetric
-from recsys_lab.evaluation.processes import gather_columns
 from recsys_lab.evaluation.unit_values import unit_values
+from recsys_lab.ops.processes import gather_columns
 from recsys_lab.words import QUERY, RecsysLabError
 
 

@@ -11,8 +11,8 @@ from recsys_lab.arguments import Positive
 from recsys_lab.evaluation.calibration_metrics import likelihood_slope
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
-from recsys_lab.evaluation.processes import sum_over_processes
 from recsys_lab.evaluation.temperature_search import TemperatureFit, minimise_nll
+from recsys_lab.ops.processes import sum_over_processes
 from recsys_lab.words import RecsysLabError
 
 
