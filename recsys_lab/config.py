@@ -210,6 +210,7 @@ def find_class(class_path: Any, expected: tuple[type, ...], where: str, packages
 
 
 MOVED = {
+    "recsys_lab.evaluation.processes": "recsys_lab.ops.processes",
     "recsys_lab.callbacks": "recsys_lab.evaluation",
     "recsys_lab.callbacks.measures": "recsys_lab.evaluation",
     "recsys_lab.callbacks.measures.beyond_accuracy": "recsys_lab.evaluation.beyond_accuracy",

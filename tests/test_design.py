@@ -41,7 +41,7 @@ STRANGERS = {"losses": {"data"}, "models": {"data", "losses"}, "evaluation": {"d
 # What is named as text and not imported: the parts that are used when the user names none, the modules whose classes
 # have moved, and the command that a study starts as a process, or has SLURM start.
 NAMED = {
-    "config.py": {"data", "evaluation", "losses", "models"},
+    "config.py": {"data", "evaluation", "losses", "models", "ops"},
     "models/tasks/next_item.py": {"evaluation", "losses"},
     "models/tasks/click_through.py": {"evaluation"},
     "models/tasks/multi_task.py": {"evaluation"},

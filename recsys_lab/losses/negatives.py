@@ -19,6 +19,7 @@ from torch import Tensor
 
 from recsys_lab.arguments import Count, NotNegative
 from recsys_lab.contracts import Negatives, NegativeSampler, candidate_ids
+from recsys_lab.ops.processes import gather_rows
 from recsys_lab.words import RecsysLabError
 
 _OWN_DRAWS_UP_TO = 16
@@ -155,20 +156,27 @@ class InBatchNegatives(_CountedSampler):
 
     Args:
         num_negatives: take a random subset of that many targets; None = all N, which makes an (N, N) matrix of scores.
+        across_processes: where several processes train together, the targets of all their batches. Then N processes
+            take the step of one with N times the batch. Otherwise each has those of its own batch only.
     """
 
-    def __init__(self, num_negatives: Count | None = None) -> None:
+    def __init__(self, num_negatives: Count | None = None, across_processes: bool = False) -> None:
         super().__init__()
         self.num_negatives = num_negatives
+        self.across_processes = across_processes
 
     def _log_weights(self, counts: Tensor) -> Tensor:
         return counts.log()
 
     def sample(self, target_ids: Tensor, generator: torch.Generator | None = None) -> Negatives:
-        """target_ids (N,) -> item_ids (N,) or (min(N, num_negatives),), shared by all positions."""
-        item_ids, num_targets = target_ids, target_ids.shape[0]
+        """target_ids (N,) -> item_ids (N,) or (min(N, num_negatives),), shared by all positions. N is that of all
+        processes with `across_processes`."""
+        item_ids = target_ids
+        if self.across_processes:
+            item_ids = gather_rows(target_ids[:, None]).squeeze(1).to(target_ids.device)
+        num_targets = item_ids.shape[0]
         if self.num_negatives is not None and self.num_negatives < num_targets:
             device = target_ids.device if generator is None else generator.device
             chosen = torch.randperm(num_targets, generator=generator, device=device)[: self.num_negatives]
-            item_ids = target_ids[chosen.to(target_ids.device)]
+            item_ids = item_ids[chosen.to(target_ids.device)]
         return self._negatives(item_ids, target_ids)
