@@ -22,7 +22,7 @@ from recsys_lab.runs.fit.parse_errors import concrete_subclasses
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "recsys_lab"
-BY_FIELD = ("numerics",)
+BY_FIELD = ("numerics", "served")
 """Keys that hold a mapping from the names of the user's own columns."""
 KINDS = {"How to", "Explanation", "Reference", "Results"}
 

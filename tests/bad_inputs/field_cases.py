@@ -69,6 +69,8 @@ CASES = [
     of("no kind", column(*SIX), r"--fields 'x' is not of the form name=\[scope.\]kind", "--fields x", 2),
     of("a column twice", column(*SIX), "names 'x' twice", "--fields x=numeric,x=categorical", 2),
     of("words as numbers", column(*"abcdef"), "'x' of the events has 6 values that are no numbers, so it can't be numeric; --fields says 'x=numeric'", "--fields x=numeric", 2),
+    of("dates in text as numbers", column(*["2020-02-01", "2020-02-01 12:00:00", None] * 2), FIELDS + r"x \(numeric\)", "--fields x=numeric"),
+    of("dates among numbers", column(*["2020-02-01", "17"] * 3), "'x' of the events has 3 numbers among dates; a field is one or the other", "--fields x=numeric", 2),
     of("lists as numbers", column(*[[1, 2]] * 6), "holds lists .*, so it can't be numeric: multi or vector can hold them", "--fields x=numeric", 2),
     of("dates as lists", column(*DAYS), "is of type Date, so it can't be multi", "--fields x=multi", 2),
     of("uneven lists as vectors", column(*([1.5] * (1 + n) for n in SIX)), "has lists of 1 to 6 numbers.*--fields says 'x=vector'", "--fields x=vector", 2),

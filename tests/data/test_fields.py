@@ -98,6 +98,12 @@ def test_a_vector_with_a_hole_is_missing(tmp_path: Path) -> None:
     assert decoded(data, "vector") == [None] * 4 + [[1.0, 2.0]] * 2 and data.field("vector").missing == 4
 
 
+def test_dates_in_text_are_days_where_numbers_are_wanted(tmp_path: Path) -> None:
+    frame = RICH.with_columns(words=pl.Series(["1970-01-03", None, "1970-01-02T12:00:00", "1970-01-01"] + [None] * 2))
+    data = made(tmp_path, frame, fields=["words=numeric"])
+    assert decoded(data, "words") == [2.0, None, 1.5, 0.0, None, None]
+
+
 def in_order(data: ProcessedDataset, values: pl.Series) -> list[object]:
     """The values of `RICH` as the events are prepared: by user and time, which is their order in the table."""
     assert data.num_events == len(values)

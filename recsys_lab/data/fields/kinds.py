@@ -11,6 +11,7 @@ import polars as pl
 
 from recsys_lab.data.fields.stored import Kind, Scope, field_key
 from recsys_lab.data.fields.wishes import Wish
+from recsys_lab.data.reading.iso_times import iso_microseconds
 from recsys_lab.data.reading.spelling import again, option
 from recsys_lab.words import RecsysLabError, number_of_these
 
@@ -20,6 +21,7 @@ FEW_NUMBERS = 1_000
 """Whole numbers with at most so many different values are categories, if each occurs twice on average."""
 ID_WORDS = ("id", "code", "type", "class", "category", "group")
 """A column of whole numbers whose name ends in one of these holds categories, however many."""
+MICROSECONDS_OF_DAY = 86_400_000_000
 SCALARS = (pl.Boolean, pl.Categorical, pl.Enum, pl.String, pl.Decimal, pl.Date, pl.Datetime, pl.Duration, pl.Time)
 
 
@@ -77,16 +79,18 @@ def as_value(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 
 def as_number(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """Float64: days since 1970 for dates, seconds for durations and times of day; null for text that is no number."""
+    """Float64: days since 1970 for dates, also as ISO 8601 text; seconds for durations and times of day; null for text
+    that is neither a number nor a date."""
     if dtype in (pl.Date, pl.Datetime):
-        return raw.cast(pl.Datetime("us")).dt.epoch("us") / 86_400_000_000
+        return raw.cast(pl.Datetime("us")).dt.epoch("us") / MICROSECONDS_OF_DAY
     if dtype == pl.Duration:
         return raw.dt.total_microseconds() / 1_000_000
     if dtype == pl.Time:
         return raw.cast(pl.Int64) / 1_000_000_000
     if dtype in (pl.Categorical, pl.Enum):
-        raw = raw.cast(pl.String)
-    return raw.cast(pl.Float64, strict=False)
+        raw, dtype = raw.cast(pl.String), pl.String()
+    number = raw.cast(pl.Float64, strict=False)
+    return number.fill_null(iso_microseconds(raw, rare=True) / MICROSECONDS_OF_DAY) if dtype == pl.String else number
 
 
 def as_lists(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
@@ -158,6 +162,8 @@ class ColumnStats:
             found["other signs"] = raw.str.contains("[;,]").sum()
         if self.wish.kind == "numeric" and self.inner is None:
             found["no number"] = (as_number(raw, self.dtype).is_null() & raw.is_not_null()).sum()
+            if self.dtype == pl.String:
+                found["numbers"] = raw.cast(pl.Float64, strict=False).count()
         return found
 
     def _lists(self, raw: pl.Expr) -> pl.Expr:
@@ -220,4 +226,6 @@ class ColumnStats:
             return f"is of type {self.dtype}, so it can't be multi: that is a list of values, or text like a|b"
         if kind == "numeric" and found.get("no number"):
             return f"has {found['no number']:,} values that are no numbers, so it can't be numeric"
+        if kind == "numeric" and 0 < found.get("numbers", 0) < found["known"]:
+            return f"has {found['numbers']:,} numbers among dates; a field is one or the other"
         return ""
