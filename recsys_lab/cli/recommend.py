@@ -15,6 +15,8 @@ log = logging.getLogger("recsys_lab")
 
 SHOWN = 50
 """Rows that are printed where no file is asked for."""
+USERS_AT_ONCE = 1 << 17
+"""Whose histories are read at once."""
 
 
 def recommend(
@@ -79,21 +81,24 @@ def recommend(
 
     predictor = Predictor.load(run, unknown=unknown)
     use_index(predictor, index)
-    asked = _events(str(input), user_column, item_column, timestamp_column) if history is None else [_ids(history)]
+    asked: Any = _events(str(input), user_column, item_column, timestamp_column) if history is None else [_ids(history)]
     if history is not None and isinstance(wanted, dict):
         raise RecsysLabError(f"--candidates {candidates} has a column user_id: it goes with --input")
     names, about = titles(predictor.loaded.folder, predictor.spec, data_dir)
     log.info("%s", about)
 
+    if history is None and unknown == "error":
+        predictor.item_ids.rows(asked["item_id"], "histories")  # before the lists of many users are made
     reranked = reranking.way(predictor, top, data_dir)
     gc.enable()  # `only_asks` put it off
 
     def parts() -> Iterator[Any]:
         hides: Any = None if keep_history else "run"
         length = reranking.length(top)
-        found = predictor.recommend_in_parts(asked, length, exclude=hides, blocked=blocked, candidates=wanted)
-        for part in map(reranked, found):
-            yield part if names is None else part.join(names, on="item_id", how="left", maintain_order="left")
+        for some in [asked] if history is not None else _groups(asked):
+            found = predictor.recommend_in_parts(some, length, exclude=hides, blocked=blocked, candidates=wanted)
+            for part in map(reranked, found):
+                yield part if names is None else part.join(names, on="item_id", how="left", maintain_order="left")
 
     if output is not None:
         print(f"written: {write_lists(parts(), output):,} rows in {output}")
@@ -125,6 +130,21 @@ def _events(path: str, user: str | None, item: str | None, timestamp: str | None
     with command_line(), tempfile.TemporaryDirectory() as scratch:
         source = FileSource(path, Columns(user=user, item=item, timestamp=timestamp))
         return source.tables(Path(scratch)).interactions.collect()
+
+
+def _groups(events: Any) -> Iterator[Any]:
+    """The events of some users after the other, users in the order of their first event: who reads histories holds
+    several copies of them."""
+
+    users = events["user_id"].unique(maintain_order=True)
+    if len(users) <= USERS_AT_ONCE:
+        yield events
+        return
+    numbered = users.to_frame().with_row_index("place")
+    place = events.select("user_id").join(numbered, on="user_id", how="left", nulls_equal=True, maintain_order="left")
+    group = place["place"] // USERS_AT_ONCE
+    for number in range(-(-len(users) // USERS_AT_ONCE)):
+        yield events.filter(group == number)
 
 
 def _text(frame: Any, is_one: bool) -> str:

@@ -16,6 +16,7 @@ from small_data import made_events
 from test_cli_runs import fit
 
 from recsys_lab.cli import main
+from recsys_lab.cli import recommend as recommend_command
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.serve import Predictor, item_frame, mmr, popularity_cap, quota
 from recsys_lab.words import RecsysLabError
@@ -77,6 +78,31 @@ def test_a_log_into_a_file(place: Path, ending: str, tmp_path: Path, capsys: pyt
     assert found["title"][0] == f"Film {expected['item_id'][0]}"
     out, _ = told(capsys, str(place / "run"), *asked[:4], "--top", "30")
     assert "the first 50 rows of at least" in out and "user a: " in out
+
+
+def test_many_users_are_read_some_at_a_time(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users in the order of their first event, whose events lie between those of others."""
+    users, items = [7, 3, 7, 9, 3, 1, 1, 7], [101, 102, 103, 5, 104, 105, 106, 107]
+    log = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": range(8)})
+    log.write_parquet(tmp_path / "log.parquet")
+    read: list[int] = []
+    reading = Predictor.recommend_in_parts
+    monkeypatch.setattr(
+        Predictor,
+        "recommend_in_parts",
+        lambda self, some, *asked, **more: (read.append(some.height), reading(self, some, *asked, **more))[1],
+    )
+    monkeypatch.setattr(recommend_command, "USERS_AT_ONCE", 2)
+    asked = ("--input", str(tmp_path / "log.parquet"), "--output", str(tmp_path / "found.parquet"))
+    told(capsys, str(place / "run"), *asked)
+    found = pl.read_parquet(tmp_path / "found.parquet").drop("title")
+    assert read == [5, 3], "those of 7 and 3, then those of 9 and 1"
+    assert_frame_equal(found, Predictor.load(place / "run").recommend(log))
+    read.clear()
+    _, err = told(capsys, str(place / "run"), *asked, "--unknown", "error", code=2)
+    assert "1 of 8 items" in err and read == [], "before any list is made"
 
 
 def test_candidates_and_exclusions_from_files(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

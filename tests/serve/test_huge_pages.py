@@ -38,6 +38,8 @@ def test_commands_that_make_lists_ask_torch_for_huge_pages(
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
     monkeypatch.setattr(sys, "argv", ["recsys-lab", command])
     monkeypatch.setattr(cli, "main", lambda: 0)
+    kept: list[bool] = []
+    monkeypatch.setattr(cli, "_keep_freed_memory", lambda: kept.append(True))
     with pytest.raises(SystemExit):
         cli.run()
-    assert os.environ.get("THP_MEM_ALLOC_ENABLE") == value
+    assert os.environ.get("THP_MEM_ALLOC_ENABLE") == value and bool(kept) == (value is not None)
