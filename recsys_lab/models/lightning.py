@@ -22,7 +22,7 @@ from recsys_lab.models.evaluation_steps import EvaluationSteps
 from recsys_lab.models.item_vectors import ItemVectors, Missing
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
 from recsys_lab.models.stored_model import StoredModel
-from recsys_lab.models.system import identity_of
+from recsys_lab.models.system import check_same_everywhere, identity_of
 from recsys_lab.models.tasks.next_item import NextItem
 from recsys_lab.models.training_steps import FiniteLoss, TrainingSteps
 from recsys_lab.ops import allocation, compilation, row_sparse
@@ -150,6 +150,8 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             if self.starts_from is not None and self.trainer.ckpt_path is None:  # else it goes on
                 self.started_from = self.starts_from.fill(self, datamodule)
         self.trained_on = check_trained(self.spec or datamodule.spec, self)
+        if self.trainer.world_size > 1 and self.trainer.state.fn == "fit":
+            check_same_everywhere(self)  # before DDP, which would wait for weights of the wrong size
 
     def configure_callbacks(self) -> list[Callback]:
         """Ranking metrics for whoever passes no callbacks: a notebook needs only data, model, Trainer."""

@@ -13,6 +13,9 @@ from typing import Any
 import recsys_lab
 from recsys_lab.arguments import defaults_of
 from recsys_lab.config import Configurable, hash_of, named_today, one_way, to_config
+from recsys_lab.models import randomness
+from recsys_lab.ops.processes import of_every_process
+from recsys_lab.words import RecsysLabError
 
 TRAINER = (
     "max_epochs",
@@ -107,6 +110,23 @@ def system_of(module: Any, trainer: Any = None, data: Any = None) -> dict[str, A
         found["accumulation"] = "mean over targets"
     plain: dict[str, Any] = json.loads(json.dumps(found, default=str))  # as a manifest and a checkpoint hold it
     return plain
+
+
+def check_same_everywhere(module: Any) -> None:
+    """Raises RecsysLabError, on every process, where one is to train with other data or settings than the first."""
+    own = {"prepared data": module.spec.data_hash, "random seed": randomness.run_seed(), **system_of(module)}
+    own.pop("callbacks", None)  # one that only the first process has is nobody's mistake
+    first, *others = of_every_process(own)
+    for rank, other in enumerate(others, start=1):
+        found = [f"{name} is {there} and not {here}" for name, here, there in differing(first, other)]
+        if found:
+            copied = (
+                "" if first["prepared data"] == other["prepared data"] else " on a copy of the same prepared folder"
+            )
+            raise RecsysLabError(
+                f"process {rank} is not set up as process 0, and they can't train one model: {'; '.join(found[:3])}. "
+                f"Start every process with the same options{copied}"
+            )
 
 
 def identity_of(module: Any) -> dict[str, Any]:

@@ -30,13 +30,20 @@ def gather_columns(columns: dict[str, Tensor]) -> dict[str, np.ndarray]:
     without rows gives no columns; none anywhere gives none."""
     if not _is_distributed():
         return {name: column.numpy() for name, column in columns.items()}
-    kinds: list[dict[str, tuple[torch.dtype, torch.Size]]] = [{}] * torch.distributed.get_world_size()
-    own: Any = {name: (column.dtype, column.shape[1:]) for name, column in columns.items()}
-    torch.distributed.all_gather_object(kinds, own)
+    kinds = of_every_process({name: (column.dtype, column.shape[1:]) for name, column in columns.items()})
     found = {}
     for name, (dtype, shape) in next((of for of in kinds if of), {}).items():
         column = columns.get(name, torch.zeros(0, *shape, dtype=dtype))
         found[name] = gather_rows(column.reshape(len(column), -1)).reshape(-1, *shape).numpy()
+    return found
+
+
+def of_every_process(value: Any) -> list[Any]:
+    """Plain data of each process, in their order, on every process."""
+    if not _is_distributed():
+        return [value]
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, value)
     return found
 
 
