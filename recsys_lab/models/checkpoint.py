@@ -78,15 +78,13 @@ def spec_of(checkpoint: dict[str, Any]) -> DataSpec:
     if "data_spec" not in checkpoint:
         raise RecsysLabError("this checkpoint was not written by recsys_lab: it names no data set")
     held = checkpoint["data_spec"]
-    training = held.get("training") or {}
-    unknown_rows = held.get("fields") and training and "fields_hash" not in training
+    unknown_rows = held.get("fields") and held.get("training") and "fields_hash" not in held["training"]
     if held.get("num_event_types") or unknown_rows:
         raise RecsysLabError(
             f"this checkpoint numbers the {'values of fields' if unknown_rows else 'event types'} as earlier versions "
             "did, which this version can't read: train the model again (the data need not be prepared again)"
         )
-    known = {field.name for field in fields(DataSpec)}
-    plain = {name: value for name, value in held.items() if name in known}
+    plain = {field.name: held[field.name] for field in fields(DataSpec) if field.name in held}
     plain["fields"] = tuple(Field(**field) for field in held.get("fields", ()))
     plain["labels"] = tuple(Label(**{**label, "values": tuple(label["values"])}) for label in held.get("labels", ()))
     return DataSpec(**plain)

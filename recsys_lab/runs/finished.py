@@ -226,9 +226,9 @@ def _wrong_ranks(ranks: pl.DataFrame, run: Run) -> str:
 
 def lacking(ranks: pl.DataFrame) -> str:
     """Which of the columns that are read are not there; empty where all are."""
-    missing = [name for name in (*TARGET_KEY, "num_greater", "num_ties", "is_cold") if name not in ranks.columns]
-    named = ", ".join(missing)
-    return f"has no column {named}: it was written by an older version, or by something else" if missing else ""
+    wanted = (*TARGET_KEY, "num_greater", "num_ties", "is_cold")
+    missing = ", ".join(name for name in wanted if name not in ranks.columns)
+    return f"has no column {missing}: it was written by an older version, or by something else" if missing else ""
 
 
 def impossible_ranks(ranks: pl.DataFrame) -> str:
@@ -321,7 +321,7 @@ def run_folders(path: Path) -> list[Path]:
         folder
         for folder in below
         if not (folder.parent / "manifest.json").is_file()
-        and not _is_data(folder)
+        and not (folder / "offsets.npy").is_file()  # prepared data
         and BASELINES not in folder.relative_to(path).parts
         and not (TRIALS in folder.relative_to(path).parts and folder.name.startswith("trial"))
     ]
@@ -338,7 +338,3 @@ def _folders(path: Path) -> Iterator[Path]:
             seen.add(where)
             below.sort()
             yield Path(folder)
-
-
-def _is_data(folder: Path) -> bool:
-    return (folder / "offsets.npy").is_file()
