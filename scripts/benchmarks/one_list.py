@@ -24,7 +24,7 @@ QUESTIONS = ("new", "next event")
 LENGTH, TOP, WARM, DIM = 50, 10, 20, 64
 
 
-def predictor(model: str, num_items: int) -> Any:
+def predictor(model: str, num_items: int, length: int = LENGTH) -> Any:
     """An untrained model, as if every item had trained once."""
     from pathlib import Path
 
@@ -38,7 +38,7 @@ def predictor(model: str, num_items: int) -> Any:
     from recsys_lab.serve import Predictor
     from recsys_lab.serve.loaded import LoadedModel
 
-    spec = DataSpec("made", num_items, 1000, LENGTH, True, 100.0, "0" * 16, "1" * 16, "none")
+    spec = DataSpec("made", num_items, 1000, length, True, 100.0, "0" * 16, "1" * 16, "none")
     torch.manual_seed(0)
     made = getattr(recsys_lab.models, model)(embedding_dim=DIM)
     made._build(spec)
