@@ -79,7 +79,7 @@ def cells(root: Path) -> Iterator[tuple[str, Path]]:
     """Name of the values, and the folder, of each finished run of the study."""
     for checkpoint in sorted((root / "explanations").glob("*/seed*/checkpoints/best.ckpt")):
         folder = checkpoint.parents[1]
-        yield f"{folder.parent.name}-{folder.name}", folder
+        yield f"{folder.parent.name.rpartition('-')[0]}-{folder.name}", folder
 
 
 def read() -> dict[str, list[pl.DataFrame]]:

@@ -105,6 +105,7 @@ def faithfulness(
     from recsys_lab.diagnose.explain.faithfulness_table import as_markdown, as_text
     from recsys_lab.diagnose.explain.run_faithfulness import faithfulness as measured
     from recsys_lab.report.escapes import as_json
+    from recsys_lab.report.terminal import terminal_width, wrapped
     from recsys_lab.runs.messages import show_messages
     from recsys_lab.runs.run_files import write_results
 
@@ -112,5 +113,6 @@ def faithfulness(
     found = measured(run_folders, data_dir, lists, method or None)
     to = Path(output) if output else Path(run_folders[0]) / "faithfulness"
     write_results(to, {"faithfulness.json": as_json(found) + "\n", "faithfulness.md": as_markdown(found)})
-    print(as_json(found) if json else as_text(found))
-    print(f"written: faithfulness.json and faithfulness.md in {to}", file=sys.stderr if json else sys.stdout)
+    print(as_json(found) if json else as_text(found, terminal_width()))
+    said = wrapped(f"written: faithfulness.json and faithfulness.md in {to}")
+    print(said, file=sys.stderr if json else sys.stdout)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from recsys_lab.report.table import Column, Table, show, text
+from recsys_lab.report.terminal import wrapped
 from recsys_lab.words import number_of
 
 TITLES = {
@@ -41,13 +41,13 @@ def as_text(found: dict[str, Any], width: int = 80) -> str:
         lines.append(f"and {number_of(more, 'older event')}, together: {rest}; --json and --page have all")
     if found["fields"]:
         lines += ["", text(fields_table(found))]
-    return "\n".join([*lines, "", *_filled(reading(found), width)])
+    return wrapped("\n".join([*lines, "", *reading(found)]), width)
 
 
 def answer(found: dict[str, Any]) -> str:
     """In a sentence."""
     item, used = found["item"], [name for name in used_methods(found) if name != "attention"]
-    how = f"rank {item['rank']:,} of all candidates, probability {show(item['probability'], '.3g').text}"
+    how = f"rank {item['rank']:,} of all candidates, seen ones too, probability {show(item['probability'], '.3g').text}"
     begin = f"{named(item)}: {how}"
     if not used:
         return f"{begin}."
@@ -118,7 +118,3 @@ def _bar_of(name: str, most: float, one: dict[str, Any]) -> str:
 def _cut(name: str, room: int) -> str:
     name = " ".join(name.split())
     return name if len(name) <= room else name[: max(0, room - 2)] + ".."
-
-
-def _filled(lines: Sequence[str], width: int) -> list[str]:
-    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]

@@ -12,6 +12,7 @@ from recsys_lab.diagnose.explain.explained_text import TITLES
 from recsys_lab.diagnose.explain.faithfulness import CURVES, Faithfulness
 from recsys_lab.report.escapes import prose
 from recsys_lab.report.table import Column, Table, markdown, text
+from recsys_lab.report.terminal import wrapped
 from recsys_lab.statistics.pairs import Difference, Method, Sample, Seeds, correct
 from recsys_lab.statistics.rule import estimate
 
@@ -58,19 +59,25 @@ def rows_of(seeds: Sequence[Faithfulness], user: np.ndarray, method: Method | No
     return rows
 
 
-def faithfulness_table(rows: Sequence[dict[str, Any]]) -> Table:
+def faithfulness_table(rows: Sequence[dict[str, Any]], is_narrow: bool = False) -> Table:
+    """is_narrow: for a terminal: two decimals, and no interval of what shuffled weights say."""
+    form = "+.2f" if is_narrow else "+.3f"
     columns = [Column("method", value=lambda row: TITLES[row["method"]])]
     for name in CURVES:
-        columns.append(Column(name, "+.3f", value=partial(_interval, name)))
+        columns.append(Column(name, form, value=partial(_interval, name)))
         columns.append(Column("p", "p", value=partial(_value, f"{name}_p")))
-    columns.append(Column("shuffled weights", "+.2f", value=partial(_interval, "likeness")))
+    if is_narrow:
+        columns.append(Column("shuffled", "+.2f", value=lambda row: row.get("likeness", [None])[0]))
+    else:
+        columns.append(Column("shuffled weights", "+.2f", value=partial(_interval, "likeness")))
     return Table(columns, rows)
 
 
-def as_text(found: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any], width: int = 80) -> str:
     """`found`: what faithfulness.json holds."""
-    lines = [f"{found['model']} on {found['dataset']}: {found['lists']:,} lists explained, their first item", ""]
-    return "\n".join([*lines, text(faithfulness_table(found["rows"])), "", *sentences(found)])
+    title = f"{found['model']} on {found['dataset']}: {found['lists']:,} lists explained, their first item"
+    table = text(faithfulness_table(found["rows"], is_narrow=True), width=width)
+    return "\n".join([wrapped(title, width), "", table, "", wrapped("\n".join(sentences(found)), width)])
 
 
 def as_markdown(found: dict[str, Any]) -> str:
@@ -98,7 +105,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
         "deletion, insertion: nats gained over random order, mean over the curve [95 % interval over users"
         + (" and seeds" if found["seeds"] > 1 else "")
         + "]; p is Holm-corrected.",
-        "shuffled weights: rank correlation with the explanation of the same list by shuffled weights; 0 is good.",
+        "shuffled: rank correlation with the explanation of the same list by shuffled weights; 0 is good.",
     ]
 
 
