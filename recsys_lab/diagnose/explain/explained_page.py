@@ -74,5 +74,5 @@ def _figure(found: dict[str, Any]) -> list[Figure]:
     chart = alt.layer(*marks, base.mark_text(style="label", fontSize=11).encode(text="text:N"), data=data_of(rows))
     said = f"Heat map of what each event adds, by {', '.join(TITLES[name] for name in used)}. {answer(found)}"
     left = "" if len(events) == len(found["events"]) else f" Drawn: the newest {DRAWN} events; the table has all."
-    note = f"The newest event first. Blue speaks for the item, orange against it; each column is shaded by its largest value.{left}"
+    note = f"The newest event first. Blue speaks for the item, orange against it, by each column's largest value.{left}"
     return [Figure("events", "What each event adds", chart.properties(height=20 * len(events)), said, note)]
