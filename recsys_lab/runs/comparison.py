@@ -107,7 +107,7 @@ def compare(
     """
     asked, method = measured_where_asked(runs, metrics), method or Method()
     if not asked:
-        raise RecsysLabError("no finished run to compare")
+        raise RecsysLabError("no finished run to compare; `recsys-lab fit RUN_FOLDER` goes on with an interrupted one")
     runs = [*asked, *automatic]
     metrics = metrics_of(asked, metrics)
     cutoff = cutoff if asked[0].has_cutoff else 0

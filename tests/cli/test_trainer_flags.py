@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import polars as pl
 import pytest
 import torch
 import yaml
@@ -83,6 +84,10 @@ def test_limits_of_1_are_one_batch_as_typed(
     Counter.seen.clear()
     assert fit(small_folder, tmp_path, *typed, *few, *COUNTED) == 0
     assert Counter.seen == {"train": 1, "val": 1, "test": 1}
+    said = capsys.readouterr().err
+    for kind in ("val", "test"):
+        assert f"--trainer.limit_{kind}_batches 1 takes the first batches, which hold the longest windows" in said
+    longest = pl.read_parquet(tmp_path / "run" / "ranks.parquet")["history_length"].min()
     config = tmp_path / "run" / "config.yaml"
     assert [yaml.safe_load(config.read_text())["trainer"][f"limit_{kind}_batches"] for kind in kinds] == [1, 1, 1]
     assert "limit_val_batches: 1\n" in config.read_text()
@@ -96,9 +101,13 @@ def test_limits_of_1_are_one_batch_as_typed(
     for kind in kinds:
         text = text.replace(f"limit_{kind}_batches: 1\n", f"limit_{kind}_batches: 1.0\n")
     config.write_text(text)
+    capsys.readouterr()
     Counter.seen.clear()
     assert main(["fit", "--config", str(config), "--run.folder", str(tmp_path / "all")]) == 0
     assert min(Counter.seen.values()) > 1
+    lengths = pl.read_parquet(tmp_path / "all" / "ranks.parquet")["history_length"]
+    assert longest >= 8 > lengths.min(), "windows of 8 events"
+    assert "takes the first batches" not in capsys.readouterr().err
     capsys.readouterr()
     for text in ("1", "1.0"):
         typed = ["--trainer.limit_val_batches", text, "--print_config"]

@@ -58,6 +58,7 @@ def check_trainer(command: str, config: Any, typed: Sequence[str]) -> None:
         raise RecsysLabError(
             f"--trainer.{only[command]} 0 leaves nothing to {command}: leave it out, or give at least 1"
         )
+    _say_who_is_left(trainer, [only[command]] if command in only else ["limit_val_batches", "limit_test_batches"])
     _check_callbacks(trainer.callbacks)
     if command != "fit":
         return
@@ -200,6 +201,20 @@ def _check_there_is_validation(option: str, watched: str, trainer: Any) -> None:
         "--early_stopping.monitor train/loss --early_stopping.mode min --checkpoint.monitor train/loss "
         "--checkpoint.mode min"
     )
+
+
+def _say_who_is_left(trainer: Any, names: Sequence[str]) -> None:
+    """Of limits that leave a part of the evaluation: batches go from the longest windows to the shortest."""
+    for name in names:
+        limit = trainer[name]
+        if limit is None or is_zero(limit) or (isinstance(limit, float) and limit == 1.0):
+            continue
+        log.warning(
+            "--trainer.%s %s takes the first batches, which hold the longest windows: good for a try, and no estimate "
+            "for all users",
+            name,
+            limit,
+        )
 
 
 def _logs_more(config: Any) -> bool:
