@@ -19,6 +19,7 @@ from served import made_run, serving
 from recsys_lab import config
 from recsys_lab.config import keep_out_of_collections, only_asks
 from recsys_lab.serve import Predictor
+from recsys_lab.serve.explaining import explain
 from recsys_lab.serve.server import event_store
 from recsys_lab.serve.server.answers import answer_all
 from recsys_lab.serve.server.batcher import Batcher, BusyError
@@ -243,6 +244,32 @@ def test_cycles_are_looked_for_again_once_it_has_started(monkeypatch: pytest.Mon
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+def test_an_explanation_is_that_of_the_library_with_titles(place: Path, client: Any) -> None:
+    """Of a history, of a user, of the first item and of another; and lists beside it stay what they are."""
+    lists = post(client, "/recommend", history=[100, 101], k=5)["items"]
+    said = post(client, "/explain", history=[100, 101], fields={"price": [1, None]}, item="102")
+    one = Predictor.load(place / "run")
+    asked: Any = {"item": 102, "methods": ["attention", "leave_one_out"], "fields": {"price": [[1.0, None]]}}
+    found = explain(one, [100, 101], **asked)
+    assert said["item"] == pytest.approx({**found["item"], "title": "Film 102"})
+    assert [event["title"] for event in said["events"]] == ["Film 101", "Film 100"]
+    for event, again in zip(said["events"], found["events"], strict=True):
+        assert event == pytest.approx({**again, "title": event["title"]})
+    assert said["methods"] == found["methods"] and said["notes"] == found["notes"] == []
+    assert said["fields"]["leave_one_out"] == pytest.approx(found["fields"]["leave_one_out"])
+    assert said["model"].startswith("run-") and said["item"]["is_first_of_list"] is False
+    post(client, "/events", user="anna", events=[{"item_id": 101, "timestamp": 9}, {"item_id": 100, "timestamp": 4}])
+    of_user = post(client, "/explain", user="anna", methods=["removal"])
+    assert of_user["item"]["item_id"] == post(client, "/recommend", user="anna")["items"][0]["item_id"]
+    assert [(event["item_id"], event["timestamp"]) for event in of_user["events"]] == [(101, 9), (100, 4)]
+    assert all("removal" in event and "attention" not in event for event in of_user["events"])
+    told = client.post("/explain", json={"user": "nobody"})
+    assert told.status_code == 422 and "the history is empty" in told.json()["error"]
+    assert post(client, "/recommend", history=[100, 101], k=5)["items"] == lists
+    live = client.service.live
+    assert live.to_explain.model is not live.predictor.model, "explanations put other vectors into theirs"
 
 
 def test_events_make_the_history_of_a_user(client: Any) -> None:

@@ -13,7 +13,14 @@ from typing import Any
 import polars as pl
 
 from recsys_lab.serve.histories import USER_FIELD
-from recsys_lab.serve.server.bodies import Listed, RecommendAnswer, RecommendBody, SimilarAnswer, SimilarBody
+from recsys_lab.serve.server.bodies import (
+    HistoryBody,
+    Listed,
+    RecommendAnswer,
+    RecommendBody,
+    SimilarAnswer,
+    SimilarBody,
+)
 from recsys_lab.serve.server.event_store import StoredEvent
 from recsys_lab.serve.server.live_model import LiveModel, fitting
 from recsys_lab.words import RecsysLabError
@@ -25,11 +32,11 @@ Answer = RecommendAnswer | SimilarAnswer
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """One history. fields: by key, of events lists. like: what those have in common that one call answers."""
 
     place: int
-    body: RecommendBody
+    body: HistoryBody
     items: list[Any]
     times: list[int] | None
     fields: dict[str, Any]
@@ -37,6 +44,7 @@ class _Asked:
     @property
     def like(self) -> str:
         body = self.body
+        assert isinstance(body, RecommendBody)
         target = None if body.target_fields is None else sorted(body.target_fields)
         shared = [body.k, body.exclude, body.blocked, body.candidates, self.times is None, body.query_time is None]
         return json.dumps([*shared, target])
@@ -51,13 +59,13 @@ def answer_all(
         events: of the users that are asked for.
     """
     answers: list[Answer | Exception | None] = [None] * len(questions)
-    groups: dict[str, list[_Asked]] = {}
+    groups: dict[str, list[Asked]] = {}
     for place, question in enumerate(questions):
         try:
             if isinstance(question, SimilarBody):
                 answers[place] = _similar(live, question)
                 continue
-            asked = _asked(live, place, question, events)
+            asked = read_history(live, place, question, events)
             groups.setdefault(asked.like, []).append(asked)
         except Exception as error:
             answers[place] = error
@@ -67,11 +75,11 @@ def answer_all(
     return [answer if answer is not None else RuntimeError("no answer") for answer in answers]
 
 
-def _asked(live: LiveModel, place: int, body: RecommendBody, events: dict[str, list[StoredEvent]]) -> _Asked:
+def read_history(live: LiveModel, place: int, body: HistoryBody, events: dict[str, list[StoredEvent]]) -> Asked:
     fields = live.checked(body.fields)
     if body.history is not None:
         times = None if body.times is None else [int(time) for time in body.times]
-        return _Asked(place, body, body.history, times, fields)
+        return Asked(place, body, body.history, times, fields)
     for key in fields:
         if not key.startswith(USER_FIELD):
             raise RecsysLabError(f"fields: {key!r} is of events, and those of a user have theirs")
@@ -81,10 +89,10 @@ def _asked(live: LiveModel, place: int, body: RecommendBody, events: dict[str, l
     for key, one in live.predictor.reader.fields.items():
         if not key.startswith(USER_FIELD):
             fields[key] = [fitting(one, event.fields.get(key)) for event in own]
-    return _Asked(place, body, [event.item for event in own], [event.timestamp for event in own], fields)
+    return Asked(place, body, [event.item for event in own], [event.timestamp for event in own], fields)
 
 
-def _of_group(live: LiveModel, group: list[_Asked]) -> list[RecommendAnswer | Exception]:
+def _of_group(live: LiveModel, group: list[Asked]) -> list[RecommendAnswer | Exception]:
     try:
         return list(_recommend(live, group))
     except Exception as error:
@@ -93,8 +101,9 @@ def _of_group(live: LiveModel, group: list[_Asked]) -> list[RecommendAnswer | Ex
     return [answer for one in group for answer in _of_group(live, [one])]  # the others are not to blame
 
 
-def _recommend(live: LiveModel, group: list[_Asked]) -> list[RecommendAnswer]:
+def _recommend(live: LiveModel, group: list[Asked]) -> list[RecommendAnswer]:
     body, predictor = group[0].body, live.predictor
+    assert isinstance(body, RecommendBody)
     fields: dict[str, Any] = {}
     for key in {key for asked in group for key in asked.fields}:
         is_user = key.startswith(USER_FIELD)
@@ -110,7 +119,7 @@ def _recommend(live: LiveModel, group: list[_Asked]) -> list[RecommendAnswer]:
         exclude=body.exclude,
         blocked=body.blocked,
         candidates=body.candidates,
-        query_time=_query_times(live, group),
+        query_time=query_times(live, group),
         target_fields=target,
     )
     answers = [RecommendAnswer.model_construct(model=live.name, source="", note=None, items=[]) for _ in group]
@@ -122,7 +131,7 @@ def _recommend(live: LiveModel, group: list[_Asked]) -> list[RecommendAnswer]:
     return answers
 
 
-def _query_times(live: LiveModel, group: list[_Asked]) -> list[float | None] | None:
+def query_times(live: LiveModel, group: list[Asked]) -> list[float | None] | None:
     """Of a model whose items can be had at some times only: now, where nobody says when a list is wanted."""
     if group[0].body.query_time is not None:
         return [asked.body.query_time for asked in group]

@@ -24,6 +24,8 @@ from recsys_lab.serve.server.bodies import (
     Deleted,
     EventsAnswer,
     EventsBody,
+    ExplainAnswer,
+    ExplainBody,
     Found,
     Health,
     OneEvent,
@@ -86,6 +88,12 @@ def build_app(service: Service, token: str | None = None, hosts: tuple[str, ...]
     async def similar(body: SimilarBody) -> SimilarAnswer:
         """The items that are most like one."""
         return _as_is(await service.ask(body))
+
+    @app.post("/explain")
+    async def explain(body: ExplainBody) -> ExplainAnswer:
+        """Why an item stands in the list of a history, or of a user whose events were posted: what each event adds to
+        its log-probability."""
+        return _as_is(await service.explain(body))
 
     @app.get("/items")
     async def items(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,22 +25,18 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class RecommendBody(Body):
+class HistoryBody(Body):
     """A history, or a user whose events were posted before. See `Predictor.recommend`."""
 
     history: Annotated[list[Id], Field(max_length=MAX_EVENTS)] | None = None
     user: Id | None = None
-    k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
     times: Annotated[list[Time], Field(max_length=MAX_EVENTS)] | None = None
     fields: Annotated[dict[Name, Value | list[Value]], Field(max_length=100)] = {}
-    exclude: Literal["run", "history"] | Annotated[list[Id], Field(max_length=MAX_IDS)] | None = "run"
-    blocked: Annotated[list[Id], Field(max_length=MAX_IDS)] | None = None
-    candidates: Literal["all"] | Annotated[list[Id], Field(max_length=MAX_IDS)] | None = None
     query_time: Time | None = None
     target_fields: Annotated[dict[Name, Value], Field(max_length=100)] | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> RecommendBody:
+    def _one_of_both(self) -> HistoryBody:
         if (self.history is None) == (self.user is None):
             raise ValueError("give a history, or a user whose events were posted to /events: one of both")
         if self.user is not None and self.times is not None:
@@ -48,6 +44,39 @@ class RecommendBody(Body):
         if self.history is not None and self.times is not None and len(self.times) != len(self.history):
             raise ValueError(f"{len(self.times)} times, and the history has {len(self.history)} events")
         return self
+
+
+class RecommendBody(HistoryBody):
+    """Which items, and how many of them. See `Predictor.recommend`."""
+
+    k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
+    exclude: Literal["run", "history"] | Annotated[list[Id], Field(max_length=MAX_IDS)] | None = "run"
+    blocked: Annotated[list[Id], Field(max_length=MAX_IDS)] | None = None
+    candidates: Literal["all"] | Annotated[list[Id], Field(max_length=MAX_IDS)] | None = None
+
+
+class ExplainBody(HistoryBody):
+    """Why an item stands in the list: `item`, or the first that is recommended. `integrated_gradients` takes longest,
+    and an installation with captum."""
+
+    item: Id | None = None
+    methods: Annotated[
+        list[Literal["attention", "integrated_gradients", "leave_one_out", "removal"]],
+        Field(min_length=1, max_length=4),
+    ] = ["attention", "leave_one_out"]
+
+
+class ExplainAnswer(BaseModel):
+    """item: its `score`, `rank` and `probability` among all candidates. events: the newest first, and what each adds
+    by each method: nats of the item's log-probability, or of `attention` a share. methods: what is to be said of each.
+    fields: what each part adds over all events. notes: what was left out."""
+
+    model: str
+    item: dict[str, Any]
+    events: list[dict[str, Any]]
+    methods: dict[str, dict[str, Any]]
+    fields: dict[str, dict[str, float]]
+    notes: list[str]
 
 
 class Listed(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +79,13 @@ class LiveModel:
         """Items whose title, or id, holds the words; those with the most training events first."""
         hits = self._names.filter(pl.col("text").str.contains(words.lower(), literal=True)).head(limit)
         return [(item, self.titles.get(item)) for item in hits["item_id"].to_list()]
+
+    @cached_property
+    def to_explain(self) -> Predictor:
+        """The same with a model of its own: explanations put other vectors into it, and lists are made beside them."""
+        other = copy.copy(self.predictor)
+        other.model = copy.deepcopy(self.predictor.model)
+        return other
 
     @cached_property
     def _names(self) -> pl.DataFrame:

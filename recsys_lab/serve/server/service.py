@@ -7,13 +7,14 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from recsys_lab.config import keep_out_of_collections
 from recsys_lab.serve.server.answers import Answer, Question, answer_all
 from recsys_lab.serve.server.batcher import Batcher
-from recsys_lab.serve.server.bodies import EventsAnswer, EventsBody, RecommendBody
+from recsys_lab.serve.server.bodies import EventsAnswer, EventsBody, ExplainAnswer, ExplainBody, HistoryBody
 from recsys_lab.serve.server.event_store import EventStore, StoredEvent
+from recsys_lab.serve.server.explanations import explain_all
 from recsys_lab.serve.server.limits import Limits
 from recsys_lab.serve.server.live_model import LiveModel
 from recsys_lab.serve.server.measures import Measures
@@ -46,7 +47,9 @@ class Service:
         sizes = (limits.max_batch, limits.max_queue)
         self._model: Batcher[Question, Answer] = Batcher(self._answer, *sizes, self.measures.batch.observe)
         self._events: Batcher[list[StoredEvent], list[bool]] = Batcher(self._add, *sizes)
-        for name, batcher in (("model", self._model), ("events", self._events)):
+        # beside the lists, since one takes as long as hundreds of them
+        self._explaining: Batcher[ExplainBody, ExplainAnswer] = Batcher(self._explain, 1, limits.max_queue)
+        for name, batcher in (("model", self._model), ("events", self._events), ("explain", self._explaining)):
             self.measures.watch_queue(name, lambda batcher=batcher: batcher.waiting)  # type: ignore[misc]
         self._reloading = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
@@ -54,6 +57,7 @@ class Service:
     def start(self) -> None:
         self._model.start()
         self._events.start()
+        self._explaining.start()
         if self.keep_days is not None:
             self._sweeping = asyncio.create_task(self._sweep(self.keep_days))
 
@@ -62,6 +66,7 @@ class Service:
             self._sweeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeping
+        await self._explaining.close()
         await self._model.close()
         await self._events.close()
         self.store.close()
@@ -73,11 +78,18 @@ class Service:
 
     def _answer(self, questions: list[Question]) -> list[Answer | Exception]:
         live = self.live  # one model, with its items, for all of them
-        users = list({str(q.user): None for q in questions if isinstance(q, RecommendBody) and q.user is not None})
-        events: dict[str, list[StoredEvent]] = {}
-        if users:
-            events = dict(zip(users, map(self._kept, self.store.of_users(users)), strict=True))
-        return answer_all(live, questions, events)
+        return answer_all(live, questions, self._events_of(questions))
+
+    async def explain(self, question: ExplainBody) -> ExplainAnswer:
+        return await self._explaining.ask(question, self.limits.timeout)
+
+    def _explain(self, questions: list[ExplainBody]) -> list[ExplainAnswer | Exception]:
+        return explain_all(self.live, questions, self._events_of(questions))
+
+    def _events_of(self, questions: Sequence[Question | ExplainBody]) -> dict[str, list[StoredEvent]]:
+        """Of the users that are asked for."""
+        users = list({str(q.user): None for q in questions if isinstance(q, HistoryBody) and q.user is not None})
+        return dict(zip(users, map(self._kept, self.store.of_users(users)), strict=True)) if users else {}
 
     async def reload(self) -> LiveModel:
         """Loads the model again, from where its run or link leads now. The one before answers until then; where the new
