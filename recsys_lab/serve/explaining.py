@@ -27,6 +27,8 @@ from recsys_lab.words import RecsysLabError
 DEFAULT: tuple[Method, ...] = ("attention", "integrated_gradients", "leave_one_out")
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def explain(
     predictor: Predictor,
     history: Any,

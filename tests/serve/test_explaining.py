@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from small_data import made_events, prepared
 from trained import checkpoint_of, data_of, events_of
 
@@ -114,6 +116,18 @@ def test_more_than_one_user_and_no_method(folder: Path, tmp_path: Path) -> None:
         explain(predictor, [101], methods=["shap"])  # type: ignore[list-item]
     found = explain(predictor, list(range(101, 115)), methods=["leave_one_out"])
     assert len(found["events"]) == 8 and found["notes"] == ["the model sees the newest 8 of 14 events"]
+
+
+def test_beside_lists_of_the_same_model(folder: Path, tmp_path: Path) -> None:
+    """Of a server: in other threads the model is as it was, and the caller may be in inference mode."""
+    predictor = Predictor.load(checkpoint_of(GRU4Rec(embedding_dim=8), data_of(folder), tmp_path))
+    alone, history = predictor.recommend([[101, 102]], 5), list(range(101, 107))
+    before = explain(predictor, history)
+    with ThreadPoolExecutor(2) as pool, torch.inference_mode():
+        found = pool.submit(lambda: [explain(predictor, history) for _ in range(5)])
+        while not found.done():
+            assert predictor.recommend([[101, 102]], 5).equals(alone)
+        assert found.result() == [before] * 5 and explain(predictor, history) == before
 
 
 def test_every_kind_of_field(folder: Path, tmp_path: Path) -> None:

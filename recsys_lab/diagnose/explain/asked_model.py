@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -219,9 +220,13 @@ def event_embedding(model: Any) -> EventEmbedding:
 
 @contextmanager
 def exchanged(embedding: EventEmbedding, exchange: Any) -> Iterator[None]:
-    """While it is open the vectors of events are made of what `exchange` gives for `EventEmbedding.split`."""
+    """While it is open the vectors of events are made of what `exchange` gives for `EventEmbedding.split`: in this
+    thread alone, since a server may make lists with the same model beside it."""
+    own = threading.get_ident()
 
-    def hook(module: Any, inputs: tuple[Batch], output: Tensor) -> Tensor:
+    def hook(module: Any, inputs: tuple[Batch], output: Tensor) -> Tensor | None:
+        if threading.get_ident() != own:
+            return None
         events = without_token(inputs[0]) if embedding.user_first else inputs[0]
         vectors = embedding.joined(exchange(embedding.split(events)))
         return torch.cat([output[:, :1], vectors], dim=1) if embedding.user_first else vectors
