@@ -90,6 +90,8 @@ CASES = [
     # -- tables of items, users and impressions
     tables("a table of items", "--items items.csv", r"of items: price \(numeric\), genre \(categorical\)", items=ITEMS),
     tables("two columns of one name in a table of items", "--items items.csv", "(?s)column 'genre' is left out: two columns have this name.*of items: price", items=b"item_id,price,genre,genre\n10,1.5,a,b\n11,2.5,b,b\n12,2.5,b,b\n"),
+    Case("a column of the log named as a field of the items", {"log.parquet": column(*"aabbcc", name="item.genre"), "items.csv": ITEMS}, "--input log.parquet --items items.csv", 2,
+         "'item.genre' would be two fields, one of its own table and one of the events; leave one out: --fields item.genre=drop"),
     tables("items that nobody has", "--items items.csv", "1 item without an event left out of the table of items", items=ITEMS + b"13,2.5,a\n"),
     tables("a table of users without its id", "--users users.csv", "has no column 'user_id' with the user id.*--users_column", 2, users=b"who,age\n1,30\n"),
     tables("a table of users", "--users users.csv --users_column who", r"of users: age \(categorical\)", users=b"who,age\n1,30\n2,30\n"),

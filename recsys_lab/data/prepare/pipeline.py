@@ -39,7 +39,7 @@ from recsys_lab.data.prepare.shown import only_shown, shown_columns, write_shown
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
 from recsys_lab.data.prepare.stamp import keep_stamp, stamp_of
 from recsys_lab.data.prepare.store import FolderWriter, exclusive
-from recsys_lab.data.prepare.write_fields import write_fields
+from recsys_lab.data.prepare.write_fields import no_twins, write_fields
 from recsys_lab.data.reading.source import Before, RawTables, Source
 from recsys_lab.data.reading.spelling import is_command_line, option
 from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError, number_of
@@ -145,6 +145,7 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
             if field.num_values == 1 and not field.missing:
                 log.info("  the field %s has one value in all rows", field.key)
         shown = write_shown(tables.shown, users[USER_ID], items[ITEM_ID], wishes, source.name, writer)
+        no_twins([field.key for field in (*stored.fields, *shown.fields)], source.name)
         writer.table(USERS, stored.users)
         writer.table(ITEMS, stored.items)
         manifest: dict[str, Any] = {

@@ -40,7 +40,8 @@ def write_fields(
     """
     log, of_events = events.sorted, events.fields
     names = [EVENT_TYPE] if EVENT_TYPE in log.columns else []
-    files = file_names([*names, *(column.name for column in of_events.of_scope("event").values())])
+    of_log = list(of_events.of_scope("event").values())
+    files = file_names([*names, *(column.name for column in of_log)])
     fields = [] if wishes.of("event", EVENT_TYPE).drop else _write_event_types(events, wishes, files, writer)
     fields += of_events.write(log, files, writer)
     item = np.cumsum(log.item_counts > 0) - 1  # item code -> row
@@ -49,7 +50,7 @@ def write_fields(
     for scope, table in tables.items():
         columns = table_columns(table, scope, wishes, source)
         from_events = list(of_events.of_scope(scope).values())
-        _no_twins([*columns, *from_events], source)
+        no_twins([column.key for column in (*of_log, *columns, *from_events)], source)
         files = file_names(column.name for column in (*columns, *from_events))
         fields += write_table_fields(table, columns, files, writer)
 
@@ -75,11 +76,14 @@ def _write_event_types(
     return [field.write(lambda: (block.kept(EVENT_TYPE) for block in log.blocks()), log.num_kept, keep_all=True)]
 
 
-def _no_twins(columns: list[Column], source: str) -> None:
-    keys = [column.key for column in columns]
-    twin = next((column for column in columns if keys.count(column.key) > 1), None)
+def no_twins(keys: list[str], source: str) -> None:
+    """
+    Raises:
+        RecsysLabError: where two columns would be one field: a column of the log may be named `item.brand`, too.
+    """
+    twin = next((key for key in keys if keys.count(key) > 1), None)
     if twin is not None:
         raise RecsysLabError(
-            f"{source!r}: {twin.key!r} would be two fields, one of its own table and one of the events; leave one out: "
-            f"{option('fields', f'{twin.scope}.{twin.name}=drop')}"
+            f"{source!r}: {twin!r} would be two fields, one of its own table and one of the events; leave one out: "
+            f"{option('fields', f'{twin}=drop')}"
         )
