@@ -149,11 +149,19 @@ def _study(path: Path, plain: dict[str, Any], root: Path, fast: bool, overrides:
 
 
 def _report(plain: dict[str, Any], axes: dict[str, Any]) -> dict[str, Any]:
-    """asks: axes that the question is about. published: numbers of others."""
+    """asks: axes that the question is about, or `axis: [a, b]`, two values of one. published: numbers of others."""
     for key in plain:
         must_be_known("report key", str(key), ("asks", "published"))
-    for axis in _list(plain, "asks"):
-        must_be_known("axis in report.asks", str(axis), list(axes))
+    for asked in _list(plain, "asks"):
+        pairs = asked.items() if isinstance(asked, dict) else [(asked, None)]
+        for axis, values in pairs:
+            must_be_known("axis in report.asks", str(axis), list(axes))
+            if values is None:
+                continue
+            if not isinstance(values, list) or len(values) != 2:
+                raise RecsysLabError(f"report.asks: {axis}: two values of it, [a, b], not {values!r}")
+            for value in values:
+                must_be_known(f"value in report.asks: {axis}", str(value), [one.label for one in axes[axis]])
     return plain
 
 

@@ -37,8 +37,12 @@ class Verdict:
         return self.said + (size if self.sizes else self.largest) + self.untested
 
 
-def find_answer(results: StudyResults, asked: Sequence[str] = ()) -> Answer:
-    """asked: axes that the question is about: the sentence is of them; otherwise of all axes."""
+def find_answer(results: StudyResults, asked: Sequence[str | dict[str, Sequence[str]]] = ()) -> Answer:
+    """asked: axes that the question is about, or two values of one: the sentence is of them; otherwise of all axes."""
+    only: dict[str, list[str]] = {}  # of an axis the names of two values
+    for one in asked:
+        if isinstance(one, dict):
+            only |= {axis: [value_name(axis, str(value)) for value in two] for axis, two in one.items()}
     several = len(results.blocks) > 1
     names = {block.title: block.decided_by for block in results.blocks}
     phrases, findings = [], []
@@ -61,16 +65,23 @@ def find_answer(results: StudyResults, asked: Sequence[str] = ()) -> Answer:
     finished = sum(record.state == "finished" and not record.is_automatic for record in results.records)
     is_complete = finished == results.planned
     start = "" if is_complete else f"So far ({finished} of {results.planned} runs): "
-    sentence = _sentence(results, [axis for axis in axes if axis in asked] or axes)
+    sentence = _sentence(results, [axis for axis in axes if axis in asked or axis in only] or axes, only)
     if start and sentence.startswith(("The ", "No ")):
         sentence = sentence[0].lower() + sentence[1:]
     return Answer(start + sentence, [*phrases, *findings, *_order(results)], is_complete, _protocol(results))
 
 
-def _sentence(results: StudyResults, axes: list[str]) -> str:
-    """The largest difference that is significant, or that none is, with its interval: at most 25 words and names."""
+def _sentence(results: StudyResults, axes: list[str], only: dict[str, list[str]]) -> str:
+    """The largest difference that is significant, or that none is, with its interval: at most 25 words and names.
+
+    only: of some axes the two values that the question is about.
+    """
     tested = [
-        one for block in results.blocks for axis in axes for one in _in_block(block, _of_axis(block, axis, results))
+        one
+        for block in results.blocks
+        for axis in axes
+        for one in _in_block(block, _of_axis(block, axis, results))
+        if axis not in only or {one[1], one[2]} == set(only[axis])
     ]
     if all(one[3].untested for one in tested):  # single variants may have the seeds that a whole axis has not
         axes = []
@@ -88,6 +99,8 @@ def _sentence(results: StudyResults, axes: list[str]) -> str:
     if significant:
         others = f"; {len(significant)} of {len(known)} differences are significant" if len(known) > 1 else ""
         return f"{a} is significantly better than {b}{where}: {size}{others}."
+    if len(known) == 1 and only and axes:
+        return f"{a} and {b} do not differ significantly{where}: {size}."
     if not axes:
         what = "No variant is significantly better"
     else:

@@ -65,8 +65,19 @@ def test_the_sentence_is_of_the_axis_that_the_question_asks_about(made: MadeStud
     assert "gru" not in read_results(plan, method=QUICK).answer.sentence
 
 
+def test_the_sentence_is_of_the_two_values_that_the_question_asks_about(made: MadeStudy) -> None:
+    plan = made.plan()
+    plan.study.report["asks"] = [{"model.dropout": ["0.1", "0.3"]}]
+    sentence = read_results(plan, method=QUICK).answer.sentence
+    assert "dropout=0.1" in sentence and "dropout=0.3" in sentence and "gru" not in sentence
+
+
 def test_a_question_about_no_axis_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
+    for asks, why in (("[c]", "two values of it"), ("[a, c]", "unknown value in report.asks: encoder 'c'")):
+        file.write_text(f"axes: {{encoder: {{a: {{}}, b: {{}}}}}}\nreport: {{asks: [{{encoder: {asks}}}]}}\n")
+        with pytest.raises(RecsysLabError, match=why):
+            read_study(file)
     file.write_text("axes: {encoder: {a: {}, b: {}}}\nreport: {asks: [encodr]}\n")
     with pytest.raises(RecsysLabError, match="unknown axis in report.asks 'encodr'. Did you mean 'encoder'"):
         read_study(file)
