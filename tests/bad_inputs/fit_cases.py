@@ -33,6 +33,8 @@ SETTINGS: dict[str, str] = {
     "--data.available soon": r"--data.available must be 'first_event' or 'events' or a list such as '\[soon\]'",
     "--data.numerics log2": "--data.numerics must be 'standard' or 'log1p' or 'quantile' or a mapping such as",
     "--model.inputs.time GapBuckets": r"--model.inputs.time must be a list such as '\[GapBuckets\]'",
+    "--model.inputs.time [GapBucket]": r"unknown class 'GapBucket'. Did you mean 'GapBuckets'\?\nKnown: DayOf",
+    "--model.auxiliary [Contrast]": "model.auxiliary: unknown class 'Contrast'.*Known: ",
     "--model.target_fields event_type": r"--model.target_fields must be a list such as '\[event_type\]'",
     "--model.target_fields [event_type]": r"to predict: none.*--fields event_type=categorical@query",
     "--model.dropout 1.0": "--model.dropout must be at least 0 and below 1, not 1.0",

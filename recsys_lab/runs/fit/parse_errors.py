@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -51,7 +52,8 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return f"--model is missing: name a class ({models}), or a file of settings with --config"
     unknown_class = _UNKNOWN_CLASS.search(message)
     if unknown_class:
-        base = _expected_base(message[: unknown_class.start()])
+        before = message[: unknown_class.start()]
+        base = _in_a_list(before) or _expected_base(before)
         known = sorted(concrete_subclasses(base)) if base else []
         return f"{where}: unknown class {unknown_class['name']!r}.{_suggest(unknown_class['name'], known)}"
     unknown = _UNKNOWN_OPTION.search(message)
@@ -121,6 +123,17 @@ def _expected_base(before: str) -> Any:
     listed = re.findall(r"Subtypes: \[(.*)\]", before)
     names = [n for n in re.findall(r"([\w.]+\.\w+)", listed[-1]) if not n.endswith("NoneType")] if listed else []
     return _import(names[0]) if names else None
+
+
+def _in_a_list(before: str) -> Any:
+    """The class that a list holds, where a class of one was asked for: of an argument of the last class named."""
+    owners, keys = _CLASS_PATH.findall(before), _PARSER_KEY.findall(before)
+    for cls in getattr(_import(owners[-1]) if owners else None, "__mro__", ()):
+        hints = typing.get_type_hints(vars(cls)["__init__"]) if "__init__" in vars(cls) and cls is not object else {}
+        for kind in (hints.get(keys[-1]), *typing.get_args(hints.get(keys[-1]))):
+            if typing.get_origin(kind) is list:
+                return typing.get_args(kind)[0]
+    return None
 
 
 def concrete_subclasses(cls: type[Any], folder: str = "") -> set[str]:
