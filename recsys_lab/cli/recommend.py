@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from recsys_lab.arguments import Count
+from recsys_lab.serve.log_file import LogFile
 from recsys_lab.serve.reranking import Reranking
 from recsys_lab.words import RecsysLabError
 
@@ -30,12 +31,10 @@ def recommend(
     keep_history: bool = False,
     unknown: Literal["skip", "error"] = "skip",
     index: Literal["exact", "hnsw", "ivf", "ivf-8bit"] = "exact",
-    user_column: str | None = None,
-    item_column: str | None = None,
-    timestamp_column: str | None = None,
     data_dir: str | None = None,
     output: str | None = None,
     json: bool = False,
+    reading: LogFile,
     reranking: Reranking,
 ) -> None:
     """Recommends from a trained run, or a counted one, for histories that it may never have seen. Nothing is trained,
@@ -54,9 +53,6 @@ def recommend(
         keep_history: also recommend items of the history.
         unknown: item ids that the model does not know are skipped, or an error.
         index: how lists are searched for where items are many; all but `exact` need the extra `index`.
-        user_column: in the input (default user_id).
-        item_column: in the input (default item_id).
-        timestamp_column: in the input (default timestamp).
         data_dir: folder of prepared sets, for titles (default: as the run says).
         output: write the lists to this file, .parquet, .csv or .jsonl, instead of printing them.
         json: print the lists as JSON, all of them.
@@ -81,7 +77,7 @@ def recommend(
 
     predictor = Predictor.load(run, unknown=unknown)
     use_index(predictor, index)
-    asked: Any = _events(str(input), user_column, item_column, timestamp_column) if history is None else [_ids(history)]
+    asked: Any = reading.read(str(input)) if history is None else [_ids(history)]
     if history is not None and isinstance(wanted, dict):
         raise RecsysLabError(f"--candidates {candidates} has a column user_id: it goes with --input")
     names, about = titles(predictor.loaded.folder, predictor.spec, data_dir)
@@ -117,19 +113,6 @@ def recommend(
 
 def _ids(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _events(path: str, user: str | None, item: str | None, timestamp: str | None) -> Any:
-    import tempfile
-    from pathlib import Path
-
-    from recsys_lab.data.reading.columns import Columns
-    from recsys_lab.data.reading.file_source import FileSource
-    from recsys_lab.data.reading.spelling import command_line
-
-    with command_line(), tempfile.TemporaryDirectory() as scratch:
-        source = FileSource(path, Columns(user=user, item=item, timestamp=timestamp))
-        return source.tables(Path(scratch)).interactions.collect()
 
 
 def _groups(events: Any) -> Iterator[Any]:

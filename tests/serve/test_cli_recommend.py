@@ -80,6 +80,20 @@ def test_a_log_into_a_file(place: Path, ending: str, tmp_path: Path, capsys: pyt
     assert "the first 50 rows of at least" in out and "user a: " in out
 
 
+def test_a_log_of_another_shape_and_with_holes(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What its messages advise can be typed here, too."""
+    (tmp_path / "log.txt").write_text("7;101;5\n;102;6\n7;103;never\n7;104;8\n")
+    shape = ("--format", "csv", "--separator", ";", "--names", "user_id,item_id,timestamp", "--json")
+    asked = (str(place / "run"), "--input", str(tmp_path / "log.txt"), *shape)
+    _, err = told(capsys, *asked, code=2)
+    assert "--missing_ids drop" in err
+    _, err = told(capsys, *asked, "--missing_ids", "drop", code=2)
+    assert "--bad_times drop" in err
+    out, _ = told(capsys, *asked, "--missing_ids", "drop", "--bad_times", "drop")
+    expected = Predictor.load(place / "run").recommend({7: [101, 104]}, times=[[5, 8]])
+    assert [row["item_id"] for row in json.loads(out)] == expected["item_id"].to_list()
+
+
 def test_many_users_are_read_some_at_a_time(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
