@@ -15,6 +15,7 @@ from made_source import MadeSource
 from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
 from recsys_lab.data.prepare.processed import ForeignFolderError, ProcessedDataset
 from recsys_lab.data.reading.download import ChecksumError, DownloadError
+from recsys_lab.data.reading.spelling import command_line
 from recsys_lab.words import RecsysLabError
 
 EVENTS = {
@@ -145,6 +146,9 @@ def test_a_filter_that_drops_all_is_named(tmp_path, chosen, named):
     with pytest.raises(RecsysLabError, match=f"no event is left: .*{named}.* dropped all"):
         make(tmp_path, **chosen)
     assert not (tmp_path / "made").exists()
+    ((name, value),) = chosen.items()
+    with command_line(), pytest.raises(RecsysLabError, match=f"no event is left: .*--{name} {value:g}.* dropped all"):
+        make(tmp_path, **chosen)
 
 
 # -- order -------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from recsys_lab.data.prepare.condition import Condition
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.progress import Progress
 from recsys_lab.data.prepare.sorted_events import Block, SortedEvents
+from recsys_lab.data.reading.spelling import is_command_line, option
 from recsys_lab.words import EVENT_TYPE, RecsysLabError, number_of
 
 
@@ -34,9 +36,18 @@ def require_events(step: Step, before: Step) -> None:
     if step.events == 0:
         advice = Condition.parse(step.name.removeprefix("keep ")).advice if step.name.startswith("keep ") else ""
         raise RecsysLabError(
-            f"no event is left: {step.name} dropped all {before.events:,} events of {before.users:,} users that were "
-            f"left after '{before.name}'; loosen that filter.{advice}"
+            f"no event is left: {_as_typed(step.name)} dropped all {before.events:,} events of {before.users:,} users "
+            f"that were left after '{before.name}'; loosen that filter.{advice}"
         )
+
+
+def _as_typed(step: str) -> str:
+    """`keep price>9` is `--keep 'price>9'` on the command line, `min_length=5` is `--min_length 5`."""
+    if not is_command_line():
+        return step
+    if step.startswith("keep "):
+        return option("keep", step.removeprefix("keep "))
+    return re.sub(r"(\w+)=(\w+)", lambda found: option(found[1], found[2]), step)
 
 
 def filters_within_users(settings: PrepareSettings) -> dict[str, Callable[[pl.DataFrame], pl.DataFrame]]:
