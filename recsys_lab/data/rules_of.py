@@ -12,7 +12,7 @@ from recsys_lab.data.batches.event_rules import Rules
 from recsys_lab.data.event_types import is_of_types
 from recsys_lab.data.fitting.label_fields import is_labelled
 from recsys_lab.data.sessions import session_starts
-from recsys_lab.words import EVENT_TYPE
+from recsys_lab.words import EVENT_TYPE, RecsysLabError
 
 if TYPE_CHECKING:
     from recsys_lab.data.datamodule import SequenceDataModule
@@ -25,6 +25,8 @@ def rules_of(data: SequenceDataModule) -> Rules:
     if data.target_types is not None:
         is_target = is_of_types(processed, data.target_types, "--data.target_types")
     if data.exclude_seen_types is not None:
+        if data.exclude_seen == "none":
+            raise RecsysLabError("--data.exclude_seen_types changes nothing with --data.exclude_seen none")
         hides = is_of_types(processed, data.exclude_seen_types, "--data.exclude_seen_types")
     if data.weights is not None:
         weights = data.weights.of(processed, data.split_result.train_stop)

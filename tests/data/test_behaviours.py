@@ -108,6 +108,8 @@ def test_names_of_types_are_checked(shop: Path, tmp_path: Path) -> None:
         assert of(shop, target_types=[]).split_result
     with pytest.raises(RecsysLabError, match="--data.exclude_seen_types: no event is of type 'x'"):
         assert of(shop, exclude_seen_types=["x"]).rules
+    with pytest.raises(RecsysLabError, match="exclude_seen_types changes nothing with --data.exclude_seen none"):
+        assert of(shop, exclude_seen_types=["buy"], exclude_seen="none").rules
     frame = pl.DataFrame({"user_id": [1, 1, 1] * 3, "item_id": [1, 2, 3] * 3})
     bare = SequenceDataModule.from_frames(frame, data_dir=tmp_path, target_types=["buy"])
     with pytest.raises(RecsysLabError, match="--data.target_types: .* has no event types"):
