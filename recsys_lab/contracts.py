@@ -29,6 +29,7 @@ __all__ = [
     "ItemBlock",
     "Label",
     "Loss",
+    "Measured",
     "Negatives",
     "NegativeSampler",
     "Samples",
@@ -167,6 +168,16 @@ class Samples:
     shown: bool = False
     """What users were shown (`--data.shown`). Where windows are asked for too, a batch of them in training has one of
     these as its `beside`, and evaluation has the batches of both, one after the other."""
+    served: tuple[tuple[str, Any], ...] = ()
+    """Fields of shown items with the raw value that each is served with, which the training part must have."""
+
+
+class Measured(NamedTuple):
+    """A task that gives an outcome, as one of several is called."""
+
+    task: Task
+    name: str = ""  # in front of its columns, `<name>/<column>`; empty where it is alone
+    prefix: str = ""  # in front of the names of its metrics
 
 
 class Task(Configurable, nn.Module, ABC):
@@ -189,6 +200,8 @@ class Task(Configurable, nn.Module, ABC):
     """Where nothing is ranked: the metrics that tables show. The first decides, in a comparison and over epochs."""
     watched: str = ""
     """What chooses the epoch, where nothing is ranked; empty: the first of `shown_metrics`."""
+    fact_names: tuple[str, ...] = ()
+    """What `facts` gives, `f1_*` for all that begin so: may be watched, as `shown_metrics` may. Empty: not known."""
     reads_history: bool = False
     """`evaluate` wants `state.history` too, and not the query alone."""
 
@@ -196,6 +209,11 @@ class Task(Configurable, nn.Module, ABC):
     def name(self) -> str:
         """In the manifest: by it two runs have the same task."""
         return type(self).__name__
+
+    @property
+    def measured(self) -> list[Measured]:
+        """The tasks whose outcomes `evaluate` gives, beside a ranking or without one."""
+        return [] if self.ranks else [Measured(self)]
 
     def build(self, spec: DataSpec, model: Any) -> None:
         """Makes the modules of its own whose sizes depend on the data. Called once, when those of the model are there.

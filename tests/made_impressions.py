@@ -20,6 +20,13 @@ def made_shop(users: int = 40, items: int = 20) -> dict[str, pl.DataFrame]:
     return {"events": events, "impressions": impressions}
 
 
+def typed_shop() -> dict[str, pl.DataFrame]:
+    """The same with a type of each event."""
+    tables = made_shop()
+    kind = pl.when(pl.col("item_id") % 3 == 0).then(pl.lit("buy")).otherwise(pl.lit("view"))
+    return tables | {"events": tables["events"].with_columns(event_type=kind)}
+
+
 def prepared_shop(folder: Path, shop: dict[str, pl.DataFrame] | None = None, name: str = "shop") -> None:
     """Into `folder/<name>`."""
     tables = made_shop() if shop is None else shop

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
-from made_impressions import made_shop
+from made_impressions import made_shop, typed_shop
 
 from recsys_lab.cli import main
 from recsys_lab.models.tasks import NextItem
@@ -17,7 +19,11 @@ from recsys_lab.ops import click_metrics
 from recsys_lab.runs.finished import read_run
 from recsys_lab.serve import Predictor
 from recsys_lab.serve.click_scores import click_scores, task_of
-from recsys_lab.study.values import read_values, write_values
+from recsys_lab.serve.labels import predict_labels
+from recsys_lab.study.plan import make_plan, read_study
+from recsys_lab.study.plan.remembered import Resolver
+from recsys_lab.study.results import read_results
+from recsys_lab.study.values import read_values, values_file, write_values
 from recsys_lab.words import RecsysLabError
 
 DATA = [
@@ -39,7 +45,7 @@ TASK = ["--model", "GRU4Rec", "--model.task", "ClickThrough", "--model.task.serv
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data set `shop` and three runs of two systems."""
     folder = tmp_path_factory.mktemp("clicks")
-    tables = made_shop()
+    tables = typed_shop()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name, table in tables.items():
@@ -90,39 +96,62 @@ def test_compare_takes_the_baselines_of_the_task(here: Path, capsys: pytest.Capt
     assert "unknown metric 'ndcg10'; known: auc, log_loss" in capsys.readouterr().err
 
 
-BOTH = (
+ALL = (
     "[{class_path: recsys_lab.models.tasks.NextItem},"
-    "{class_path: recsys_lab.models.tasks.click_through.ClickThrough, init_args: {served: {position: '1'}}}]"
+    "{class_path: recsys_lab.models.tasks.click_through.ClickThrough, init_args: {served: {position: '1'}}},"
+    "{class_path: recsys_lab.models.tasks.SequenceLabels, init_args: {field: event_type}}]"
 )
+WEIGHED = ["--model", "GRU4Rec", "--model.task", "MultiTask", "--model.task.tasks", ALL]
+WEIGHED += ["--model.task.weights", "[1, 0.5, 0.5]"]
 
 
-def test_the_next_item_and_clicks_in_one_run(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    task = [
-        "--model",
-        "GRU4Rec",
-        "--model.task",
-        "MultiTask",
-        "--model.task.tasks",
-        BOTH,
-        "--model.task.weights",
-        "[1, 0.5]",
+@pytest.fixture(scope="module")
+def all_three(shop: Path) -> str:
+    """What the fit of the run `both/multi` says, of the next item, clicks and labels."""
+    told = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(told):
+        patch.chdir(shop)
+        assert main(["fit", *DATA, *FIELDS, *WEIGHED, *SMALL, "--run.study", "both", "--run.variant", "multi"]) == 0
+    return told.getvalue()
+
+
+def test_all_three_in_one_run(all_three: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "also      click_through auc " in all_three and "also      event_type log_loss " in all_three
+    run = read_run(here / "runs/both/multi/seed0")
+    metrics = run.metrics
+    assert {"test/ndcg@10", "test/click_through_auc", "test/event_type_log_loss"} <= set(metrics)
+    assert [one.evaluation["name"] for one in run.measured] == ["click_through", "event_type"]
+    # each task has its table, with its own baselines, and the runs of that task alone beside it
+    asked = ["--baselines", "popularity", "item_rate", "previous_label", "--json"]
+    assert main(["compare", "runs/both/multi", "runs/shop/dot", *asked]) == 0
+    items = json.loads(capsys.readouterr().out)
+    tables = [{row["variant"]: row for row in found["rows"]} for found in (items, *items["also"])]
+    assert [set(rows) for rows in tables] == [
+        {"multi", "popularity"},
+        {"multi", "dot", "item_rate"},
+        {"multi", "previous_label"},
     ]
-    named = ["--run.study", "both", "--run.variant", "multi"]
-    assert main(["fit", *DATA, *FIELDS, *task, *SMALL, *named]) == 0
-    assert "also      auc " in capsys.readouterr().err
-    metrics = read_run(here / "runs/both/multi/seed0").metrics
-    assert {"test/ndcg@10", "test/click_through_auc", "test/click_through_log_loss"} <= set(metrics)
-    for command in (["--baselines", "popularity"], ["--metrics", "auc", "--baselines", "item_rate"]):
-        assert main(["compare", "runs/both/multi", *command, "--json"]) == 0
-        rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
-        assert set(rows) == {"multi", command[-1]}
-    clicks = ["compare", "runs/both/multi", "runs/shop/dot", "--metrics", "auc", "--no_baselines", "--json"]
-    assert main(clicks) == 0
-    rows = {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
-    assert rows["multi"]["auc"] == pytest.approx(metrics["test/click_through_auc"]) and len(rows) == 2
+    assert tables[1]["multi"]["auc"] == pytest.approx(metrics["test/click_through_auc"])
+    assert tables[2]["multi"]["log_loss"] == pytest.approx(metrics["test/event_type_log_loss"])
+    for name, count in (("auc", 1), ("click_through_auc", 1), ("log_loss", 2), ("accuracy", 1), ("ndcg", 2)):
+        assert main(["compare", "runs/both/multi", "--metrics", name, "--no_baselines", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [len(one["rows"]) for one in (found, *found.get("also", []))] == [1] * count
+    assert main(["compare", "runs/both/multi", "runs/shop/dot", "--baseline", "dot", "--no_baselines"]) == 0
+    text = capsys.readouterr().out
+    assert "ClickThrough" in text and "SequenceLabels of event_type" in text and "minus dot, in auc" in text
+    assert main(["compare", "runs/both/multi", "--no_baselines", "--format", "csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert main(["compare", "runs/both/multi", "--metrics", "auk", "--no_baselines"]) == 2
+    assert main(["compare", "runs/both/multi", "--baseline", "dog", "--no_baselines"]) == 2
+    assert "'dog' is not among the runs" in capsys.readouterr().err
+    assert main(["diagnose", "calibration", "runs/both/multi/seed0", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["also"]) == {"click_through", "event_type"}
+    assert (run.folder / "calibration/click_through/reliability.html").is_file()
     assert main(["verify", "runs/both/multi/seed0"]) == 0
     assert main(["predict", "runs/both/multi/seed0"]) == 0
     predictor = Predictor.load(here / "runs/both/multi/seed0")
+    assert predict_labels(predictor, [[2, 4, 6]])["probability"].sum() == pytest.approx(1)
     found = click_scores(predictor, [[2, 4, 6]], [1, 2])["score"]
     assert found.is_between(0, 1, closed="none").all() and predictor.recommend([[2, 4]], k=2).height == 2
     with pytest.raises(RecsysLabError, match="predicts no clicks"):
@@ -142,6 +171,33 @@ def test_what_a_study_keeps_gives_the_same_means_and_variances(here: Path, tmp_p
         assert b.mean == pytest.approx(a.mean, rel=1e-6)
         assert b.standard_error == pytest.approx(a.standard_error, rel=1e-4)
     assert not {"label", "probability", "impression"} & set(kept.ranks.columns)
+
+
+def test_a_study_reports_each_task_beside_its_single_tasks(all_three: str, here: Path, tmp_path: Path) -> None:
+    """From what was kept of the runs: no folder of them is looked at."""
+    folder = tmp_path / "study"
+    (folder / "values").mkdir(parents=True)
+    settings = ["name: study", "question: Does it help?", "seeds: 2", "select: val/ndcg@10", "axes:", "  task:"]
+    tasks = f"{{model.task: MultiTask, model.task.tasks: {ALL}}}"
+    settings += ["    clicks: {model.task: ClickThrough}", f"    all: {tasks}", "base:", "  model: GRU4Rec"]
+    settings += [f"  {name[2:]}: {value}" for name, value in zip(DATA[::2], DATA[1::2], strict=True)]
+    (folder / "study.yaml").write_text("\n".join(settings))
+    study = read_study(folder, tmp_path / "runs")
+    for variant in make_plan(study, Resolver()).variants:
+        for seed in (0, 1):
+            place = here / f"runs/{'shop/din' if variant.label == 'clicks' else 'both/multi'}/seed{seed}"
+            run = read_run(place if place.is_dir() else place.with_name("seed0"))
+            write_values(run, values_file(study.file, variant.label, seed), study.select, variant.identity, seed)
+    kept = sorted(path.name for path in (folder / "values/tasks").iterdir())
+    assert kept == [f"all-seed{seed}-{name}.parquet" for seed in (0, 1) for name in ("click_through", "event_type")]
+    results = read_results(make_plan(study, Resolver()))
+    found = {block.decided_by: {line.label for line in block.lines} for block in results.blocks}
+    assert found == {"auc": {"clicks", "all"}, "ndcg@10": {"all"}, "log_loss": {"all"}}
+    whole = next(block for block in results.blocks if block.decided_by == "auc")
+    row = whole.comparison.rows[[line.name for line in whole.lines].index("all")]
+    expected = read_run(here / "runs/both/multi/seed0").metrics["test/click_through_auc"]
+    assert row.estimates["auc"].mean == pytest.approx(expected, rel=1e-6) and whole.effects
+    assert len(results.records) == 4 and {record.block for record in results.records} <= {b.key for b in results.blocks}
 
 
 def test_verify_scores_the_lists_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,6 +308,10 @@ def test_bad_input_is_one_line(change: str, message: str, here: Path, tmp_path: 
 def test_samples_and_task_must_agree(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", *DATA, "--model", "GRU4Rec", "--data.shown", "Impressions", *SMALL]) == 2
     assert "--data.shown is for --model.task ClickThrough, and the task is NextItem" in capsys.readouterr().err
+    watched = ["--checkpoint.monitor", "val/ndcg@10"]
+    assert main(["fit", *DATA, *FIELDS, *TASK, *SMALL, *watched, "--run.folder", "runs/never"]) == 2
+    assert "--checkpoint.monitor val/ndcg@10: nothing logs that; known: val/auc, val/log_l" in capsys.readouterr().err
+    assert not (here / "runs/never").exists()
 
 
 @pytest.mark.parametrize("command", ["predict", "recommend --history 1", "export --output out", "diagnose shuffle"])

@@ -132,7 +132,9 @@ def test_both_tasks_are_reported(here: Path, capsys: pytest.CaptureFixture[str])
     head = (run.folder / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/loss_next_item", "train/loss_event_type"} <= set(head)
     assert main(["compare", "runs/both", "--no_baselines", "--json"]) == 0
-    assert {row["variant"] for row in json.loads(capsys.readouterr().out)["rows"]} == {"multi", "alone"}
+    tables = json.loads(capsys.readouterr().out)
+    assert {row["variant"] for row in tables["rows"]} == {"multi", "alone"}
+    assert [[row["variant"] for row in one["rows"]] for one in tables["also"]] == [["multi"]]
     assert (
         main(["compare", "runs/both/multi", "runs/shop/gru", "--metrics", "log_loss", "--no_baselines", "--json"]) == 0
     )

@@ -38,7 +38,8 @@ def compare(
     but the seed are averaged. Every pair of variants is tested, or each with the --baseline: over users and seeds,
     Holm-corrected over all pairs in the deciding metric (ndcg, or else the first of --metrics). A variant with one seed
     is not tested. Untrained baselines (popularity, Markov, nearest neighbours, EASE on up to 10,000 items, ...) take
-    part without being asked for: they are counted once and kept beside the study's runs.
+    part without being asked for: they are counted once and kept beside the study's runs. Runs of several tasks
+    (MultiTask) have a table for each task, with runs of that task alone beside them.
 
     Args:
         runs: run folders, or folders that hold some.
@@ -46,8 +47,8 @@ def compare(
         format: of the table.
         pairs: also the table of all pairs and metrics (csv: only that).
         cutoff: K of the metrics.
-        metrics: which are shown (default all of hit_rate, ndcg and mrr, or those of the runs' task); one of your own by
-            its class, my_package.MyMetric.
+        metrics: which are shown (default all of hit_rate, ndcg and mrr, or those of the runs' task), and of runs with
+            several tasks the table that has them; one of your own by its class, my_package.MyMetric.
         interval: of a row, over users.
         resamples: of the bootstrap of a row's interval.
         alpha: of tests and intervals.
@@ -60,25 +61,32 @@ def compare(
     """
     from recsys_lab.runs.baselines import automatic_baselines
     from recsys_lab.runs.comparison import compare as compared
+    from recsys_lab.runs.comparison import has_row
     from recsys_lab.runs.comparison_table import render
     from recsys_lab.runs.finished import Run, find_runs
-    from recsys_lab.runs.measured import measured_where_asked
+    from recsys_lab.runs.measured import by_task
     from recsys_lab.runs.messages import show_messages
     from recsys_lab.statistics.pairs import Method
 
     table.format(format)  # refuses before anything is counted
     names = _named(metrics)
     found, problems = find_runs(runs)
-    found = measured_where_asked(found, metrics)
-    automatic: list[Run] = []
-    if not no_baselines:
-        show_messages()
-        automatic, more = automatic_baselines(found, data_dir, baselines)
-        problems += more
-    _left_out(problems)
     method = Method(interval, resamples, alpha, seed)
-    result = compared(found, cutoff, force, baseline, names, method, automatic)
-    print(render(result, table.format(format), pairs, table.shown(format)))
+    counted, results = list[list[Run]](), []
+    groups = by_task(found, names)
+    for group, _ in groups:
+        automatic: list[Run] = []
+        if not no_baselines:
+            show_messages()
+            automatic, more = automatic_baselines(group, data_dir, baselines)
+            problems += more
+        counted.append(automatic)
+    _left_out(problems)
+    everybody = [has_row([*group, *more], baseline) for (group, _), more in zip(groups, counted, strict=True)]
+    for (group, own), automatic, has in zip(groups, counted, everybody, strict=True):
+        reference = baseline if has or not any(everybody) else None  # where no table has it, the first says so
+        results.append(compared(group, cutoff, force, reference, own, method, automatic))
+    print(render(results, table.format(format), pairs, table.shown(format)))
 
 
 def slices(

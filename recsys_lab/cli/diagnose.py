@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from recsys_lab.runs.run_files import write_results
 if TYPE_CHECKING:
     from recsys_lab.report.page import Page
     from recsys_lab.report.shown_columns import Shown
+    from recsys_lab.runs.finished import Run
 
 log = logging.getLogger("recsys_lab")
 
@@ -95,8 +97,9 @@ def calibration(
     """Are the model's next-item probabilities (softmax of its scores over the candidates) as large as what then
     happens? Fits one temperature on the validation targets, evaluates the test targets with and without it, and writes
     calibration/calibration.json and calibration/reliability.html into the run folder. Nothing is trained.
-    docs/metrics.md defines each number. Of a run of ClickThrough it is the probabilities of clicks, as they are, by
-    position and length of the history too.
+    docs/metrics.md defines each number. Of a run of ClickThrough or SequenceLabels it is the probabilities of clicks or
+    labels, as they are, by length of the history and by position or label too. Of a run of several tasks it is both,
+    those of each further task in calibration/<task>.
 
     Args:
         run_folder: a finished run; its best checkpoint is taken.
@@ -108,45 +111,50 @@ def calibration(
         json: print calibration.json.
     """
     from recsys_lab.diagnose.calibrate import calibrate
+    from recsys_lab.diagnose.click_calibration import is_of_clicks
+    from recsys_lab.diagnose.label_calibration import is_of_classes
     from recsys_lab.diagnose.reliability_page import calibration_text, reliability_page
     from recsys_lab.report.escapes import as_json
+    from recsys_lab.runs.finished import read_run
+    from recsys_lab.runs.measured import OUTCOMES
 
     show_messages()
-    if (Path(run_folder) / "outcomes.parquet").is_file():
-        return _outcome_calibration(run_folder, num_bins, output, json)
-    found = calibrate(run_folder, checkpoint, data_dir, num_bins, allow_other_training)
     to = Path(output) if output else Path(run_folder) / "calibration"
-    files = {"calibration.json": as_json(found) + "\n"}
-    files |= _page("reliability.html", lambda: reliability_page(found))
-    write_results(to, files)
-    _say(found, calibration_text(found, _shown("calibration.json")), json, f"{', '.join(files)} in {to}")
+    answers: list[tuple[Path, dict[str, Any], str, Callable[[dict[str, Any]], Page]]] = []
+    also: dict[str, Any] = {}
+    shown = _shown("calibration.json")
+    run = read_run(Path(run_folder)) if (Path(run_folder) / OUTCOMES).is_file() else None
+    if run is None or run.has_cutoff:
+        found = calibrate(run_folder, checkpoint, data_dir, num_bins, allow_other_training)
+        answers.append((to, found, calibration_text(found, shown), reliability_page))
+    for one in () if run is None else run.measured or [run]:
+        name = str(one.evaluation.get("name", ""))
+        if name and not (is_of_clicks(one) or is_of_classes(one)):
+            log.info("%s: numbers, which have no probabilities", name)
+            continue
+        found, said, page = _of_outcomes(one, num_bins, shown)
+        answers.append((to / name, found, said, page))
+        also |= {name: found} if name else {}
+    for where, found, said, page in answers:
+        files = {"calibration.json": as_json(found) + "\n"} | _page("reliability.html", partial(page, found))
+        write_results(where, files)
+        if not json:
+            _say(found, said, json, f"{', '.join(files)} in {where}")
+    if json:
+        places = ", ".join(str(where) for where, *_ in answers)
+        _say(answers[0][1] | ({"also": also} if also else {}), "", json, f"{', '.join(files)} in {places}")
 
 
-def _outcome_calibration(run_folder: str, num_bins: int, output: str | None, json: bool) -> None:
-    """Of a task that does not rank."""
+def _of_outcomes(
+    run: Run, num_bins: int, shown: Shown
+) -> tuple[dict[str, Any], str, Callable[[dict[str, Any]], Page]]:
+    """Of a task that does not rank: what was found, in words, and its page."""
     from recsys_lab.diagnose.click_calibration import click_calibration, click_page, click_text
     from recsys_lab.diagnose.label_calibration import is_of_classes, label_calibration, label_page, label_text
-    from recsys_lab.report.escapes import as_json
-    from recsys_lab.report.page import missing_packages
-    from recsys_lab.runs.finished import read_run
-    from recsys_lab.runs.measured import as_measured
 
-    run = as_measured(read_run(Path(run_folder)))
-    is_classes = is_of_classes(run)
-    found = label_calibration(run, num_bins) if is_classes else click_calibration(run, num_bins)
-    to = Path(output) if output else Path(run_folder) / "calibration"
-    files = {"calibration.json": as_json(found) + "\n"}
-    if missing := missing_packages():
-        log.warning("without reliability.html, which needs %s", missing)
-    else:
-        files["reliability.html"] = (label_page if is_classes else click_page)(found).html
-    write_results(to, files)
-    _say(
-        found,
-        (label_text if is_classes else click_text)(found, _shown("calibration.json")),
-        json,
-        f"{', '.join(files)} in {to}",
-    )
+    if is_of_classes(run):
+        return (found := label_calibration(run, num_bins)), label_text(found, shown), label_page
+    return (found := click_calibration(run, num_bins)), click_text(found, shown), click_page
 
 
 def shortcuts(

@@ -27,9 +27,8 @@ from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown
 from recsys_lab.data.fitting.fit_fields import FieldChoice, Numerics, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.label_fields import fit_labels
-from recsys_lab.data.fitting.stored_values import impression_parts
 from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
-from recsys_lab.data.impressions import Impressions, trained_items
+from recsys_lab.data.impressions import Impressions
 from recsys_lab.data.loaders import Loaders
 from recsys_lab.data.locate import DATA_DIR, DATASET, locate, prepare_frames
 from recsys_lab.data.prepare.pipeline import PrepareSettings
@@ -190,6 +189,7 @@ class SequenceDataModule(Configurable, Told, Loaders):
     def setup(self, stage: str | None = None) -> None:
         if self.impressions_given is not None:
             self.impressions_given.check(self.processed)
+            self.impressions_given.warn_of(self.split, self.split_result)
         for reason, count in self.split_result.dropped.items():
             log.info("%s: %d %s", self.split.describe(), count, reason)
         if self.split.warning is not None:
@@ -303,9 +303,7 @@ class SequenceDataModule(Configurable, Told, Loaders):
     @property
     def learned_counts(self) -> torch.Tensor:
         """(V,) int64: `item_counts`, and 1 for items that the training part shows and that have no event in it."""
-        parts = impression_parts(self.processed, self.events.offsets, self.split_result)
-        shown = torch.from_numpy(trained_items(self, parts))
-        return self.item_counts.maximum(shown.long())
+        return self.item_counts.maximum(torch.from_numpy(self.trained_items).long())
 
     @cached_property
     def spec(self) -> DataSpec:

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from recsys_lab.arguments import Positive
 from recsys_lab.config import Configurable
 from recsys_lab.data.batches.shown_dataset import Shown, ShownDataset
 from recsys_lab.data.fields.stored import check_named
 from recsys_lab.data.fitting.field_tensors import field_columns
-from recsys_lab.data.fitting.stored_values import impression_parts
+from recsys_lab.data.fitting.fitted_fields import FittedField
+from recsys_lab.data.split.split_rule import SplitResult
 from recsys_lab.words import RecsysLabError, number_of
 
+log = logging.getLogger("recsys_lab")
+
 MOST_VALUES = 10
-"""Of a field that may be the label once more."""
+"""Of a field that may be the label once more, or that are named."""
 PARTS = {"train": 0, "val": 1, "test": 2}
+
+
+def check_served(field: FittedField, value: Any) -> None:
+    """Raises RecsysLabError for a raw value that is none of the training part's. field: of shown items."""
+    option = f"--model.task.served {field.name}"
+    try:
+        given = pl.Series([value])
+        field.tensor(given)
+    except (RecsysLabError, TypeError, pl.exceptions.PolarsError) as error:
+        raise RecsysLabError(f"{option}: {value!r} can't be a value of the {field.kind} {field.key}") from error
+    if value is not None and field.kind == "categorical" and not field.rows(given)[0]:
+        known = field.values.cast(pl.String).to_list()
+        more = f" and {len(known) - MOST_VALUES} more" if len(known) > MOST_VALUES else ""
+        raise RecsysLabError(
+            f"{option}: no shown item of the training part has {field.key} {value}; known: "
+            f"{', '.join(known[:MOST_VALUES])}{more}"
+        )
 
 
 class Impressions(Configurable):
@@ -44,6 +66,8 @@ class Impressions(Configurable):
                 "impressions both need a column timestamp"
             )
         labels = np.asarray(data.arrays["shown/labels"])
+        if np.isnan(labels).all():
+            raise RecsysLabError(f"{data.name!r}: no shown item has a label: 1 says that it was clicked, 0 that not")
         odd = ~(np.isnan(labels) | (labels == 0) | (labels == 1))
         if odd.any():
             raise RecsysLabError(
@@ -59,6 +83,15 @@ class Impressions(Configurable):
                     f"chance that is not above 0 and at most 1, first {chances[bad][0]:g}"
                 )
 
+    def warn_of(self, split: Any, result: SplitResult) -> None:
+        """Says that a split which does not cut by time lets clicks of the same days, of other users, train."""
+        if result.cut_time is None:
+            log.warning(
+                "%s gives each user a cut of its own: lists train that are later than others' tests, and what they "
+                "say of an item is no forecast. --data.split GlobalTemporal cuts by time",
+                split.describe(),
+            )
+
     def dataset(self, module: Any, part: str) -> ShownDataset:
         """The samples of a `SequenceDataModule`.
 
@@ -70,8 +103,7 @@ class Impressions(Configurable):
         """
         data, split, fitted = module.processed, module.split_result, module.fitted_fields
         self.check(data)
-        parts = impression_parts(data, module.events.offsets, split)
-        which = np.flatnonzero(parts == PARTS[part])
+        which = np.flatnonzero(module.impression_parts == PARTS[part])
         if not len(which):
             raise RecsysLabError(
                 f"no impression of {data.name!r} is in the {part} part of {module.split.describe()}: --data.split "
@@ -79,11 +111,23 @@ class Impressions(Configurable):
             )
         self._check_fields(data, [one.key for one in fitted.of("shown")])
         columns = field_columns(data, fitted.of("shown"), split.train_stop)
-        weights = None
-        if self.propensity is not None:
-            weights = np.minimum(1 / self._chances(data), self.max_weight).astype(np.float32)
-        shown = Shown.of(data.arrays, columns, weights)
-        return ShownDataset(module.events, shown, which, module.max_length, True, trained_items(module, parts))
+        shown = Shown.of(data.arrays, columns, self._weights(data))
+        return ShownDataset(module.events, shown, which, module.max_length, True, module.trained_items)
+
+    def click_rate(self, module: Any) -> float:
+        """Among the items that the training part shows, each as often as it counts; NaN where no label is known."""
+        arrays, weights = module.processed.arrays, self._weights(module.processed)
+        labels = np.asarray(arrays["shown/labels"], dtype=np.float64)
+        trains = np.repeat(module.impression_parts == PARTS["train"], np.diff(np.asarray(arrays["shown/offsets"])))
+        counted = trains & ~np.isnan(labels)
+        weight = counted if weights is None else weights * counted
+        return float(np.nansum(labels * weight) / weight.sum()) if counted.any() else float("nan")
+
+    def _weights(self, data: Any) -> np.ndarray | None:
+        """(N,) of each shown item; None = 1 each."""
+        if self.propensity is None:
+            return None
+        return np.minimum(1 / self._chances(data), self.max_weight).astype(np.float32)
 
     def _check_fields(self, data: Any, keys: list[str]) -> None:
         """Raises RecsysLabError for a field that is the label once more: it is known only after the list was shown."""
@@ -108,13 +152,3 @@ class Impressions(Configurable):
         check_named(data.fields, key, "shown", "numeric", "--data.shown.propensity", "numbers of shown items: {known}")
         found: np.ndarray = np.asarray(data.field_array(key), dtype=np.float64)
         return found
-
-
-def trained_items(module: Any, parts: np.ndarray) -> np.ndarray:
-    """(V,) bool: items with a training event, or shown in an impression that trains. Of the others a model knows
-    nothing, not even that they are not these."""
-    data = module.processed
-    found = module.item_counts.numpy() > 0
-    trains = np.repeat(parts == 0, np.diff(np.asarray(data.arrays["shown/offsets"])))
-    found[np.asarray(data.arrays["shown/item_ids"])[trains]] = True
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from functools import cached_property
 from typing import Literal
 
 import lightning as L
@@ -16,7 +17,9 @@ from recsys_lab.data.batches.joined import JoinedBatches, JoinedDataset, JoinedE
 from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
 from recsys_lab.data.batches.shown_dataset import ShownDataset
 from recsys_lab.data.batches.windows import Queries, Windows, evaluation_windows
+from recsys_lab.data.fitting.stored_values import impression_parts
 from recsys_lab.data.impressions import Impressions
+from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.split.split_rule import SplitResult, Targets
 from recsys_lab.words import RecsysLabError, number_of
 
@@ -25,6 +28,14 @@ log = logging.getLogger("recsys_lab")
 
 class Loaders(L.LightningDataModule):
     """What the loaders read is made by `SequenceDataModule`."""
+
+    @property
+    @abstractmethod
+    def processed(self) -> ProcessedDataset: ...
+
+    @property
+    @abstractmethod
+    def item_counts(self) -> torch.Tensor: ...
 
     @property
     @abstractmethod
@@ -93,7 +104,22 @@ class Loaders(L.LightningDataModule):
     def click_rate(self) -> float:
         """Of what the training part shows."""
         assert self.impressions_given is not None
-        return self.impressions_given.dataset(self, "train").click_rate
+        return self.impressions_given.click_rate(self)
+
+    @cached_property
+    def impression_parts(self) -> np.ndarray:
+        """(I,) int8, the part of each impression: see `stored_values.impression_parts`."""
+        return impression_parts(self.processed, self.events.offsets, self.split_result)
+
+    @cached_property
+    def trained_items(self) -> np.ndarray:
+        """(V,) bool: items with a training event, or shown in an impression that trains. Of the others a model knows
+        nothing, not even that they are not these."""
+        arrays = self.processed.arrays
+        found: np.ndarray = self.item_counts.numpy() > 0
+        trains = np.repeat(self.impression_parts == 0, np.diff(np.asarray(arrays["shown/offsets"])))
+        found[np.asarray(arrays["shown/item_ids"])[trains]] = True
+        return found
 
     def _held_out(self, part: Literal["val", "test"]) -> WindowLoader:
         if self.impressions_given is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from recsys_lab.contracts import Samples
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.vocabulary import read_vocabulary
-from recsys_lab.data.impressions import Impressions
+from recsys_lab.data.impressions import Impressions, check_served
 from recsys_lab.words import RecsysLabError
 
 
@@ -34,6 +35,11 @@ class Told:
     def impressions_given(self) -> Impressions | None:
         """Which impressions are the samples; None = windows of events are."""
         return self.shown or (Impressions() if self.samples.shown else None)
+
+    def check_served(self: Any, served: Sequence[tuple[str, Any]]) -> None:
+        """Raises RecsysLabError for a value that no shown item of the training part has. served: of `Samples`."""
+        for name, value in served:
+            check_served(self.fitted_fields[f"shown.{name}"], value)
 
     def take_vocabulary(self: Any, held: dict[str, Any]) -> None:
         """The fields as they were fitted elsewhere, for a model whose tables have their rows.

@@ -7,7 +7,7 @@ shown, and takes part in no test.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,3 +47,11 @@ def unit_values(
     }
     whole = pl.DataFrame({"metric": list(rest), "value": list(rest.values())}, {"metric": kind, "value": pl.Float64})
     return pl.concat([pl.DataFrame(schema=columns), *tables, whole], how="diagonal")
+
+
+def joined_values(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of several evaluations of one run."""
+    if len(tables) == 1:
+        return tables[0]
+    joined = pl.concat([table.with_columns(pl.col("metric").cast(pl.String)) for table in tables])
+    return joined.with_columns(pl.col("metric").cast(pl.Categorical))

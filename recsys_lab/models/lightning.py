@@ -146,6 +146,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
                 self._build(datamodule.spec)
             self._fill_item_tables(datamodule)
             if self.task.samples.shown:
+                datamodule.check_served(self.task.samples.served)
                 self.task.start_at(datamodule.click_rate)
             if self.starts_from is not None and self.trainer.ckpt_path is None:  # else it goes on
                 self.started_from = self.starts_from.fill(self, datamodule)

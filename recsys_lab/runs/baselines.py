@@ -159,8 +159,9 @@ def with_task(config: dict[str, Any], run: Run) -> dict[str, Any]:
     if run.evaluation.get("task") not in TOLD_THE_TASK:
         return config
     task = (run.manifest["model_config"].get("init_args") or {}).get("task")
+    field = (run.evaluation.get("task_settings") or {}).get("field")
     for one in (task or {}).get("init_args", {}).get("tasks", ()):  # of several that are learned together
-        if one["class_path"].endswith(f".{run.evaluation['task']}"):
+        if one["class_path"].endswith(f".{run.evaluation['task']}") and one["init_args"].get("field") == field:
             task = one
     return {**config, "init_args": {**config["init_args"], "task": task}}
 
@@ -205,7 +206,7 @@ def _make(
     for run in runs:
         try:
             opened = open_saved_data(run.folder, data_dir)
-            if run.evaluation.get("task") is None:  # what was shown is of the run's other task
+            if not run.evaluation.get("shown"):  # what was shown is of another task of the run
                 opened.data.shown = None
             now = opened.data.evaluation_settings()
             must = {name: run.evaluation.get(name) for name in ("data_hash", "split_hash")}

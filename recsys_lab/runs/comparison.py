@@ -12,7 +12,7 @@ import numpy as np
 from recsys_lab.ops.query_metrics import metric_names
 from recsys_lab.runs.comparison_row import SAW_TARGETS, Row, make_row
 from recsys_lab.runs.finished import Run, differences, way_out
-from recsys_lab.runs.measured import measured_where_asked
+from recsys_lab.runs.measured import by_task
 from recsys_lab.runs.remarks import of_targets, remarks_of_rows
 from recsys_lab.runs.seeds import find_systems
 from recsys_lab.statistics.pairs import ONE_SEED, Method, Pair, Sample, correct, which_pairs
@@ -90,7 +90,8 @@ def compare(
     """Compares finished runs.
 
     Args:
-        runs: as `find_runs` gives them. Those that are equal in everything but the seed are one row.
+        runs: as `find_runs` gives them. Those that are equal in everything but the seed are one row. Of runs with
+            several tasks (`by_task`) the ranking, or the task of the metrics that are asked for.
         cutoff: K of the metrics.
         force: compare even where data, split, targets or evaluation differ; a note then says in what.
         baseline: a variant, or a run folder of it, that all others are tested against; None tests all pairs, because
@@ -105,9 +106,10 @@ def compare(
     Raises:
         RecsysLabError: when there is nothing to compare, or the runs are not comparable, saying in what.
     """
-    asked, method = measured_where_asked(runs, metrics), method or Method()
-    if not asked:
+    if not runs:
         raise RecsysLabError("no finished run to compare; `recsys-lab fit RUN_FOLDER` goes on with an interrupted one")
+    method = method or Method()
+    asked, metrics = max(by_task(runs, metrics), key=lambda one: len(one[0]))  # the first of those with most runs
     runs = [*asked, *automatic]
     metrics = metrics_of(asked, metrics)
     cutoff = cutoff if asked[0].has_cutoff else 0
@@ -162,6 +164,12 @@ def find_row(rows: list[Row], name: str) -> int:
         )
     hint = did_you_mean(name, known)
     raise RecsysLabError(f"the baseline {name!r} is not among the runs.{hint} Known: {', '.join(known)}")
+
+
+def has_row(runs: Sequence[Run], name: str | None) -> bool:
+    """Whether one of these is meant by the name of a variant or a folder of its runs."""
+    folder = Path(name or "").resolve()
+    return name is not None and any(name == one.variant or one.folder.resolve().is_relative_to(folder) for one in runs)
 
 
 def warnings(rows: list[Row]) -> list[str]:

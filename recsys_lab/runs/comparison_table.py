@@ -31,26 +31,45 @@ TESTED = {
 NOT_IN_LATEX = ("seconds", "tokens/s")
 
 
-def render(comparison: Comparison, format: str = "text", pairs: bool = False, shown: Shown = ALL) -> str:
-    """`comparison` in one of `FORMATS`; `pairs` adds the table of all tested pairs (CSV holds one table: the pairs;
-    JSON always holds both). `shown` chooses columns, of tables that people read."""
+def render(
+    comparisons: Comparison | Sequence[Comparison], format: str = "text", pairs: bool = False, shown: Shown = ALL
+) -> str:
+    """A comparison in one of `FORMATS`, or one for each task of the same runs. `pairs` adds the table of all tested
+    pairs (CSV holds one kind of row: the pairs; JSON always holds both, and further tasks in `also`). `shown` chooses
+    columns, of tables that people read."""
+    each = [comparisons] if isinstance(comparisons, Comparison) else list(comparisons)
     if format == "json":
-        return as_json(
-            {
-                "evaluation": comparison.evaluation,
-                "method": asdict(comparison.method),
-                "reference": comparison.rows[comparison.reference].variant,
-                "notes": comparison.notes,
-                "rows": [record(row, comparison) for row in comparison.rows],
-                "pairs": [pair_record(pair, comparison) for pair in comparison.pairs],
-            }
-        )
+        first, *others = map(_as_plain, each)
+        return as_json(first | ({"also": others} if others else {}))
     if format == "csv":
         return as_csv(
-            [pair_record(pair, comparison) for pair in comparison.pairs]
-            if pairs
-            else [record(row, comparison) for row in comparison.rows]
+            _united(
+                [pair_record(pair, of) for of in each for pair in of.pairs]
+                if pairs
+                else [record(row, of) for of in each for row in of.rows]
+            )
         )
+    return "\n\n".join(_rendered(one, format, pairs, shown) for one in each)
+
+
+def _as_plain(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "evaluation": comparison.evaluation,
+        "method": asdict(comparison.method),
+        "reference": comparison.rows[comparison.reference].variant,
+        "notes": comparison.notes,
+        "rows": [record(row, comparison) for row in comparison.rows],
+        "pairs": [pair_record(pair, comparison) for pair in comparison.pairs],
+    }
+
+
+def _united(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same columns in each, empty where a task has no such metric."""
+    names = dict.fromkeys(name for one in records for name in one)
+    return [{name: one.get(name) for name in names} for one in records]
+
+
+def _rendered(comparison: Comparison, format: str, pairs: bool, shown: Shown) -> str:
     table, left_out = shown.of(rows_table(comparison))
     tables, legend = [table], [*left_out, *_legend(comparison)]
     if pairs and comparison.pairs:
@@ -202,7 +221,8 @@ def evaluation_line(e: dict[str, Any], is_titled: bool = False) -> str:
     """On what and how rows were evaluated; data set and split are left out where a title above says them."""
     start, split = ("", "") if is_titled else (f"{e.get('dataset')}: ", f", split {e.get('split')}")
     if e.get("task"):
-        return f"{start}{e['task']}{split}"
+        field = (e.get("task_settings") or {}).get("field")
+        return f"{start}{e['task']}{f' of {field}' if field else ''}{split}"
     return (
         f"{start}{e.get('test_targets')} test targets{split}, full ranking, "
         f"exclude_seen {e.get('exclude_seen')}, ties {e.get('ties')}, cold targets {e.get('cold_targets')}"

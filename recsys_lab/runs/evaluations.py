@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
+if TYPE_CHECKING:
+    from recsys_lab.contracts import Measured  # and torch, which a comparison has no need of
 
 COUNTED = {"ranks.parquet": "ranked_targets", "outcomes.parquet": "predicted_units"}
 """Files of a test, and what the manifest calls the number of their rows."""
@@ -13,7 +16,8 @@ VALUES = "values.parquet"
 OF_SHOWN = ("shown", "shown_hash")
 """Settings that no ranking depends on."""
 ALSO = "also"
-"""In the manifest's `evaluation`: what a run that ranks was measured on beside that."""
+"""In the manifest's `evaluation`: what a run that ranks was measured on beside that, each of its tasks. Runs of before
+have one, without a list."""
 
 
 def find_evaluations(trainer: Any) -> list[Any]:
@@ -23,26 +27,28 @@ def find_evaluations(trainer: Any) -> list[Any]:
 
 def tables_of(evaluations: Iterable[Any], datamodule: Any) -> dict[str, pl.DataFrame]:
     """Name of a file -> its table; the values of several are one table."""
+    from recsys_lab.evaluation.unit_values import joined_values
+
     found: dict[str, pl.DataFrame] = {}
     for evaluation in evaluations:
         for name, table in evaluation.tables(datamodule).items():
-            if name == VALUES and name in found:
-                both = [frame.with_columns(pl.col("metric").cast(pl.String)) for frame in (found[name], table)]
-                table = pl.concat(both).with_columns(pl.col("metric").cast(pl.Categorical))
-            found[name] = table
+            found[name] = joined_values([found[name], table]) if name == VALUES and name in found else table
     return found
 
 
 def with_task_facts(settings: dict[str, Any], model: Any) -> dict[str, Any]:
-    """Entries of the manifest's `evaluation`: `settings`, and those about a task that does not rank; of one that also
-    ranks they are in `also`, with what says which lists were shown."""
-    task = getattr(model, "task", None)
-    if task is None or not task.shown_metrics:
+    """Entries of the manifest's `evaluation`: `settings`, and those about a task that does not rank. Of several tasks
+    `also` has them for each that does not, with what says which lists were shown."""
+    measured: list[Measured] = getattr(getattr(model, "task", None), "measured", [])
+    if not measured:
         return settings
-    found = {"task": task.name, "task_settings": task.compared(), "metrics": list(task.shown_metrics)}
-    if not task.ranks:
-        return settings | found
-    if prefix := getattr(task, "prefix", ""):
-        found |= {"metrics": [name.removeprefix(prefix) for name in task.shown_metrics], "prefix": prefix}
-    found |= {name: settings[name] for name in OF_SHOWN if name in settings}
-    return {name: value for name, value in settings.items() if name not in OF_SHOWN} | {ALSO: found}
+    shown = {name: settings[name] for name in OF_SHOWN if name in settings}
+    entries = [
+        {"task": task.name, "task_settings": task.compared(), "metrics": list(task.shown_metrics)}
+        | ({"name": name, "prefix": prefix} if name else {})
+        | (shown if name and task.samples.shown else {})
+        for task, name, prefix in measured
+    ]
+    if not model.task.ranks:
+        return settings | entries[0]
+    return {name: value for name, value in settings.items() if name not in OF_SHOWN} | {ALSO: entries}

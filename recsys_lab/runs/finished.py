@@ -127,6 +127,13 @@ class Run:
         return "values_sha256" in self.manifest and (self.folder / "values.parquet").is_file()
 
     @cached_property
+    def measured(self) -> list[Run]:
+        """Its further tasks, where it has some: each as a run of that task alone."""
+        from recsys_lab.runs.measured import measured_parts  # whose runs are Runs
+
+        return measured_parts(self)
+
+    @cached_property
     def _recorded(self) -> set[str]:
         """The metrics of single units in values.parquet."""
         units = pl.scan_parquet(self.folder / "values.parquet").filter(pl.col("unit").is_not_null())
@@ -188,8 +195,6 @@ def read_run(folder: Path) -> Run:
             raise UnreadableRunError(f"{folder}: metrics.json holds no mapping")
         run = (MeasuredRun if tested == OUTCOMES else Run)(folder, manifest, metrics)
         wrong = run.wrong()
-    except KeyboardInterrupt:
-        raise
     except ChangedRunError as error:
         raise UnreadableRunError(str(error)) from error
     except (OSError, ValueError, KeyError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from recsys_lab.ops.query_metrics import QUERY_METRICS
-from recsys_lab.runs.evaluations import ALSO
+from recsys_lab.runs.evaluations import ALSO, COUNTED
 from recsys_lab.runs.finished import Run
 from recsys_lab.words import RecsysLabError, did_you_mean, number_of
 
@@ -26,7 +27,13 @@ class MeasuredRun(Run):
     @cached_property
     def ranks(self) -> pl.DataFrame:
         """One row for each unit, by unit: `user_id`, `unit`, what was predicted and what came."""
-        return pl.read_parquet(self.folder / OUTCOMES)
+        table = pl.read_parquet(self.folder / OUTCOMES)
+        name = self.evaluation.get("name")
+        if name is None or "task" not in table.columns:  # one task alone
+            return table
+        own = [column for column in table.columns if column.startswith(f"{name}/")]
+        columns = [pl.col(column).alias(column.removeprefix(f"{name}/")) for column in own]
+        return table.filter(pl.col("task") == name).select("user_id", "unit", *columns)
 
     @property
     def all_ranks(self) -> pl.DataFrame:
@@ -80,23 +87,61 @@ class MeasuredRun(Run):
         return "" if self.ranks.height else "holds no row"
 
 
-def as_measured(run: Run) -> Run:
-    """The same run with its outcomes in place of its ranks, where it has both: a run of `MultiTask`."""
-    also = run.evaluation.get(ALSO)
-    if isinstance(run, MeasuredRun) or not also or not (run.folder / OUTCOMES).is_file():
-        return run
-    evaluation = {name: value for name, value in run.manifest["evaluation"].items() if name != ALSO}
-    prefix, metrics = also.get("prefix", ""), run.metrics
-    if prefix:  # what the metrics of the task alone are called
-        metrics = {name.replace(f"/{prefix}", "/"): value for name, value in metrics.items() if f"/{prefix}" in name}
-    return MeasuredRun(run.folder, {**run.manifest, "evaluation": {**evaluation, **also}}, metrics)
+def measured_parts(run: Run) -> list[Run]:
+    """`Run.measured` of a run whose folder is here."""
+    found: list[Run] = []
+    if (run.folder / OUTCOMES).is_file():
+        for evaluation in part_evaluations(run):
+            metrics, prefix = run.metrics, evaluation.get("prefix", "")
+            if prefix:  # what the metrics of the task alone are called
+                metrics = {n.replace(f"/{prefix}", "/"): value for n, value in metrics.items() if f"/{prefix}" in n}
+            manifest = {name: value for name, value in run.manifest.items() if name != COUNTED["ranks.parquet"]}
+            found.append(MeasuredRun(run.folder, {**manifest, "evaluation": evaluation}, metrics))
+    return found
 
 
-def measured_where_asked(runs: Sequence[Run], metrics: Sequence[str] = ()) -> list[Run]:
-    """`as_measured` of each, where one has nothing else, or a metric is asked for that no ranking has."""
-    of_outcomes = any(isinstance(run, MeasuredRun) for run in runs)
-    asked = bool(metrics) and not set(metrics) & set(QUERY_METRICS)
-    return [as_measured(run) for run in runs] if of_outcomes or asked else list(runs)
+def part_evaluations(run: Run) -> list[dict[str, Any]]:
+    """The manifest's `evaluation` as a run of each further task alone would have it."""
+    also = run.evaluation.get(ALSO) or []
+    shared = {name: value for name, value in run.manifest["evaluation"].items() if name != ALSO}
+    each = [also] if isinstance(also, dict) else also  # a run of before has one, without a name
+    return [{"name": (one.get("task_settings") or {}).get("field") or "clicks", **shared, **one} for one in each]
+
+
+def by_task(runs: Sequence[Run], metrics: Sequence[str] = ()) -> list[tuple[list[Run], list[str]]]:
+    """The comparisons that runs of several tasks give, each with the metrics that were asked for: of those that rank,
+    then of each further task, the runs of that task alone beside them. Without runs of several tasks it is one.
+
+    Args:
+        metrics: keeps the comparisons that have all of them, as a task alone calls them or as metrics.json does; or
+            else some.
+    """
+    parts = {one.folder: one.measured for one in runs}
+    if not any(parts.values()):
+        return [(list(runs), list(metrics))]
+    ranking = [one for one in runs if one.has_cutoff]
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        for one in [run] if not run.has_cutoff else parts[run.folder]:
+            groups.setdefault(str([one.evaluation.get(name) for name in ("task", "task_settings")]), []).append(one)
+    found = [(group, _own_names(group, metrics)) for group in [ranking, *groups.values()] if group]
+    if not metrics:
+        return found
+    counts = [sum(_knows(group[0], name) for name in names) for group, names in found]
+    most = max(counts)
+    if not most:  # of one's own, if of anything
+        return found[:1]
+    return [one for one, count in zip(found, counts, strict=True) if count == most]
+
+
+def _own_names(runs: Sequence[Run], metrics: Sequence[str]) -> list[str]:
+    """`click_through_auc` -> `auc`."""
+    prefixes = {prefix for run in runs if (prefix := run.evaluation.get("prefix"))}
+    return [next((name.removeprefix(p) for p in prefixes if name.startswith(p)), name) for name in metrics]
+
+
+def _knows(run: Run, metric: str) -> bool:
+    return metric in (run.metric_names or QUERY_METRICS)
 
 
 def of_weight_one(value: np.ndarray, weight: np.ndarray) -> np.ndarray:

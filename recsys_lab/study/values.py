@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -20,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from recsys_lab.runs.finished import COMPARED, Run, UnreadableRunError
-from recsys_lab.runs.measured import MeasuredRun, of_weight_one
+from recsys_lab.runs.measured import MeasuredRun, of_weight_one, part_evaluations
 from recsys_lab.runs.run_files import written
 from recsys_lab.runs.seeds import current_numbers, numbers_version, system_hash
 from recsys_lab.words import RecsysLabError
@@ -29,6 +30,8 @@ FOLDER = "values"
 """Beside the study file."""
 BASELINES = "baselines"
 """Folder in `FOLDER` of the untrained models that take part without being asked for."""
+PARTS = "tasks"
+"""Folder in `FOLDER` of what runs of several tasks were measured on beside their ranking."""
 FORMAT = 1
 COUNTS = ("num_greater", "num_ties", "num_candidates", "query")
 FLAGS = ("is_cold", "is_hidden", "is_repeat")
@@ -57,6 +60,20 @@ class KeptRun(Run):
     @property
     def has_values(self) -> bool:
         return False  # they follow from the counts that are kept
+
+    @cached_property
+    def measured(self) -> list[Run]:
+        """As `Run.measured`; without those of which nothing was kept."""
+        found: list[Run] = []
+        for evaluation in part_evaluations(self):
+            with suppress(UnreadableRunError):
+                part = read_values(part_file(self.file, evaluation), self.folder)
+                if (part.identity, numbers_version(part.manifest)) == (self.identity, numbers_version(self.manifest)):
+                    part.manifest.update(  # names of today's study file, where the run was given them
+                        {name: self.manifest.get(name) for name in ("study", "variant", "seed")}
+                    )
+                    found.append(part)
+        return found
 
     @cached_property
     def targets_hash(self) -> str:
@@ -99,7 +116,7 @@ def _of_users(run: MeasuredRun) -> pl.DataFrame:
         total = (pl.col("value") * pl.col("weight")).sum()
         mean = pl.when(weight > 0).then(total / weight).otherwise(0.0)
         own = (
-            table.filter(pl.col("metric") == name)
+            table.filter(pl.col("metric") == f"{run.evaluation.get('prefix', '')}{name}")
             .group_by("user")
             .agg(mean.cast(pl.Float32).alias(name), weight.cast(pl.Float32).alias(f"{name}{WEIGHT}"))
         )
@@ -109,6 +126,11 @@ def _of_users(run: MeasuredRun) -> pl.DataFrame:
 
 def values_file(study_file: Path, label: str, seed: int) -> Path:
     return study_file.parent / FOLDER / f"{label}-seed{seed}.parquet"
+
+
+def part_file(file: Path, evaluation: Mapping[str, Any]) -> Path:
+    """Of a further task of the run whose values are in `file`."""
+    return file.parent / PARTS / f"{file.stem}-{evaluation['name']}.parquet"
 
 
 def baseline_file(study_file: Path, run: Run) -> Path:
@@ -145,6 +167,8 @@ def write_values(run: Run, file: Path, select: str, identity: str = "", seed: in
     file.parent.mkdir(parents=True, exist_ok=True)
     with written(file, unique=True) as partial:
         kept.write_parquet(partial, compression="zstd", compression_level=15, statistics=False, metadata=metadata)
+    for part in run.measured:
+        write_values(part, part_file(file, part.evaluation), select, identity, seed)
 
 
 def _of_targets(run: Run) -> pl.DataFrame:

@@ -34,7 +34,7 @@ from recsys_lab.models.baselines.label_rates import PreviousLabel
 from recsys_lab.models.baselines.markov import Markov
 from recsys_lab.models.blocks.click_heads import TargetAttention
 from recsys_lab.models.encoders.gru4rec import GRU4Rec
-from recsys_lab.models.tasks import SequenceLabels
+from recsys_lab.models.tasks import MultiTask, NextItem, SequenceLabels
 from recsys_lab.models.tasks.click_through import ClickThrough
 
 EXCLUDE_SEEN = ("history", "none")
@@ -73,8 +73,9 @@ def evaluate(folder: str, checkpoint: str, output: Path, processes: int) -> None
                 (output / f"{name}-{exclude_seen}.json").write_text(json.dumps(metrics))
 
 
-def trainer_on(processes: int, callbacks: list[L.Callback]) -> L.Trainer:
+def trainer_on(processes: int, callbacks: list[L.Callback], **settings: Any) -> L.Trainer:
     return L.Trainer(
+        **settings,
         accelerator="cpu",
         devices=processes,
         strategy="ddp" if processes > 1 else "auto",
@@ -100,6 +101,24 @@ def evaluate_clicks(shop: Path, output: Path, processes: int) -> None:
             evaluation.tables(data)["values.parquet"].write_parquet(output / f"{name}.values.parquet")
 
 
+def fit_all(shop: Path, output: Path, processes: int) -> None:
+    """The next item, clicks with weights and labels on one encoder: weights, losses and metrics of the test."""
+    output = output / str(processes)
+    L.seed_everything(3, verbose=False)
+    task = MultiTask(
+        [NextItem(), ClickThrough(TargetAttention(dropout=0.0)), SequenceLabels("event_type")], [1, 0.5, 2]
+    )
+    model = GRU4Rec(embedding_dim=8, dropout=0.0, task=task)
+    data = shop_data(shop, shown=Impressions("chance"), batch_size=18 // processes)
+    ranking, outcomes = RankingEvaluation(cutoffs=(5,)), OutcomeEvaluation()
+    trainer = trainer_on(processes, [ranking, outcomes], max_epochs=2, num_sanity_val_steps=0)
+    trainer.fit(model, data)
+    losses = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+    trainer.test(model, data, verbose=False)
+    found = {"steps": trainer.global_step, "losses": losses, "metrics": ranking.last_metrics | outcomes.last_metrics}
+    torch.save(found | {"weights": model.state_dict()}, output / f"fit-rank{trainer.global_rank}.pt")
+
+
 def evaluate_labels(folder: str, output: Path, processes: int) -> None:
     """A baseline of labels: its metrics of the test, and the value of each unit."""
     data, evaluation = evaluation_data(folder), OutcomeEvaluation()
@@ -115,3 +134,4 @@ if __name__ == "__main__":
     evaluate(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
     evaluate_labels(sys.argv[1], Path(sys.argv[3]), int(sys.argv[4]))
     evaluate_clicks(Path(sys.argv[3]), Path(sys.argv[3]), int(sys.argv[4]))
+    fit_all(Path(sys.argv[3]), Path(sys.argv[3]), int(sys.argv[4]))

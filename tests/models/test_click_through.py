@@ -23,6 +23,7 @@ from recsys_lab.models import BERT4Rec, SASRec
 from recsys_lab.models.baselines import ClickBaseline, ClickRegression, ConstantRate, ItemRate, UserRate
 from recsys_lab.models.blocks.click_heads import DeepHead, DotHead, TargetAttention
 from recsys_lab.models.encoders.gru4rec import GRU4Rec
+from recsys_lab.models.tasks import MultiTask, NextItem
 from recsys_lab.models.tasks.click_through import ClickThrough
 from recsys_lab.words import RecsysLabError
 
@@ -251,7 +252,12 @@ def test_an_encoder_that_fills_in_masked_items_learns_clicks_too(folder: Path, t
     assert 0 < float(trainer.callback_metrics["test/log_loss"]) < 1
 
 
-def test_a_split_without_impressions_says_what_to_do(folder: Path) -> None:
+def test_a_split_without_impressions_says_what_to_do(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="recsys_lab"):
+        shop_data(folder).setup()
+        assert not caplog.text
+        shop_data(folder, split=LeaveOneOut()).setup()
+    assert "gives each user a cut of its own" in caplog.text and "--data.split GlobalTemporal" in caplog.text
     with pytest.raises(RecsysLabError, match="in the val part of leave_one_out .*: --data.split GlobalTemporal"):
         shop_data(folder, split=LeaveOneOut()).impressions("val")
 
@@ -266,8 +272,40 @@ def test_weights_give_the_rate_of_a_policy_that_shows_each_item_alike() -> None:
     assert ClickThrough().facts(outcome | {"weight": 1 / chance})["click_rate"] == pytest.approx((40 / 80 + 2 / 20) / 2)
 
 
+@pytest.mark.parametrize(
+    ("served", "message"),
+    [
+        ({"position": 99}, r"served position: no shown item .* has shown.position 99; known: 1, 2, 3, 4$"),
+        ({"price": "cheap"}, "served price: 'cheap' can't be a value of the numeric shown.price"),
+    ],
+)
+def test_what_is_served_is_a_value_of_the_training_part(served, message: str, folder: Path, tmp_path: Path) -> None:
+    for task in (ClickThrough(served=served), MultiTask([NextItem(), ClickThrough(served=served)])):
+        with pytest.raises(RecsysLabError, match=message):
+            quiet_trainer(tmp_path).fit(GRU4Rec(embedding_dim=4, task=task), shop_data(folder))
+
+
+def test_labels_are_numbers_or_true_and_false(tmp_path: Path) -> None:
+    shop = made_shop(users=10)
+    plain = shop["impressions"]["label"].to_list()
+
+    def labels(*text: str) -> np.ndarray:
+        shown = shop["impressions"].with_columns(label=pl.col("label").replace_strict([0, 1], text))
+        prepared_shop(tmp_path, shop | {"impressions": shown}, name=text[0] or "none")
+        return np.asarray(shop_data(tmp_path, text[0] or "none").processed.arrays["shown/labels"])
+
+    assert sorted(labels("false", "True").tolist()) == sorted(plain)
+    with pytest.raises(RecsysLabError, match="1 for clicked or 0 for not, and row 1 of the impressions has 'no'"):
+        labels("no", "no")
+    assert np.isnan(labels("", "")).all()
+    with pytest.raises(RecsysLabError, match="'none': no shown item has a label"):
+        shop_data(tmp_path, "none").setup()
+
+
 @pytest.mark.parametrize("keep_negatives", [1.0, 0.25])
-def test_a_new_model_begins_with_the_rate_of_clicks(folder: Path, tmp_path: Path, keep_negatives: float) -> None:
+def test_a_new_model_begins_with_the_rate_of_clicks(
+    folder: Path, tmp_path: Path, keep_negatives: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = shop_data(folder)
     labels = whole(data, "train").labels
     assert data.click_rate == pytest.approx(float(labels.mean()))
@@ -277,7 +315,11 @@ def test_a_new_model_begins_with_the_rate_of_clicks(folder: Path, tmp_path: Path
     assert weighted.click_rate == pytest.approx(expected) != data.click_rate
     model = GRU4Rec(embedding_dim=8, task=ClickThrough(keep_negatives=keep_negatives))
     trainer = quiet_trainer(tmp_path, limit_train_batches=0, limit_val_batches=0)
+    made: list[str] = []
+    make = Impressions.dataset
+    monkeypatch.setattr(Impressions, "dataset", lambda self, of, part: made.append(part) or make(self, of, part))
     trainer.fit(model, data)
+    assert not made, "a rate needs no samples"
     trainer.test(model, data, verbose=False)
     assert float(trainer.callback_metrics["test/mean_probability"]) == pytest.approx(data.click_rate, abs=0.01)
 

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
+import polars as pl
 import pytest
 import torch
 from found_models import small
-from made_impressions import prepared_shop, shop_data
+from made_impressions import prepared_shop, shop_data, typed_shop
 from small_data import made_events, prepared, quiet_trainer
 
 from recsys_lab.contracts import Samples, State
@@ -119,8 +120,7 @@ def test_loss_and_negatives_are_those_of_the_task_that_ranks() -> None:
         (lambda: MultiTask([SequenceLabels("a"), SequenceLabels("b")]), "must hold one task that ranks items"),
         (lambda: MultiTask([NextItem(), SequenceLabels("a", "event")]), "mix labels of the event itself"),
         (lambda: MultiTask([NextItem(), SequenceLabels("a"), SequenceLabels("a")]), "name the label a twice"),
-        (lambda: MultiTask([NextItem(), SequenceLabels("a"), ClickThrough()]), "name what was shown beside other"),
-        (lambda: MultiTask([NextItem(), ClickThrough(), ClickThrough()]), "name what was shown beside other"),
+        (lambda: MultiTask([NextItem(), ClickThrough(), ClickThrough()]), "name ClickThrough twice: one is enough"),
     ],
 )
 def test_what_can_not_be_joined(make: Any, expected: str) -> None:
@@ -139,13 +139,13 @@ def test_masked_items_have_no_labels(folder: Path, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("shop")
-    prepared_shop(found)
+    prepared_shop(found, typed_shop())
     return found
 
 
-def clicks_too(shop: Path, head: ClickHead | None = None) -> tuple[Any, SequenceDataModule]:
+def clicks_too(shop: Path, head: ClickHead | None = None, *others: Any) -> tuple[Any, SequenceDataModule]:
     """Untrained, with tables as training would have prepared them."""
-    task = MultiTask([NextItem(), ClickThrough(head)], [1.0, 0.5])
+    task = MultiTask([NextItem(), ClickThrough(head), *others], [1.0, 0.5, *[0.25] * len(others)])
     data = shop_data(shop)
     data.give(task.samples)
     torch.manual_seed(0)
@@ -157,24 +157,25 @@ def clicks_too(shop: Path, head: ClickHead | None = None) -> tuple[Any, Sequence
 
 
 def test_a_step_is_the_weighted_sum_of_a_step_of_each(shop: Path) -> None:
-    model, data = clicks_too(shop)
+    model, data = clicks_too(shop, None, SequenceLabels("event_type"))
     batch = next(iter(data.train_dataloader()))
     assert batch.shown_ids is None and batch.beside.labels is not None
-    items, clicks = model.task.tasks
+    items, clicks, labels = model.task.tasks
     own = State(None, model.encode(batch)), State(model.encode_last(batch.beside))
     alone = [
         items.loss(own[0], batch, model.scorer, None)[0],
         clicks.loss(own[1], batch.beside, model.scorer, None)[0],
+        labels.loss(own[0], batch, model.scorer, None)[0],
     ]
     found = model.task.losses(model.training_state(batch), batch, model.scorer, None)
-    assert [part.name for part in found] == ["next_item", "click_through"]
+    assert [part.name for part in found] == ["next_item", "click_through", "event_type"]
     assert float(found[1].total) == float(batch.beside.labels.isfinite().sum() - (batch.beside.shown_rows < 0).sum())
     weights = [p for p in model.parameters() if p.requires_grad]
     step = torch.autograd.grad(sum(part.mean for part in found), weights)
-    each = [torch.autograd.grad(loss, weights, allow_unused=True) for loss in alone]
-    for whole, of_items, of_clicks in zip(step, *each, strict=True):
-        expected = 0 if of_items is None else of_items
-        torch.testing.assert_close(whole, expected + (0 if of_clicks is None else 0.5 * of_clicks))
+    each = [torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True) for loss in alone]
+    for whole, *parts in zip(step, *each, strict=True):
+        weighed = [weight * part for weight, part in zip((1, 0.5, 0.25), parts, strict=True) if part is not None]
+        torch.testing.assert_close(whole, torch.stack(weighed).sum(0))
 
 
 @pytest.mark.parametrize("world", [1, 2])
@@ -201,12 +202,15 @@ def test_an_epoch_has_each_window_and_each_impression_once(
     assert max(sizes) - min(sizes) <= 1 and min(map(min, steps)) > 0
 
 
-@pytest.mark.parametrize("head", [DotHead, TargetAttention])
-def test_each_part_is_evaluated_as_its_task_alone(shop: Path, head: type[ClickHead], tmp_path: Path) -> None:
-    model, data = clicks_too(shop, head())
+@pytest.mark.parametrize(("head", "labels"), [(DotHead, []), (TargetAttention, [SequenceLabels])])
+def test_each_part_is_evaluated_as_its_task_alone(
+    shop: Path, head: type[ClickHead], labels: list[type[SequenceLabels]], tmp_path: Path
+) -> None:
+    model, data = clicks_too(shop, head(), *(one("event_type") for one in labels))
     ranking, outcomes = RankingEvaluation(cutoffs=[5]), OutcomeEvaluation()
     quiet_trainer(tmp_path, callbacks=[ranking, outcomes]).test(model, data, verbose=False)
-    for place, task in enumerate((NextItem(), ClickThrough(head()))):
+    tables = outcomes.tables(data)
+    for place, task in enumerate((NextItem(), ClickThrough(head()), *(one("event_type") for one in labels))):
         alone, own = small(GRU4Rec, task=task), shop_data(shop, shown=None)
         own.give(task.samples)
         alone._build(own.spec)
@@ -216,21 +220,26 @@ def test_each_part_is_evaluated_as_its_task_alone(shop: Path, head: type[ClickHe
         callback = RankingEvaluation(cutoffs=[5]) if task.ranks else OutcomeEvaluation()
         quiet_trainer(tmp_path, callbacks=[callback]).test(alone, own, verbose=False)
         joint = ranking.last_metrics if task.ranks else outcomes.last_metrics
-        joint = {name.replace("click_through_", ""): value for name, value in joint.items()}
+        if not task.ranks:
+            start = "test/event_type_" if place == 2 else "test/click_through_"
+            joint = {f"test/{n.removeprefix(start)}": v for n, v in joint.items() if n.startswith(start)}
+            units = tables["values.parquet"].filter(
+                pl.col("metric").cast(pl.String) == f"{start.removeprefix('test/')}log_loss"
+            )
+            assert units["unit"].equals(callback.tables(own)["outcomes.parquet"]["unit"], check_names=False)
         assert callback.last_metrics == pytest.approx(joint, abs=1e-6) and callback.last_metrics
 
 
-def test_a_fit_learns_both_and_too_few_impressions_are_refused(shop: Path, tmp_path: Path) -> None:
+def test_a_fit_learns_all_and_too_few_impressions_are_refused(shop: Path, tmp_path: Path) -> None:
     L.seed_everything(0, verbose=False)
-    task = MultiTask([NextItem(), ClickThrough()])
+    task = MultiTask([NextItem(), ClickThrough(), SequenceLabels("event_type")])
     trainer = quiet_trainer(tmp_path)
     trainer.fit(small(GRU4Rec, task=task), shop_data(shop, shown=None))
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    parts = logged["train/loss_next_item"] + logged["train/loss_click_through"]
+    parts = sum(logged[f"train/loss_{name}"] for name in ("next_item", "click_through", "event_type"))
     assert logged["train/loss_epoch"] == pytest.approx(parts, rel=5e-3)  # each is a mean over its own targets
-    assert {"val/ndcg@10", "val/click_through_auc"} <= set(logged) and task.tasks[1].trained.sum() < len(
-        task.tasks[1].trained
-    )
+    assert {"val/ndcg@10", "val/click_through_auc", "val/event_type_log_loss"} <= set(logged)
+    assert task.tasks[1].trained.sum() < len(task.tasks[1].trained)
     few = shop_data(shop, batch_size=1)
     few.give(task.samples)
     loader = few.train_dataloader()

@@ -82,16 +82,6 @@ class ShownDataset(WindowDataset):
         listed = np.diff(self.shown.offsets)[self.impression]
         return np.asarray(self.windows.lengths + listed, dtype=np.int64)
 
-    @property
-    def click_rate(self) -> float:
-        """Among these items, each as often as it counts; NaN where no label is known."""
-        shown, mine = self.shown, np.zeros(len(self.shown.users), dtype=bool)
-        mine[self.impression] = True
-        labels = np.asarray(shown.labels, dtype=np.float64)
-        counted = np.repeat(mine, np.diff(shown.offsets)) & ~np.isnan(labels)
-        weight = counted if shown.weights is None else shown.weights * counted
-        return float(np.nansum(labels * weight) / weight.sum()) if counted.any() else float("nan")
-
     def __getitems__(self, indices: list[int] | np.ndarray) -> Batch:
         """As of `WindowDataset`, with `shown_ids`, `shown`, `labels`, `shown_rows` (B, C), and the time of the
         impression as `query_time`."""

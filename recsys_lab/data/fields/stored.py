@@ -142,6 +142,11 @@ def smallest_unsigned(most: int) -> str:
     return "uint8" if most < 1 << 8 else "uint16" if most < 1 << 16 else "uint32"
 
 
+def owners(scope: Scope) -> str:
+    """Whose fields they are, in a sentence."""
+    return "shown items" if scope == "shown" else f"{scope}s"
+
+
 def check_named(
     fields: Mapping[str, StoredField], key: str, scope: Scope, kind: Kind, option: str, advice: str
 ) -> None:
@@ -158,5 +163,5 @@ def check_named(
     if found is not None and (found.scope, found.kind) == (scope, kind):
         return
     known = ", ".join(name for name, one in fields.items() if (one.scope, one.kind) == (scope, kind))
-    problem = "is no field of the data" if found is None else f"is {found.kind}, of the {found.scope}s"
+    problem = "is no field of the data" if found is None else f"is {found.kind}, of the {owners(found.scope)}"
     raise RecsysLabError(f"{option}: {key!r} {problem}; {advice.replace('{known}', known or 'none')}")

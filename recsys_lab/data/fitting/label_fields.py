@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys_lab.batch import FIRST_VALUE
 from recsys_lab.data.batches.field_columns import CategoricalColumn, NumericColumn
+from recsys_lab.data.fields.stored import owners
 from recsys_lab.data.fitting.field_tensors import field_columns
 from recsys_lab.data.fitting.fit_fields import fit_fields
 from recsys_lab.data.fitting.fitted_fields import NO_FIELDS, FittedFields
@@ -64,7 +65,7 @@ def check_labels(known: Mapping[str, Any], names: Sequence[str], split_column: s
         if name == split_column:
             problem = "says which events train (data.split.column)"
         elif name in known and known[name].scope != "event":
-            problem = f"is a field of the {known[name].scope}s, and no event has one of its own"
+            problem = f"is a field of the {owners(known[name].scope)}, and no event has one of its own"
         elif name in known:
             problem = f"is a {known[name].kind} field"
         raise RecsysLabError(

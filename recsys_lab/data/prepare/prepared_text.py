@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from recsys_lab.data.fields.stored import owners
 from recsys_lab.data.prepare.odd_values import moment
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import ProcessedDataset
@@ -30,7 +31,7 @@ def prepared_text(data: ProcessedDataset, data_dir: str = "data") -> str:
         lines.append(f"  time      {moment(manifest['first_time'])} to {moment(manifest['last_time'])} (UTC)")
     lines += [f"  left out  {number_of_these(count, what)}" for what, count in manifest.get("left_out", {}).items()]
     for scope, fields in groupby(data.fields.values(), lambda field: field.scope):
-        of = "shown items" if scope == "shown" else f"{scope}s"
+        of = owners(scope)
         lines.append(f"  fields    of {of}: {', '.join(f'{field.name} ({field.kind})' for field in fields)}")
     if best := manifest.get("best_possible"):
         scores = ", ".join(f"{name} {value:.4f}" for name, value in best["test"].items() if "_error" not in name)

@@ -113,8 +113,7 @@ def _coded(
             raise RecsysLabError(
                 f"{source!r}: the impressions have no column {name!r}; they have: {', '.join(schema.names())}"
             )
-    if not (schema[LABEL].is_numeric() or schema[LABEL] == pl.Boolean):
-        raise RecsysLabError(f"{source!r}: the label of impressions is of type {schema[LABEL]}; it is a number")
+    label = _label(table, schema[LABEL], source)
     time = as_seconds(schema[TIMESTAMP]).floor().cast(pl.Int64) if TIMESTAMP in schema else pl.lit(0, pl.Int64)
     # a number and its text are one id: the events decide which it is
     found = table.select(
@@ -122,7 +121,7 @@ def _coded(
         pl.col(IMPRESSION_ID),
         pl.col(USER_ID).cast(users.dtype, strict=False),
         pl.col(ITEM_ID).cast(items.dtype, strict=False),
-        pl.col(LABEL).cast(pl.Float32),
+        label,
         time.alias("time"),
     )
     for ids, name, code in ((users, USER_ID, "user"), (items, ITEM_ID, "item")):
@@ -146,6 +145,21 @@ def _coded(
     one = ("user", IMPRESSION_ID)
     kept = kept.with_columns(pl.col("time").min().over(one), pl.col(ROW).min().over(one).alias("first"))
     return kept.sort("user", "time", "first", ROW), {what: int(count) for what, count in counts.items() if count}
+
+
+def _label(table: pl.LazyFrame, kind: pl.DataType, source: str) -> pl.Expr:
+    """As a number; `true` and `false` of a text file are 1 and 0."""
+    if kind.is_numeric() or kind == pl.Boolean:
+        return pl.col(LABEL).cast(pl.Float32)
+    text = pl.col(LABEL).cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
+    number = text.replace({"true": "1", "false": "0", "": None}).cast(pl.Float32, strict=False)
+    odd = table.filter(number.is_null() & (text != "")).select(ROW, pl.col(LABEL)).head(1).collect()
+    if odd.height:
+        raise RecsysLabError(
+            f"{source!r}: the label of an impression is 1 for clicked or 0 for not, and row {odd[ROW][0] + 1} of the "
+            f"impressions has {odd[LABEL][0]!r}"
+        )
+    return number.alias(LABEL)
 
 
 def _write_fields(

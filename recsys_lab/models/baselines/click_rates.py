@@ -24,6 +24,8 @@ AT_ONCE = 2_048
 class GivenProbabilities(ClickThrough):
     """`ClickThrough` of a model that gives probabilities itself, in place of a state."""
 
+    is_base = True  # no task by itself
+
     @property
     def name(self) -> str:
         return ClickThrough.__name__

@@ -52,6 +52,7 @@ class ClickThrough(Task):
     evaluation = "recsys_lab.evaluation.outcomes.OutcomeEvaluation"
     samples = Samples(windows=False, shown=True)
     shown_metrics = ("auc", "log_loss", "gauc", "ndcg", "brier")
+    fact_names = ("calibration_error", "click_rate", "mean_probability", "one_class_users", "*_share")
 
     trained: Tensor  # (V,) bool: items of which the training part knows something
 
@@ -67,6 +68,7 @@ class ClickThrough(Task):
         self.head = DotHead() if head is None else head
         self.history, self.repeats = history, repeats and history
         self.keep_negatives, self.served = keep_negatives, dict(served or {})
+        self.samples = Samples(windows=False, shown=True, served=tuple(self.served.items()))
         self.reads_history = self.head.reads_history
 
     def build(self, spec: DataSpec, model: Any) -> None:

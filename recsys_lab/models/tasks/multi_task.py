@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from recsys_lab.contracts import (
     Batch,
     DataSpec,
     Loss,
+    Measured,
     NegativeSampler,
     Samples,
     Scorer,
@@ -26,11 +26,11 @@ from recsys_lab.words import QUERY, ArgumentError
 
 
 class MultiTask(Task):
-    """The next item and labels, or the next item and clicks: each task is trained on its own targets and is evaluated
-    as if it were alone.
+    """The next item with labels, with clicks, or with both: each task is trained on its own targets and is evaluated as
+    if it were alone.
 
     Args:
-        tasks: two or more, of which one ranks items. Either labels or clicks may be among the others.
+        tasks: two or more, of which one ranks items. The others predict labels, and one of them may predict clicks.
         weights: of their losses, each the mean over its own targets; None = 1 each.
     """
 
@@ -54,10 +54,10 @@ class MultiTask(Task):
             problem = "mix labels of the event itself, which its window holds, with the item, asked before it is there"
             raise ArgumentError(type(self).__name__, "tasks", f"{problem}: take `of: next`, or train them apart")
         shown = [task for task in tasks if task.samples.shown]
-        if len(shown) > 1 or (shown and len(tasks) > 2):
-            problem = "name what was shown beside other outcomes: join the next item and one task of clicks"
-            raise ArgumentError(type(self).__name__, "tasks", problem)
-        self.samples = Samples(tuple(labels), shown=bool(shown))
+        if len(shown) > 1:
+            raise ArgumentError(type(self).__name__, "tasks", f"name {type(shown[0]).__name__} twice: one is enough")
+        served = shown[0].samples.served if shown else ()
+        self.samples = Samples(tuple(labels), shown=bool(shown), served=served)
         self.reads_history = any(task.reads_history for task in tasks)
 
     # -- what others ask of the task that ranks ------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class MultiTask(Task):
             raise ArgumentError(type(self).__name__, "tasks", f"{problem}: train the tasks apart, or another encoder")
         for task in self.each:
             task.build(spec, model)
-        self.shown_metrics = tuple(f"{self._prefix(task)}{n}" for task in self.measured for n in task.shown_metrics)
+        self.shown_metrics = tuple(f"{one.prefix}{n}" for one in self.measured for n in one.task.shown_metrics)
         for parameter in model.scorer.parameters():  # labels alone freeze what only scores items
             parameter.requires_grad_(True)
 
@@ -112,8 +112,8 @@ class MultiTask(Task):
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def evaluate(self, state: State, batch: Batch, scorer: Scorer) -> dict[str, Tensor]:
-        """-> the columns of each outcome, where there are several as `<task>/<column>`, and those that they share once;
-        and the query to rank by. A batch of what was shown has the outcome of its own task alone."""
+        """-> the columns of each outcome as `<task>/<column>`, and the query to rank by. A batch of what was shown has
+        the outcome of its own task alone."""
         found: dict[str, Tensor] = {}
         is_shown = batch.shown_rows is not None
         for task in self.each:
@@ -123,61 +123,22 @@ class MultiTask(Task):
             if task.ranks:
                 found[QUERY] = outcome
             else:
-                start = self._columns(task)
-                found |= {name if name in SHARED else f"{start}{name}": column for name, column in outcome.items()}
+                found |= {f"{name_of(task)}/{name}": column for name, column in outcome.items()}
         return found
 
-    def metrics(self, outcome: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        return self._of_each("metrics", outcome)
-
-    def facts(self, outcome: Mapping[str, np.ndarray]) -> dict[str, float]:
-        return self._of_each("facts", outcome)
-
-    def compared(self) -> dict[str, Any]:
-        each = {name_of(task): task.compared() for task in self.measured}
-        return each if len(each) > 1 else next(iter(each.values()))
-
     @property
-    def name(self) -> str:
-        """Of what it measures: a run of that task alone may stand beside it."""
-        return type(self).__name__ if len(self.measured) > 1 else self.measured[0].name
+    def measured(self) -> list[Measured]:
+        """Metrics have the name of their task in front where several tasks have them; and those of clicks, since
+        rankings have an `auc` of their own."""
+        others = [task for task in self.each if not task.ranks]
+        prefixes = [f"{name_of(task)}_" if len(others) > 1 or task.samples.shown else "" for task in others]
+        return [Measured(task, name_of(task), prefix) for task, prefix in zip(others, prefixes, strict=True)]
 
     # -- details -------------------------------------------------------------------------------------------------------
 
     @property
     def each(self) -> list[Task]:
         return list(self.tasks)  # type: ignore[arg-type]
-
-    @property
-    def measured(self) -> list[Task]:
-        """Those that give outcomes."""
-        return [task for task in self.each if not task.ranks]
-
-    def _prefix(self, task: Task) -> str:
-        """In front of the names of metrics: where several tasks have them, and of clicks, since rankings have an `auc`
-        of their own."""
-        return f"{name_of(task)}_" if len(self.measured) > 1 or task.samples.shown else ""
-
-    @property
-    def prefix(self) -> str:
-        """What its metrics are called beside those of the measured task alone."""
-        return self._prefix(self.measured[0]) if len(self.measured) == 1 else ""
-
-    def _columns(self, task: Task) -> str:
-        return f"{name_of(task)}/" if len(self.measured) > 1 else ""
-
-    def _of_each(self, what: str, outcome: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for task in self.measured:
-            start = self._columns(task)
-            own = {name.removeprefix(start): column for name, column in outcome.items()}
-            own = {name: column for name, column in own.items() if "/" not in name}
-            found |= {f"{self._prefix(task)}{name}": value for name, value in getattr(task, what)(own).items()}
-        return found
-
-
-SHARED = ("unit", "user", "history_length")
-"""Columns that all outcomes of one evaluation have alike."""
 
 
 def name_of(task: Task) -> str:

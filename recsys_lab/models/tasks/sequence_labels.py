@@ -39,6 +39,7 @@ class SequenceLabels(Task):
     ranks = False
     shown_metrics: tuple[str, ...] = ("log_loss", "macro_f1", "accuracy", "calibration_error")
     watched = "loss"
+    fact_names = ("loss", "mse", "mae", "f1_*", "missing_label_share", "unknown_label_share")
     head: nn.Module
 
     def __init__(

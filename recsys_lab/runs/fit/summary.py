@@ -21,7 +21,7 @@ from recsys_lab.runs.baselines import MANDATORY, baseline_name, counted_already,
 from recsys_lab.runs.comparison import compare, deciding, metrics_of
 from recsys_lab.runs.finished import Run
 from recsys_lab.runs.folder import find
-from recsys_lab.runs.measured import OUTCOMES, MeasuredRun, as_measured
+from recsys_lab.runs.measured import OUTCOMES, MeasuredRun
 from recsys_lab.runs.progress_lines import clock
 from recsys_lab.statistics.pairs import Method
 from recsys_lab.words import LOWER_IS_BETTER, RecsysLabError, number_of
@@ -86,21 +86,20 @@ def five_lines(
         cutoff: K of the metrics.
         reached: of `reached_by_counting`; without any the line is left out.
     """
-    lines = {"test": _tested(run, cutoff) if run is not None else _untested(metrics)}
-    if run is not None and (measured := as_measured(run)) is not run:  # what else it learned
-        lines["also"] = _tested(measured, 0)
-    lines["training"] = _training(manifest)
+    lines = [("test", _tested(run, cutoff) if run is not None else _untested(metrics))]
+    for also in run.measured if run is not None else ():  # what else it learned
+        lines.append(("also", f"{also.evaluation.get('name', '')} {_tested(also, 0)}".strip()))
+    lines.append(("training", _training(manifest)))
     if run is not None and reached:
-        lines["untrained"] = _beside(run, cutoff, reached)
-    lines |= {"run": str(home), "next": _next(manifest, run is not None, home)}
-    return _aligned(lines)
+        lines.append(("untrained", _beside(run, cutoff, reached)))
+    return _aligned([*lines, ("run", str(home)), ("next", _next(manifest, run is not None, home))])
 
 
 def lines_of_test(run: Run, cutoff: int, reached: Reached) -> list[str]:
     """Of a test of its own: what came out, beside what counts, and where the rest of the numbers is."""
     beside = _beside(run, cutoff, reached) if reached else ""
     return _aligned(
-        {"test": _tested(run, cutoff), "untrained": beside, "results": f"{run.folder}, all in metrics.json"}
+        [("test", _tested(run, cutoff)), ("untrained", beside), ("results", f"{run.folder}, all in metrics.json")]
     )
 
 
@@ -109,11 +108,11 @@ def lines_of_validation(folder: Path, metrics: Mapping[str, Any], cutoff: int) -
     known = [name for name in metrics if name.startswith("val/") and not name.endswith("_share")]
     told = [name for name in (f"val/{metric}@{cutoff}" for metric in QUERY_METRICS) if name in known] or known[:5]
     shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in told)
-    return _aligned({"validated": shown, "results": f"{folder}, all in metrics.json"})
+    return _aligned([("validated", shown), ("results", f"{folder}, all in metrics.json")])
 
 
-def _aligned(lines: Mapping[str, str]) -> list[str]:
-    return [f"{name:<10}{text}" for name, text in lines.items() if text]
+def _aligned(lines: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"{name:<10}{text}" for name, text in lines if text]
 
 
 def estimates(run: Run, cutoff: int, metrics: Sequence[str] = ()) -> dict[str, tuple[float, float, float]]:

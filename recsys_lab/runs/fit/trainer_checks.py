@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, Sto
 
 from recsys_lab.arguments import defaults_of
 from recsys_lab.config import import_class
+from recsys_lab.contracts import Task
 from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.ops.query_metrics import QUERY_METRICS
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
@@ -108,7 +110,7 @@ def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
     watched = settings.monitor
     task = _task_without_ranks(config.model)
     if task is not None:
-        _settle_outcome_monitor(part, settings, task.watched or task.shown_metrics[0], typed)
+        _settle_outcome_monitor(part, settings, task, typed)
         if settings.monitor is not None and settings.monitor.startswith("val/"):
             _check_there_is_validation(option, settings.monitor, config.trainer)
         return
@@ -171,12 +173,21 @@ def _tasks(model: Any) -> list[Any]:
     return [import_class(one["class_path"]) for one in (asked, *joined)]
 
 
-def _settle_outcome_monitor(part: str, settings: Any, follows: str, typed: Sequence[str]) -> None:
+def _settle_outcome_monitor(part: str, settings: Any, task: type[Task], typed: Sequence[str]) -> None:
     """Of a task that does not rank: its deciding metric, where nothing else is typed, and the mode that belongs to what
-    is watched."""
+    is watched.
+
+    Raises:
+        RecsysLabError: for a metric that nothing logs.
+    """
     if settings.monitor == WATCHED and not _is_typed(f"--{part}.monitor", typed):
-        settings.monitor = f"val/{follows}"
-    name = (settings.monitor or "").rpartition("/")[2]
+        settings.monitor = f"val/{task.watched or task.shown_metrics[0]}"
+    start, _, name = (settings.monitor or "").rpartition("/")
+    if start == "val" and task.fact_names:
+        known = [*task.shown_metrics, *task.fact_names]
+        if not any(fnmatchcase(name, one) for one in known):
+            listed = ", ".join(f"val/{one}" for one in dict.fromkeys(known))
+            raise RecsysLabError(f"--{part}.monitor {settings.monitor}: nothing logs that; known: {listed}")
     right = "min" if name in (*LOWER_IS_BETTER, "loss", "loss_epoch") else "max"
     if settings.mode != right and not _is_typed(f"--{part}.mode", typed):
         settings.mode = right

@@ -56,6 +56,17 @@ def find_letters(block: Block) -> None:
         block.lines[row].letters = letters
 
 
+def with_parts(records: list[Record], runs: list[Run | None]) -> tuple[list[Record], list[Run | None]]:
+    """And each further task of a run of several, as a run of that task alone: it stands in another block, beside
+    those."""
+    parts = [
+        (replace(record), part)
+        for record, run in zip(records, runs, strict=True)
+        for part in (run.measured if run is not None else ())
+    ]
+    return [*records, *(record for record, _ in parts)], [*runs, *(part for _, part in parts)]
+
+
 def group_runs(records: list[Record], runs: list[Run | None]) -> list[Group]:
     """Finished runs by all that must agree for two of them to be comparable, in the order of the plan."""
     first: dict[tuple[str, ...], Run] = {}
@@ -172,7 +183,8 @@ def _curves(comparison: Comparison, names: list[str], metric: str) -> list[Curve
     found: list[Curve | None] = []
     for i, row in enumerate(comparison.rows):
         if not row.is_counted:
-            found += [read_curve(i, names[i], run, metric) for run in row.runs]
+            own = [run for run in row.runs if not run.evaluation.get("name")]  # else chosen by another task's metric
+            found += [read_curve(i, names[i], run, metric) for run in own]
     return [curve for curve in found if curve is not None]
 
 

@@ -15,7 +15,14 @@ from recsys_lab.statistics.pairs import Difference, Method, correct
 from recsys_lab.study.plan import Plan, PlannedRun
 from recsys_lab.study.results.answer import find_answer
 from recsys_lab.study.results.block import Block
-from recsys_lab.study.results.block_results import Automatic, Setting, find_letters, group_runs, measure_block
+from recsys_lab.study.results.block_results import (
+    Automatic,
+    Setting,
+    find_letters,
+    group_runs,
+    measure_block,
+    with_parts,
+)
 from recsys_lab.study.results.cautions import find_cautions
 from recsys_lab.study.results.effects import find_reversals
 from recsys_lab.study.results.names import anchor, unique
@@ -48,7 +55,7 @@ def read_results(
     """
     study, method = plan.study, method or Method()
     records = [_record(run) for run in plan.runs]
-    groups = group_runs(records, _read_runs(plan, records))
+    groups = group_runs(*with_parts(records, _read_runs(plan, records)))
     if not groups:
         states = ", ".join(f"{count} {state}" for state, count in sorted(plan.counts().items()))
         raise RecsysLabError(
