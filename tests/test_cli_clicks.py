@@ -14,6 +14,7 @@ import pytest
 from made_impressions import made_shop, typed_shop
 
 from recsys_lab.cli import main
+from recsys_lab.config import read_yaml
 from recsys_lab.models.tasks import NextItem
 from recsys_lab.ops import click_metrics
 from recsys_lab.runs.finished import read_run
@@ -111,13 +112,16 @@ def all_three(shop: Path) -> str:
     told = StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(told):
         patch.chdir(shop)
-        assert main(["fit", *DATA, *FIELDS, *WEIGHED, *SMALL, "--run.study", "both", "--run.variant", "multi"]) == 0
+        named = ["--run.study", "both", "--run.variant", "multi", "--checkpoint.monitor", "val/click_through_log_loss"]
+        assert main(["fit", *DATA, *FIELDS, *WEIGHED, *SMALL, *named]) == 0
     return told.getvalue()
 
 
 def test_all_three_in_one_run(all_three: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "also      click_through auc " in all_three and "also      event_type log_loss " in all_three
     run = read_run(here / "runs/both/multi/seed0")
+    config = read_yaml((run.folder / "config.yaml").read_text())
+    assert config["checkpoint"]["mode"] == "min" and config["early_stopping"]["mode"] == "max"
     metrics = run.metrics
     assert {"test/ndcg@10", "test/click_through_auc", "test/event_type_log_loss"} <= set(metrics)
     assert [one.evaluation["name"] for one in run.measured] == ["click_through", "event_type"]
@@ -190,14 +194,19 @@ def test_a_study_reports_each_task_beside_its_single_tasks(all_three: str, here:
             write_values(run, values_file(study.file, variant.label, seed), study.select, variant.identity, seed)
     kept = sorted(path.name for path in (folder / "values/tasks").iterdir())
     assert kept == [f"all-seed{seed}-{name}.parquet" for seed in (0, 1) for name in ("click_through", "event_type")]
-    results = read_results(make_plan(study, Resolver()))
+    from_folder = [read_run(here / "runs/shop/dot/seed0")]  # beside what was kept: a row for each shown item
+    results = read_results(
+        make_plan(study, Resolver()),
+        lambda runs: (from_folder if runs[0].evaluation.get("task") == "ClickThrough" else [], []),
+    )
     found = {block.decided_by: {line.label for line in block.lines} for block in results.blocks}
-    assert found == {"auc": {"clicks", "all"}, "ndcg@10": {"all"}, "log_loss": {"all"}}
+    assert found == {"auc": {"clicks", "all", "dot"}, "ndcg@10": {"all"}, "log_loss": {"all"}}
     whole = next(block for block in results.blocks if block.decided_by == "auc")
     row = whole.comparison.rows[[line.name for line in whole.lines].index("all")]
     expected = read_run(here / "runs/both/multi/seed0").metrics["test/click_through_auc"]
     assert row.estimates["auc"].mean == pytest.approx(expected, rel=1e-6) and whole.effects
-    assert len(results.records) == 4 and {record.block for record in results.records} <= {b.key for b in results.blocks}
+    assert sum(not record.is_automatic for record in results.records) == 4
+    assert {record.block for record in results.records} <= {b.key for b in results.blocks}
 
 
 def test_verify_scores_the_lists_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,6 +245,8 @@ def test_a_predictor_gives_the_probabilities_of_the_test(here: Path) -> None:
     assert served.to_list() == pytest.approx(found["score"][:2].to_list())
     third = predictor.score([[2, 4, 6]], [1, 2], shown={"position": ["3", "3"]})["score"]
     assert (third - served).abs().min() > 0
+    with pytest.raises(RecsysLabError, match="user 0 has an event at 20, after the query_time 15: leave out"):
+        predictor.score([[2, 4]], [1], times=[[10, 20]], query_time=15)
     with pytest.raises(
         RecsysLabError, match="'colour' is no field of shown items that the model is fed; known: position"
     ):
@@ -312,6 +323,8 @@ def test_samples_and_task_must_agree(here: Path, capsys: pytest.CaptureFixture[s
     assert main(["fit", *DATA, *FIELDS, *TASK, *SMALL, *watched, "--run.folder", "runs/never"]) == 2
     assert "--checkpoint.monitor val/ndcg@10: nothing logs that; known: val/auc, val/log_l" in capsys.readouterr().err
     assert not (here / "runs/never").exists()
+    assert main(["compare", "runs/shop", "--baselines", "popularity", "--seed", "1"]) == 0
+    assert "left out: baseline popularity: it is none of what these runs predict" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["predict", "recommend --history 1", "export --output out", "diagnose shuffle"])

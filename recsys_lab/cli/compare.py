@@ -61,7 +61,7 @@ def compare(
     """
     from recsys_lab.runs.baselines import automatic_baselines
     from recsys_lab.runs.comparison import compare as compared
-    from recsys_lab.runs.comparison import has_row
+    from recsys_lab.runs.comparison import has_row, metrics_of
     from recsys_lab.runs.comparison_table import render
     from recsys_lab.runs.finished import Run, find_runs
     from recsys_lab.runs.measured import by_task
@@ -74,14 +74,17 @@ def compare(
     method = Method(interval, resamples, alpha, seed)
     counted, results = list[list[Run]](), []
     groups = by_task(found, names)
-    for group, _ in groups:
+    for group, own in groups:
+        metrics_of(group, own)  # refuses before anything is counted
         automatic: list[Run] = []
         if not no_baselines:
             show_messages()
             automatic, more = automatic_baselines(group, data_dir, baselines)
             problems += more
         counted.append(automatic)
-    _left_out(problems)
+    there = {run.variant for runs in (*(group for group, _ in groups), *counted) for run in runs}
+    unfit = [name for name in baselines if name not in there and name != "all" and name not in "\n".join(problems)]
+    _left_out([*problems, *(f"baseline {name}: it is none of what these runs predict" for name in unfit)])
     everybody = [has_row([*group, *more], baseline) for (group, _), more in zip(groups, counted, strict=True)]
     for (group, own), automatic, has in zip(groups, counted, everybody, strict=True):
         reference = baseline if has or not any(everybody) else None  # where no table has it, the first says so

@@ -145,9 +145,7 @@ def calibration(
         _say(answers[0][1] | ({"also": also} if also else {}), "", json, f"{', '.join(files)} in {places}")
 
 
-def _of_outcomes(
-    run: Run, num_bins: int, shown: Shown
-) -> tuple[dict[str, Any], str, Callable[[dict[str, Any]], Page]]:
+def _of_outcomes(run: Run, num_bins: int, shown: Shown) -> tuple[dict[str, Any], str, Callable[[dict[str, Any]], Page]]:
     """Of a task that does not rank: what was found, in words, and its page."""
     from recsys_lab.diagnose.click_calibration import click_calibration, click_page, click_text
     from recsys_lab.diagnose.label_calibration import is_of_classes, label_calibration, label_page, label_text

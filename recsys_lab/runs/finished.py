@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +15,7 @@ import polars as pl
 
 from recsys_lab.ops.query_metrics import metric_values
 from recsys_lab.ops.rank_metrics import RANKING_METRICS
+from recsys_lab.runs.ranks_file import TARGET_KEY, hash_targets, impossible_ranks, lacking
 from recsys_lab.runs.run_files import (
     HASHED,
     OF_A_TEST,
@@ -49,7 +49,6 @@ BASELINES = "baselines"
 """Folder of a study that holds the baselines which take part in every comparison without being asked for."""
 TRIALS = "tune"
 """Folder of a study that holds the trials of its searches; they are never tested and no seeds of its variants."""
-TARGET_KEY = ("user_id", "target_item_id", "query_time")
 
 
 class UnreadableRunError(RecsysLabError):
@@ -154,22 +153,6 @@ class Run:
             self.__dict__["targets_hash"] = other.targets_hash
 
 
-def hash_targets(ranks: pl.DataFrame) -> str:
-    """Of the ids and times of the targets in `ranks`, as bytes."""
-    digest = sha256()
-    for name in TARGET_KEY:
-        column = ranks[name]
-        if column.dtype.is_integer():
-            parts = [column.is_null().to_numpy(), column.fill_null(0).cast(pl.Int64).to_numpy().astype("<i8")]
-        else:
-            text = column.cast(pl.String)
-            parts = [text.str.len_bytes().fill_null(-1).cast(pl.Int64).to_numpy().astype("<i8")]
-            parts.append(np.frombuffer("".join(text.fill_null("").to_list()).encode(), dtype=np.uint8))
-        for part in parts:
-            digest.update(part.tobytes())
-    return digest.hexdigest()[:16]
-
-
 def read_run(folder: Path) -> Run:
     """The run in `folder`.
 
@@ -227,24 +210,6 @@ def _wrong_ranks(ranks: pl.DataFrame, run: Run) -> str:
         ):
             return f"gives another {name} than metrics.json says"
     return ""
-
-
-def lacking(ranks: pl.DataFrame) -> str:
-    """Which of the columns that are read are not there; empty where all are."""
-    wanted = (*TARGET_KEY, "num_greater", "num_ties", "is_cold")
-    missing = ", ".join(name for name in wanted if name not in ranks.columns)
-    return f"has no column {missing}: it was written by an older version, or by something else" if missing else ""
-
-
-def impossible_ranks(ranks: pl.DataFrame) -> str:
-    """What is wrong with ranks that no test writes; empty for none."""
-    if missing := lacking(ranks):
-        return missing
-    counts = [pl.col(name).is_null() | (pl.col(name) < 0) for name in ("num_greater", "num_ties")]
-    if "rank" in ranks.columns:
-        counts.append(pl.col("rank").is_null() | (pl.col("rank") < 1) | pl.col("rank").cast(pl.Float64).is_nan())
-    bad = ranks.select(pl.any_horizontal(counts).sum()).item()
-    return f"holds {number_of(bad, 'rank')} below 1 or no number" if bad else ""
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:

@@ -15,7 +15,7 @@ import polars as pl
 from recsys_lab.config import named_today
 from recsys_lab.ops.query_metrics import unit_metrics
 from recsys_lab.ops.rank_metrics import means
-from recsys_lab.runs.finished import TARGET_KEY
+from recsys_lab.runs.ranks_file import TARGET_KEY
 from recsys_lab.words import number_of
 
 FROM_VALUES = 1e-6

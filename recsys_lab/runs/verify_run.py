@@ -24,9 +24,9 @@ from recsys_lab.models.system import differing, in_use, system_hash
 from recsys_lab.runs.data_files import data_checks
 from recsys_lab.runs.evaluations import find_evaluations, with_task_facts
 from recsys_lab.runs.file_checks import changed_files, checkpoint_check, checkpoint_of, file_checks
-from recsys_lab.runs.finished import impossible_ranks
 from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
 from recsys_lab.runs.measured import OUTCOMES
+from recsys_lab.runs.ranks_file import impossible_ranks
 from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
 from recsys_lab.runs.trust import foreign_class
 from recsys_lab.runs.verification import (

@@ -55,6 +55,7 @@ class Questions:
             given = pl.Series([query_time] * users if is_one else list(query_time))
             _check_number("query_time", len(given), users)
             seconds = torch.from_numpy(seconds_of(given, "query_time"))
+            _check_before(histories, seconds.numpy())
         known = {one.name: one for one in fields.of("event") if one.known_at == "query"}
         training, wanted = training or {}, dict(target_fields or {})
         types = training.get("target_types") or []
@@ -129,6 +130,20 @@ class Questions:
         if last is not None and self.histories.has_times:
             return last.numpy(force=True)
         return np.full(len(users), int(time.time()))
+
+
+def _check_before(histories: Histories, seconds: np.ndarray) -> None:
+    """Raises RecsysLabError for an event after the question: what a model would answer from it is no forecast."""
+    offsets = histories.events.offsets
+    some = np.flatnonzero(np.diff(offsets) > 0)
+    newest = np.asarray(histories.events.timestamps)[offsets[1:][some] - 1]
+    late = np.flatnonzero(newest > seconds[some])
+    if len(late):
+        user = some[late[0]]
+        raise RecsysLabError(
+            f"user {histories.users[int(user)]} has an event at {newest[late[0]]}, after the query_time "
+            f"{seconds[user]}: leave out what comes after the question"
+        )
 
 
 def _check_number(what: str, given: int, users: int) -> None:

@@ -106,6 +106,20 @@ class KeptMeasured(KeptRun):
         return of_weight_one(value, weight)
 
 
+def like_kept(runs: Sequence[Run]) -> list[Run]:
+    """Runs of a task that does not rank, each with a row for each user where one of them has no more: then they can
+    stand in one comparison."""
+    if not any(isinstance(run, KeptMeasured) for run in runs):
+        return list(runs)
+    found: list[Run] = []
+    for run in runs:
+        if isinstance(run, MeasuredRun):
+            whole, run = run, KeptMeasured(run.folder, run.manifest, run.metrics, kept_targets=run.targets_hash)
+            run.__dict__["ranks"] = _of_users(whole)
+        found.append(run)
+    return found
+
+
 def _of_users(run: MeasuredRun) -> pl.DataFrame:
     """What `KeptMeasured` holds."""
     table = pl.read_parquet(run.folder / "values.parquet").filter(pl.col("unit").is_not_null())
@@ -264,7 +278,7 @@ def read_points(run: Run, metric: str) -> dict[str, list[Any]]:
     Raises:
         OSError, ValueError, KeyError, TypeError: when that is missing or damaged.
     """
-    if isinstance(run, KeptRun):
+    if isinstance(run, KeptRun) and run.file.name:
         kept: dict[str, list[Any]] = json.loads(pl.read_parquet_metadata(run.file)["curve"])
         return kept
     with (run.folder / "metrics.csv").open(newline="") as file:

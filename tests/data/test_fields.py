@@ -338,7 +338,7 @@ def test_impressions_are_kept_by_user_and_time_and_unknown_ones_are_counted(tmp_
     [
         (lambda shown: shown.drop("label"), "the impressions have no column 'label'; they have: user_id, item_id"),
         (lambda shown: shown.drop("impression_id"), "the impressions have no column 'impression_id'"),
-        (lambda shown: shown.with_columns(label=pl.lit("yes")), "the label of an impression is 1 for clicked or 0 for not, and row 1 of"),
+        (lambda shown: shown.with_columns(label=pl.lit("yes")), "1 for clicked or 0 for not, and row 1 of"),
         (lambda shown: shown.with_columns(user_id=pl.lit(77)), "none of the 8 shown items is of a user and an item"),
         (lambda shown: shown.with_columns(impression_id=None), "8 shown items have no impression_id"),
     ],

@@ -16,7 +16,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
 
 from recsys_lab.arguments import defaults_of
-from recsys_lab.config import import_class
+from recsys_lab.config import from_config, import_class
 from recsys_lab.contracts import Task
 from recsys_lab.evaluation.callback import shown_cutoff
 from recsys_lab.ops.query_metrics import QUERY_METRICS
@@ -120,9 +120,12 @@ def _settle_monitor(part: str, config: Any, typed: Sequence[str]) -> None:
     if watched == WATCHED and follows != WATCHED and not _is_typed(option, typed):
         log.info("--%s.monitor is %s, as 10 is not among --evaluation.cutoffs", part, follows)
         settings.monitor = watched = follows
+    if watched.startswith("val/") and any(fnmatchcase(watched, one) for one in _joined_metrics(config.model)):
+        _settle_mode(part, settings, typed)
+        return _check_there_is_validation(option, watched, config.trainer)
     metrics = QUERY_METRICS if _has_several_targets(config.data.split) else RANKING_METRICS
     ranking = [f"val/{name}@{k}" for k in cutoffs for name in metrics]
-    known = [*ranking, *SHARES, *TRAINING_METRICS]
+    known = [*ranking, *SHARES, *_joined_metrics(config.model), *TRAINING_METRICS]
     found = _RANKING_METRIC.fullmatch(watched)
     is_ours = found is not None and found[1] in metrics
     if watched not in known and (is_ours or not _logs_more(config)):
@@ -188,9 +191,29 @@ def _settle_outcome_monitor(part: str, settings: Any, task: type[Task], typed: S
         if not any(fnmatchcase(name, one) for one in known):
             listed = ", ".join(f"val/{one}" for one in dict.fromkeys(known))
             raise RecsysLabError(f"--{part}.monitor {settings.monitor}: nothing logs that; known: {listed}")
-    right = "min" if name in (*LOWER_IS_BETTER, "loss", "loss_epoch") else "max"
+    _settle_mode(part, settings, typed)
+
+
+def _settle_mode(part: str, settings: Any, typed: Sequence[str]) -> None:
+    name = (settings.monitor or "").rpartition("/")[2]
+    is_low = name in ("loss", "loss_epoch") or any(name == one or name.endswith(f"_{one}") for one in LOWER_IS_BETTER)
+    right = "min" if is_low else "max"
     if settings.mode != right and not _is_typed(f"--{part}.mode", typed):
         settings.mode = right
+
+
+def _joined_metrics(model: Any) -> list[str]:
+    """Of the tasks that are learned beside a ranking; `*` stands for anything."""
+    asked = (model.get("init_args") or {}).get("task") if model is not None else None
+    if not asked or not (asked.get("init_args") or {}).get("tasks"):
+        return []
+    try:
+        task: Task = from_config(asked.as_dict() if isinstance(asked, Namespace) else asked, Task)
+    except RecsysLabError:  # said where the model is built
+        return []
+    return [
+        f"val/{one.prefix}{name}" for one in task.measured for name in (*one.task.shown_metrics, *one.task.fact_names)
+    ]
 
 
 def _has_several_targets(split: Any) -> bool:

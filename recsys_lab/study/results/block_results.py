@@ -17,6 +17,7 @@ from recsys_lab.study.results.effects import axis_effects
 from recsys_lab.study.results.facts import read_audit
 from recsys_lab.study.results.names import Values, block_axes, joined, unique, varying_axes
 from recsys_lab.study.results.record import Record
+from recsys_lab.study.values import like_kept
 from recsys_lab.words import RecsysLabError
 
 Automatic = Callable[[Sequence[Run]], tuple[list[Run], list[str]]]
@@ -90,6 +91,8 @@ def measure_block(group: Group, setting: Setting, automatic: Automatic | None) -
     counted, missing = automatic(group.runs) if automatic is not None else ([], [])
     for run in counted:
         run.share(group.runs[0])
+    alike = like_kept([*group.runs, *counted])
+    group, counted = replace(group, runs=alike[: len(group.runs)]), alike[len(group.runs) :]
     comparison = compare(group.runs, setting.cutoff, metrics=setting.metrics, method=setting.method, automatic=counted)
     rows, metric = comparison.rows, deciding(setting.metrics)
     lines = _lines(rows, group, setting)

@@ -145,7 +145,7 @@ def _evaluation(block: Block) -> Iterator[Caution]:
             block.key,
         )
     targets = evaluation.get("test_targets") or block.targets
-    cold = (evaluation.get("cold_test_targets") or 0) / targets
+    cold = 0 if evaluation.get("task") else (evaluation.get("cold_test_targets") or 0) / targets  # of a ranking alone
     if cold > MANY_COLD:
         text = f"{100 * cold:.1f} % of the test targets were never seen in training ({evaluation.get('cold_targets')})"
         yield Caution("data", text, block.key, "note")

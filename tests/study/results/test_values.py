@@ -14,7 +14,8 @@ import pytest
 from made_study import QUICK, USERS, ranks_of, write_run
 
 import recsys_lab
-from recsys_lab.runs.finished import hash_targets, read_run
+from recsys_lab.runs.finished import read_run
+from recsys_lab.runs.ranks_file import hash_targets
 from recsys_lab.study.plan import Plan, make_plan, read_study
 from recsys_lab.study.plan.keep import keep_values
 from recsys_lab.study.plan.plan_text import counts_line, plan_text
