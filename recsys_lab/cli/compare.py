@@ -75,7 +75,8 @@ def compare(
     counted, results = list[list[Run]](), []
     groups = by_task(found, names)
     for group, own in groups:
-        metrics_of(group, own)  # refuses before anything is counted
+        if group:
+            metrics_of(group, own)  # refuses before anything is counted
         automatic: list[Run] = []
         if not no_baselines:
             show_messages()
