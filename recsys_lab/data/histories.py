@@ -1,4 +1,4 @@
-"""Which items a user has had before: the one search through all histories, in blocks of users that bound its memory.
+"""Runs of positions, and which items a user has had before: one search, in blocks of users that bound its memory.
 
 Events lie in CSR form: user u owns the events `offsets[u]:offsets[u + 1]`, oldest first.
 """
@@ -10,6 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 
 EVENTS_AT_ONCE = 1 << 20
+
+
+def positions(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(U,), (U,) -> (sum of counts,) int64: from each start as many positions as its count, one after the other."""
+    return np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
 
 
 def is_first_occurrence(item_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:

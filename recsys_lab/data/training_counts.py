@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys_lab.data.histories import positions
+
 COUNTED_AT_ONCE = 1 << 22
 
 
@@ -13,8 +15,7 @@ def count_items(item_ids: np.ndarray, offsets: np.ndarray, train_stop: np.ndarra
     for first in range(0, len(item_ids), COUNTED_AT_ONCE):  # all, less those held out: the positions of the training
         counts += np.bincount(item_ids[first : first + COUNTED_AT_ONCE], minlength=len(counts))  # part are gigabytes
     held = offsets[1:] - train_stop
-    position = np.arange(held.sum()) + np.repeat(train_stop - (np.cumsum(held) - held), held)
-    return counts - np.bincount(item_ids[position], minlength=len(counts))
+    return counts - np.bincount(item_ids[positions(train_stop, held)], minlength=len(counts))
 
 
 def training_positions(offsets: np.ndarray, train_stop: np.ndarray) -> np.ndarray:

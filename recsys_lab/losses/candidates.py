@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ class CandidateScores:
     target: Tensor  # (N, 1)
     negative: Tensor  # (N, C)
     collides: Tensor  # (N, C) bool, True = this negative is the target of the position
+    num_items: int  # of the scorer
 
 
 def require_negatives(loss: Loss, negatives: Negatives | None) -> Negatives:
@@ -40,7 +42,27 @@ def score_candidates(hidden: Tensor, target_ids: Tensor, scorer: Scorer, negativ
     """hidden (N, D), target_ids (N,), negatives shared (C,) or own (N, C) -> scores of both."""
     target = wide(scorer.scores(hidden, target_ids.unsqueeze(1)))  # (N, 1)
     negative = wide(scorer.scores(hidden, negatives.item_ids))  # (N, C)
-    return CandidateScores(target, negative, negatives.item_ids == target_ids.unsqueeze(1))
+    return CandidateScores(target, negative, negatives.item_ids == target_ids.unsqueeze(1), scorer.num_rows - 1)
+
+
+class SampledLoss(Loss):
+    """A loss of the scores of each target and its negatives, and of nothing else: a loss below it is `of_scores`."""
+
+    def forward(
+        self,
+        hidden: Tensor,
+        target_ids: Tensor,
+        scorer: Scorer,
+        negatives: Negatives | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
+        drawn = require_negatives(self, negatives)
+        return self.of_scores(score_candidates(hidden, target_ids, scorer, drawn), drawn, weights)
+
+    @abstractmethod
+    def of_scores(self, scores: CandidateScores, negatives: Negatives, weights: Tensor | None) -> Tensor:
+        """-> scalar float32, the mean over the N positions, weighted where there are `weights` (N,)."""
 
 
 def mean(values: Tensor, weights: Tensor | None) -> Tensor:

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lab.arguments import NotNegative
-from recsys_lab.contracts import Loss, Negatives, Scorer
-from recsys_lab.losses.candidates import CandidateScores, mean, require_negatives, score_candidates
+from recsys_lab.contracts import Negatives
+from recsys_lab.losses.candidates import CandidateScores, SampledLoss, mean
 
 
-class BPR(Loss):
+class BPR(SampledLoss):
     """-log sigmoid(target - negative), mean over the negatives of a position and over positions."""
 
     default_negatives = 1
@@ -29,22 +29,13 @@ class BPR(Loss):
     def __init__(self) -> None:  # takes nothing: nn.Module's own *args, **kwargs would hide a misspelt setting
         super().__init__()
 
-    def forward(
-        self,
-        hidden: Tensor,
-        target_ids: Tensor,
-        scorer: Scorer,
-        negatives: Negatives | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
-        scores = score_candidates(hidden, target_ids, scorer, require_negatives(self, negatives))
+    def of_scores(self, scores: CandidateScores, negatives: Negatives, weights: Tensor | None) -> Tensor:
         terms = F.softplus(scores.negative - scores.target).masked_fill(scores.collides, 0.0)  # (N, C)
         kept = (~scores.collides).sum(1).clamp(min=1)  # (N,)
         return mean(terms.sum(1) / kept, weights)
 
 
-class BPRMax(Loss):
+class BPRMax(SampledLoss):
     """-log sum_j w_j sigmoid(target - r_j) + regularization * sum_j w_j r_j^2, w = softmax of the negatives' scores r.
 
     Args:
@@ -57,23 +48,14 @@ class BPRMax(Loss):
         super().__init__()
         self.regularization = regularization
 
-    def forward(
-        self,
-        hidden: Tensor,
-        target_ids: Tensor,
-        scorer: Scorer,
-        negatives: Negatives | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
-        scores = score_candidates(hidden, target_ids, scorer, require_negatives(self, negatives))
+    def of_scores(self, scores: CandidateScores, negatives: Negatives, weights: Tensor | None) -> Tensor:
         log_weights = _log_weights(scores)  # (N, C)
         gain = torch.logsumexp(log_weights + F.logsigmoid(scores.target - scores.negative), dim=1)  # (N,)
         penalty = (log_weights.exp() * scores.negative.square()).sum(1)  # (N,)
         return _mean_where_any(self.regularization * penalty - gain, scores, weights)
 
 
-class TOP1Max(Loss):
+class TOP1Max(SampledLoss):
     """sum_j w_j (sigmoid(r_j - target) + sigmoid(r_j^2)), w = softmax of the negatives' scores r.
 
     The second part is the score regularisation, which keeps the negatives' scores near 0.
@@ -84,16 +66,7 @@ class TOP1Max(Loss):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(
-        self,
-        hidden: Tensor,
-        target_ids: Tensor,
-        scorer: Scorer,
-        negatives: Negatives | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
-        scores = score_candidates(hidden, target_ids, scorer, require_negatives(self, negatives))
+    def of_scores(self, scores: CandidateScores, negatives: Negatives, weights: Tensor | None) -> Tensor:
         terms = torch.sigmoid(scores.negative - scores.target) + torch.sigmoid(scores.negative.square())  # (N, C)
         return _mean_where_any((_log_weights(scores).exp() * terms).sum(1), scores, weights)
 

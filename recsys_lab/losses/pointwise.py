@@ -25,21 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lab.arguments import Share
-from recsys_lab.contracts import Loss, Negatives, Scorer, candidate_ids
-from recsys_lab.losses.candidates import mean, require_negatives, score_candidates
+from recsys_lab.contracts import Negatives, candidate_ids
+from recsys_lab.losses.candidates import CandidateScores, SampledLoss, mean
 
 
-def _binary_cross_entropy(
-    hidden: Tensor,
-    target_ids: Tensor,
-    scorer: Scorer,
-    negatives: Negatives,
-    weights: Tensor | None,
-    beta: float,
-    prior_offset: bool,
-) -> Tensor:
+def _binary_cross_entropy(scores: CandidateScores, weights: Tensor | None, beta: float, prior_offset: bool) -> Tensor:
     """(-beta log sigmoid(target) - sum over negatives of log(1 - sigmoid(negative))) / (1 + C), mean over N."""
-    scores = score_candidates(hidden, target_ids, scorer, negatives)
     count = scores.negative.shape[1]
     prior = math.log(beta / count) if prior_offset and beta > 0 else 0.0
     terms = F.softplus(scores.negative + prior).masked_fill(scores.collides, 0.0)  # -log(1 - sigmoid)
@@ -47,7 +38,7 @@ def _binary_cross_entropy(
     return mean(total, weights) / (1 + count)
 
 
-class BCE(Loss):
+class BCE(SampledLoss):
     """Binary cross-entropy of the target against each negative.
 
     Args:
@@ -61,20 +52,11 @@ class BCE(Loss):
         super().__init__()
         self.prior_offset = prior_offset
 
-    def forward(
-        self,
-        hidden: Tensor,
-        target_ids: Tensor,
-        scorer: Scorer,
-        negatives: Negatives | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
-        negatives = require_negatives(self, negatives)
-        return _binary_cross_entropy(hidden, target_ids, scorer, negatives, weights, 1.0, self.prior_offset)
+    def of_scores(self, scores: CandidateScores, negatives: Negatives, weights: Tensor | None) -> Tensor:
+        return _binary_cross_entropy(scores, weights, 1.0, self.prior_offset)
 
 
-class GBCE(Loss):
+class GBCE(SampledLoss):
     """BCE whose positive term is weakened by beta = 1 - t (1 - alpha), alpha = C / (candidates - 1).
 
     Args:
@@ -94,18 +76,9 @@ class GBCE(Loss):
         """item_counts: (V,) events per item in the training part."""
         self._num_candidates = len(candidate_ids(item_counts))
 
-    def forward(
-        self,
-        hidden: Tensor,
-        target_ids: Tensor,
-        scorer: Scorer,
-        negatives: Negatives | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
-        negatives = require_negatives(self, negatives)
-        num_candidates = self._num_candidates or scorer.num_rows - 1
+    def of_scores(self, scores: CandidateScores, negatives: Negatives, weights: Tensor | None) -> Tensor:
+        num_candidates = self._num_candidates or scores.num_items
         alpha = min(negatives.item_ids.shape[-1] / max(num_candidates - 1, 1), 1.0)
         # The paper's alpha (t (1 - 1 / alpha) + 1 / alpha), multiplied out.
         beta = 1.0 - self.t * (1.0 - alpha)
-        return _binary_cross_entropy(hidden, target_ids, scorer, negatives, weights, beta, self.prior_offset)
+        return _binary_cross_entropy(scores, weights, beta, self.prior_offset)

@@ -25,7 +25,7 @@ from torch import Tensor
 from recsys_lab.arguments import Count, DropShare, Positive
 from recsys_lab.contracts import Loss, Negatives, Scorer, candidate_ids
 from recsys_lab.losses.by_parts import by_parts
-from recsys_lab.losses.candidates import TakenRows, mean, require_negatives, score_candidates, wide
+from recsys_lab.losses.candidates import CandidateScores, SampledLoss, TakenRows, mean, wide
 from recsys_lab.ops.linear_cross_entropy import linear_cross_entropy
 from recsys_lab.words import PAD_ID
 
@@ -111,7 +111,7 @@ class CrossEntropy(Loss):
         )
 
 
-class SampledSoftmax(Loss):
+class SampledSoftmax(SampledLoss):
     """-log softmax of the target among itself and the negatives, mean over positions.
 
     A negative that is the position's target is left out of the sum (its logit is set to -inf).
@@ -133,22 +133,12 @@ class SampledSoftmax(Loss):
         self.temperature = temperature
         self.correct_target = correct_target
 
-    def forward(
-        self,
-        hidden: Tensor,
-        target_ids: Tensor,
-        scorer: Scorer,
-        negatives: Negatives | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        """hidden (N, D), target_ids (N,), negatives -> scalar float32."""
-        negatives = require_negatives(self, negatives)
-        scores = score_candidates(hidden, target_ids, scorer, negatives)
+    def of_scores(self, scores: CandidateScores, negatives: Negatives, weights: Tensor | None) -> Tensor:
         target, negative = scores.target / self.temperature, scores.negative / self.temperature
         if self.log_q_correction:
             negative = negative - negatives.log_q
             if self.correct_target:
                 target = target - negatives.target_log_q.unsqueeze(1)
         logits = torch.cat([target, negative.masked_fill(scores.collides, -torch.inf)], dim=1)  # (N, 1 + C)
-        zeros = torch.zeros_like(target_ids)
+        zeros = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         return F.cross_entropy(logits, zeros) if weights is None else mean(-logits.log_softmax(1)[:, 0], weights)

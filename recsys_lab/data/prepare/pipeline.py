@@ -16,6 +16,7 @@ import polars as pl
 
 from recsys_lab import __version__
 from recsys_lab.data.fields.wishes import Wishes, find_wishes
+from recsys_lab.data.histories import positions
 from recsys_lab.data.prepare.event_fields import further_columns
 from recsys_lab.data.prepare.events import read_events
 from recsys_lab.data.prepare.feature_join import with_features
@@ -256,7 +257,7 @@ def _timestamps(block: Block) -> np.ndarray:
         time = block.kept("time")
         return time if time.dtype == np.int64 else np.floor(time).astype(np.int64)
     left = block.user_counts
-    return np.arange(left.sum()) - np.repeat(np.cumsum(left) - left, left)
+    return positions(np.zeros_like(left), left)
 
 
 def _tie_share(events: SortedEvents) -> float:

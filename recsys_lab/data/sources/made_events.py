@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recsys_lab.data.histories import positions
 from recsys_lab.data.reading.source import RawTables, Source
 from recsys_lab.words import ITEM_ID, TIMESTAMP, USER_ID, RecsysLabError
 
@@ -142,8 +143,7 @@ class Synthetic(Source):
             if not self.repeats:
                 lengths = stop - begin
                 row = np.repeat(np.arange(len(begin)), lengths)
-                column = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-                seen[row, world.item_ids[begin[row] + column]] = True
+                seen[row, world.item_ids[positions(begin, lengths)]] = True
             yield world.next_probabilities(world.item_ids[stop - 1], seen), world.item_ids[stop]
 
 

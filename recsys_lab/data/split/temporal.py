@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from recsys_lab.arguments import Range, Seed
+from recsys_lab.data.histories import positions
 from recsys_lab.data.split.split_rule import NO_TARGETS, Split, SplitResult, Targets
 from recsys_lab.words import ArgumentError, RecsysLabError
 
@@ -187,9 +188,8 @@ class GlobalTemporal(Split):
             raise RecsysLabError(f"no {warm}user has a {part} event with a history: move the cuts or use more data")
         if self.target in ("all", "together"):
             user_index = np.repeat(users, count[users])
-            within = np.arange(len(user_index)) - np.repeat(np.cumsum(count[users]) - count[users], count[users])
             query = start[user_index] if self.target == "together" else None
-            return Targets(user_index, start[user_index] + within, query)
+            return Targets(user_index, positions(start[users], count[users]), query)
         if self.target == "last":
             position = stop[users] - 1
         elif self.target == "first":
