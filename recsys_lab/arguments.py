@@ -167,7 +167,7 @@ def classes_in(hint: Any) -> tuple[type, ...]:
         return classes_in(inside[0])
     if origin in (Union, types.UnionType) or (isinstance(origin, type) and issubclass(origin, Collection)):
         return tuple(cls for part in inside if part is not Ellipsis for cls in classes_in(part))
-    plain = (bool, int, float, complex, str, bytes, type(None), object, Path)
+    plain = (Any, bool, int, float, complex, str, bytes, type(None), object, Path)
     if isinstance(hint, type) and hint not in plain and not issubclass(hint, list | tuple | dict | set):
         return (hint,)
     return ()
@@ -233,7 +233,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return not isinstance(value, bool) and isinstance(value, numbers.Real) and not math.isnan(float(value))
     if hint is None or hint is type(None):
         return value is None
-    if isinstance(hint, type) and not getattr(hint, "_is_protocol", False):
+    if isinstance(hint, type) and hint is not Any and not getattr(hint, "_is_protocol", False):  # Any is a class, too
         return isinstance(value, hint)
     return True
 

@@ -22,7 +22,7 @@ from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.config import Configurable
 from recsys_lab.contracts import Batch, Scorer
 from recsys_lab.evaluation.candidates import Candidates, candidate_mask
-from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows
+from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows, numbers_of
 from recsys_lab.evaluation.ranked_targets import COLUMNS, RankedTargets
 from recsys_lab.evaluation.row_blocks import scored_rows
 from recsys_lab.ops.linear_ranks import linear_target_ranks
@@ -184,7 +184,7 @@ class RankingEvaluation(Configurable, L.Callback):
         )
         self.last_stage, metrics = stage, self.last.metrics(datamodule, self.candidates == "all")
         for measure in self._running:
-            metrics |= measure.finish()
+            metrics |= numbers_of(measure, metrics)
         self._running = []
         self.last_metrics = {f"{stage}/{name}": value for name, value in metrics.items()}
         if trainer.state.fn == "fit":

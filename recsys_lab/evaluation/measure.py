@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch import Tensor
 from recsys_lab.config import Configurable
 from recsys_lab.ops.ranks import Ranks, Ties
 from recsys_lab.ops.top_items import candidate_scores
+from recsys_lab.words import RecsysLabError
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,24 @@ class Measure(Configurable, ABC):
     def finish(self) -> dict[str, float]:
         """Metrics over the rows of all processes; every process calls it, some may have had no rows. Names carry no
         stage: `coverage@10`."""
+
+
+def numbers_of(measure: Measure, known: Mapping[str, float]) -> dict[str, float]:
+    """What a measure found.
+
+    Args:
+        known: metrics that are there already.
+
+    Raises:
+        RecsysLabError: naming the measure, for anything but numbers by name, and for a name that is there already.
+    """
+    found: Any = measure.finish()
+    name = type(measure).__name__
+    if not isinstance(found, Mapping):
+        raise RecsysLabError(f"{name}.finish gives {type(found).__name__}, and not numbers by name: {{'x@10': 0.5}}")
+    for key, value in found.items():
+        if not isinstance(value, int | float | np.number):
+            raise RecsysLabError(f"{name}.finish gives {type(value).__name__} for {key!r}, and not a number")
+        if key in known:
+            raise RecsysLabError(f"{name}.finish gives {key!r}, a metric that is there already: choose another name")
+    return dict(found)

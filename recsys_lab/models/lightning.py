@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recsys_lab.arguments import Size
 from recsys_lab.config import from_config
-from recsys_lab.contracts import AuxiliaryLoss, DataSpec, Loss, NegativeSampler, Samples, Task
+from recsys_lab.contracts import AuxiliaryLoss, Batch, DataSpec, Loss, NegativeSampler, Samples, Task
 from recsys_lab.models import randomness, resume
 from recsys_lab.models.accumulation import Accumulation
 from recsys_lab.models.blocks.chosen_scorer import ChosenScorer
@@ -21,6 +21,7 @@ from recsys_lab.models.checkpoint import check_trained
 from recsys_lab.models.evaluation_steps import EvaluationSteps
 from recsys_lab.models.item_vectors import ItemVectors, Missing
 from recsys_lab.models.optimization import LearningRate, Optimization, make_optimizer
+from recsys_lab.models.own_classes import check_encoder
 from recsys_lab.models.stored_model import StoredModel
 from recsys_lab.models.system import check_same_everywhere, identity_of
 from recsys_lab.models.tasks.next_item import NextItem
@@ -212,6 +213,10 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
         self._finite, self._accumulation = FiniteLoss(self.device, self.trainer.optimizers), Accumulation()
         resume.load(self.trainer, resumed.get("loaders", []))
 
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        if batch_idx == 0 and self.trainer.sanity_checking:  # the first batch that a fit meets
+            check_encoder(self, batch)
+
     def on_train_epoch_start(self) -> None:
         resume.tell_length(self.trainer)
 
@@ -246,6 +251,9 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
                 )
                 raise ArgumentError(type(self).__name__, "target_fields", problem, name)
         self.build(spec if self.inputs is None else self.inputs.spec_to_build(spec))
+        if not (hasattr(type(self), "scorer") or hasattr(self, "scorer")):  # a counted model's is a property
+            way = "self.scorer = TiedScorer(self.embedding.items), for example"
+            raise RecsysLabError(f"{type(self).__name__}.build(spec) must set self.scorer: {way}")
         if self.inputs is not None:
             self.inputs.add_to(self, spec)
         if self._chosen_scorer[0] is not None:

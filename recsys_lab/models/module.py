@@ -22,6 +22,10 @@ from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.words import RecsysLabError
 
 
+class MissingMethodError(RecsysLabError, NotImplementedError):
+    """A class lacks what every model defines."""
+
+
 class SequenceModel(Configurable):
     """Sizes of tables come from the data: `build(spec)` is called once, when they are known."""
 
@@ -59,11 +63,11 @@ class SequenceModel(Configurable):
 
     def build(self, spec: DataSpec) -> None:
         """Creates the modules whose sizes depend on the data; must set `self.scorer`."""
-        raise NotImplementedError(f"{type(self).__name__} must define build(spec)")
+        raise MissingMethodError(f"{type(self).__name__} must define build(spec)")
 
     def encode(self, batch: Batch) -> Tensor:
         """-> hidden (B, L, D); what stands at padding is ignored."""
-        raise NotImplementedError(f"{type(self).__name__} must define encode(batch)")
+        raise MissingMethodError(f"{type(self).__name__} must define encode(batch)")
 
     # -- what it may define --------------------------------------------------------------------------------------------
 

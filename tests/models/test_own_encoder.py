@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from small_data import quiet_trainer
+from torch import Tensor
 
 from recsys_lab.config import Configurable, from_config, to_config
-from recsys_lab.contracts import Scorer
+from recsys_lab.contracts import Batch, DataSpec, Loss, Scorer
 from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.evaluation.measure import Measure, numbers_of
 from recsys_lab.losses import BPRMax
 from recsys_lab.models import NextItemModule
+from recsys_lab.models.blocks.embedding import EventEmbedding
+from recsys_lab.models.blocks.scoring import TiedScorer
+from recsys_lab.models.tasks.next_item import NextItem
 from recsys_lab.words import RecsysLabError
 
 FILE = '''
@@ -104,3 +110,101 @@ def test_a_forgotten_method_is_named(small_folder: Path, tmp_path: Path) -> None
 
     with pytest.raises(NotImplementedError, match=r"Empty must define build\(spec\)"):
         quiet_trainer(tmp_path).fit(Empty(), SequenceDataModule(str(small_folder)))
+
+
+class Own(NextItemModule):
+    """Breaks one promise, which `encode` is given by name."""
+
+    def __init__(self, breaks: str = "", embedding_dim: int = 8, **base: Any) -> None:
+        super().__init__(**base)
+
+    def build(self, spec: DataSpec) -> None:
+        self.embedding = EventEmbedding(spec, self.settings.embedding_dim, std=0.1)
+        if self.settings.breaks != "scorer":
+            self.scorer = TiedScorer(self.embedding.items)
+
+    def encode(self, batch: Batch) -> Tensor:
+        x = self.embedding(batch)  # (B, L, D)
+        broken = {
+            "shape": lambda: x[:, -1],
+            "width": lambda: torch.cat([x, x], dim=-1),
+            "causal": lambda: x + x.flip(1),
+        }
+        return broken.get(self.settings.breaks, lambda: x)()
+
+
+class Unreduced(Loss):
+    def forward(self, hidden: Tensor, target_ids: Tensor, *others: Any, weights: Tensor | None = None) -> Tensor:
+        return hidden.sum(1)
+
+
+class OwnTask(NextItem):
+    def __init__(self, weight: float, number: int | None = None) -> None:
+        super().__init__()
+        self.weight, self.number = weight, number
+
+    def weights(self, batch: Batch, positions: Tensor) -> Tensor:
+        return torch.full((self.number or len(positions),), self.weight)
+
+
+class OwnMeasure(Measure):
+    def __init__(self, found: Any = None) -> None:
+        self.found = found
+
+    def start(self, setting: Any) -> None:
+        pass
+
+    def add(self, rows: Any) -> None:
+        pass
+
+    def finish(self) -> dict[str, float]:
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"breaks": "scorer"}, r"Own.build\(spec\) must set self.scorer"),
+        ({"breaks": "shape"}, r"Own.encode gives a tensor of shape \(\d+, 8\), and not \(B, L, D\)"),
+        ({"breaks": "width"}, "Own.encode gives states of width 16, which TiedScorer can't score"),
+        ({"breaks": "causal"}, "Own.encode lets a state depend on later events"),
+        ({"loss": Unreduced()}, r"the loss Unreduced gives a tensor of shape \(\d+,\), and not a scalar"),
+        ({"task": OwnTask(1.0, 3)}, r"OwnTask.weights gives a tensor of shape \(3,\), and not one for each of the"),
+        ({"task": OwnTask(-1.0)}, "OwnTask.weights gives weights that are negative"),
+    ],
+    ids=str,
+)
+def test_a_broken_promise_is_one_line(
+    settings: dict[str, Any], message: str, small_folder: Path, tmp_path: Path
+) -> None:
+    data = SequenceDataModule(str(small_folder), max_length=8, batch_size=64)
+    with pytest.raises(RecsysLabError, match=message):
+        quiet_trainer(tmp_path, max_steps=1).fit(Own(**settings), data)
+
+
+def test_a_kept_promise_changes_no_number(small_folder: Path, tmp_path: Path) -> None:
+    class Silent(Own):
+        pass
+
+    weights = []
+    for module in (Own.__module__, "recsys_lab.models.encoders.own"):  # the package's own are not looked at
+        Silent.__module__ = module
+        data, model = SequenceDataModule(str(small_folder), max_length=8, batch_size=64), Silent()
+        quiet_trainer(tmp_path, max_steps=2).fit(model, data)
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (None, "OwnMeasure.finish gives NoneType, and not numbers by name"),
+        ({"x": "many"}, "OwnMeasure.finish gives str for 'x', and not a number"),
+        ({"ndcg@10": 0.5}, "OwnMeasure.finish gives 'ndcg@10', a metric that is there already"),
+    ],
+    ids=str,
+)
+def test_what_a_measure_gives(found: Any, message: str) -> None:
+    assert numbers_of(OwnMeasure({"x@10": 0.5}), {"ndcg@10": 0.1}) == {"x@10": 0.5}
+    with pytest.raises(RecsysLabError, match=message):
+        numbers_of(OwnMeasure(found), {"ndcg@10": 0.1})
