@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import os
 import pkgutil
 import re
 import sys
@@ -39,6 +40,12 @@ ALLOW_CLASSES = (
 )
 """The end of the help of every command that reads run folders."""
 _allowed: ContextVar[tuple[str, ...]] = ContextVar("allowed", default=())
+
+
+def find_own_modules() -> None:
+    """Modules that lie beside the user can be imported from now on: `class_path: my_package.MyEncoder`."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def read_yaml(text: str) -> Any:

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
+from recsys_lab.config import find_own_modules
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare_files import OwnFiles, append_files, prepare_files, prepare_public
 from recsys_lab.data.reading.formats import SUFFIXES, bare_name
@@ -30,7 +31,7 @@ def prepare(
     set that was made of the same things is reused.
 
     Args:
-        dataset: name of a public data set, or (with --append) of a prepared one.
+        dataset: name of a public data set, or (with --append) of a prepared one; or the module of a source of your own.
         append: A file with newer events, for the prepared set that is named. Its columns are as those of the set's log.
         data_dir: Folder of raw files and prepared sets.
         output: The prepared folder. Default: in data_dir, by name.
@@ -63,6 +64,7 @@ def prepare(
                 "--replace is for your own data sets: a public one has a folder of its own for each choice of settings"
             )
         else:
+            find_own_modules()
             data = prepare_public(dataset, settings, data_dir, output, force)
         print(prepared_text(data, data_dir))
 

@@ -15,7 +15,7 @@ from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.file_source import Format
 from recsys_lab.data.reading.spelling import option
-from recsys_lab.data.sources import Columns, FileSource, get_source, source_names
+from recsys_lab.data.sources import Columns, FileSource, get_source, own_source, source_names
 from recsys_lab.words import RecsysLabError
 
 
@@ -139,10 +139,13 @@ def prepare_public(
     """Prepares a public data set by name, or opens what is there if it was made of the same things.
 
     Args:
+        dataset: a name of `recsys-lab sources`; or a module with a source of your own, see `own_source`.
         settings: those that differ from the defaults; what is left at its default is as the set's source says.
         data_dir, output, force: as of `prepare_files`.
     """
-    source, data_dir, plain = get_source(dataset), Path(data_dir), PrepareSettings()
+    is_module = all(word.isidentifier() for word in dataset.partition(":")[0].split(".")) and "." in dataset
+    source = own_source(dataset) if is_module else get_source(dataset)
+    data_dir, plain = Path(data_dir), PrepareSettings()
     defaults = PrepareSettings(**source.default_settings)
     said = settings or plain
     given = {name: value for name, value in vars(said).items() if value != getattr(plain, name)}

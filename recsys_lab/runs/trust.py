@@ -7,9 +7,7 @@ allowed with `--allow_classes`.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from recsys_lab.arguments import arguments_of, classes_in
 from recsys_lab.config import CLASS_PATH, ForeignClassError, allowed_classes, find_class, read_yaml
+from recsys_lab.config import find_own_modules as find_own_modules
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.evaluation.recommendations import Recommendations
@@ -39,12 +38,6 @@ SECTIONS: dict[str, Any] = {
     "checkpoint": ModelCheckpoint,
     "run": RunSettings,
 }
-
-
-def find_own_modules() -> None:
-    """Modules that lie beside the user can be imported from now on: `class_path: my_package.MyEncoder`."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
 
 
 def names_own_modules(arguments: Sequence[str]) -> bool:

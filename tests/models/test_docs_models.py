@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -124,20 +123,27 @@ def test_rank_metrics_that_can_not_be(package: Path, capsys: pytest.CaptureFixtu
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_the_source(package: Path) -> None:
+def test_the_source(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = package / "data" / "raw" / "our-shop"
     raw.mkdir(parents=True)
-    (block,) = re.findall(r"```bash\n(python my_package/source.py\n.*?)```", PAGE, re.DOTALL)
-    script, fit = (shlex.split(line)[1:] for line in block.strip().splitlines())
-    with pytest.raises(RecsysLabError, match="Copy the days from the archive.\nThen put monday.txt and tuesday.txt"):
-        runpy.run_path(script[0], run_name="__main__")
+    (block,) = re.findall(r"```bash\n(recsys-lab prepare my_package.source\n.*?)```", PAGE, re.DOTALL)
+    prepare, fit = (shlex.split(line)[1:] for line in block.strip().splitlines())
+    assert main(prepare) == 2
+    assert "Copy the days from the archive.\nThen put monday.txt and tuesday.txt" in capsys.readouterr().err
     for number, day in enumerate(("monday.txt", "tuesday.txt")):
         lines = [f"{1_600_000_000 + 86_400 * number + user};c{user};a{user % 3},b{number}" for user in range(9)]
         (raw / day).write_text("\n".join([*lines, f"1600000000;lonely{number};a1"]))
-    runpy.run_path(script[0], run_name="__main__")
+    assert main(prepare) == 0
     shop = ProcessedDataset.open(package / "data" / "our-shop")
     assert shop.num_users == 9 and shop.num_events == 36
     assert main([*fit, *QUIET]) == 0 and Path("of-our-shop/ranks.parquet").is_file()
+    for name, message in (
+        ("my_package.nothing", "'my_package.nothing' is no module with a list SOURCES"),
+        ("my_package.loss", "'my_package.loss' is no module with a list SOURCES"),
+        ("my_package.source:other", "my_package.source has the sources our-shop: name one, my_package.source:our-shop"),
+    ):
+        assert main(["prepare", name]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_the_line_with_vectors_of_your_own(package: Path) -> None:

@@ -15,7 +15,7 @@ from recsys_lab.data.reading.file_source import FileSource
 from recsys_lab.data.reading.source import RawTables, Source
 from recsys_lab.words import RecsysLabError, did_you_mean
 
-__all__ = ["Columns", "DownloadError", "FileSource", "RawTables", "Source", "get_source", "source_names"]
+__all__ = ["Columns", "DownloadError", "FileSource", "RawTables", "Source", "get_source", "own_source", "source_names"]
 
 
 @functools.cache
@@ -45,3 +45,22 @@ def get_source(name: str) -> Source:
     if wanted in known:
         return known[wanted]
     raise RecsysLabError(f"unknown data set {name!r}.{did_you_mean(wanted, known)} Known: {', '.join(known)}")
+
+
+def own_source(path: str) -> Source:
+    """A source of the user's own: `my_package.source`, or `my_package.source:our-shop` where its `SOURCES` are several.
+    The module is imported: for what is typed, not for what a file of others names.
+
+    Raises:
+        RecsysLabError: where there is no such module, or no such source in it.
+    """
+    module, _, name = path.partition(":")
+    try:
+        found = {source.name: source for source in importlib.import_module(module).SOURCES}
+    except (ImportError, AttributeError) as error:
+        raise RecsysLabError(f"{module!r} is no module with a list SOURCES: {error}") from error
+    if taken := sorted(set(found) & set(_sources())):
+        raise RecsysLabError(f"{module} has a source {taken[0]!r}, which is the name of a public data set: rename it")
+    if name in found or (not name and len(found) == 1):
+        return found[name or next(iter(found))]
+    raise RecsysLabError(f"{module} has the sources {', '.join(found)}: name one, {module}:{next(iter(found), 'NAME')}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,6 +10,7 @@ from typing import Annotated, Any
 import yaml
 
 from recsys_lab.arguments import Natural, Repeated, Seed
+from recsys_lab.config import find_own_modules
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
 from recsys_lab.study.plan.remembered import Resolver
@@ -60,8 +59,7 @@ def open_study(asked: StudyAsked) -> tuple[Plan, Resolver]:
         RecsysLabError: for a study that can't be planned.
     """
     hush_lightning()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # `class_path: my_package.MyEncoder` may lie beside the user
+    find_own_modules()
     overrides = dict(_pair(text) for text in asked.set or ())
     if asked.data_dir is not None:
         overrides["data.data_dir"] = asked.data_dir
