@@ -44,8 +44,7 @@ _allowed: ContextVar[tuple[str, ...]] = ContextVar("allowed", default=())
 
 def find_own_modules() -> None:
     """Modules that lie beside the user can be imported from now on: `class_path: my_package.MyEncoder`."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    sys.path.extend({os.getcwd()} - set(sys.path))
 
 
 def read_yaml(text: str) -> Any:
