@@ -353,3 +353,12 @@ def test_timestamps_are_announced_as_they_are(tmp_path: Path) -> None:
         source = made(name, tmp_path, files)
         assert source.has_timestamps == ("timestamp" in source.tables(tmp_path).interactions.collect_schema())
         assert isinstance(source.tables(tmp_path).interactions, pl.LazyFrame)
+
+
+def test_what_a_parser_of_ones_own_gives(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user_id": [1], "item_id": [2], "order": [0]})
+    made_tables = RawTables(frame, items=frame.select("item_id"))  # type: ignore[arg-type]
+    assert made_tables.interactions.collect().equals(frame) and isinstance(made_tables.items, pl.LazyFrame)
+    own = PublicSource("shop", "ours", "none", "none", files=(), parse=lambda files: None)  # type: ignore[arg-type]
+    with pytest.raises(RecsysLabError, match="the source 'shop': parse gives NoneType, and not RawTables"):
+        own.tables(tmp_path)

@@ -23,6 +23,7 @@ from recsys_lab.data.reading.raw_files import (
     verify,
 )
 from recsys_lab.data.reading.table_checks import BinaryColumn
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,11 @@ class RawTables:
     binary: BinaryColumn | None = None
     shown: pl.LazyFrame | None = None
     before: Before | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("interactions", "items", "users", "shown"):
+            if isinstance(table := getattr(self, name), pl.DataFrame):  # what a parser of the user's own may well give
+                object.__setattr__(self, name, table.lazy())
 
 
 class Source(ABC):
@@ -167,7 +173,9 @@ class PublicSource(Source):
 
     def tables(self, raw_dir: Path) -> RawTables:
         found = self.locate(raw_dir)
-        tables = self.parse(found)
+        tables: Any = self.parse(found)
+        if not isinstance(tables, RawTables):
+            raise RecsysLabError(f"the source {self.name!r}: parse gives {type(tables).__name__}, and not RawTables")
         if self.counts is not None:
             check_counts(tables.interactions, self.counts, self.name, next(iter(found.values())).parent)
         return tables
