@@ -38,7 +38,7 @@ def both(*weights: float, **settings: Any) -> MultiTask:
 
 
 def opened(folder: Path, task: Any) -> tuple[Any, Any]:
-    data = SequenceDataModule(str(folder), max_length=5, batch_size=16)
+    data = SequenceDataModule(str(folder), max_length=5, batch_size=16, seed=0)  # whatever seed an earlier test left
     data.give(task.samples)
     torch.manual_seed(0)
     model = small(GRU4Rec, task=task)
