@@ -66,7 +66,8 @@ def test_notes_name_the_fastest_peer_and_what_is_wrong(peer_table: ModuleType) -
     assert not peer_table.notes(rows[:1]) and not sys.modules["harness"].not_idle(rows[:1])
 
 
-def test_a_peer_with_options_of_its_script_is_one_more(peer_table: ModuleType, tmp_path: Path) -> None:
+def test_a_peer_with_options_of_its_script_is_one_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
     peer_side = importlib.import_module("peer_side")
     fake_peer(tmp_path, "replay", targets_per_s=50.0)
     given = {"peers": tmp_path / "venvs", "peer_scripts": tmp_path / "scripts", "peer": None}

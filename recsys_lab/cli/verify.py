@@ -50,7 +50,7 @@ def verify(
         if done:
             print(_as_json(run, done))
     if not json:
-        print(f"{run} is what it says")
+        _print_line(f"{run} is what it says")
 
 
 def _print_line(line: object) -> None:

@@ -85,7 +85,7 @@ CASES = [
     # -- --keep
     of("a condition without sense", column(*SIX), "--keep 'x' is no condition: write COLUMN OP VALUE", "--keep x", 2),
     of("a condition on nothing", column(*SIX), "--keep 'y>1': the events of 'log' have no column 'y'", "--keep 'y>1'", 2),
-    of("a condition that nothing meets", column(*SIX), "keep x>9 dropped all 6 events", "--keep 'x > 9'", 2),
+    of("a condition that nothing meets", column(*SIX), "--keep 'x>9' dropped all 6 events", "--keep 'x > 9'", 2),
     of("two conditions", column(*SIX), "2 users, 2 items, 2 events", "--keep 'x>=2' --keep 'x<4'"),
     # -- tables of items, users and impressions
     tables("a table of items", "--items items.csv", r"of items: price \(numeric\), genre \(categorical\)", items=ITEMS),
@@ -101,6 +101,6 @@ CASES = [
     tables("impressions", "--impressions shown.csv --fields place=drop", "2 users, 3 items, 6 events", shown=SHOWN.replace(b"label", b"label,place").replace(b",1\n", b",1,a\n").replace(b",0\n", b",0,b\n")),
     tables("impressions without labels", "--impressions shown.csv", "the impressions have no column 'label'", 2, shown=SHOWN.replace(b"label", b"clicked")),
     tables("impressions of others", "--impressions shown.csv", "none of the 2 shown items is of a user and an item", 2, shown=SHOWN.replace(b",1,1", b",7,1")),
-    tables("labels in words", "--impressions shown.csv", "the label of impressions is of type String", 2, shown=SHOWN.replace(b"5,1", b"5,yes")),
+    tables("labels in words", "--impressions shown.csv", "the label of an impression is 1 for clicked or 0 for not, and row 1 of the impressions has 'yes'", 2, shown=SHOWN.replace(b"5,1", b"5,yes")),
     Case("users of a public set", {}, "ml-100k --users x.csv", 2, "--users describes your own log"),
 ]  # fmt: skip

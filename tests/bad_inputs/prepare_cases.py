@@ -191,7 +191,7 @@ KNOWN = [
     bad("a missing id", GOOD.replace("1,11", ",11"), "1 missing id in 6 rows, first in row 2.*--missing_ids drop"),
     good("a missing id dropped", GOOD.replace("1,11", ",11"), "left out  1 row without an id", "--missing_ids drop"),
     good("a word for missing", GOOD.replace("11", "NULL"), r"item_id 'NULL' \(2 events\) looks like a missing id"),
-    bad("filters that leave nothing", GOOD, "min_user_events=9", "--min_user_events 9"),
+    bad("filters that leave nothing", GOOD, "--min_user_events 9, --min_item_events 1 .* dropped all 6 events", "--min_user_events 9"),
     bad("an unknown format", GOOD, "format", "--format xml"),
     bad("an unknown option", GOOD, "unrecognized arguments: --sepparator.*Did you mean --separator", "--sepparator ';'"),
     bad("a name of 300 characters", GOOD, "name is at most 120 bytes long", "--name " + "x" * 300),

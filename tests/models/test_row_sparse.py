@@ -19,6 +19,7 @@ from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import BPR, CrossEntropy, SampledSoftmax
 from recsys_lab.losses.negatives import UniformNegatives
 from recsys_lab.models import GRU4Rec, NextItemModule, Optimization, SASRec
+from recsys_lab.models.blocks.scoring import WholeRows
 from recsys_lab.ops.row_sparse import RULES, RowSparse, clip_gradients
 from recsys_lab.words import RecsysLabError
 
@@ -226,6 +227,7 @@ def test_a_model_without_an_item_table_is_refused() -> None:
     class NoTable(NextItemModule):
         def build(self, spec: Any) -> None:
             self.layer = nn.Linear(2, 2)
+            self.scorer = WholeRows(self.layer, spec.num_rows)
 
     with pytest.raises(RecsysLabError, match="no nn.Embedding"):
         NoTable(**settings("sparse_adam"))._build(SPEC)
