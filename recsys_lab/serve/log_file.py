@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from recsys_lab.arguments import Commas, check_fields
-from recsys_lab.data.reading.file_source import FileSource, Format
+from recsys_lab.data.reading.file_source import Format
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,18 +46,9 @@ class LogFile:
         import tempfile
         from pathlib import Path
 
-        from recsys_lab.data.reading.columns import Columns
+        from recsys_lab.data.prepare_files import OwnFiles
         from recsys_lab.data.reading.spelling import command_line
 
+        files = OwnFiles(path, **{field.name: getattr(self, field.name) for field in fields(self)})
         with command_line(), tempfile.TemporaryDirectory() as scratch:
-            source = FileSource(
-                path,
-                Columns(user=self.user_column, item=self.item_column, timestamp=self.timestamp_column),
-                format=self.format,
-                separator=self.separator,
-                names=tuple(self.names or ()),
-                encoding=self.encoding,
-                missing_ids=self.missing_ids,
-                bad_times=self.bad_times,
-            )
-            return source.tables(Path(scratch)).interactions.collect()
+            return files.source().tables(Path(scratch)).interactions.collect()
