@@ -1,10 +1,12 @@
-"""A command in a process of its own, and which heavy packages it has imported."""
+"""A command in a process of its own, which heavy packages it has imported; and a script that trains on several."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = ["torch", "lightning", "polars", "numpy", "scipy", "jsonargparse", "wandb"]
 
@@ -27,3 +29,18 @@ def told_without(package: str, *arguments: str) -> str:
     done = in_own_process(code, package, *arguments)
     assert done.returncode == 0, f"{' '.join(arguments)} failed, or imported {package}\n{done.stderr}"
     return done.stdout
+
+
+def alone() -> dict[str, str]:
+    """The environment of a script whose processes Lightning starts: nothing of another group of processes, a thread
+    for each."""
+    others = ("MASTER_PORT", "MASTER_ADDR", "LOCAL_RANK", "WORLD_SIZE")
+    return {**{name: value for name, value in os.environ.items() if name not in others}, "OMP_NUM_THREADS": "1"}
+
+
+def run_processes(script: str, *arguments: object, timeout: float = 600) -> None:
+    """Runs a script of `tests/distributed` and the processes that it starts."""
+    path = Path(__file__).parent / "distributed" / script
+    command = [sys.executable, str(path), *map(str, arguments)]
+    done = subprocess.run(command, env=alone(), capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, done.stderr[-3000:]

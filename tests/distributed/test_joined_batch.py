@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from joined_batch import ENCODERS, settings, trained
+from own_process import run_processes
 from torch import Tensor
 
 from recsys_lab.config import import_all
@@ -23,15 +21,7 @@ Weights = dict[str, dict[str, Tensor]]
 @pytest.fixture(scope="module")
 def ranks(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Weights]:
     output = tmp_path_factory.mktemp("joined_batch")
-    clean = {k: v for k, v in os.environ.items() if k not in ("MASTER_PORT", "MASTER_ADDR", "LOCAL_RANK", "WORLD_SIZE")}
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("joined_batch.py")), str(small_folder), str(output)],
-        env={**clean, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_processes("joined_batch.py", small_folder, output, timeout=900)
     return [torch.load(output / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 import torch
 from evaluate import EXCLUDE_SEEN, evaluate, evaluate_clicks, evaluate_labels, evaluation_data, fit_all
 from made_impressions import prepared_shop, typed_shop
+from own_process import alone
 from polars.testing import assert_frame_equal
 from small_data import FrameSource, made_events, quiet_trainer
 
@@ -69,12 +69,11 @@ def evaluate_on_many(folder: Path, path: Path) -> None:
     model = SASRec(embedding_dim=16, num_layers=1, dropout=0.0, optimization=Optimization(lr=0.02))
     trainer.fit(model, evaluation_data(str(folder)))
     trainer.save_checkpoint(checkpoint)
-    clean = {k: v for k, v in os.environ.items() if k not in ("MASTER_PORT", "MASTER_ADDR", "LOCAL_RANK", "WORLD_SIZE")}
     script = str(Path(__file__).with_name("evaluate.py"))
     running = [
         subprocess.Popen(
             [sys.executable, script, str(folder), str(checkpoint), str(path), str(processes)],
-            env={**clean, "OMP_NUM_THREADS": "1"},
+            env=alone(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

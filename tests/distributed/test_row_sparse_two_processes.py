@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from own_process import run_processes
 from row_sparse import BATCH, run
 
 pytestmark = pytest.mark.process
@@ -17,15 +15,7 @@ pytestmark = pytest.mark.process
 @pytest.fixture(scope="module")
 def folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("row_sparse")
-    clean = {k: v for k, v in os.environ.items() if k not in ("MASTER_PORT", "MASTER_ADDR", "LOCAL_RANK", "WORLD_SIZE")}
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("row_sparse.py")), str(small_folder), str(output)],
-        env={**clean, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_processes("row_sparse.py", small_folder, output)
     return output
 
 

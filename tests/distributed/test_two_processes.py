@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from own_process import run_processes
 from small_data import quiet_trainer
 from two_processes import BATCH, run
 
@@ -28,16 +26,7 @@ pytestmark = pytest.mark.process
 def folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `two_processes.py` wrote with two processes, and what it writes with one of twice the batch."""
     output = tmp_path_factory.mktemp("two")
-    clean = {k: v for k, v in os.environ.items() if k not in ("MASTER_PORT", "MASTER_ADDR", "LOCAL_RANK", "WORLD_SIZE")}
-    script = Path(__file__).with_name("two_processes.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(small_folder), str(output)],
-        env={**clean, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_processes("two_processes.py", small_folder, output)
     run(str(small_folder), output, devices=1, batch_size=2 * BATCH)
     return output
 

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from own_process import run_processes
 from small_data import made_events, prepared
 
 
 @pytest.mark.process
 def test_the_difference_is_named(small_folder: Path, tmp_path: Path) -> None:
     other = prepared(tmp_path / "other", made_events(seed=1)).path
-    clean = {k: v for k, v in os.environ.items() if k not in ("MASTER_PORT", "MASTER_ADDR", "LOCAL_RANK", "WORLD_SIZE")}
-    script = str(Path(__file__).with_name("unlike.py"))
-    done = subprocess.run(
-        [sys.executable, script, str(small_folder), str(other), str(tmp_path)],
-        env={**clean, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_processes("unlike.py", small_folder, other, tmp_path, timeout=300)
     first, second = ((tmp_path / f"rank{rank}.txt").read_text().split("\n") for rank in range(2))
     assert first == second
     equal, batch, width, seed, data = first
