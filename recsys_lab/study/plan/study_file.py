@@ -48,7 +48,8 @@ class Study:
     base: dotted keys that every variant starts from.
     axes: name -> its values; the variants are their grid.
     exclude: each a mapping of axis name -> labels; a variant that matches all of one is left out.
-    adjust: settings for variants that match all of a mapping of axis name -> labels, on top of their axes' own.
+    adjust: settings, seeds or both, for variants that match all of a mapping of axis name -> labels, on top of their
+        axes' own.
     variants: explicit ones beside the grid.
     seeds: of every variant.
     select: validation metric that picks epochs, and trials when tuning.
@@ -63,7 +64,7 @@ class Study:
     base: Settings = field(default_factory=dict)
     axes: dict[str, list[AxisValue]] = field(default_factory=dict)
     exclude: list[dict[str, list[str]]] = field(default_factory=list)
-    adjust: list[tuple[dict[str, list[str]], Settings]] = field(default_factory=list)
+    adjust: list[tuple[dict[str, list[str]], AxisValue]] = field(default_factory=list)
     variants: list[AxisValue] = field(default_factory=list)
     seeds: tuple[int, ...] = (0,)
     select: str = "val/ndcg@10"
@@ -248,10 +249,14 @@ def _condition(one: Any, axes: dict[str, list[AxisValue]], key: str) -> dict[str
     return found
 
 
-def _adjustment(one: Any, axes: dict[str, list[AxisValue]], where: Path) -> tuple[dict[str, list[str]], Settings]:
-    if not isinstance(one, dict) or set(one) != {"when", "set"} or not isinstance(one["set"], dict):
-        raise RecsysLabError(f"adjust: each entry must hold `when` (axes and values) and `set` (settings), got {one!r}")
-    return _condition(one["when"], axes, "adjust"), settings_of(one["set"], "adjust", where)
+def _adjustment(one: Any, axes: dict[str, list[AxisValue]], where: Path) -> tuple[dict[str, list[str]], AxisValue]:
+    known = isinstance(one, dict) and "when" in one and {"when"} < set(one) <= {"when", "set", "seeds"}
+    if not known or not isinstance(one.get("set", {}), dict):
+        raise RecsysLabError(
+            f"adjust: each entry must hold `when` (axes and values), and `set` (settings), `seeds` or both; got {one!r}"
+        )
+    seeds = _seeds(one["seeds"], "adjust.seeds") if "seeds" in one else None
+    return _condition(one["when"], axes, "adjust"), AxisValue("", settings_of(one.get("set", {}), "adjust", where), seeds)
 
 
 def matches(values: dict[str, str], condition: dict[str, list[str]]) -> bool:

@@ -65,8 +65,8 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
     for values, parts in chosen:
         label = _label(values, parts)
         try:
-            adjusted = [settings for when, settings in study.adjust if values and matches(values, when)]
-            layers = [*[part.settings for part in parts], *adjusted, study.overrides]
+            parts = [*parts, *[adjusted for when, adjusted in study.adjust if values and matches(values, when)]]
+            layers = [*[part.settings for part in parts], study.overrides]
             settings = resolver.compose(layers, base)
             begins.append(other_variant(settings, study.axes))
             found.append(Variant(label, values, settings, "", _seeds(study, parts)))

@@ -150,6 +150,16 @@ def test_adjust_sets_what_depends_on_several_axes(tmp_path: Path) -> None:
     assert "also" not in found["alone"] and found["b_l"]["also"] == 3
 
 
+def test_adjust_may_give_some_variants_seeds_of_their_own(tmp_path: Path) -> None:
+    text = """
+        axes: {size: {s: {x: 1}, l: {x: 2}}, mode: {a: {y: 1}, b: {y: 2}}}
+        adjust: [{when: {size: l, mode: b}, seeds: 3}, {when: {size: s, mode: b}, seeds: [4], set: {z: 5}}]
+        """
+    found = {v.label: v for v in variants(tmp_path, text)}
+    assert {label: v.seeds for label, v in found.items()} == {"s_a": (0,), "s_b": (4,), "l_a": (0,), "l_b": (0, 1, 2)}
+    assert [label for label, v in found.items() if "z" in v.settings] == ["s_b"]
+
+
 def test_labels_are_file_names_and_differ(tmp_path: Path) -> None:
     found = variants(tmp_path, "axes: {e: {'a/b': {x: 1}, 'a b': {x: 2}, '..': {x: 3}, 'ü': {x: 4}}}")
     labels = [v.label for v in found]
