@@ -256,7 +256,8 @@ def _adjustment(one: Any, axes: dict[str, list[AxisValue]], where: Path) -> tupl
             f"adjust: each entry must hold `when` (axes and values), and `set` (settings), `seeds` or both; got {one!r}"
         )
     seeds = _seeds(one["seeds"], "adjust.seeds") if "seeds" in one else None
-    return _condition(one["when"], axes, "adjust"), AxisValue("", settings_of(one.get("set", {}), "adjust", where), seeds)
+    settings = settings_of(one.get("set", {}), "adjust", where)
+    return _condition(one["when"], axes, "adjust"), AxisValue("", settings, seeds)
 
 
 def matches(values: dict[str, str], condition: dict[str, list[str]]) -> bool:
