@@ -31,6 +31,8 @@ def as_markdown(results: StudyResults, brief: bool = False, tuning: TuningResult
         parts += ["## Share of the best possible score", *_table(tables.shares(results)), tables.SHARES]
     for block in results.blocks:
         parts += _block(block, results, brief)
+    if results.trials:
+        parts += ["## Trials", *_table(tables.trials(results)), tables.TRIALS]
     if results.published:
         parts += ["## Published numbers beside ours", *_table(tables.published(results)), tables.PUBLISHED]
     if results.orders:

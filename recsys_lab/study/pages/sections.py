@@ -64,6 +64,7 @@ def _sections(results: StudyResults, tuning: TuningResults | None) -> list[Secti
         of_blocks("effects", "Is it significant?", _effects),
         Section("order", "Does the order change?", _order(results, looks)),
         of_blocks("cost", "Is it fair? Quality against cost", lambda b: _figures(b, front_figures(b, looks))),
+        Section("trials", "Is it fair? Trials", _trials(results), tables.TRIALS),
         Section("tuning", "Is it fair? Tuning", *_tuned(tuning)),
         of_blocks("learning", "Has it converged?", lambda block: _figures(block, learning_figures(block, looks))),
         of_blocks("slices", "Where does it come from?", lambda block: _slices(block, looks)),
@@ -99,6 +100,10 @@ def _ranking(block: Block, looks: Looks, is_first: bool) -> Card:
 
 def _published(results: StudyResults) -> list[Card]:
     return [Card(tables_first=[tables.published(results)])] if results.published else []
+
+
+def _trials(results: StudyResults) -> list[Card]:
+    return [Card(tables_first=[tables.trials(results)])] if results.trials else []
 
 
 def _effects(block: Block) -> Card | None:

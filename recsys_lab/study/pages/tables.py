@@ -16,6 +16,7 @@ from recsys_lab.study.pages.figures.share_heat import share_table, worlds_of
 from recsys_lab.study.results import AxisEffect, Block, OrderAgreement, Record, Share, StudyResults
 from recsys_lab.study.results.names import value_name
 from recsys_lab.study.results.published import REACHED
+from recsys_lab.study.results.trials import Trials
 from recsys_lab.words import titled
 
 MOST_ROWS = 60
@@ -26,6 +27,10 @@ HASHES = ("data", "vocabulary", "split")
 SHARES = (
     "The mean of a variant over that of the model that knows the world, on the same targets; intervals are over users "
     "and seeds, over users where there is one seed."
+)
+TRIALS = (
+    "Each system was tried in these ways, and the best on validation is its row; the others are in no test. A cell "
+    "without a number was not run."
 )
 PUBLISHED = f"reached: at least {1 - REACHED:.0%} of the published number; a rule, not a test."
 
@@ -159,6 +164,18 @@ def ranks(results: StudyResults) -> Table:
     return Table(columns, rows, "Rank of each variant that several blocks hold")
 
 
+def trials(results: StudyResults) -> Table:
+    """What each trial reached on validation, and which stands in the tables above."""
+    values = list(dict.fromkeys(value for one in results.trials for value in one.reached))
+    columns = [
+        Column("system"),
+        *(Column(value, ".4f", results.select, partial(_reached, value=value)) for value in values),
+        Column("spread", ".4f", "between the best and the worst of them"),
+        Column("chosen"),
+    ]
+    return Table(columns, results.trials, f"{results.select} of each trial")
+
+
 def published(results: StudyResults) -> Table:
     """Others' numbers beside ours. `PUBLISHED` says what `reached` means."""
     columns = [
@@ -221,6 +238,10 @@ def missing(results: StudyResults) -> Table:
     columns = [Column("variant", value=lambda one: one.name), Column("seed", "d"), Column("state"), Column("reason")]
     columns.append(Column("folder", value=lambda one: _code(one.folder)))
     return Table(columns, rows, "Planned runs without a result")
+
+
+def _reached(one: Trials, value: str) -> float | None:
+    return one.reached.get(value)
 
 
 def _code(value: object, small: str = "") -> Cell:

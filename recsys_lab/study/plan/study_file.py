@@ -150,9 +150,12 @@ def _study(path: Path, plain: dict[str, Any], root: Path, fast: bool, overrides:
 
 
 def _report(plain: dict[str, Any], axes: dict[str, Any]) -> dict[str, Any]:
-    """asks: axes that the question is about, or `axis: [a, b]`, two values of one. published: numbers of others."""
+    """asks: axes that the question is about, or `axis: [a, b]`, two values of one. published: numbers of others.
+    best_of: an axis of trials, of whose values the best on validation stands in the tables."""
     for key in plain:
-        must_be_known("report key", str(key), ("asks", "published"))
+        must_be_known("report key", str(key), ("asks", "best_of", "published"))
+    if "best_of" in plain:
+        must_be_known("axis in report.best_of", str(plain["best_of"]), list(axes))
     for asked in _list(plain, "asks"):
         pairs = asked.items() if isinstance(asked, dict) else [(asked, None)]
         for axis, values in pairs:

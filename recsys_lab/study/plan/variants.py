@@ -83,9 +83,14 @@ def make_variants(study: Study, resolver: Resolver) -> list[Variant]:
     return _covering(found) if study.fast else found
 
 
+def prefers_low(select: str) -> bool:
+    """Whether less of the metric by which a study selects is better."""
+    name = select.rpartition("/")[2]
+    return name in LOWER_IS_BETTER or "loss" in name or "rank" in name
+
+
 def _mode(study: Study) -> Settings:
-    name = study.select.rpartition("/")[2]
-    better = "min" if name in LOWER_IS_BETTER or "loss" in name or "rank" in name else "max"
+    better = "min" if prefers_low(study.select) else "max"
     return {"early_stopping.mode": better, "checkpoint.mode": better}
 
 

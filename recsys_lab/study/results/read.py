@@ -31,6 +31,7 @@ from recsys_lab.study.results.published import find_published
 from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.shares import find_shares
 from recsys_lab.study.results.study_results import Answer, StudyResults
+from recsys_lab.study.results.trials import Trials, keep_best
 from recsys_lab.words import RecsysLabError
 
 
@@ -55,14 +56,19 @@ def read_results(
     """
     study, method = plan.study, method or Method()
     records = [_record(run) for run in plan.runs]
-    groups = group_runs(*with_parts(records, _read_runs(plan, records)))
+    runs, compared = _read_runs(plan, records), records
+    trials: list[Trials] = []
+    axes = {axis: [value.label for value in values] for axis, values in study.axes.items()}
+    if best_of := study.report.get("best_of"):
+        compared, runs, trials = keep_best(records, runs, best_of, study.select)
+        del axes[best_of]
+    groups = group_runs(*with_parts(compared, runs))
     if not groups:
         states = ", ".join(f"{count} {state}" for state, count in sorted(plan.counts().items()))
         raise RecsysLabError(
             f"the study {study.name!r} has no finished run, so there is nothing to report ({states}). "
             f"Run it first: recsys-lab study run {study.file}"
         )
-    axes = {axis: [value.label for value in values] for axis, values in study.axes.items()}
     settings = [
         Setting(
             axes=axes,
@@ -86,6 +92,9 @@ def read_results(
         find_letters(block)
         block.shares = find_shares(block)
     commits = Counter(record.commit for record in records if record.state == "finished" and record.commit)
+    blocks_of = {one.folder: one.block for one in compared}
+    for record in records:
+        record.block = blocks_of.get(record.folder, "")  # of a chosen trial, whose record here is another one
     records += [record for block in blocks for record in block.records if record.is_automatic]
     results = StudyResults(
         name=study.name,
@@ -107,6 +116,7 @@ def read_results(
         multiplicity=multiplicity(blocks, method),
         answer=Answer(""),
         published=find_published(plan, blocks),
+        trials=trials,
     )
     results.cautions = find_cautions(results, plan.refusals)
     results.answer = find_answer(results, plan.study.report.get("asks", ()))

@@ -11,6 +11,7 @@ from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.order_agreement import OrderAgreement
 from recsys_lab.study.results.published import Published
 from recsys_lab.study.results.record import Record
+from recsys_lab.study.results.trials import Trials
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class StudyResults:
     question: str
     file: Path
     select: str
-    axes: dict[str, list[str]]  # axis -> labels of its values, in the order of the study file
+    axes: dict[str, list[str]]  # axis -> labels of its values, in the order of the study file; without that of trials
     states: dict[str, int]  # state -> number of planned runs
     planned: int
     commits: list[str]  # of the planned runs, the most common first
@@ -66,6 +67,7 @@ class StudyResults:
     orders: list[OrderAgreement] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)  # all planned runs, then the counted baselines
     published: list[Published] = field(default_factory=list)  # others' numbers beside ours
+    trials: list[Trials] = field(default_factory=list)  # of each system, where the study names an axis of trials
 
     @property
     def decided_by(self) -> str:
