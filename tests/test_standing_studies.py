@@ -12,7 +12,9 @@ import pytest
 
 from recsys_lab.cli import main
 from recsys_lab.study.plan import make_plan, read_study
+from recsys_lab.study.plan.keep import identities_file, keeps_values
 from recsys_lab.study.plan.remembered import Resolver
+from recsys_lab.study.plan.variants import make_variants
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STUDIES = sorted(path.parent for path in EXPERIMENTS.glob("*/study.yaml"))
@@ -43,6 +45,11 @@ def test_it_can_be_planned_and_says_how_it_is_run(folder: Path, tmp_path: Path, 
     assert study.name == folder.name and study.question.endswith("?")
     head = (folder / "study.yaml").read_text().split("name:")[0]
     assert f"recsys-lab study run experiments/{folder.name}" in head and "At full size:" in head
+    if keeps_values(study):  # `study status` believes what is kept; `study report --readme` writes it anew
+        again = Resolver()  # which finds in the cache what was just parsed
+        make_variants(study, again)
+        again.keep_beside(tmp_path / "identities.json")
+        assert identities_file(study).read_text() == (tmp_path / "identities.json").read_text()
     # on a fresh clone a run is there when its values are
     assert all(run.state == ("missing" if run.kept is None else "finished") for run in plan.runs)
     # the cap on wall time is part of the study

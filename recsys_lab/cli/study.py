@@ -39,7 +39,7 @@ def status(study: StudyAsked, selection: Selection, *, json: bool = False) -> No
     from recsys_lab.report.terminal import wrapped
     from recsys_lab.study.plan.plan_text import plan_record, status_text
 
-    found, _ = open_study(study)
+    found, _ = open_study(study, only_looks=True)
     runs = select(found, selection)
     print(as_json(plan_record(found, runs)) if json else wrapped(status_text(found, runs)))
 
@@ -51,8 +51,10 @@ def run(study: StudyAsked, selection: Selection, launch: Launch) -> None:
     beside the study file, what statistics need of each run is kept there as it ends; a run that is kept there counts as
     finished on every machine."""
     from recsys_lab.study.launch.execute import execute, undone
+    from recsys_lab.study.plan.keep import keep_identities
 
     found, resolver = open_study(study)
+    keep_identities(found.study, resolver)
     execute(found, undone(select(found, selection)), resolver, launch)
 
 
@@ -136,11 +138,14 @@ def report(
         wandb: also as an artifact in the W&B project of the study, offline unless WANDB_MODE=online is set.
     """
     from recsys_lab.study.pages.report_files import report as written
+    from recsys_lab.study.plan.keep import keep_identities
 
-    found, _ = open_study(study)
+    found, resolver = open_study(study)
     show_messages()
     names = None if no_baselines else baselines
     answer, files = written(found, output, cutoff, alpha, names, not no_figures, readme, study.data_dir)
+    if readme:
+        keep_identities(found.study, resolver)
     print(answer, end="\n" if answer else "", file=sys.stderr)
     print("\n".join(files))
     if wandb:

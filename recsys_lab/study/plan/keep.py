@@ -1,4 +1,4 @@
-"""Keeps the values of finished runs beside the study file, to be committed."""
+"""Keeps the values of finished runs beside the study file, and the identities of its variants, to be committed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from recsys_lab.runs.finished import UnreadableRunError
 from recsys_lab.runs.seeds import current_numbers, numbers_version
 from recsys_lab.study.plan.planned import PlannedRun
+from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.study_file import Study
 from recsys_lab.study.values import FOLDER, values_file, write_values
 
@@ -15,6 +16,16 @@ from recsys_lab.study.values import FOLDER, values_file, write_values
 def keeps_values(study: Study) -> bool:
     """A study with a folder of values keeps those of each run as it ends."""
     return (study.file.parent / FOLDER).is_dir() and not study.fast
+
+
+def identities_file(study: Study) -> Path:
+    return study.file.parent / FOLDER / "identities.json"
+
+
+def keep_identities(study: Study, resolver: Resolver) -> None:
+    """Writes `values/identities.json`, for a study that keeps values and is planned as its file says."""
+    if keeps_values(study) and not study.overrides:
+        resolver.keep_beside(identities_file(study))
 
 
 def keep_values(study: Study, runs: Iterable[PlannedRun]) -> list[Path]:

@@ -13,6 +13,7 @@ from recsys_lab.arguments import Natural, Repeated, Seed
 from recsys_lab.config import find_own_modules
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
+from recsys_lab.study.plan.keep import identities_file
 from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.words import RecsysLabError, number_of
 
@@ -52,8 +53,11 @@ class Selection:
     index: Sequence[Natural] = ()
 
 
-def open_study(asked: StudyAsked) -> tuple[Plan, Resolver]:
+def open_study(asked: StudyAsked, only_looks: bool = False) -> tuple[Plan, Resolver]:
     """The plan of a study.
+
+    Args:
+        only_looks: what was kept beside the study of its variants is believed, so that most often nothing is parsed.
 
     Raises:
         RecsysLabError: for a study that can't be planned.
@@ -64,7 +68,7 @@ def open_study(asked: StudyAsked) -> tuple[Plan, Resolver]:
     if asked.data_dir is not None:
         overrides["data.data_dir"] = asked.data_dir
     study = read_study(asked.file, asked.root, asked.fast, overrides)
-    resolver = Resolver()
+    resolver = Resolver(beside=identities_file(study) if only_looks else None)
     return make_plan(study, resolver), resolver
 
 

@@ -5,12 +5,17 @@ same files again and again. So the identities of configurations that were found 
 (`~/.cache/recsys_lab/studies.json`; RECSYS_LAB_CACHE names another folder), with a stamp of the code: another version
 of anything forgets them all. Errors are never kept, nor is anything of a study that names a class of the user's own,
 whose file may change. The file may be deleted at any time.
+
+A study that keeps its values beside it keeps the identities there too (`values/identities.json`): on a fresh clone
+`study status` then asks the parser nothing. They hold for the settings as the study file writes them, so that one that
+was edited is asked about again, and for one version of the numbers, as the values do.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import re
 import sys
@@ -23,7 +28,7 @@ import recsys_lab
 from recsys_lab.config import CLASS_PATH
 from recsys_lab.data.locate import DATA_DIR, DATASET, find_prepared
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
-from recsys_lab.runs.run_files import write_json
+from recsys_lab.runs.run_files import read_json, write_json
 from recsys_lab.runs.user_cache import cache_folder
 from recsys_lab.study.plan.study_file import Settings
 from recsys_lab.study.plan.study_settings import Checked, compose
@@ -40,11 +45,21 @@ class Resolver:
 
     Args:
         file: of what is remembered; None = in the user's cache.
+        beside: of what was kept beside the study, which is believed before the parser is asked; None = nothing.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: Path | None = None, beside: Path | None = None) -> None:
         self._file = file or cache_folder() / "studies.json"
+        kept = {} if beside is None else read_json(beside)
+        is_of_this_code = kept.get("numbers") == recsys_lab.NUMBERS
+        self._beside = kept if is_of_this_code and kept.keys() == {"numbers", *self._nothing()} else self._nothing()
+        self._said = self._nothing()
         self._is_foreign = False
+
+    @staticmethod
+    def _nothing() -> dict[str, dict[str, Any]]:
+        """`identities` of configurations, and the `options` of classes."""
+        return {"identities": {}, "options": {}}
 
     @cached_property
     def _parser(self) -> ParsingResolver:
@@ -54,8 +69,7 @@ class Resolver:
 
     @cached_property
     def _known(self) -> dict[str, dict[str, Any]]:
-        """`identities` of configurations, and the `options` of classes."""
-        empty: dict[str, Any] = {"stamp": _stamp(), "identities": {}, "options": {}}
+        empty: dict[str, Any] = {"stamp": _stamp(), **self._nothing()}
         try:
             found = json.loads(self._file.read_text())
         except (OSError, ValueError):
@@ -75,13 +89,22 @@ class Resolver:
         """Validates configurations: unknown keys, wrong types, parts that can't be built."""
         self._is_foreign = self._is_foreign or any(_is_foreign(text) for text in _texts(configs))
         keys = [_hash_of(config) for config in configs]
-        known = self._known["identities"]
-        if not self._is_foreign and all(key in known for key in keys):
-            return [Checked(known[key]) for key in keys]
-        found = self._parser.check(configs)
-        known |= {key: one.identity for key, one in zip(keys, found, strict=True) if not one.error}
-        self._keep()
+        found = None
+        if not self._is_foreign:
+            found = _all_of(keys, self._beside["identities"]) or _all_of(keys, self._known["identities"])
+        if found is None:
+            found = self._parser.check(configs)
+            right = {key: one.identity for key, one in zip(keys, found, strict=True) if not one.error}
+            self._known["identities"] |= right
+            self._keep()
+        self._said["identities"] |= {key: one.identity for key, one in zip(keys, found, strict=True)}
         return found
+
+    def keep_beside(self, file: Path) -> None:
+        """Writes what was said of a study's configurations, for `beside`; nothing where a class is the user's own."""
+        said = {"numbers": recsys_lab.NUMBERS, **{name: dict(sorted(of.items())) for name, of in self._said.items()}}
+        if not self._is_foreign and read_json(file) != said:
+            write_json(file, said)
 
     def resolved(self, config: dict[str, Any]) -> Settings:
         """Every setting of a right configuration, its defaults included, by dotted key."""
@@ -103,13 +126,16 @@ class Resolver:
         self._parser.prepare(configs)
 
     def _options(self, class_path: str) -> set[str] | None:
-        known = self._known["options"]
         if _is_foreign(class_path):
             self._is_foreign = True
             return self._parser.options(class_path)
+        known = self._beside["options"]
+        if class_path not in known:
+            known = self._known["options"]
         if class_path not in known:
             found = self._parser.options(class_path)
             known[class_path] = None if found is None else sorted(found)
+        self._said["options"][class_path] = known[class_path]
         return None if known[class_path] is None else set(known[class_path])
 
     def _keep(self) -> None:
@@ -135,9 +161,17 @@ def _hash_of(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def _all_of(keys: list[str], known: dict[str, str]) -> list[Checked] | None:
+    """What is known of each; None where one is not known."""
+    return [Checked(known[key]) for key in keys] if all(key in known for key in keys) else None
+
+
 def _is_foreign(text: str) -> bool:
-    """Whether a text may name a class of the user's own."""
-    return bool(CLASS_PATH.fullmatch(text)) and not KNOWN_PACKAGES.match(text)
+    """Whether a text may name a class of the user's own: a field (`item.genres`) is in no module."""
+    if not CLASS_PATH.fullmatch(text) or KNOWN_PACKAGES.match(text):
+        return False
+    first = text.partition(".")[0]
+    return first in sys.modules or importlib.util.find_spec(first) is not None
 
 
 def _texts(node: Any) -> Iterator[str]:

@@ -11,6 +11,8 @@ from own_process import told_without
 
 from recsys_lab.cli import main
 from recsys_lab.study.plan import remembered
+from recsys_lab.study.plan.keep import keep_identities
+from recsys_lab.study.plan.opened import StudyAsked, open_study
 from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.study.plan.resolver import ParsingResolver
 
@@ -94,6 +96,72 @@ def test_the_stamp_is_of_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert remembered._stamp() == first
     module.write_text("x = 1\n")
     assert remembered._stamp() != first
+
+
+def test_a_field_is_no_class_of_the_users_own(tmp_path: Path, asked: list[Any]) -> None:
+    layer = {"model": "SASRec", "data.fields": ["item.genres", "shown.position"]}
+    assert identities(tmp_path / "kept.json", layer) == identities(tmp_path / "kept.json", layer) and len(asked) == 1
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study that keeps its values, planned once by a command that writes beside it; nothing else remembers it."""
+    monkeypatch.setenv("RECSYS_LAB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "study" / "values").mkdir(parents=True)
+    (tmp_path / "study" / "study.yaml").write_text(STUDY)
+    plan, resolver = open_study(StudyAsked(str(tmp_path / "study"), str(tmp_path / "runs")))
+    keep_identities(plan.study, resolver)
+    (tmp_path / "cache" / "studies.json").unlink()
+    return tmp_path / "study"
+
+
+def status_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["study", "status", str(folder), "--root", str(folder.parent / "runs")]) == 0
+    return capsys.readouterr().out
+
+
+def test_what_is_kept_beside_a_study_is_believed(
+    kept: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "4 missing" in status_of(kept, capsys) and not asked
+    (kept / "values" / "identities.json").unlink()
+    assert "4 missing" in status_of(kept, capsys) and len(asked) == 4
+
+
+def test_an_edited_study_is_asked_about_again(kept: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    (kept / "study.yaml").write_text(STUDY.replace("data.dataset", "data.max_length: 7, data.dataset"))
+    status_of(kept, capsys)
+    assert len(asked) == 4
+
+
+def test_other_numbers_are_asked_about_again(
+    kept: Path, asked: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered.recsys_lab, "NUMBERS", remembered.recsys_lab.NUMBERS + 1)
+    status_of(kept, capsys)
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"numbers": 1}', '{"numbers": 1, "identities": 3}'])
+def test_a_damaged_file_beside_a_study_is_asked_about_again(
+    text: str, kept: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (kept / "values" / "identities.json").write_text(text)
+    status_of(kept, capsys)
+    assert len(asked) == 4
+
+
+def test_who_runs_a_study_does_not_believe_what_lies_beside_it(kept: Path, asked: list[Any]) -> None:
+    open_study(StudyAsked(str(kept), str(kept.parent / "runs")))
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("more", [{"set": ["model.dropout=0.3"]}, {"fast": True}])
+def test_only_a_study_as_its_file_says_it_is_kept(kept: Path, more: dict[str, Any]) -> None:
+    (file := kept / "values" / "identities.json").unlink()
+    plan, resolver = open_study(StudyAsked(str(kept), str(kept.parent / "runs"), **more))
+    keep_identities(plan.study, resolver)
+    assert not file.exists()
 
 
 @pytest.mark.process
