@@ -7,7 +7,10 @@ const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 
 const NARROW = 480; // pixels of a figure
 
-const mode = () => root.dataset.theme || (prefersDark.matches ? "dark" : "light");
+const PAPER = 640; // pixels of a figure on paper
+let printing = false;
+
+const mode = () => (printing ? "light" : root.dataset.theme || (prefersDark.matches ? "dark" : "light"));
 
 // A page opened from disk may have no storage.
 const remember = (value) => { try { localStorage.setItem("recsys-lab-theme", value); } catch { /* not kept */ } };
@@ -99,10 +102,21 @@ addEventListener("resize", () => {
   clearTimeout(waiting);
   waiting = setTimeout(() => drawn().filter((e) => e.clientWidth !== Number(e.dataset.width)).forEach(draw), 200);
 });
-window.openAll = () => document.querySelectorAll("details").forEach((element) => { element.open = true; });
+
+// Paper has all parts, in light colours. Drawing takes microtasks alone, which end before the browser lays the paper out.
+let opened = [];
 addEventListener("beforeprint", () => {
-  window.openAll();
+  printing = true;
+  opened = [...document.querySelectorAll("details:not([open])")].filter((one) => !one.closest(".chart"));
+  opened.forEach((one) => { one.open = true; });
+  charts.forEach((one) => { one.style.width = `${PAPER}px`; });
   window.drawAll();
+});
+addEventListener("afterprint", () => {
+  printing = false;
+  charts.forEach((one) => { one.style.width = ""; });
+  redraw();
+  opened.forEach((one) => { one.open = false; });
 });
 
 // A link to a section opens it.

@@ -6,11 +6,14 @@ import base64
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
 import tempfile
 import time
+import unicodedata
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +186,51 @@ class Page:
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 16_000), "scale": 1}
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         file.write_bytes(base64.b64decode(shot["data"]))
+
+    def print(self) -> Printed:
+        """As PDF, on A4, with the margins of the browser's own dialog."""
+        made = self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, printBackground=True)
+        return Printed(base64.b64decode(made["data"]))
+
+
+class Printed:
+    """What a PDF of this browser shows: its texts and its colours. PDFs of other programs can't be read."""
+
+    def __init__(self, file: bytes) -> None:
+        self._objects = {int(number): body for number, body in re.findall(rb"\n(\d+) 0 obj\n(.*?)endobj", file, re.S)}
+        streams = [self._stream(number) for number in self._objects]
+        self.pages = sum(b"/Type /Page\n" in body for body in self._objects.values())
+        drawn = [one for one in streams if "begincmap" not in one]
+        self.colours = {found for one in drawn for found in re.findall(r"[\d.]+ [\d.]+ [\d.]+(?= rg\b)", one)}
+        fonts = dict(re.findall(rb"/(F\d+) (\d+) 0 R", file))
+        glyphs = {name.decode(): self._glyphs(int(number)) for name, number in fonts.items()}
+        self.text = "".join(self._texts(one, glyphs) for one in drawn)
+
+    def _stream(self, number: int) -> str:
+        """Its content, where it is one of texts or of drawing."""
+        head, _, body = self._objects[number].partition(b"stream\n")
+        if not body or b"/FlateDecode" not in head or b"/Length1" in head or b"/Image" in head:
+            return ""
+        return zlib.decompressobj().decompress(body).decode("latin-1")
+
+    def _glyphs(self, font: int) -> dict[int, str]:
+        """Of a font: the letter of each glyph."""
+        found: dict[int, str] = {}
+        table = re.search(rb"/ToUnicode (\d+)", self._objects[font])
+        for kind, lines in re.findall(
+            r"beginbf(char|range)\n(.*?)endbf", self._stream(int(table[1])) if table else "", re.S
+        ):
+            for line in lines.splitlines():
+                first, *others = (int(one, 16) for one in re.findall(r"<([0-9A-F]{4,8})>", line))
+                last = others[0] if kind == "range" else first
+                found |= {glyph: chr(others[-1] + glyph - first) for glyph in range(first, last + 1)}
+        return found
+
+    @staticmethod
+    def _texts(drawn: str, glyphs: dict[str, dict[int, str]]) -> str:
+        """Without the blanks, since a browser draws a line of text in parts."""
+        found, font = "", {}
+        for name, text in re.findall(r"/(F\d+) [\d.]+ Tf|<([0-9A-F]+)> Tj", drawn):
+            font = glyphs[name] if name else font
+            found += "".join(font.get(int(text[i : i + 4], 16), "") for i in range(0, len(text), 4))
+        return re.sub(r"\s", "", unicodedata.normalize("NFKC", found))  # without ligatures
