@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from recsys_lab.arguments import Positive, Range
+from recsys_lab.arguments import Count, Positive, Range
 from recsys_lab.serve.server.limits import Limits
 from recsys_lab.words import RecsysLabError
 
@@ -19,6 +19,7 @@ def serve(
     token_file: str | None = None,
     unknown: Literal["skip", "error"] = "skip",
     index: Literal["exact", "hnsw", "ivf", "ivf-8bit"] = "exact",
+    threads: Count = 1,
     data_dir: str | None = None,
     limits: Limits,
 ) -> None:
@@ -35,6 +36,8 @@ def serve(
         token_file: holds the token that requests must bear; else the variable RECSYS_LAB_TOKEN does.
         unknown: item ids that the model does not know are skipped, or an error.
         index: how lists are searched for where items are many; all but `exact` need the extra `index`.
+        threads: that compute one batch together. More answer a lone request of a large model sooner, and under load
+            each request then costs more of the processor.
         data_dir: folder of prepared sets, for titles (default: as the run says).
     """
     from recsys_lab.runs.messages import show_messages
@@ -48,11 +51,14 @@ def serve(
         raise RecsysLabError(
             f"`serve` needs the package {error.name}: pip install 'recsys-lab[serve]' has it and all others"
         ) from None
+    import torch
+
     from recsys_lab.config import allowed_classes
     from recsys_lab.serve.server.event_store import open_store
     from recsys_lab.serve.server.live_model import LiveModel
     from recsys_lab.serve.server.service import Service
 
+    torch.set_num_threads(threads)
     token, allowed = read_token(token_file), allowed_classes()
     check_address(host, token)
     service = Service(

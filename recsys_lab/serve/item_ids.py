@@ -74,8 +74,12 @@ class ItemIds:
         """(N,) rows from 1 on -> (N,) raw ids."""
         if len(rows) > FEW:
             return self.raw.gather(rows - 1)
-        listed = self._listed
-        return pl.Series(self.raw.name, [listed[row - 1] for row in rows.tolist()], dtype=self.raw.dtype)
+        return pl.Series(self.raw.name, self.listed(rows), dtype=self.raw.dtype)
+
+    def listed(self, rows: np.ndarray) -> list[Any]:
+        """(N,) rows from 1 on -> their raw ids, as Python has them."""
+        raw = self._listed
+        return [raw[row - 1] for row in rows.tolist()]
 
     @cached_property
     def _listed(self) -> list[Any]:

@@ -24,7 +24,7 @@ from recsys_lab.serve.click_scores import click_scores
 from recsys_lab.serve.histories import HistoryReader
 from recsys_lab.serve.item_choice import ItemChoice
 from recsys_lab.serve.item_ids import ItemIds, Unknown
-from recsys_lab.serve.list_frame import Lists, check_k, list_frame
+from recsys_lab.serve.list_frame import Lists, UserLists, check_k
 from recsys_lab.serve.list_rules import ListRules, without_unavailable
 from recsys_lab.serve.loaded import LoadedModel, load_model
 from recsys_lab.serve.popular import PopularItems
@@ -156,12 +156,13 @@ class Predictor:
         Args:
             asked: the other arguments of `recommend`.
         """
-        yield from self._parts(self.questions(histories, **asked), k, exclude, blocked, candidates)
+        for part in self.lists(self.questions(histories, **asked), k, exclude, blocked, candidates):
+            yield part.frame()
 
-    def _parts(
+    def lists(
         self, questions: Questions, k: int, exclude: Exclude, blocked: Any, candidates: Any, query: Tensor | None = None
-    ) -> Iterator[pl.DataFrame]:
-        """query: of the only user, where it is known already."""
+    ) -> Iterator[UserLists]:
+        """What the frames are made of. query: of the only user, where it is known already."""
         check_k(k)
         self.model.check_ranks()
         read = questions.histories
@@ -171,7 +172,7 @@ class Predictor:
         for start in range(0, max(1, len(read)), step):
             users = np.arange(start, min(start + step, len(read)))
             lists = self._lists(questions, users, int(k), choice, query)
-            yield list_frame(read, users, lists, int(k), choice, self.item_ids)
+            yield UserLists(read, users, lists, int(k), choice, self.item_ids)
 
     def _lists(
         self, questions: Questions, users: np.ndarray, k: int, choice: ItemChoice, query: Tensor | None
@@ -303,7 +304,7 @@ class Predictor:
     ) -> pl.DataFrame:
         """The frame of `recommend` for the user of a state. asked: `query_time` and `target_fields`."""
         questions, query = user_state.questions(self, user_state.of_model(self, state), **asked)
-        return next(self._parts(questions, k, exclude, blocked, candidates, query))
+        return next(self.lists(questions, k, exclude, blocked, candidates, query)).frame()
 
     # -- details -------------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class Server:
 
     def __init__(self, run: Path, events: str, log: Path, threads: int = 1) -> None:
         command = [sys.executable, "-m", "recsys_lab.cli", "serve", str(run), "--port", "0", "--events", events]
+        command += ["--threads", str(threads)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
         written = log.stat().st_size if log.exists() else 0
         started = time.monotonic()

@@ -22,7 +22,6 @@ from recsys_lab.serve import Predictor
 from recsys_lab.serve.explaining import explain
 from recsys_lab.serve.server import event_store
 from recsys_lab.serve.server.answers import answer_all
-from recsys_lab.serve.server.batcher import Batcher, BusyError
 from recsys_lab.serve.server.bodies import RecommendBody
 
 
@@ -126,33 +125,6 @@ def test_a_full_queue_refuses_and_late_answers_are_said(place: Path, tmp_path: P
             time.sleep(0.01)
         assert post(client, "/recommend", history=[100])["items"]
         assert done == [1, 1]  # nobody waited for the others any more
-
-
-def test_a_batcher_answers_each_with_its_own_and_stops() -> None:
-    async def run() -> None:
-        batcher: Batcher[int, int] = Batcher(lambda all: [ValueError("odd") if n % 2 else n * n for n in all], 4, 9)
-        batcher.start()
-        found = await asyncio.gather(*(batcher.ask(n, 5) for n in range(9)), return_exceptions=True)
-        assert [str(one) for one in found] == ["0", "odd", "4", "odd", "16", "odd", "36", "odd", "64"]
-        await batcher.close()
-        broken: Batcher[int, int] = Batcher(lambda all: [1 // 0], 4, 1)
-        broken.start()
-        with pytest.raises(ZeroDivisionError):
-            await broken.ask(1, 5)
-        await broken.close()
-        short: Batcher[int, int] = Batcher(lambda all: all[1:], 4, 9)
-        short.start()
-        for _ in range(2):  # it goes on
-            with pytest.raises(RuntimeError, match="0 answers to 1 questions"):
-                await short.ask(1, 5)
-        await short.close()
-        never: Batcher[int, int] = Batcher(lambda all: all, 4, 1)
-        with pytest.raises(TimeoutError):
-            await never.ask(1, 0.01)
-        with pytest.raises(BusyError):
-            await never.ask(2, 0.01)
-
-    asyncio.run(run())
 
 
 def test_bodies_that_are_large_or_late_are_refused(place: Path, tmp_path: Path) -> None:
@@ -349,7 +321,7 @@ def test_health_items_measures_and_the_description(client: Any) -> None:
 
 
 def test_an_unforeseen_error_is_told_in_one_line(client: Any) -> None:
-    client.service.live.predictor.recommend = None
+    client.service.live.predictor.lists = None
     told = client.post("/recommend", json={"history": [100]})
     assert (told.status_code, told.json()["error"]) == (500, "an unforeseen error: the log of the server has it")
 

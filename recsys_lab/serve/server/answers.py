@@ -111,24 +111,14 @@ def _recommend(live: LiveModel, group: list[Asked]) -> list[RecommendAnswer]:
     target = None
     if body.target_fields is not None:
         target = {key: [(asked.body.target_fields or {})[key] for asked in group] for key in body.target_fields}
-    frame = predictor.recommend(
-        [asked.items for asked in group],
-        body.k,
-        times=None if group[0].times is None else [asked.times for asked in group],
-        fields=fields,
-        exclude=body.exclude,
-        blocked=body.blocked,
-        candidates=body.candidates,
-        query_time=query_times(live, group),
-        target_fields=target,
-    )
-    answers = [RecommendAnswer.model_construct(model=live.name, source="", note=None, items=[]) for _ in group]
-    for user, rank, item, score, source, note in frame.iter_rows():
-        answer = answers[user]
-        answer.source, answer.note = source, note
-        if rank is not None:
-            answer.items.append(_listed(live, rank, item, score))
-    return answers
+    times = None if group[0].times is None else [asked.times for asked in group]
+    questions = predictor.questions([asked.items for asked in group], times, fields, query_times(live, group), target)
+    found = predictor.lists(questions, body.k, body.exclude, body.blocked, body.candidates)
+    return [
+        RecommendAnswer.model_construct(model=live.name, source=source, note=note, items=_listed(live, items, scores))
+        for part in found
+        for source, note, items, scores in part.plain()
+    ]
 
 
 def query_times(live: LiveModel, group: list[Asked]) -> list[float | None] | None:
@@ -142,10 +132,13 @@ def query_times(live: LiveModel, group: list[Asked]) -> list[float | None] | Non
 
 def _similar(live: LiveModel, body: SimilarBody) -> SimilarAnswer:
     frame: pl.DataFrame = live.predictor.similar(body.item, body.k)
-    items = [_listed(live, rank, item, score) for rank, item, score, _ in frame.iter_rows()]
+    items = _listed(live, frame["item_id"].to_list(), frame["score"].to_list())
     return SimilarAnswer.model_construct(model=live.name, by=frame["by"].first() if items else None, items=items)
 
 
-def _listed(live: LiveModel, rank: int, item: Any, score: float) -> Listed:
-    """model_construct: these are our own values, and checking thousands of them again takes longer than the model."""
-    return Listed.model_construct(rank=rank, item_id=item, score=score, title=live.titles.get(item))
+def _listed(live: LiveModel, items: list[Any], scores: list[float]) -> list[Listed]:
+    titles = live.titles
+    return [
+        {"rank": rank, "item_id": item, "score": score, "title": titles.get(item)}
+        for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
+    ]

@@ -17,12 +17,14 @@ class BusyError(Exception):
 
 
 class Batcher(Generic[Question, Answer]):
-    """A batch is what has come while the one before was computed, so it is small where there is little to do.
+    """A batch is what has come since the one before began, so it is small where there is little to do.
 
     Args:
         work: in a thread: questions -> as many answers; an exception among them is that question's answer alone.
         max_batch: questions of one call. max_queue: that may wait beside these.
         seen: told the size of each batch.
+        apart: seconds between the beginnings of a batch of several questions and the next: a batch costs much more
+            than one question more in it. Who asks alone never waits.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class Batcher(Generic[Question, Answer]):
         max_batch: int,
         max_queue: int,
         seen: Callable[[int], object] = lambda size: None,
+        apart: float = 0.0,
     ) -> None:
-        self._work, self._max_batch, self._seen = work, max_batch, seen
+        self._work, self._max_batch, self._seen, self._apart = work, max_batch, seen, apart
         self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Answer]]] = asyncio.Queue(max_queue)
         self._thread = ThreadPoolExecutor(1)
         self._task: asyncio.Task[None] | None = None
@@ -76,6 +79,7 @@ class Batcher(Generic[Question, Answer]):
             if not batch:
                 continue
             self._seen(len(batch))
+            begun = loop.time()
             try:
                 answers = await loop.run_in_executor(self._thread, self._work, [question for question, _ in batch])
                 if len(answers) != len(batch):
@@ -89,3 +93,5 @@ class Batcher(Generic[Question, Answer]):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
+            if len(batch) > 1 and self._queue.qsize() < self._max_batch:
+                await asyncio.sleep(begun + self._apart - loop.time())

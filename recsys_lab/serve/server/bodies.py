@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from recsys_lab.data.reading.times import LATEST
 
@@ -79,11 +80,13 @@ class ExplainAnswer(BaseModel):
     notes: list[str]
 
 
-class Listed(BaseModel):
+class Listed(TypedDict):
+    """A plain dict, since a list is made of many."""
+
     rank: int
     item_id: int | str
     score: float
-    title: str | None = None
+    title: str | None
 
 
 class RecommendAnswer(BaseModel):

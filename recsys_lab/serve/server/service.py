@@ -45,7 +45,9 @@ class Service:
         self.measures = Measures()
         self.measures.model.info({"name": self.live.name})
         sizes = (limits.max_batch, limits.max_queue)
-        self._model: Batcher[Question, Answer] = Batcher(self._answer, *sizes, self.measures.batch.observe)
+        self._model: Batcher[Question, Answer] = Batcher(
+            self._answer, *sizes, self.measures.batch.observe, limits.batch_ms / 1000
+        )
         self._events: Batcher[list[StoredEvent], list[bool]] = Batcher(self._add, *sizes)
         # beside the lists, since one takes as long as hundreds of them
         self._explaining: Batcher[ExplainBody, ExplainAnswer] = Batcher(self._explain, 1, limits.max_queue)
