@@ -137,9 +137,8 @@ class Predictor:
         Raises:
             RecsysLabError: for what can't be histories, times, fields or ids, naming it.
         """
-        asked = {"times": times, "fields": fields, "query_time": query_time, "target_fields": target_fields}
-        parts = self.recommend_in_parts(histories, k, exclude=exclude, blocked=blocked, candidates=candidates, **asked)
-        return pl.concat(list(parts))
+        questions = self.questions(histories, times, fields, query_time, target_fields)
+        return pl.concat([part.frame() for part in self.lists(questions, k, exclude, blocked, candidates)])
 
     def recommend_in_parts(
         self,
