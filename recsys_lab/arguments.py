@@ -68,6 +68,11 @@ class Commas:
     that is given twice add up."""
 
 
+class PassedOn:
+    """In `Annotated[Sequence[str], PassedOn]`: on the command line the words that are none of the command's own, for
+    another parser to read."""
+
+
 Count = Annotated[int, Range(at_least=1, at_most=10**9)]
 """A number of things, at least one."""
 Natural = Annotated[int, Range(at_least=0, at_most=10**12)]

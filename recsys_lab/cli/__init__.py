@@ -26,6 +26,7 @@ from recsys_lab.words import RecsysLabError, did_you_mean
 RUN = "recsys_lab.cli.trainer_commands:run"
 COMMANDS = {
     "fit": (RUN, "train a model, then test its best checkpoint"),
+    "estimate": ("recsys_lab.cli.estimate:estimate", "memory, time and disk of a fit, before it runs"),
     "validate": (RUN, "evaluate a checkpoint on the validation targets"),
     "test": (RUN, "evaluate a checkpoint on the test targets"),
     "predict": (RUN, "write each user's top items"),

@@ -6,8 +6,10 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
+from recsys_lab.arguments import Count, Natural
 from recsys_lab.config import find_own_modules
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.prepare_files import OwnFiles, append_files, prepare_files, prepare_public
 from recsys_lab.data.reading.formats import SUFFIXES, bare_name
 from recsys_lab.data.sources import source_names
@@ -25,6 +27,9 @@ def prepare(
     output: str | None = None,
     force: bool = False,
     replace: bool = False,
+    shards: Count | None = None,
+    shard: Natural | None = None,
+    processes: Count = 1,
     settings: PrepareSettings,
 ) -> None:
     """Turns a public data set (a name of `recsys-lab sources`) or your own log (--input) into a prepared data set. A
@@ -37,6 +42,9 @@ def prepare(
         output: The prepared folder. Default: in data_dir, by name.
         force: Prepare again even if nothing changed.
         replace: Replace a set of this name that other settings or another file made.
+        shards: Also write the set in so many shards of whole users, into a folder of its own: docs/shards.md.
+        shard: With --shards, write this one alone (from 0), as a task of a job array; the last call leaves it out.
+        processes: With --shards, processes that write them.
     """
     from recsys_lab.data.prepare.prepared_text import prepared_text
 
@@ -66,7 +74,25 @@ def prepare(
         else:
             find_own_modules()
             data = prepare_public(dataset, settings, data_dir, output, force)
+        if shards is not None:
+            data = _in_shards(data.path, shards, shard, processes)
+        elif shard is not None:
+            raise RecsysLabError("--shard names one of --shards")
         print(prepared_text(data, data_dir))
+
+
+def _in_shards(folder: Path, shards: int, shard: int | None, processes: int) -> ProcessedDataset:
+    """The set in shards; the whole set where only one of them is written."""
+    from recsys_lab.data.shards.cut_shards import cut, plan, write_shard
+
+    output = folder.with_name(f"{folder.name}-{shards}-shards")
+    if shard is None:
+        return cut(folder, output, shards, processes)
+    if shard >= shards:
+        raise RecsysLabError(f"--shard {shard}: the {shards} shards count from 0")
+    if shard in plan(folder, output, shards):
+        write_shard(folder, output, shard)
+    return ProcessedDataset.open(folder)
 
 
 def _is_no_file(dataset: str) -> None:

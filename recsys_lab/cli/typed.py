@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
-from recsys_lab.arguments import Commas, Range, Repeated, read_docstring
+from recsys_lab.arguments import Commas, PassedOn, Range, Repeated, read_docstring
 from recsys_lab.cli.class_option import built, class_path_of, is_class
 from recsys_lab.config import CLASS_PATH
 from recsys_lab.data.reading.spelling import command_line
@@ -47,6 +47,7 @@ class TypedParser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Help, **settings)
         self._typed: dict[str, str] = {}
+        self.passed_on: str | None = None  # the parameter that takes the words of another parser
 
     def known(self) -> list[str]:
         return [name for name in self._option_string_actions if name.startswith("--")]
@@ -72,6 +73,8 @@ class TypedParser(argparse.ArgumentParser):
                 word = spelt + equals + value
             rest.append(word)
         found, unknown = self.parse_known_args(rest)
+        if self.passed_on is not None:
+            return {**vars(found), self.passed_on: unknown}
         if unknown and not unknown[0].startswith("-") and all(action.option_strings for action in self._actions):
             self.error(f"it takes no arguments, got {unknown[0]!r}")
         if unknown:
@@ -192,6 +195,9 @@ def parser_of(function: Callable[..., None], prog: str, epilog: str = "") -> Typ
     parser = TypedParser(prog=prog, description=about, epilog=epilog)
     for option in options_of(function):
         _add(parser, option)
+    for name, hint in _parameters(function):
+        if PassedOn in _inner(hint)[1]:
+            parser.passed_on = name
     return parser
 
 
@@ -201,6 +207,8 @@ def options_of(function: Callable[..., None]) -> Iterator[Option]:
     signature = inspect.signature(function).parameters
     for name, hint in _parameters(function):
         parameter = signature[name]
+        if PassedOn in _inner(hint)[1]:
+            continue
         if not _is_group(hint):
             by_place = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             yield Option(name, hint, parameter.default, texts.get(name, ""), by_place)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 
-from recsys_lab.arguments import Count, Range, Seed
+from recsys_lab.arguments import Count, Positive, Range, Seed
 from recsys_lab.config import Configurable
 from recsys_lab.contracts import DataSpec, Samples
 from recsys_lab.data.availability import Available
@@ -22,26 +22,24 @@ from recsys_lab.data.batches.samplers import MEGA_BATCHES
 from recsys_lab.data.batches.shown_dataset import ShownDataset
 from recsys_lab.data.batches.windows import TrainingMode, Windows, training_windows, windows_in_sessions
 from recsys_lab.data.event_types import TargetWeights
-from recsys_lab.data.fitting.earlier_rows import earlier_rows
 from recsys_lab.data.fitting.field_tensors import events_of, item_tensors, shown_of
 from recsys_lab.data.fitting.fit_fields import FieldChoice, Numerics, choose_fields, fit_fields
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.data.fitting.label_fields import fit_labels
-from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
 from recsys_lab.data.impressions import Impressions
 from recsys_lab.data.loaders import Loaders
-from recsys_lab.data.locate import DATA_DIR, DATASET, locate, prepare_frames
+from recsys_lab.data.locate import DATA_DIR, DATASET, Cache, locate, prepare_frames
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.frames import FrameSource
-from recsys_lab.data.rules_of import list_rules, rules_of
+from recsys_lab.data.rules_of import rules_of
 from recsys_lab.data.sessions import SAME_SESSION
 from recsys_lab.data.split.leave_one_out import LeaveOneOut, Split, SplitResult
 from recsys_lab.data.split.split_rule import without_repeated_targets
 from recsys_lab.data.split.target_types import apply_split
 from recsys_lab.data.told import Told
-from recsys_lab.data.training_counts import count_items, mean_gap, training_positions
+from recsys_lab.data.training_counts import counted, training_positions
 from recsys_lab.data.training_settings import evaluation_settings, sees_targets, training_hash, training_settings
 from recsys_lab.words import RecsysLabError
 
@@ -90,6 +88,9 @@ class SequenceDataModule(Configurable, Told, Loaders):
         shown: `Impressions`: samples are what users were shown, as click-through learns from. None = windows of events.
         available: candidates are items that can be had at the time of the question: from their `first_event` on,
             between their first and last `events`, or as two fields of the items say. None = always.
+        cache_dir: of a `dataset` at an address (s3://...): where copies of its shards lie; None = `data_dir`/cache.
+        cache_gb: the most that they take, in 10^9 bytes.
+        shuffle_shards: of a data set in shards: so many are shuffled together, see `ShardBatches`.
     """
 
     def __init__(
@@ -120,6 +121,9 @@ class SequenceDataModule(Configurable, Told, Loaders):
         window_within: Literal["history", "session"] = "history",
         available: Available = None,
         shown: Impressions | None = None,
+        cache_dir: str | None = None,
+        cache_gb: Positive = 20.0,
+        shuffle_shards: Count = 4,
     ) -> None:
         super().__init__()
         if batch_tokens is not None and batch_tokens < max_length:
@@ -137,7 +141,8 @@ class SequenceDataModule(Configurable, Told, Loaders):
         self.retrained, self.fields, self.numerics = retrained, fields, numerics
         self.target_types, self.exclude_seen_types, self.weights = target_types, exclude_seen_types, weights
         self.sessions, self.window_within, self.available = sessions, window_within, available
-        self.shown = shown
+        self.shown, self.shuffle_shards = shown, shuffle_shards
+        self.cache = Cache(Path(cache_dir) if cache_dir else self.data_dir / "cache", cache_gb)
         self.samples = Samples()
         if sessions is None and (window_within == "session" or exclude_seen == "session"):
             name = "window_within" if window_within == "session" else "exclude_seen"
@@ -184,7 +189,7 @@ class SequenceDataModule(Configurable, Told, Loaders):
 
     def prepare_data(self) -> None:
         """Runs on one process: downloads and prepares what is missing."""
-        locate(self.dataset, self.data_dir, self.prepare_settings)
+        locate(self.dataset, self.data_dir, self.prepare_settings, self.cache)
 
     def setup(self, stage: str | None = None) -> None:
         if self.impressions_given is not None:
@@ -197,7 +202,7 @@ class SequenceDataModule(Configurable, Told, Loaders):
 
     @cached_property
     def processed(self) -> ProcessedDataset:
-        return locate(self.dataset, self.data_dir, self.prepare_settings)
+        return locate(self.dataset, self.data_dir, self.prepare_settings, self.cache)
 
     @property
     def _offsets(self) -> np.ndarray:
@@ -243,24 +248,6 @@ class SequenceDataModule(Configurable, Told, Loaders):
         """
         return shown_of(self.processed, self.fitted_fields, self.split_result, self.events, self.max_length, trains)
 
-    def vocabulary(self) -> dict[str, Any]:
-        """The raw item ids, how often each trained and the fitted fields as plain data and tensors, for a checkpoint:
-        `read_vocabulary` reads them. No user is in it."""
-        return self._vocabulary
-
-    @cached_property
-    def _vocabulary(self) -> dict[str, Any]:
-        fitted = self.fitted_fields, self.item_counts, self.fitted_labels, list_rules(self)
-        return Vocabulary(self.processed.item_ids_raw, *fitted).as_dict()
-
-    def earlier_rows(self, held: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Table -> the row in the tables of a checkpoint that each row here is; see `earlier_rows`.
-
-        Args:
-            held: the vocabulary of the checkpoint.
-        """
-        return earlier_rows(read_vocabulary(self._vocabulary), read_vocabulary(held))
-
     @cached_property
     def split_result(self) -> SplitResult:
         """The parts as they are used: with `retrained` the training part holds the validation part, which is empty."""
@@ -298,7 +285,7 @@ class SequenceDataModule(Configurable, Told, Loaders):
     def item_counts(self) -> torch.Tensor:
         """(V,) int64: training events of each item; 0 for padding and for cold items, which are never scored."""
         data, stop = self.processed, self.split_result.train_stop
-        return torch.from_numpy(count_items(np.asarray(data.item_ids), self._offsets, stop, data.num_items))
+        return torch.from_numpy(counted(data, "item_counts", stop))
 
     @property
     def learned_counts(self) -> torch.Tensor:
@@ -315,7 +302,7 @@ class SequenceDataModule(Configurable, Told, Loaders):
             num_users=data.num_users,
             max_length=self.max_length,
             has_timestamps=data.has_timestamps,
-            mean_gap_seconds=mean_gap(np.asarray(data.timestamps), self._offsets, stop) if data.has_timestamps else 1.0,
+            mean_gap_seconds=counted(data, "mean_gap", stop) if data.has_timestamps else 1.0,
             data_hash=data.data_hash,
             vocabulary_hash=data.vocabulary_hash,
             split=self.split.describe(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -15,11 +15,13 @@ from recsys_lab.contracts import Samples
 from recsys_lab.data.batches.gather import Batches, Events, ExcludeSeen, WindowDataset, WindowLoader
 from recsys_lab.data.batches.joined import JoinedBatches, JoinedDataset, JoinedEvaluation
 from recsys_lab.data.batches.samplers import EvaluationBatches, TrainBatches
+from recsys_lab.data.batches.shard_batches import ShardBatches, ShardEvaluation
 from recsys_lab.data.batches.shown_dataset import ShownDataset
 from recsys_lab.data.batches.windows import Queries, Windows, evaluation_windows
 from recsys_lab.data.fitting.stored_values import impression_parts
 from recsys_lab.data.impressions import Impressions
 from recsys_lab.data.prepare.processed import ProcessedDataset
+from recsys_lab.data.shards.sharded_dataset import ShardedDataset
 from recsys_lab.data.split.split_rule import SplitResult, Targets
 from recsys_lab.words import RecsysLabError, number_of
 
@@ -60,6 +62,7 @@ class Loaders(L.LightningDataModule):
     batch_tokens: int | None
     bucket_batches: int
     window_within: str
+    shuffle_shards: int
     samples: Samples
 
     @property
@@ -73,10 +76,24 @@ class Loaders(L.LightningDataModule):
             return self._loader(shown, TrainBatches(shown.windows.lengths, *settings))
         windows = WindowDataset(self.events, self.train_windows)
         if shown is None:
-            return self._loader(windows, TrainBatches(windows.windows.lengths, *settings))
+            return self._loader(windows, self._train_batches(windows.windows, *settings))
         return self._loader(
             JoinedDataset(windows, shown), JoinedBatches(windows.windows.lengths, len(shown), *settings)
         )
+
+    def _train_batches(self, windows: Windows, *settings: Any) -> TrainBatches:
+        if not isinstance(self.processed, ShardedDataset):
+            return TrainBatches(windows.lengths, *settings)
+        shard = self.processed.shard_of[windows.user_index]
+        return ShardBatches(
+            windows.lengths, *settings, shard=shard, workers=self.num_workers, at_once=self.shuffle_shards
+        )
+
+    def _evaluation_batches(self, windows: Windows, group: np.ndarray | None = None) -> EvaluationBatches:
+        if not isinstance(self.processed, ShardedDataset):
+            return EvaluationBatches(windows.lengths, self.eval_batch_size, group)
+        shard = self.processed.shard_of[windows.user_index]
+        return ShardEvaluation(windows.lengths, self.eval_batch_size, shard, self.num_workers)
 
     def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
         if not self.retrained:
@@ -143,7 +160,7 @@ class Loaders(L.LightningDataModule):
         windows = evaluation_windows(offsets[:-1], users, offsets[1:][users], self.max_length, self._session_start)
         return self._loader(
             WindowDataset(self.events, windows, "predict", self.exclude_seen),
-            EvaluationBatches(windows.lengths, self.eval_batch_size),
+            self._evaluation_batches(windows),
         )
 
     def _evaluated(self, targets: Targets) -> tuple[WindowDataset, EvaluationBatches]:
@@ -156,7 +173,7 @@ class Loaders(L.LightningDataModule):
             windows = windows.through_target(self.max_length)
         dataset = WindowDataset(self.events, windows, "evaluate", self.exclude_seen, find_prefixes=True, queries=held)
         # a user's windows that begin with the same event are prefixes of one another, and encoded once
-        return dataset, EvaluationBatches(windows.lengths, self.eval_batch_size, windows.start)
+        return dataset, self._evaluation_batches(windows, windows.start)
 
     @property
     def _session_start(self) -> np.ndarray | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from recsys_lab.data.prepare.prepare_settings import PrepareSettings
 from recsys_lab.data.prepare.processed import MANIFEST, ProcessedDataset
+from recsys_lab.data.reading.addresses import is_remote
 from recsys_lab.data.reading.source import Source
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.sources import get_source, source_names
@@ -75,14 +77,33 @@ def find_prepared(
     return None
 
 
-def locate(dataset: str, data_dir: str | Path = "data", settings: PrepareSettings | None = None) -> ProcessedDataset:
-    """The prepared set that `dataset` names: a prepared folder, or a known source (prepared now if need be).
+@dataclass(frozen=True)
+class Cache:
+    """Where copies of shards lie, and the most that they take."""
+
+    folder: Path
+    gb: float
+
+
+def locate(
+    dataset: str,
+    data_dir: str | Path = "data",
+    settings: PrepareSettings | None = None,
+    cache: Cache | None = None,
+) -> ProcessedDataset:
+    """The prepared set that `dataset` names: a prepared folder, an address of one in shards (`s3://...`), or a known
+    source (prepared now if need be).
 
     Raises:
         RecsysLabError: for an unknown name, suggesting the closest and listing what is prepared; for a folder that is
             not a prepared data set.
     """
     data_dir = Path(data_dir)
+    if is_remote(dataset):
+        from recsys_lab.data.shards.sharded_dataset import ShardedDataset
+
+        kept = cache or Cache(data_dir / "cache", 20.0)
+        return ShardedDataset.open_remote(dataset, kept.folder, kept.gb)
     for folder in folders_of(dataset, data_dir):
         if dataset not in source_names() and folder.is_dir():
             if settings is not None:

@@ -1,14 +1,20 @@
-"""Told: the part of `SequenceDataModule` that changes after it was made, as a task or a checkpoint says."""
+"""Told: the part of `SequenceDataModule` that changes after it was made, as a task or a checkpoint says; and what a
+checkpoint is told."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
+import torch
+
 from recsys_lab.contracts import Samples
+from recsys_lab.data.fitting.earlier_rows import earlier_rows
 from recsys_lab.data.fitting.fitted_fields import FittedFields
-from recsys_lab.data.fitting.vocabulary import read_vocabulary
+from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
 from recsys_lab.data.impressions import Impressions, check_served
+from recsys_lab.data.rules_of import list_rules
 from recsys_lab.words import RecsysLabError
 
 
@@ -40,6 +46,24 @@ class Told:
         """Raises RecsysLabError for a value that no shown item of the training part has. served: of `Samples`."""
         for name, value in served:
             check_served(self.fitted_fields[f"shown.{name}"], value)
+
+    def vocabulary(self: Any) -> dict[str, Any]:
+        """The raw item ids, how often each trained and the fitted fields as plain data and tensors, for a checkpoint:
+        `read_vocabulary` reads them. No user is in it."""
+        return self._vocabulary
+
+    @cached_property
+    def _vocabulary(self: Any) -> dict[str, Any]:
+        fitted = self.fitted_fields, self.item_counts, self.fitted_labels, list_rules(self)
+        return Vocabulary(self.processed.item_ids_raw, *fitted).as_dict()
+
+    def earlier_rows(self: Any, held: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Table -> the row in the tables of a checkpoint that each row here is; see `earlier_rows`.
+
+        Args:
+            held: the vocabulary of the checkpoint.
+        """
+        return earlier_rows(read_vocabulary(self._vocabulary), read_vocabulary(held))
 
     def take_vocabulary(self: Any, held: dict[str, Any]) -> None:
         """The fields as they were fitted elsewhere, for a model whose tables have their rows.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from recsys_lab.data.histories import positions
@@ -16,6 +18,26 @@ def count_items(item_ids: np.ndarray, offsets: np.ndarray, train_stop: np.ndarra
         counts += np.bincount(item_ids[first : first + COUNTED_AT_ONCE], minlength=len(counts))  # part are gigabytes
     held = offsets[1:] - train_stop
     return counts - np.bincount(item_ids[positions(train_stop, held)], minlength=len(counts))
+
+
+def counted(data: Any, name: str, train_stop: np.ndarray) -> Any:
+    """`item_counts`, `mean_gap` or `newest` of the training part of a prepared set; one in shards may know it already.
+
+    Args:
+        train_stop: (U,) of the split.
+    """
+    offsets = np.asarray(data.offsets)
+
+    def count() -> Any:
+        if name == "item_counts":
+            return count_items(np.asarray(data.item_ids), offsets, train_stop, data.num_items)
+        if name == "mean_gap":
+            return mean_gap(np.asarray(data.timestamps), offsets, train_stop)
+        used = train_stop[train_stop > offsets[:-1]]
+        return int(data.timestamps[used - 1].max()) if len(used) else None
+
+    known = getattr(data, "fact", None)
+    return count() if known is None else known(name, train_stop, count)
 
 
 def training_positions(offsets: np.ndarray, train_stop: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from recsys_lab.config import from_config, to_config
 from recsys_lab.data.split.leave_one_out import LeaveOneOut
 from recsys_lab.data.split.target_types import apply_split
+from recsys_lab.data.training_counts import counted
 from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
@@ -179,5 +180,5 @@ def _newest(data: SequenceDataModule, stop: np.ndarray) -> int | None:
     """Time of the newest training event."""
     if not data.processed.has_timestamps:
         return None
-    used = stop[stop > data.events.offsets[:-1]]
-    return int(data.events.timestamps[used - 1].max()) if len(used) else None
+    newest: int | None = counted(data.processed, "newest", stop)
+    return newest

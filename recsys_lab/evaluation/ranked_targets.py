@@ -96,11 +96,11 @@ class RankedTargets:
         position, greater, ties, num_candidates, is_cold, is_hidden = self.ranks.T
         data, events, query = datamodule.processed, datamodule.events, self.query
         facts = target_facts(datamodule, position, query)
-        times = np.asarray(events.timestamps)[position if query is None else query]
+        times = events.timestamps[position if query is None else query]
         frame = pl.DataFrame(
             {
                 "user_id": data.user_ids.gather(facts["user_index"]),
-                "target_item_id": data.item_ids_raw.gather(np.asarray(events.item_ids)[position] - 1),
+                "target_item_id": data.item_ids_raw.gather(events.item_ids[position] - 1),
                 "query_time": times.astype(np.int64),
                 "rank": mean_place(greater, ties),
                 "num_greater": greater,

@@ -35,7 +35,7 @@ def target_facts(datamodule: Any, position: np.ndarray, query: np.ndarray | None
     event_type: of the target's event, by name; only where the data has types.
     """
     events, counts = datamodule.events, datamodule.item_counts.numpy()
-    item_ids, times, offsets = np.asarray(events.item_ids), np.asarray(events.timestamps), np.asarray(events.offsets)
+    item_ids, times, offsets = events.item_ids, events.timestamps, np.asarray(events.offsets)
     user = np.searchsorted(offsets, position, side="right") - 1
     target = item_ids[position].astype(np.int64)
     decile = popularity_deciles(counts)[target]

@@ -17,7 +17,7 @@ from recsys_lab.cli.typed import options_of
 
 TABLES = {"sources", "audit", "compare", "slices", "recommend", "study plan", "study status", "verify"}
 TABLES |= {"diagnose shuffle", "diagnose calibration", "diagnose shortcuts", "diagnose explain"}
-TABLES |= {"diagnose faithfulness"}
+TABLES |= {"diagnose faithfulness", "estimate"}
 NO_TABLE = {"fit", "validate", "test", "predict", "prepare", "export", "serve", "completion"}
 NO_TABLE |= {"report", "study run", "study retry", "study report", "study tune"}  # files, and progress; tune: best.yaml
 
@@ -43,6 +43,7 @@ def words_of(run: Path, small_folder: Path, tmp_path: Path) -> Callable[[str], l
         "study plan": [str(study), "--root", str(tmp_path)],
         "study status": [str(study), "--root", str(tmp_path)],
         "verify": [str(run)],
+        "estimate": [str(run), "--measure", "false"],
         "diagnose shuffle": [str(run), "--seeds", "1", "--output", str(tmp_path / "shuffle")],
         "diagnose shortcuts": [str(run), "--output", str(tmp_path / "shortcuts")],
         "diagnose explain": [str(run), "--history", "101,102", "--method", "leave_one_out"],

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+
+
+def view(column: Any) -> Any:
+    """A memory map as the array that it is, without copying; a column in shards as it is: `np.asarray` reads it all."""
+    return column if getattr(column, "is_sharded", False) else np.asarray(column)
 
 
 class FieldColumn(Protocol):
@@ -34,7 +39,7 @@ class CategoricalColumn:
     """
 
     def __init__(self, codes: np.ndarray, table_row: np.ndarray) -> None:
-        self.codes, self.table_row = np.asarray(codes), table_row
+        self.codes, self.table_row = view(codes), table_row
 
     def take(self, index: np.ndarray, is_real: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.table_row[self.codes[index]] * is_real)
@@ -99,7 +104,7 @@ class NumericColumn:
     def __init__(
         self, values: np.ndarray, mean: float, std: float, scale: NumericScale = "standard", knots: Knots = ()
     ) -> None:
-        self.values, self.mean, self.std = np.asarray(values), np.float32(mean), np.float32(std)
+        self.values, self.mean, self.std = view(values), np.float32(mean), np.float32(std)
         self.scale, self.knots = scale, knots
 
     def take(self, index: np.ndarray, is_real: np.ndarray) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from recsys_lab.contracts import Batch
 from recsys_lab.data import histories
 from recsys_lab.data.batches.event_rules import Rules
-from recsys_lab.data.batches.field_columns import FieldColumn
+from recsys_lab.data.batches.field_columns import FieldColumn, view
 from recsys_lab.data.batches.samplers import TrainBatches
 from recsys_lab.data.batches.windows import Queries, Windows
 from recsys_lab.words import EVENT_TYPE
@@ -52,7 +52,7 @@ class Events:
         late: Sequence[str] = (),
     ) -> None:
         # np.asarray of a memory map is a view of the same pages; indexing an np.memmap costs microseconds each time
-        self.item_ids, self.timestamps = np.asarray(item_ids), np.asarray(timestamps)
+        self.item_ids, self.timestamps = view(item_ids), view(timestamps)
         self.offsets, self.fields = np.asarray(offsets), dict(fields or {})
         self.query_fields, self.user_fields = tuple(query_fields), dict(user_fields or {})
         self.rules, self.labels, self.late = rules or Rules(), dict(labels or {}), frozenset(late)
@@ -84,10 +84,15 @@ class Events:
 
         The distinct items of any history prefix are then those events whose flag is set: no sorting per batch.
         """
+        if not isinstance(self.item_ids, np.ndarray):
+            return self.item_ids.derived("first_occurrence", "bool", _first_occurrence)
         return histories.is_first_occurrence(self.item_ids, self.offsets)
 
     def had_before(self, user: np.ndarray, position: np.ndarray, asked: np.ndarray) -> np.ndarray:
         """(N,), (N,), (N, K) item ids -> (N, K) bool: is it among the events of `user[n]` before `position[n]`?"""
+        if not isinstance(self.item_ids, np.ndarray):
+            found: np.ndarray = self.item_ids.had_before(user, position, asked)
+            return found
         return histories.had_before(self.item_ids, self.offsets, user, position, asked)
 
 
@@ -261,6 +266,10 @@ class WindowLoader(DataLoader[Any]):
             self.sampler.check_settings(state.get("batches_from", {}), inside=done > 0)
             self.sampler.skip = done if done < min(len(self), self.limit) else 0
             self.sampler.epoch = state["epoch"]
+
+
+def _first_occurrence(shard: Mapping[str, np.ndarray]) -> np.ndarray:
+    return histories.is_first_occurrence(shard["item_ids"], shard["offsets"])
 
 
 def prefix_of(start: np.ndarray, lengths: np.ndarray) -> torch.Tensor | None:

@@ -81,7 +81,10 @@ class TrainBatches(DistributedSampler[Any]):
         self._bounds: dict[int, np.ndarray] = {}  # of the token budget, for each number of processes
 
     def __len__(self) -> int:
-        _, world = rank_and_world()
+        return self.num_batches(rank_and_world()[1])
+
+    def num_batches(self, world: int) -> int:
+        """Of each of `world` processes in an epoch."""
         if len(self.lengths) < world:
             raise RecsysLabError(
                 f"{number_of(len(self.lengths), 'training window')} can't be shared by {world} processes: use "
@@ -94,8 +97,12 @@ class TrainBatches(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[list[int]]:
         rank, world = rank_and_world()
         skip, self.skip = self.skip, 0
-        for batch in self.global_batches(world)[skip:]:
-            yield batch[rank::world].tolist()
+        for batch in self.of_process(rank, world)[skip:]:
+            yield batch.tolist()
+
+    def of_process(self, rank: int, world: int) -> list[np.ndarray]:
+        """The epoch's batches of one of `world` processes."""
+        return [batch[rank::world] for batch in self.global_batches(world)]
 
     def settings(self) -> dict[str, Any]:
         """What the batches of an epoch depend on, beside the epoch."""
@@ -135,7 +142,7 @@ class TrainBatches(DistributedSampler[Any]):
             block = size * self.bucket_batches
             parts = [order[i : i + block] for i in range(0, len(order), block)]
             order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
-        count = len(self)
+        count = self.num_batches(world)
         batches = [order[i * size : (i + 1) * size] for i in range(count - 1)] + [order[(count - 1) * size :]]
         return [batches[i] for i in generator.permutation(count)] if self.bucketing else batches
 

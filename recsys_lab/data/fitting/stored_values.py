@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from recsys_lab.data.batches.field_columns import view
+
 AT_ONCE = 1 << 22
 """Rows that are looked at in one piece."""
 
@@ -75,7 +77,7 @@ def values_of(data: Any, key: str, train_stop: np.ndarray) -> FieldValues:
     stored = data.fields[key]
     if not stored.from_events:
         offsets = np.asarray(data.field_offsets(key)) if stored.kind == "multi" else None
-        return FieldValues(np.asarray(data.field_array(key)), offsets)
+        return FieldValues(view(data.field_array(key)), offsets)
     of_events = FieldValues(
         np.asarray(data.event_array(key)), np.asarray(data.event_offsets(key)) if stored.kind == "multi" else None
     )

@@ -41,6 +41,7 @@ from recsys_lab.data.prepare.manifest import (
 from recsys_lab.data.prepare.stamp import is_trusted, keep_stamp, read_stamp, stamp_of
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, USER_ID, RecsysLabError, resolve_names
 
+SHARDS = "shards.json"  # of a set in shards
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
@@ -99,6 +100,10 @@ class ProcessedDataset:
             ProcessedDatasetError: it has another format version, or its files are not those that were prepared.
         """
         path = Path(path).absolute()
+        if (path / SHARDS).is_file() and cls is ProcessedDataset:
+            from recsys_lab.data.shards.sharded_dataset import ShardedDataset
+
+            return ShardedDataset.open(path, verify)
         manifest = read_manifest(path)
         arrays = {name: _map_array(path, name, about) for name, about in manifest["arrays"].items()}
         _check_shapes(path, manifest, arrays)

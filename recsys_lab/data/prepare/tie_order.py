@@ -24,7 +24,7 @@ class TieOrder:
         self.name = settings.tie_order
         self.seed = _mix(np.array([int(settings.seed or 0) % 2**64], dtype=np.uint64))
         if self.name == "hash":
-            self.users, self.items = _hash_ids(users), _hash_ids(items)
+            self.users, self.items = hashed_ids(users), hashed_ids(items)
 
     def key(self, user: pl.Series, item: pl.Series, row: pl.Series) -> pl.Series | None:
         """(n,) codes and row numbers of the source -> (n,) keys; None for 'file'."""
@@ -37,7 +37,7 @@ class TieOrder:
         return pl.Series(_mix(_mix(self.users[user.to_numpy()] ^ self.seed) ^ self.items[item.to_numpy()]))
 
 
-def _hash_ids(ids: pl.Series) -> np.ndarray:
+def hashed_ids(ids: pl.Series) -> np.ndarray:
     """uint64 per raw id, the same in every version and process (which polars' own hash doesn't promise)."""
     if ids.dtype.is_integer():
         return _mix(ids.to_numpy().astype(np.uint64))

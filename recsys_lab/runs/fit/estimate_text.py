@@ -1,0 +1,55 @@
+"""An estimate as lines for people."""
+
+from __future__ import annotations
+
+from recsys_lab.report.terminal import wrapped
+from recsys_lab.runs.fit.fit_estimate import Estimate
+from recsys_lab.words import number_of
+
+COLUMN = 24
+
+
+def estimate_text(found: Estimate, tflops: float | None) -> str:
+    """tflops: what the formulas took a device to compute; None = steps were measured."""
+    many = number_of(found.processes, "process", "processes")
+    counts = ((found.users, "user"), (found.items, "item"), (found.events, "event"))
+    lines = [
+        f"{found.model} on {found.dataset}: {', '.join(number_of(*one) for one in counts)}",
+        f"{many} on {found.device}, {number_of(found.steps_per_epoch, 'step')} of each in an epoch",
+        "",
+        f"{'memory of a process':{COLUMN}}{size_of(found.memory_total)}",
+        *(f"  {name:{COLUMN - 2}}{size_of(value)}" for name, value in found.memory.items()),
+        f"{'time of an epoch':{COLUMN}}{duration_of(found.seconds_per_epoch)}",
+        *(f"  {name:{COLUMN - 2}}{duration_of(value)}" for name, value in found.seconds.items()),
+        f"{f'{found.epochs} epochs at most':{COLUMN}}{duration_of(found.epochs * found.seconds_per_epoch)}",
+        f"{'disk':{COLUMN}}{size_of(found.disk_total)}",
+        *(f"  {name:{COLUMN - 2}}{size_of(value)}" for name, value in found.disk.items()),
+        "",
+    ]
+    if tflops is not None:
+        lines.append(
+            f"By formulas: nothing was run, and a device is taken to compute {tflops:g} x 10^12 operations a second "
+            "(--tflops)."
+        )
+    else:
+        steps = number_of(found.measured_steps, "timed step")
+        lines.append(f"Time and memory are from {steps} in one process on this machine.")
+    if found.processes > 1:
+        lines.append("What the processes tell each other takes time too, which is not in it.")
+    return "\n".join(wrapped(line) for line in lines)
+
+
+def size_of(value: int) -> str:
+    """Bytes, with three digits."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}" if abs(value) < 1000 * size else f"{value / size:,.0f} {unit}"
+    return f"{value / 1e3:.3g} kB"
+
+
+def duration_of(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{seconds / 86_400:.3g} days"
