@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from recsys_lab.words import ArgumentError, did_you_mean
+from recsys_lab.words import ArgumentError, RecsysLabError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -262,3 +262,16 @@ def _wanted(value: Any, hint: Any) -> str:
             words.append(str(base).replace("typing.", ""))
     got = f"the text {value!r}" if isinstance(value, str) else repr(value)
     return f"must be {' or '.join(dict.fromkeys(words))}, not {got if len(got) < 80 else type(value).__name__}"
+
+
+def check_base_is_built(cls: type) -> None:
+    """Raises RecsysLabError for a class whose `__init__` does not name that of the class that it extends: torch and
+    Lightning would say much later that something is missing."""
+    own = inspect.unwrap(cls.__dict__.get("__init__", object.__init__))
+    names = getattr(getattr(own, "__code__", None), "co_names", ("__init__",))
+    base = next((one for one in cls.__mro__[1:] if one is not object and "__init__" in vars(one)), None)
+    if base is not None and "__init__" not in names:
+        raise RecsysLabError(
+            f"{cls.__module__}.{cls.__qualname__}: its __init__ does not build {base.__name__}, which it extends: "
+            "begin it with super().__init__()"
+        )

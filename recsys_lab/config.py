@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from recsys_lab.arguments import arguments_of, check_arguments, classes_in, defaults_of
+from recsys_lab.arguments import arguments_of, check_arguments, check_base_is_built, classes_in, defaults_of
 from recsys_lab.words import RecsysLabError
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Configurable:
     _init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        check_base_is_built(cls)
         instance = super().__new__(cls)
         signature = inspect.signature(cls.__init__)
         try:
@@ -280,7 +281,6 @@ class _MovedModules(MetaPathFinder, Loader):
 
 
 sys.meta_path.insert(0, _MovedModules())  # before the one of paths, which would execute a file a second time
-
 
 trains = True
 """Whether this process may train. Where `only_asks()` was called before models were imported they are no modules of

@@ -124,3 +124,38 @@ def test_sources_lists_every_source(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for name in ("ml-100k", "ml-1m", "steam", "synthetic", "yoochoose"):
         assert f"\n{name}\n  licence  " in shown
+
+
+CLASS = "from recsys_lab.contracts import Loss\n\nclass Small(Loss):\n    pass\n\nclass Other:\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "typed", "expected"),
+    [
+        ("model", "mine/own.py", "model: mine/own.py is a path, and a class is named with dots, from where you are: "
+         "mine.own.Small, mine.own.Other"),
+        ("model", "./mine/own.py", "from where you are: mine.own.Small, mine.own.Other"),
+        ("model", "mine/own.py:Small", "from where you are: mine.own.Small, mine.own.Other"),
+        ("model", "mine/other.py", "mine/other.py is a path, and a class is named with dots, from where you are: "
+         "mine.other.NAME"),
+        ("model", "mine/own", "mine/own is a path, and a class is named with dots, from where you are: mine.own.NAME"),
+        ("model.loss", "mine/own.py", "model.loss: mine/own.py is a path"),
+        ("model.negatives", "mine/own.py", "model.negatives: mine/own.py is a path"),
+        ("model.task", "mine/own.py", "model.task: mine/own.py is a path"),
+        ("data.split", "mine/own.py", "data.split: mine/own.py is a path"),
+        ("evaluation.metrics+", "mine/own.py", "evaluation.metrics: mine/own.py is a path"),
+        ("evaluation.measures+", "mine/own.py", "evaluation.measures: mine/own.py is a path"),
+        ("model", "mine.own.Other", "model: mine.own.Other is no class of the type NextItemModule"),
+        ("model.loss", "mine.own.Small", "model.loss: mine.own.Small must define forward"),
+    ],
+)  # fmt: skip
+def test_own_classes_that_are_named_wrongly(
+    option: str, typed: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "own.py").write_text(CLASS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = [] if option == "model" else ["--model", "SASRec"]
+    assert expected in failing(["fit", *model, f"--{option}", typed], capsys)

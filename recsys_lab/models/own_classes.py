@@ -5,6 +5,7 @@ The package's own classes are held to the same by its tests, and are not looked 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys_lab.contracts import Batch
-from recsys_lab.words import RecsysLabError
+from recsys_lab.contracts import Batch, Loss, Negatives, NegativeSampler, State
+from recsys_lab.words import PAD_ID, RecsysLabError
 
 
 def is_own(thing: object) -> bool:
@@ -33,8 +34,17 @@ def check_encoder(model: Any, batch: Batch) -> None:
             _check_states(model, batch)
 
 
-def check_task(task: Any, batch: Batch) -> None:
-    """The weights of a task of the user's own, on the first windows that it trains on; raises as `check_encoder`."""
+def check_task(model: Any, batch: Batch) -> None:
+    """The task of `model` on the first windows that it trains on: the weights of a task of the user's own, how its own
+    loss is called, and what its own negatives are; raises as `check_encoder`."""
+    task = model.task
+    loss, sampler = getattr(task, "loss_function", None), getattr(task, "negatives", None)
+    if isinstance(loss, Loss) and is_own(loss):
+        _check_call(loss)
+    if isinstance(sampler, NegativeSampler) and is_own(sampler) and batch.target_ids is not None:
+        target_ids = batch.target_ids[batch.target_ids != PAD_ID]
+        drawn = sampler.sample(target_ids, torch.Generator(target_ids.device).manual_seed(0))
+        _check_negatives(f"{type(sampler).__name__}.sample", drawn, len(target_ids), model.spec.num_items)
     weights = getattr(task, "weights", None)
     if is_own(task) and task.samples.windows and weights is not None:
         positions = batch.target_ids.flatten().nonzero()[:, 0]
@@ -93,10 +103,62 @@ def _check_weights(name: str, weights: Any, targets: int) -> None:
         raise RecsysLabError(f"{name}.weights gives weights that are negative, or that are all zero")
 
 
-def no_scalar(loss: Any, task: Any) -> RecsysLabError:
-    """For a loss of a batch that is no scalar tensor: names the class that gave it."""
-    name = type(getattr(task, "loss_function", None) or task).__name__
-    return RecsysLabError(f"the loss {name} gives {_what(loss)}, and not a scalar: the mean over its targets")
+def _check_call(loss: Loss) -> None:
+    try:
+        inspect.signature(loss.forward).bind(*"four", weights=None)
+    except TypeError as error:
+        raise RecsysLabError(
+            f"{type(loss).__name__}.forward can't be called ({error}): it must take hidden, target_ids, scorer, "
+            "negatives=None, weights=None"
+        ) from error
+
+
+def _check_negatives(name: str, drawn: Any, targets: int, num_items: int) -> None:
+    if not isinstance(drawn, Negatives):
+        raise RecsysLabError(f"{name} gives {_what(drawn)}, and not Negatives(item_ids, log_q, target_log_q)")
+    ids, log_q, of_targets = drawn.item_ids, drawn.log_q, drawn.target_log_q
+    if ids.ndim not in (1, 2) or (ids.ndim == 2 and len(ids) != targets):
+        raise RecsysLabError(f"{name} gives item_ids of shape {tuple(ids.shape)}, and not (C,) or ({targets}, C)")
+    if log_q.shape != ids.shape or of_targets.shape != (targets,):
+        raise RecsysLabError(
+            f"{name} gives log_q of shape {tuple(log_q.shape)} and target_log_q of shape {tuple(of_targets.shape)}, "
+            f"and not {tuple(ids.shape)}, as item_ids have, and ({targets},)"
+        )
+    if ids.numel() and (int(ids.min()) < 1 or int(ids.max()) > num_items):
+        raise RecsysLabError(f"{name} gives items {int(ids.min())} to {int(ids.max())}: ids are 1 to {num_items}")
+
+
+def check_loss(loss: Any, giver: Any, model: Any, state: State) -> None:
+    """What was given as a loss of the first batch; names the class that gave it.
+
+    Args:
+        giver: an auxiliary loss, or a task, which may have a loss.
+        state: that it was given.
+    """
+    giver = getattr(giver, "loss_function", None) or giver
+    name = type(giver).__name__
+    if not isinstance(loss, Tensor) or loss.ndim:
+        raise RecsysLabError(f"the loss {name} gives {_what(loss)}, and not a scalar: the mean over its targets")
+    states = state.history if state.history is not None else state.query
+    if loss.requires_grad or states is None:
+        return
+    if states.requires_grad and is_own(giver):
+        raise RecsysLabError(
+            f"the loss {name} gives a value without a gradient, so nothing can be learned from it: compute it from the "
+            "states that it is given, without detach(), item(), numpy() or a new tensor"
+        )
+    if not states.requires_grad and is_own(model):
+        raise RecsysLabError(
+            f"{type(model).__name__}.encode gives states without a gradient, so nothing of it can be trained: compute "
+            "them by modules that build(spec) makes, without detach(), numpy() or torch.no_grad()"
+        )
+
+
+def check_auxiliary(loss: Any, giver: Any, model: Any, state: State) -> None:
+    """As `check_loss`, of an auxiliary loss."""
+    check_loss(loss, giver, model, state)
+    if not isinstance(getattr(giver, "share", None), int | float):
+        raise RecsysLabError(f"{type(giver).__name__} has no share: set self.share in its __init__, such as 0.1")
 
 
 def _what(value: Any) -> str:

@@ -17,7 +17,7 @@ from recsys_lab.models.accumulation import Accumulation
 from recsys_lab.models.base import Base
 from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.models.module import SequenceModel
-from recsys_lab.models.own_classes import check_encoder, check_task, no_scalar
+from recsys_lab.models.own_classes import check_auxiliary, check_encoder, check_loss, check_task
 from recsys_lab.ops import row_sparse
 from recsys_lab.words import RecsysLabError
 
@@ -39,18 +39,22 @@ class TrainingSteps(SequenceModel, Base):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loop: Any = self.trainer.fit_loop
         epoch = loop.epoch_progress.current.processed  # `current_epoch` lags behind it in resumed runs
-        if epoch == batch_idx == 0:
+        is_first = epoch == batch_idx == 0
+        if is_first:
             check_encoder(self, batch)
-            check_task(self.task, batch)
+            check_task(self, batch)
         draws = start_batch(self.run_seed, epoch, batch_idx, self.global_rank, self.device)
         as_it_is = self.answers_at_the_end or not self.task.samples.windows
         shown, batch = batch, batch if as_it_is else self.training_batch(batch, draws)
         state = self.training_state(batch)
         (mean, total, _), *others = parts = self.task.losses(state, batch, self.scorer, draws)
-        if not isinstance(mean, Tensor) or mean.ndim:
-            raise no_scalar(mean, self.task)
+        if is_first:
+            check_loss(mean, self.task, self, state)
         for extra in self.auxiliary:
-            mean = mean + extra.share * extra(self.hidden, state, batch, self.scorer, draws)
+            value = extra(self.hidden, state, batch, self.scorer, draws)
+            if is_first:
+                check_auxiliary(value, extra, self, state)
+            mean = mean + extra.share * value
         whole = over_processes(self.trainer, mean, total)
         more = [over_processes(self.trainer, part.mean, part.total) for part in others]
         if more:

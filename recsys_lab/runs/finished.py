@@ -109,10 +109,11 @@ class Run:
         Raises:
             RecsysLabError: for a metric of several targets where there is one.
         """
-        file, name = self.folder / "values.parquet", f"{metric}@{cutoff}"
-        if self.has_values and name in self._recorded:
-            is_meant = pl.col("metric").cast(pl.String) == name
-            return pl.scan_parquet(file).filter(is_meant).select("value").collect()["value"].to_numpy()
+        if self.has_values:
+            is_meant = (pl.col("metric").cast(pl.String) == f"{metric}@{cutoff}") & pl.col("unit").is_not_null()
+            found = pl.scan_parquet(self.folder / "values.parquet").filter(is_meant).select("value").collect()
+            if found.height:
+                return found["value"].to_numpy()
         greater, ties = (self.ranks[name].to_numpy() for name in ("num_greater", "num_ties"))
         query = self.ranks["query"].to_numpy() if "query" in self.ranks.columns else None
         return metric_values(metric, cutoff, greater, ties, query)
@@ -131,12 +132,6 @@ class Run:
         from recsys_lab.runs.measured import measured_parts  # whose runs are Runs
 
         return measured_parts(self)
-
-    @cached_property
-    def _recorded(self) -> set[str]:
-        """The metrics of single units in values.parquet."""
-        units = pl.scan_parquet(self.folder / "values.parquet").filter(pl.col("unit").is_not_null())
-        return set(units.select(pl.col("metric").cast(pl.String).unique()).collect()["metric"])
 
     @cached_property
     def targets_hash(self) -> str:

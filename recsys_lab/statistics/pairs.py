@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from recsys_lab.statistics.resampling import Interval, bootstrap_means, interval_of_draws, left_out_influence, user_sums
 from recsys_lab.statistics.rule import degrees_of_freedom, holm_factors, minimum_detectable, two_sided_p, users_variance
@@ -167,7 +167,7 @@ class Sample:
         level, means = 1 - self.method.alpha, self.means[row]
         if self.drawn is None:
             errors = np.sqrt(users_variance(self.residuals[row], self.counts.sum()))
-            half = special.stdtrit(max(1, len(self.counts) - 1), 0.5 + level / 2) * errors
+            half = scipy.special.stdtrit(max(1, len(self.counts) - 1), 0.5 + level / 2) * errors
             return np.stack([means - half, means + half], axis=1)
         return interval_of_draws(self.drawn[row], means, self.influence[row], self.method.interval, level)
 
@@ -252,7 +252,7 @@ def correct(tested: Sequence[Difference], alpha: float, *deciding: str) -> None:
         return
     errors, df = np.array([one.standard_error for one in known]), np.array([one.df for one in known])
     levels = alpha / np.array([factors.get(id(one), 1.0) for one in known])
-    halves = special.stdtrit(df, 1 - levels / 2) * errors
+    halves = scipy.special.stdtrit(df, 1 - levels / 2) * errors
     detectable = minimum_detectable(errors, df, alpha / max(1, len(family)))
     for one, half, size in zip(known, halves.tolist(), detectable.tolist(), strict=True):
         one.low, one.high, one.detectable = one.difference - half, one.difference + half, size

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy import special
+import scipy
 
 Interval = Literal["bca", "percentile", "t"]
 BLOCK_VALUES = 1 << 22
@@ -88,9 +88,9 @@ def interval_of_draws(
     acceleration = np.divide(skew, 6 * spread**1.5, out=np.zeros_like(skew), where=spread > 0)
     draws, at = drawn.shape[1], means[:, None]
     below = (np.count_nonzero(drawn < at, axis=1) + np.count_nonzero(drawn <= at, axis=1)) / (2 * draws)
-    bias = special.ndtri(np.clip(below, 1 / (draws + 1), draws / (draws + 1)))[:, None]
-    z = bias + special.ndtri(tails)  # (C, 2)
-    return _quantiles(ordered, special.ndtr(bias + z / (1 - acceleration[:, None] * z)))
+    bias = scipy.special.ndtri(np.clip(below, 1 / (draws + 1), draws / (draws + 1)))[:, None]
+    z = bias + scipy.special.ndtri(tails)  # (C, 2)
+    return _quantiles(ordered, scipy.special.ndtr(bias + z / (1 - acceleration[:, None] * z)))
 
 
 def _quantiles(ordered: np.ndarray, levels: np.ndarray) -> np.ndarray:

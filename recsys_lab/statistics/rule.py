@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are imported when they are asked for: `compare --help` needs none
 
 LEAST_USERS = 20
 """Below it a t interval over users is not to be relied on: most values of a ranking metric are 0."""
@@ -39,7 +39,7 @@ class Estimate:
         """Half of the interval over users: t quantile times standard error; nan for a single user."""
         if self.users < 2:
             return float("nan")
-        return float(special.stdtrit(self.users - 1, 0.5 + level / 2)) * self.standard_error
+        return float(scipy.special.stdtrit(self.users - 1, 0.5 + level / 2)) * self.standard_error
 
 
 def estimate(values: np.ndarray, user: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
@@ -87,16 +87,16 @@ def degrees_of_freedom(
 
 def two_sided_p(t: np.ndarray, df: np.ndarray) -> np.ndarray:
     """t, df (...) -> (...) p of a t distribution, both tails."""
-    p: np.ndarray = 2 * special.stdtr(df, -np.abs(t))
+    p: np.ndarray = 2 * scipy.special.stdtr(df, -np.abs(t))
     return p
 
 
 def minimum_detectable(standard_error: np.ndarray, df: np.ndarray, alpha: float, power: float = POWER) -> np.ndarray:
     """The true difference that the rule finds at `alpha` with probability `power`: the noncentrality of t at which that
     holds, times the standard error. (...) each."""
-    critical = special.stdtrit(df, 1 - alpha / 2)
-    away = special.nctdtrinc(df, 1 - power, critical)
-    sum_of_quantiles = critical + special.stdtrit(df, power)  # Bloom 1995, where the former has no value
+    critical = scipy.special.stdtrit(df, 1 - alpha / 2)
+    away = scipy.special.nctdtrinc(df, 1 - power, critical)
+    sum_of_quantiles = critical + scipy.special.stdtrit(df, power)  # Bloom 1995, where the former has no value
     size: np.ndarray = np.where(np.isfinite(away) & (away > 0), away, sum_of_quantiles) * standard_error
     return size
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,10 @@ from small_data import quiet_trainer
 from torch import Tensor
 
 from recsys_lab.config import Configurable, from_config, to_config
-from recsys_lab.contracts import Batch, DataSpec, Loss, Scorer
+from recsys_lab.contracts import AuxiliaryLoss, Batch, DataSpec, Loss, Negatives, NegativeSampler, Scorer, State
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.measure import Measure, numbers_of
-from recsys_lab.losses import BPRMax
+from recsys_lab.losses import BPR, BPRMax, CrossEntropy
 from recsys_lab.models import NextItemModule
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.scoring import TiedScorer
@@ -129,6 +132,7 @@ class Own(NextItemModule):
             "shape": lambda: x[:, -1],
             "width": lambda: torch.cat([x, x], dim=-1),
             "causal": lambda: x + x.flip(1),
+            "gradient": lambda: x.detach(),
         }
         return broken.get(self.settings.breaks, lambda: x)()
 
@@ -136,6 +140,56 @@ class Own(NextItemModule):
 class Unreduced(Loss):
     def forward(self, hidden: Tensor, target_ids: Tensor, *others: Any, weights: Tensor | None = None) -> Tensor:
         return hidden.sum(1)
+
+
+class Detached(Loss):
+    def forward(self, hidden: Tensor, target_ids: Tensor, *others: Any, weights: Tensor | None = None) -> Tensor:
+        return hidden.detach().mean()
+
+
+class TwoArguments(Loss):
+    def forward(self, hidden: Tensor, target_ids: Tensor) -> Tensor:  # type: ignore[override]
+        return hidden.mean()
+
+
+class NoBaseLoss(Unreduced):
+    def __init__(self, margin: float = 1.0) -> None:
+        self.margin = margin
+
+
+class NoBaseTask(NextItem):
+    def __init__(self, margin: float = 1.0) -> None:
+        self.margin = margin
+
+
+class NoBase(NextItemModule):
+    def __init__(self, embedding_dim: int = 8) -> None:
+        self.embedding_dim = embedding_dim
+
+
+class More(AuxiliaryLoss):
+    def __init__(self, value: Any = 0.0, share: float | None = 0.1) -> None:
+        super().__init__()
+        self.value = value
+        if share is not None:
+            self.share = share
+
+    def forward(self, encode: Any, state: State, *others: Any) -> Any:
+        assert state.history is not None
+        return state.history.mean() if self.value is None else self.value
+
+
+class OwnNegatives(NegativeSampler):
+    """What it draws is `found` of the number of targets."""
+
+    def __init__(self, found: Callable[[int], Any]) -> None:
+        self.found = found
+
+    def prepare(self, item_counts: Tensor) -> None:
+        pass
+
+    def sample(self, target_ids: Tensor, generator: torch.Generator | None) -> Any:
+        return self.found(len(target_ids))
 
 
 class OwnTask(NextItem):
@@ -161,6 +215,14 @@ class OwnMeasure(Measure):
         return self.found
 
 
+def drawing(found: Callable[[int], Any]) -> dict[str, Any]:
+    return {"loss": BPR(), "negatives": OwnNegatives(found)}
+
+
+def drawn(*shape: int, targets: int = 1, item: int = 1) -> Negatives:
+    return Negatives(torch.full(shape, item), torch.zeros(shape), torch.zeros(targets))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -168,6 +230,23 @@ class OwnMeasure(Measure):
         ({"breaks": "shape"}, r"Own.encode gives a tensor of shape \(\d+, 8\), and not \(B, L, D\)"),
         ({"breaks": "width"}, "Own.encode gives states of width 16, which TiedScorer can't score"),
         ({"breaks": "causal"}, "Own.encode lets a state depend on later events"),
+        ({"breaks": "gradient", "loss": CrossEntropy()}, None),  # the table is learned from the scores
+        ({"breaks": "gradient", "loss": Detached()}, "Own.encode gives states without a gradient"),
+        ({"loss": Detached()}, "the loss Detached gives a value without a gradient"),
+        ({"loss": TwoArguments()}, r"TwoArguments.forward can't be called .*: it must take hidden, target_ids, scorer"),
+        ({"auxiliary": [More(None)]}, None),
+        ({"auxiliary": [More(torch.zeros(3))]}, r"the loss More gives a tensor of shape \(3,\), and not a scalar"),
+        ({"auxiliary": [More("much")]}, "the loss More gives str, and not a scalar"),
+        ({"auxiliary": [More(torch.zeros(()))]}, "the loss More gives a value without a gradient"),
+        ({"auxiliary": [More(None, share=None)]}, "More has no share: set self.share"),
+        (drawing(lambda n: torch.ones(3)), r"OwnNegatives.sample gives a tensor of shape \(3,\), and not Negatives"),
+        (drawing(lambda n: drawn(2, 5)), r"item_ids of shape \(2, 5\), and not \(C,\) or \(\d+, C\)"),
+        (
+            drawing(lambda n: drawn(5, targets=1)),
+            r"target_log_q of shape \(1,\), and not \(5,\), as item_ids have, and",
+        ),
+        (drawing(lambda n: drawn(5, targets=n, item=0)), "OwnNegatives.sample gives items 0 to 0: ids are 1 to"),
+        (drawing(lambda n: drawn(5, targets=n)), None),
         ({"loss": Unreduced()}, r"the loss Unreduced gives a tensor of shape \(\d+,\), and not a scalar"),
         ({"task": OwnTask(1.0, 3)}, r"OwnTask.weights gives a tensor of shape \(3,\), and not one for each of the"),
         ({"task": OwnTask(-1.0)}, "OwnTask.weights gives weights that are negative"),
@@ -175,11 +254,37 @@ class OwnMeasure(Measure):
     ids=str,
 )
 def test_a_broken_promise_is_one_line(
-    settings: dict[str, Any], message: str, small_folder: Path, tmp_path: Path
+    settings: dict[str, Any], message: str | None, small_folder: Path, tmp_path: Path
 ) -> None:
+    """None: no promise is broken."""
     data = SequenceDataModule(str(small_folder), max_length=8, batch_size=64)
-    with pytest.raises(RecsysLabError, match=message):
+    with nullcontext() if message is None else pytest.raises(RecsysLabError, match=message):
         quiet_trainer(tmp_path, max_steps=1).fit(Own(**settings), data)
+
+
+@pytest.mark.parametrize(
+    ("made", "base"), [(NoBaseLoss, "Module"), (NoBaseTask, "NextItem"), (NoBase, "NextItemModule")]
+)
+def test_an_init_that_forgets_its_base_is_named(made: type, base: str) -> None:
+    with pytest.raises(RecsysLabError, match=rf"{made.__name__}: its __init__ does not build {base}, .* super\(\)"):
+        made()
+
+
+def test_an_init_that_a_decorator_wraps_builds_its_base() -> None:
+    def told(init: Any) -> Any:
+        @wraps(init)
+        def wrapper(*args: Any, **kwargs: Any) -> None:
+            init(*args, **kwargs)
+
+        return wrapper
+
+    class Wrapped(Unreduced):
+        @told
+        def __init__(self, margin: float = 1.0) -> None:
+            super().__init__()
+            self.margin = margin
+
+    assert Wrapped(2.0).margin == 2.0
 
 
 def test_a_kept_promise_changes_no_number(small_folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -34,6 +35,8 @@ _UNKNOWN_OPTION = re.compile(
 )
 _UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
 _CLASS_PATH = re.compile(r"Problem with given class_path '(?P<path>[^']+)'")
+_FILE = re.compile(r"(?:Invalid content in sub-config file|Unexpected import path format:) (?P<file>[^\s:]+)")
+_NOT_BELOW = re.compile(r"Import path (?:\S+ )?does not correspond to a subclass of (?P<base>\w+)")
 _PARSER_KEY = re.compile(r"Parser key \"(?P<key>[^\"]+)\"")
 _KIND = re.compile(r"Expected an? <class '(?P<kind>\w+)'>")
 _GIVEN = re.compile(r"(?:Given value: |Expected an? <class '\w+'>\. Got value: )(?P<value>[^\n]*)\s*$")
@@ -52,10 +55,21 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return f"--model is missing: name a class ({models}), or a file of settings with --config"
     unknown_class = _UNKNOWN_CLASS.search(message)
     if unknown_class:
+        if "/" in unknown_class["name"]:
+            return f"{where}: {_named_by_a_path(unknown_class['name'])}"
         before = message[: unknown_class.start()]
         base = _in_a_list(before) or _expected_base(before)
         known = sorted(concrete_subclasses(base)) if base else []
         return f"{where}: unknown class {unknown_class['name']!r}.{_suggest(unknown_class['name'], known)}"
+    file = _FILE.search(message)
+    if file and ("/" in file["file"] or file["file"].endswith(".py")) and not file["file"].endswith((".yaml", ".yml")):
+        return f"{where}: {_named_by_a_path(file['file'])}"
+    not_below, given = _NOT_BELOW.search(message), _given(message)
+    if not_below and given:
+        return f"{where}: {given} is no class of the type {not_below['base']}"
+    lacks = getattr(_import(given), "__abstractmethods__", None) if given and "but is abstract" in message else None
+    if lacks:
+        return f"{where}: {given} must define {', '.join(sorted(lacks))}"
     unknown = _UNKNOWN_OPTION.search(message)
     if unknown:
         owner = _CLASS_PATH.findall(message[: unknown.start()])
@@ -63,6 +77,18 @@ def explain(message: str, parser: ArgumentParser) -> str:
         name = name or unknown["option"] or unknown["key"] or unknown["argument"]
         return _unknown_key(name, where, owner[-1] if owner else None, parser)
     return _plain(message, where)
+
+
+def _named_by_a_path(file: str) -> str:
+    """A class is wanted, and a file was named: which classes it has, as they are typed."""
+    path = Path(file)
+    module = ".".join(part for part in path.with_suffix("").parts if part not in (".", "..", "/"))
+    try:
+        classes = re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        classes = []
+    names = ", ".join(f"{module}.{name}" for name in classes[:8]) or f"{module.removesuffix('.py')}.NAME"
+    return f"{file} is a path, and a class is named with dots, from where you are: {names}"
 
 
 def _unknown_key(name: str, where: str, owner: str | None, parser: ArgumentParser) -> str:
