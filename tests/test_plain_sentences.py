@@ -10,7 +10,9 @@ import pytest
 from recsys_lab.study.pages.readme import MARK
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("experiments/*/README.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "experiments/README.md")]
+PAGES += [ROOT / "scripts" / "cluster" / "README.md"]
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("experiments/*/README.md"))]
 WORDS = 35
 NUMBERS = 6
 
@@ -66,6 +68,31 @@ def test_sentences_are_short(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_paragraphs_hold_few_numbers(page: Path) -> None:
     assert not [(numbers(paragraph), paragraph) for paragraph in prose(page) if numbers(paragraph) > NUMBERS]
+
+
+STARTS = (
+    "recsys-lab",
+    "scripts/",
+    "python",
+    ".venv/bin/",
+    "wandb",
+    "tensorboard",
+    "pip",
+    "curl",
+    "sbatch",
+    "ln",
+    "tail",
+)
+STARTS += ("#", "for ", "done", "{class_path:", "json=", "$", "export ")
+"""How a line of a shell begins: a line that begins with a word was wrapped as if it were prose."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_lines_of_a_shell_begin_with_a_command(page: Path) -> None:
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    lines = [line.strip() for block in blocks for line in re.sub(r"\\\n\s*", " ", block).splitlines()]
+    assert not [line for line in lines if line and not line.startswith(STARTS)]
+    assert not [line for line in lines if re.search(r"# .*\b(?:scripts/\S+|recsys-lab) .*#", line)]
 
 
 def test_the_counts_see_prose_alone() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recsys_lab.report.table import Column, Table, text
 from recsys_lab.words import resolve_names
@@ -34,12 +34,14 @@ class Shown:
             return table.only([by_name[name] for name in resolve_names(wanted, by_name, "--columns")]), []
         if self.width is None:
             return table, []
+        table, cut = _with_short_names(table, self.width)
+        lines = ["names are cut in the middle; --wide shows them whole"] * cut
         out: list[Column] = []
         spare = sorted((c for c in reversed(table.columns) if c.spare), key=lambda column: -column.spare)
         while spare and width_of(table.without([column.title for column in out])) > self.width:
             out.append(spare.pop(0))
         if not out:
-            return table, []
+            return table, lines
         most_wanted = min(column.spare for column in out)
         for column in [one for one in table.columns if one in out and one.spare == most_wanted]:
             rest = [
@@ -49,10 +51,43 @@ class Shown:
                 out.remove(column)
         names = ", ".join(name_of(column) for column in table.columns if column in out)
         why = f"left out, since the terminal is {self.width} wide: {names}"
-        return table.without([column.title for column in out]), [f"{why}; {self.rest}"]
+        return table.without([column.title for column in out]), [f"{why}; {self.rest}", *lines]
 
 
 ALL = Shown()
+
+
+def _with_short_names(table: Table, width: int) -> tuple[Table, bool]:
+    """With names that leave room for as many of the columns that matter as can be had, and whether any was cut."""
+    names = next((column for column in table.columns if column.shortest), None)
+    if names is None or not table.rows:
+        return table, False
+    whole = [names.cell(row).text for row in table.rows]
+    others = [column.title for column in table.columns if column.spare > 1]
+    matter = [column.title for column in table.columns if column.spare == 1]
+    for kept in range(len(matter), 0, -1):
+        excess = width_of(table.without([*others, *matter[kept:]])) - width
+        room = max(map(len, whole)) - excess
+        if excess > 0 and room >= names.shortest and (short := _cut(whole, room)):
+            return _renamed(table, names, dict(zip(whole, short, strict=True))), True
+        if excess <= 0:
+            break
+    return table, False
+
+
+def _renamed(table: Table, names: Column, said: dict[str, str]) -> Table:
+    cut = replace(names, value=lambda row: replace(names.cell(row), text=said[names.cell(row).text]))
+    return replace(table, columns=[cut if column is names else column for column in table.columns])
+
+
+def _cut(names: Sequence[str], room: int) -> list[str]:
+    """Names of at most `room` characters, as different as they were; none where that can't be had."""
+    for head in (room // 2 - 1, 4, 0):  # what begins alike may differ at the end
+        tail = room - 3 - head
+        short = [name if len(name) <= room else f"{name[:head]}...{name[len(name) - tail :]}" for name in names]
+        if len(set(short)) == len(set(names)):
+            return short
+    return []
 
 
 def name_of(column: Column) -> str:

@@ -79,6 +79,8 @@ class Column:
     value: of a row; None = what the row holds under the title, as a key or as an attribute.
     spare: 0 = always shown; of others those with the largest number are left out first where there is no room. A page
         shows those above 1 with a click.
+    shortest: of a column of names, characters to which they may be cut in their middle where a terminal has no room for
+        the columns that matter (`spare` up to 1); 0 = they stay whole.
     """
 
     title: str
@@ -86,6 +88,7 @@ class Column:
     help: str = ""
     value: Callable[[Any], Any] | None = None
     spare: int = 0
+    shortest: int = 0
 
     @property
     def is_left(self) -> bool:

@@ -195,7 +195,7 @@ def warnings(rows: list[Row]) -> list[str]:
         found.append(f"WARNING: {users} users: with fewer than {LEAST_USERS}, no interval and no p is to be relied on")
     single = [row.variant for row in rows if row.untested == ONE_SEED]
     if single:
-        found.append(f"not tested over seeds (one seed): {', '.join(single)}")
+        found.append(f"not tested over seeds, because they have one seed: {', '.join(single)}")
     return found
 
 

@@ -12,7 +12,7 @@ from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import UNKNOWN, Column, Table, document
 from recsys_lab.runs.comparison import Comparison, Row
 from recsys_lab.statistics.pairs import ONE_SEED, Difference, Pair
-from recsys_lab.words import titled
+from recsys_lab.words import number_of, titled
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 INTERVALS = {"t": "t", "bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
@@ -76,8 +76,8 @@ def _rendered(comparison: Comparison, format: str, pairs: bool, shown: Shown) ->
         tables.append(replace(shown, names=()).of(_pairs_table(comparison))[0])
         legend.insert(
             len(legend) - len(comparison.notes),
-            f"p: corrected, of {comparison.deciding} alone; other metrics have uncorrected intervals and decide "
-            "nothing. better: in the deciding metric",
+            f"p is corrected, of {comparison.deciding} alone; intervals of other metrics are not corrected, and decide "
+            "nothing; better is in the deciding metric",
         )
     return document(
         [table.without(NOT_IN_LATEX * (format == "latex")) for table in tables], legend, format, shown.width
@@ -134,7 +134,7 @@ def rows_table(comparison: Comparison) -> Table:
         return row.texts_of("loss") + (f" ({len(row.runs)} seeds)" if len(row.runs) > 1 else "")
 
     columns = [
-        Column("variant"),
+        Column("variant", shortest=16),
         Column("model", value=lambda row: row.texts_of("model"), spare=4),
         Column("loss", value=loss, spare=5),
         *trained_on_column(comparison),
@@ -241,28 +241,31 @@ def _legend(comparison: Comparison) -> list[str]:
     method, reference = comparison.method, comparison.rows[comparison.reference].variant
     name = titled(comparison.deciding, comparison.cutoff)
     column = (
-        f"vs baseline: minus {reference}" if comparison.has_baseline else f"behind best: {reference} minus this row"
+        f"vs baseline is this row minus {reference}"
+        if comparison.has_baseline
+        else f"behind best is {reference} minus this row"
     )
     automatic = [row.variant for row in comparison.rows if row.is_automatic]
     tested = [pair for pair in comparison.pairs if not math.isnan(pair.p_corrected)]
     lines = [
         evaluation_line(comparison.evaluation),
-        f"[low, high] of a row: {method.level} interval over users ({INTERVALS[method.interval]}) of these trained "
-        "models; sd: over seeds; seconds: until the fit ended, with validation",
+        f"[low, high] of a row is its {method.level} interval over users ({INTERVALS[method.interval]}), of these "
+        "trained models; sd is the standard deviation over seeds; seconds are counted until the fit ended, with "
+        "validation",
     ]
     if tested:
         lines.append(
-            f"{column}, in {name}; interval and p over users and seeds (t, Welch-Satterthwaite, degrees of freedom at "
-            f"most the seeds'), Holm-corrected over {len(tested)} pair{'s' if len(tested) > 1 else ''} in {name}; d: "
-            f"Cohen's d over users; {DETECTABLE}: the minimum detectable effect"
+            f"{column}, in {name}; its interval and p are over users and seeds (t, Welch-Satterthwaite, degrees of "
+            f"freedom at most the seeds'), with Holm's correction over {number_of(len(tested), 'pair')} in {name}"
         )
+        lines.append(f"d is Cohen's d over users, and {DETECTABLE} is the minimum detectable effect")
     elif comparison.pairs:
-        lines.append(f"{column}, in {name}; {untested_text(comparison.pairs)}; d: Cohen's d over users")
+        lines.append(f"{column}, in {name}; {untested_text(comparison.pairs)}; d is Cohen's d over users")
     if any(comparison.is_significantly_best(i) for i in range(len(comparison.rows))):
-        lines.append(f"bold: significantly better in {name} than every other row")
+        lines.append(f"a row in bold is significantly better in {name} than every other row")
     if automatic:
         lines.append(
             f"untrained baselines take part in every comparison: {', '.join(automatic)}; the best of them, "
-            f"{automatic[0]}, is {'tested' if tested else 'compared'} with each other row, the rest of them are not"
+            f"{automatic[0]}, is {'tested' if tested else 'compared'} with each other row, and the others are not"
         )
     return [*lines, *comparison.notes]

@@ -18,6 +18,11 @@ ALL = 0.95
 """From this share of the targets on, equal scores are the rule and no exception."""
 MOST_NAMES = 3
 
+COLD = "are cold, which means that their items have no training event"
+IMPROVING = "still improving when training stopped"
+LAST_SHARE = 0.1
+"""A best epoch among the last tenth of the epochs (at least the last two): training longer could have gone on."""
+
 BELOW = "what untrained baselines reach on these targets"
 
 
@@ -45,13 +50,13 @@ def of_targets(ranks: pl.DataFrame, evaluation: Mapping[str, Any], cutoff: int) 
     lines = []
     if hidden >= WORTH_SAYING * total:
         lines.append(
-            f"{_of(hidden, total)} are hidden: their items have training events, but the user has had them before, and "
-            f"--data.exclude_seen {evaluation.get('exclude_seen')} takes them out of the ranking, so that no model can "
-            "find them; --data.exclude_seen none ranks them"
+            f"{_of(hidden, total)} are hidden, so no model can find them: the user has had these items before, and "
+            f"--data.exclude_seen {evaluation.get('exclude_seen')} takes them out of the ranking. --data.exclude_seen "
+            "none ranks them"
         )
     if cold >= WORTH_SAYING * total:
         then = "they are left out" if drops else "each is a miss; --evaluation.cold_targets drop leaves them out"
-        lines.append(f"{_of(cold, total)} are cold, their items have no training event: {then}")
+        lines.append(f"{_of(cold, total)} {COLD}: {then}")
     open_targets = ranks.filter(~pl.col("is_cold") & ~pl.col("is_hidden"))
     few = open_targets.filter(pl.col("num_candidates") <= cutoff)
     if few.height and few.height >= WORTH_SAYING * open_targets.height:
@@ -69,9 +74,7 @@ def of_scores(ranks: pl.DataFrame) -> list[str]:
     tied = asked.filter(pl.col("num_ties") >= pl.col("num_candidates") - 1).height
     if not asked.height or tied < ALL * asked.height:
         return []
-    return [
-        f"all candidates have one and the same score for {_of(tied, asked.height)}: the metrics are those of chance"
-    ]
+    return [f"all candidates have the same score for {_of(tied, asked.height)}, so the metrics are those of chance"]
 
 
 def of_best(value: float | None, evaluation: Mapping[str, Any], cutoff: int) -> list[str]:
@@ -99,6 +102,24 @@ def not_above(metric: str, value: float, baselines: Mapping[str, float]) -> list
     return [f"{metric} {value:.4f} is {side} {BELOW}: {named}{more}"]
 
 
+def is_unconverged(manifest: Mapping[str, Any]) -> bool:
+    """Whether a run was cut off by a limit, with its best epoch among the last ones."""
+    epochs, best = manifest.get("epochs"), manifest.get("best_epoch")
+    if manifest.get("stopped_by") not in ("max_epochs", "max_steps", "max_time") or not epochs or best is None:
+        return False
+    return bool(epochs - 1 - best < max(2 if epochs >= 10 else 1, LAST_SHARE * epochs))
+
+
+def of_training(rows: Sequence[Row]) -> list[str]:
+    """Which rows could change with longer training; one line at most."""
+    runs = [(row.variant, run) for row in rows if not row.is_counted for run in row.runs]
+    cut = [name for name, run in runs if is_unconverged(run.manifest)]
+    if not cut:
+        return []
+    was, names = "was" if len(cut) == 1 else "were", ", ".join(dict.fromkeys(cut))
+    return [f"{len(cut)} of {number_of(len(runs), 'run')} {was} {IMPROVING}; longer training could change {names}"]
+
+
 def remarks_of_rows(rows: Sequence[Row], metric: str, cutoff: int) -> list[str]:
     """Of a comparison: what limits all rows on the same targets once, the rest for each row that was asked for.
 
@@ -106,7 +127,7 @@ def remarks_of_rows(rows: Sequence[Row], metric: str, cutoff: int) -> list[str]:
         metric: the deciding one, e.g. ndcg.
         cutoff: K of the metrics.
     """
-    lines: list[str] = []
+    lines = of_training(rows)
     for row in rows:
         run = row.runs[0]
         if not row.is_automatic:

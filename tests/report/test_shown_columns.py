@@ -43,6 +43,23 @@ def test_what_is_spare_is_left_out_first(width: int, left: list[str]) -> None:
     assert bool(line) == (len(left) < 4)
 
 
+def test_long_names_are_cut_before_a_column_that_matters_is_left_out() -> None:
+    names = [f"clickouts_alone_{encoder}_named_with_time" for encoder in ("sasrec", "gru4rec")] + ["popularity"]
+    columns = [Column("variant", shortest=16), Column("ndcg@10", ".4f"), Column("loss", spare=5)]
+    columns += [Column("behind best", ".4f", spare=1), Column("p", ".3f", spare=1)]
+    rows = [{"variant": name, "ndcg@10": 0.1, "loss": "x" * 30, "behind best": 0.1, "p": 0.5} for name in names]
+    for width, shown in ((60, ["ndcg@10", "behind best", "p"]), (45, ["ndcg@10", "behind best"]), (30, ["ndcg@10"])):
+        table, lines = Shown(width=width).of(Table(columns, rows))
+        if width > 30:
+            assert titles(table) == ["variant", *shown] and width_of(table) <= width
+            assert "cut in the middle" in lines[-1]
+        cut = [row[0].text for row in table.cells]
+        assert len(set(cut)) == 3 and cut[2] == "popularity", "each can be told from the others"
+        assert all(name == short or width > 30 for name, short in zip(names, cut, strict=True)), "16 is the least"
+    table, lines = Shown(width=200).of(Table(columns, rows))
+    assert [row[0].text for row in table.cells] == names and not lines
+
+
 def test_what_was_left_out_is_named_as_it_is_typed() -> None:
     _, (line,) = Shown(width=30).of(TABLE)
     assert "30 wide: stopped_by, mde;" in line and "--wide" in line

@@ -79,7 +79,7 @@ def test_numbers_by_name_for_a_paper(results: StudyResults) -> None:
 def test_a_tuned_study_says_what_its_searches_found(results: StudyResults) -> None:
     tuning = made_tuning()
     shown = as_markdown(results, tuning=tuning)
-    assert "## Tuning\n\nExpected best val/ndcg@10 after the whole budget: " in shown and "no test." in shown
+    assert "## Tuning\n\nThe expected best val/ndcg@10 after all trials is " in shown and "no test." in shown
     assert all(plain(search.label) in shown for search in tuning.searches) and "found settings" in shown
 
 

@@ -125,7 +125,7 @@ def test_one_seed_names_no_winner(tmp_path: Path, capsys: pytest.CaptureFixture[
         shown = " ".join(capsys.readouterr().out.split())  # lines fit the terminal
         assert "one seed each: not tested over seeds" in shown and "corrected over" not in shown
         assert "**" not in shown and "textbf" not in shown and "significantly better" not in shown
-        assert "not tested over seeds (one seed): perfect, useless" in shown
+        assert "not tested over seeds, because they have one seed: perfect, useless" in shown
 
 
 def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own(tmp_path: Path) -> None:

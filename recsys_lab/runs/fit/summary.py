@@ -23,6 +23,7 @@ from recsys_lab.runs.finished import Run
 from recsys_lab.runs.folder import find
 from recsys_lab.runs.measured import OUTCOMES, MeasuredRun
 from recsys_lab.runs.progress_lines import clock
+from recsys_lab.runs.remarks import is_unconverged
 from recsys_lab.statistics.pairs import Method
 from recsys_lab.words import LOWER_IS_BETTER, RecsysLabError, number_of
 
@@ -156,8 +157,7 @@ def _training(manifest: Mapping[str, Any]) -> str:
         return ""
     seconds = manifest.get("train_seconds") or 0.0
     kept = f"epoch {int(best) + 1} of {epochs} is best" if best is not None else number_of(epochs, "epoch")
-    is_short = best is not None and int(best) + 1 == epochs and why in ("max_epochs", "max_steps", "max_time")
-    more = ", still improving" if is_short else ""
+    more = ", still improving" if is_unconverged(manifest) else ""
     return f"{kept}, stopped by {why}, {clock(seconds)}{more}"
 
 

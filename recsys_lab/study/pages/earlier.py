@@ -16,8 +16,8 @@ from recsys_lab.study.plan import Plan
 
 NAME = "results.parquet"
 WORDS = (
-    "These numbers are of earlier runs whose values are not here (each row of results.parquet has its commit). They "
-    "were not tested over users and seeds by the rule of docs/evaluation.md, section 9: the order of the rows is no "
+    "These numbers are of earlier runs whose values were not kept; each row of results.parquet has its commit. They "
+    "were not tested over users and seeds by the rule of docs/evaluation.md, section 9, so the order of the rows is no "
     "result."
 )
 

@@ -30,7 +30,7 @@ def as_latex(results: StudyResults) -> str:
         seeds = max(len(row.runs) for row in block.comparison.rows)
         caption = (
             f"{block.title}: {block.targets:,} test targets, full ranking, {number_of(seeds, 'seed')}. "
-            f"[low, high] of a row: {results.method.level} interval over users of these trained models; sd over "
+            f"[low, high] of a row is its {results.method.level} interval over users of these trained models; sd over "
             f"seeds. Rows that share a letter do not differ significantly in {block.decided_by} "
             "(tests over users and seeds, Holm-corrected over the study)."
         )

@@ -48,9 +48,9 @@ def as_markdown(results: StudyResults, brief: bool = False, tuning: TuningResult
 
 
 ORDER = (
-    "tau: Kendall's tau-b between the two orders (1: the same). tau of seeds: between two seeds of the same block, "
-    "what training alone does to the order. Only pairs that differ significantly in both blocks can show that the "
-    "order changed."
+    "tau is Kendall's tau-b between the two orders; 1 means the same order. tau of seeds is the tau between two seeds "
+    "of the same data and split, so it shows how much the order changes by training alone. Only pairs that differ "
+    "significantly on both can show that the order changed."
 )
 
 
@@ -63,8 +63,8 @@ def _facts(results: StudyResults) -> str:
     commits = ", ".join(commit[:10] for commit in results.commits[:3]) or "unknown"
     more = f" and {len(results.commits) - 3} more" if len(results.commits) > 3 else ""
     return (
-        f"{results.planned} runs planned ({states}); epochs picked by {results.select}; commit {commits}{more}; "
-        f"written {results.generated}."
+        f"{results.planned} runs are planned ({states}). The epoch of each run was chosen by {results.select}. "
+        f"Commit {commits}{more}, written {results.generated}."
     )
 
 

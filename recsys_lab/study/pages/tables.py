@@ -25,14 +25,14 @@ NOT_IN_TEXT = ("axis", "tokens/s", "best epoch", "other way", "changes", "starte
 """Columns that only the page has room for."""
 HASHES = ("data", "vocabulary", "split")
 SHARES = (
-    "The mean of a variant over that of the model that knows the world, on the same targets; intervals are over users "
-    "and seeds, over users where there is one seed."
+    "The mean of a variant divided by that of the model that knows the world, on the same targets. Intervals are over "
+    "users and seeds, or over users where there is one seed."
 )
 TRIALS = (
-    "Each system was tried in these ways, and the best on validation is its row; the others are in no test. A cell "
-    "without a number was not run."
+    "Each system was trained with each of these settings. The one that is best on validation is its row in the tables "
+    "above, and the others are in no test. A cell without a number was not run."
 )
-PUBLISHED = f"reached: at least {1 - REACHED:.0%} of the published number; a rule, not a test."
+PUBLISHED = f"A number counts as reached at {1 - REACHED:.0%} of the published one or more. This is a rule and no test."
 
 
 def ranking(block: Block, on_page: bool = False) -> Table:
@@ -260,13 +260,14 @@ def legend(results: StudyResults) -> list[str]:
     has_bold = any(of.is_significantly_best(i) for of in comparisons for i in range(len(of.rows)))
     bold = "Bold: significantly better than every other row. " if has_bold else ""
     return [
-        f"[low, high] of a row: {results.method.level} interval over users of these trained models; sd: over seeds. "
-        f"group: rows that share a letter do not differ significantly in {name}. behind best: the best row minus this "
-        f"one in {name}, with interval and p over users and seeds, after correction; d: Cohen's d over users; "
-        f"{DETECTABLE}: the minimum detectable effect. {bold}A row with one seed is in no test. seconds: "
-        "until the fit ended, with validation. (untrained): a baseline without training; such baselines take part in "
+        f"The brackets of a row are its {results.method.level} interval over users, of these trained models. sd is the "
+        f"standard deviation over seeds. Rows that share a letter in the column group do not differ significantly in "
+        f"{name}. A row with one seed is in no test. {bold}".rstrip(),
+        f"The column behind best is the best row minus this one in {name}. Its interval and p are over users and "
+        f"seeds, after correction. d is Cohen's d over users, and {DETECTABLE} is the minimum detectable effect.",
+        "Seconds are counted until the fit ended, with validation. Baselines that are marked (untrained) take part in "
         "every comparison, and the best of them is tested with every row.",
-        "Effect of an axis: mean over all settings of the other axes in which both values were run, so that only this "
-        f"axis varies; the better value in {name} comes first. Other metrics than {name} have uncorrected intervals "
-        "and decide nothing.",
+        "The effect of an axis is the mean over all settings of the other axes in which both values were run, so only "
+        f"this axis varies. The value that is better in {name} comes first. Intervals of other metrics are not "
+        "corrected, and decide nothing.",
     ]

@@ -150,8 +150,8 @@ def _study(path: Path, plain: dict[str, Any], root: Path, fast: bool, overrides:
 
 
 def _report(plain: dict[str, Any], axes: dict[str, Any]) -> dict[str, Any]:
-    """asks: axes that the question is about, or `axis: [a, b]`, two values of one. published: numbers of others.
-    best_of: an axis of trials, of whose values the best on validation stands in the tables."""
+    """asks: axes that the question is about, or `axis: [a, b, ...]`, a value and those to compare with it. published:
+    numbers of others. best_of: an axis of trials, of whose values the best on validation stands in the tables."""
     for key in plain:
         must_be_known("report key", str(key), ("asks", "best_of", "published"))
     if "best_of" in plain:
@@ -162,8 +162,8 @@ def _report(plain: dict[str, Any], axes: dict[str, Any]) -> dict[str, Any]:
             must_be_known("axis in report.asks", str(axis), list(axes))
             if values is None:
                 continue
-            if not isinstance(values, list) or len(values) != 2:
-                raise RecsysLabError(f"report.asks: {axis}: two values of it, [a, b], not {values!r}")
+            if not isinstance(values, list) or len(values) < 2:
+                raise RecsysLabError(f"report.asks: {axis}: two or more values of it, [a, b], not {values!r}")
             for value in values:
                 must_be_known(f"value in report.asks: {axis}", str(value), [one.label for one in axes[axis]])
     return plain

@@ -14,6 +14,8 @@ from recsys_lab.words import LOWER_IS_BETTER, number_of
 
 SHOWN = 2
 """Values that a line over all blocks names in a list; lines of one block name all."""
+SAID_BY_VALUES = ("encoder", "loss", "model")
+"""Axes whose values say what they are; a value of another axis, such as `both`, says it with the name of its axis."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class Verdict:
 
 
 def find_answer(results: StudyResults, asked: Sequence[str | dict[str, Sequence[str]]] = ()) -> Answer:
-    """asked: axes that the question is about, or two values of one: the sentence is of them; otherwise of all axes."""
-    only: dict[str, list[str]] = {}  # of an axis the names of two values
+    """asked: axes that the question is about, or of one a value and those to compare with it: the sentence is of them;
+    otherwise of all axes."""
+    only: dict[str, list[str]] = {}  # of an axis the names of these values
     for one in asked:
         if isinstance(one, dict):
-            only |= {axis: [value_name(axis, str(value)) for value in two] for axis, two in one.items()}
+            only |= {axis: [value_name(axis, str(value)) for value in some] for axis, some in one.items()}
     several = len(results.blocks) > 1
     names = {block.title: block.decided_by for block in results.blocks}
     phrases, findings = [], []
@@ -58,7 +61,7 @@ def find_answer(results: StudyResults, asked: Sequence[str | dict[str, Sequence[
     for block in results.blocks:
         best = _of_variants(block, results)
         if axes:
-            findings.append(f"{block.title}: single variants: {best}")
+            findings.append(f"{block.title}: of single variants: {best}")
         else:
             phrases.append(f"{block.title}: {best}" if several else best)
         findings += [f"{block.title}: {line}" for line in [_against_baseline(block, results)] if line]
@@ -66,7 +69,7 @@ def find_answer(results: StudyResults, asked: Sequence[str | dict[str, Sequence[
     is_complete = finished == results.planned
     start = "" if is_complete else f"So far ({finished} of {results.planned} runs): "
     sentence = _sentence(results, [axis for axis in axes if axis in asked or axis in only] or axes, only)
-    if start and sentence.startswith(("The ", "No ")):
+    if start and sentence.startswith(("The ", "No ", "For ")):
         sentence = sentence[0].lower() + sentence[1:]
     return Answer(start + sentence, [*phrases, *findings, *_order(results)], is_complete, _protocol(results))
 
@@ -74,15 +77,15 @@ def find_answer(results: StudyResults, asked: Sequence[str | dict[str, Sequence[
 def _sentence(results: StudyResults, axes: list[str], only: dict[str, list[str]]) -> str:
     """The largest difference that is significant, or that none is, with its interval: at most 25 words and names.
 
-    only: of some axes the two values that the question is about.
+    only: of some axes the values that the question is about: the first is compared with each of the others.
     """
-    tested = [
-        one
-        for block in results.blocks
-        for axis in axes
-        for one in _in_block(block, _of_axis(block, axis, results))
-        if axis not in only or {one[1], one[2]} == set(only[axis])
-    ]
+    tested, axis_of = [], {}
+    for block in results.blocks:
+        for axis in axes:
+            for one in _in_block(block, _of_axis(block, axis, results)):
+                if axis not in only or _is_asked({one[1], one[2]}, only[axis]):
+                    tested.append(one)
+                    axis_of[id(one[3])] = axis
     if all(one[3].untested for one in tested):  # single variants may have the seeds that a whole axis has not
         axes = []
         pairs = [one for block in results.blocks for one in _in_block(block, _variant_pairs(block, results))]
@@ -91,21 +94,29 @@ def _sentence(results: StudyResults, axes: list[str], only: dict[str, list[str]]
         return _of_variants(results.blocks[0], results) + "."
     known = [one for one in tested if not one[3].untested]
     if not known:
-        return f"No difference is claimed: {not_tested(tested[0][3].untested)}."
+        return f"The differences were {not_tested(tested[0][3].untested)}."
     significant = [one for one in known if one[3].is_significant(results.method.alpha)]
     block, a, b, of = max(significant or known, key=lambda one: abs(one[3].difference))
     where = f" on {_short_title(block, results)}" if len(results.blocks) > 1 else ""
     size = f"{_signed(of.difference)} {block.decided_by} [{_signed(of.low)}, {_signed(of.high)}]"
+    axis = axis_of.get(id(of), "")
+    of_axis = f"For {axis}, " if axis and axis not in SAID_BY_VALUES and "=" not in a else ""
+    are = "is" if len(significant) == 1 else "are"
     if significant:
-        others = f"; {len(significant)} of {len(known)} differences are significant" if len(known) > 1 else ""
-        return f"{a} is significantly better than {b}{where}: {size}{others}."
+        others = f"; {len(significant)} of {len(known)} differences {are} significant" if len(known) > 1 else ""
+        return f"{of_axis}{a} is significantly better than {b}{where}: {size}{others}."
     if len(known) == 1 and only and axes:
-        return f"{a} and {b} do not differ significantly{where}: {size}."
+        return f"{of_axis}{a} and {b} do not differ significantly{where}: {size}."
     if not axes:
         what = "No variant is significantly better"
     else:
         what = f"The choice of {' or '.join(axes)} makes no significant difference"
     return f"{what}; the largest, {a} minus {b}{where}, is {size}."
+
+
+def _is_asked(pair: set[str], asked: Sequence[str]) -> bool:
+    """Whether it is the first of the values and another of them."""
+    return asked[0] in pair and len(pair & set(asked)) == 2
 
 
 def _in_block(block: Block, pairs: list[tuple[str, str, Difference]]) -> list[tuple[Block, str, str, Difference]]:
@@ -156,15 +167,19 @@ def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyRe
         texts = [f"{a} is significantly better than {listed(b, most)}" for a, b in better.items()]
         sizes = [of.difference for a, _, of in significant if a in better]
         left = len(texts) - most
-        more = [f"{left} more {'is' if left == 1 else 'are'} significantly better than others"] if left > 0 else []
+        more = (
+            [f"{number_of(left, 'more variant')} {'is' if left == 1 else 'are'} significantly better than others"]
+            if left > 0
+            else []
+        )
         return Verdict(". ".join([*texts[:most], *more]), sizes, untested=untested)
     a, b, of = max(known, key=lambda one: abs(one[2].difference))
     metric = next(block.decided_by for block in results.blocks if block.comparison.deciding == of.metric)
     largest = (
-        f". The largest, {a} minus {b}, is {_signed(of.difference)} {metric}; {of.detectable:.4f} "
-        "would be found with 80 % power"
+        f". The largest, {a} minus {b}, is {_signed(of.difference)} {metric}. The test finds a difference of "
+        f"{of.detectable:.4f} with 80 % power"
     )
-    return Verdict("no significant difference", largest=largest, untested=untested)
+    return Verdict("no difference is significant", largest=largest, untested=untested)
 
 
 def _of_axis(block: Block, axis: str, results: StudyResults) -> list[tuple[str, str, Difference]]:
@@ -181,7 +196,7 @@ def _of_variants(block: Block, results: StudyResults) -> str:
     asked = [i for i, row in enumerate(block.comparison.rows) if not row.is_automatic]
     if len(asked) < 2:
         mean = block.comparison.rows[asked[0]].estimates[block.comparison.deciding].mean
-        return f"{block.lines[asked[0]].name} alone is there ({mean:.4f} {name}), with nothing to compare it with"
+        return f"{block.lines[asked[0]].name} ({mean:.4f} {name}) is the only variant, so nothing was compared"
     return find_verdict(_variant_pairs(block, results), results, SHOWN).text(name)
 
 
@@ -197,7 +212,7 @@ def _variant_pairs(block: Block, results: StudyResults) -> list[tuple[str, str, 
 
 def not_tested(reason: str) -> str:
     """Why there is no p, in words for a sentence."""
-    return f"not tested over seeds ({ONE_SEED})" if reason == ONE_SEED else f"not tested ({reason})"
+    return f"not tested over seeds, because there is {ONE_SEED}" if reason == ONE_SEED else f"not tested ({reason})"
 
 
 def _over_blocks(verdicts: dict[str, Verdict], metrics: dict[str, str], blocks: int) -> str:
@@ -210,9 +225,9 @@ def _over_blocks(verdicts: dict[str, Verdict], metrics: dict[str, str], blocks: 
         return verdict.text(metrics[title])
     texts = []
     for (said, untested, metric), titles in sorted(alike.items(), key=lambda one: -len(one[1])):
-        where = "in every block" if len(titles) == blocks else f"on {listed(titles, SHOWN)}"
+        where = f"on all {blocks} data sets and splits" if len(titles) == blocks else f"on {listed(titles, SHOWN)}"
         sizes = [size for title in titles for size in verdicts[title].sizes]
-        texts.append(f"{where} {Verdict(said, sizes, untested=untested).text(metric)}")
+        texts.append(f"{where}, {Verdict(said, sizes, untested=untested).text(metric)}")
     return sentences(texts)
 
 
@@ -233,9 +248,9 @@ def _against_baseline(block: Block, results: StudyResults) -> str:
     if pair is None:
         return f"{best} and the best untrained baseline, {baseline}, were not compared"
     difference = pair.difference if pair.a == trained[0] else -pair.difference
-    size = f"{best} - {baseline} {_signed(difference)} {block.decided_by}"
+    size = f"the difference is {_signed(difference)} {block.decided_by}"
     if pair.untested:
-        return f"{best} and the best untrained baseline, {baseline}: {not_tested(pair.untested)}; {size}"
+        return f"{best} and the best untrained baseline, {baseline}: {size}, {not_tested(pair.untested)}"
     if not pair.is_significant(results.method.alpha):
         return f"{best} and the best untrained baseline, {baseline}, do not differ significantly ({size})"
     how = "better" if (difference > 0) != (block.comparison.deciding in LOWER_IS_BETTER) else "worse"
@@ -253,7 +268,8 @@ def _order(results: StudyResults) -> list[str]:
     tau = f"tau {taus[0]:.2f}" if len(taus) == 1 else f"tau {min(taus):.2f} to {max(taus):.2f}"
     if not pairs:
         return [
-            f"whether the order changes with the split can't be said: no pair differs significantly in both ({tau})"
+            f"no pair of models differs significantly under both splits, so it is not known whether the order changes "
+            f"with the split ({tau})"
         ]
     changes = f"changes for {flips}" if flips else "does not change for any"
     return [f"the order of models {changes} of the {pairs} pairs that differ significantly under both splits ({tau})"]
@@ -266,8 +282,8 @@ def _protocol(results: StudyResults) -> str:
         trained = "one seed"
     else:
         trained = number_of(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    data = blocks[0].title if len(blocks) == 1 else f"{len(blocks)} data sets and splits, each by itself"
+    data = blocks[0].title if len(blocks) == 1 else f"{len(blocks)} data sets and splits, each tested by itself"
     users = sorted(block.users for block in blocks)
     spread = f"{users[0]:,}" if users[0] == users[-1] else f"{users[0]:,} to {users[-1]:,}"
-    tests = "Tests are over users and seeds, Holm-corrected over the study."
+    tests = "Tests are over users and seeds, with Holm's correction over the whole study."
     return f"{data}; {spread} users, full ranking, {trained}. {tests}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from recsys_lab.runs.comparison_row import SAW_TARGETS
-from recsys_lab.runs.remarks import BELOW
+from recsys_lab.runs.remarks import BELOW, COLD, IMPROVING, is_unconverged
 from recsys_lab.statistics.pairs import ONE_SEED
 from recsys_lab.study.results.block import Block
 from recsys_lab.study.results.names import listed
@@ -14,11 +14,11 @@ from recsys_lab.study.results.record import Record
 from recsys_lab.study.results.study_results import Caution, StudyResults
 from recsys_lab.words import LOWER_IS_BETTER, titled
 
-LAST_SHARE = 0.1
-"""A best epoch among the last tenth of the epochs (at least the last two): training longer could have gone on."""
 MANY_COLD = 0.05
 FIRST = ("failed", "below", "unconverged", "missing")
 """Kinds of warnings that come before the others: what most often changes a conclusion."""
+BROKEN = ("failed", "unreadable")
+"""States of runs that did not only not end yet."""
 
 
 def find_cautions(results: StudyResults, refusals: list[str]) -> list[Caution]:
@@ -26,14 +26,14 @@ def find_cautions(results: StudyResults, refusals: list[str]) -> list[Caution]:
     block."""
     found = [*_unfinished(results), *(Caution("data", line) for line in refusals), *_code(results)]
     for block in results.blocks:
-        found += [Caution("baselines", f"untrained baseline missing: {line}") for line in block.missing]
+        found += [Caution("baselines", f"an untrained baseline is missing: {line}") for line in block.missing]
         if not any(row.is_counted for row in block.comparison.rows):
-            text = "no untrained baseline takes part, so whether any model is better than one is not known"
+            text = "no untrained baseline takes part, so it is not known whether any model is better than one"
             found.append(Caution("baselines", text, block.key))
         found += [*_training(block), *_below(block), *_evaluation(block), *_reversals(block, block.comparison.deciding)]
     if results.select.rpartition("/")[2] != titled(results.deciding, results.cutoff):
         compared = titled(results.deciding, results.cutoff)
-        text = f"epochs were picked by {results.select}, and variants are compared by {compared}"
+        text = f"the epoch of each run was chosen by {results.select}, and variants are compared by {compared}"
         found.append(Caution("note", text, severity="note"))
     order = {kind: place for place, kind in enumerate(FIRST)}
     return sorted(
@@ -60,13 +60,24 @@ def _unfinished(results: StudyResults) -> Iterator[Caution]:
     for record in results.records:
         if record.state != "finished":
             by_state.setdefault(record.state, []).append(record)
+    told: dict[str, list[str]] = {}  # kind -> what became of the runs of each state
     for state, records in by_state.items():
-        kind = "failed" if state in ("failed", "unreadable") else "missing"
+        kind = "failed" if state in BROKEN else "missing"
         runs = listed([f"{record.label} seed {record.seed}" for record in records], 2)
-        what = {"missing": "not run yet", "running": "still running"}.get(state, state)
-        text = f"{len(records)} of {results.planned} runs {what}, and so in no number here: {runs}"
         reasons = listed([record.reason.strip().rpartition("\n")[2] for record in records], 2)
-        yield Caution(kind, f"{text} ({reasons})" if kind == "failed" else text)
+        of_runs = f"{runs}: {reasons}" if kind == "failed" else runs
+        told.setdefault(kind, []).append(f"{len(records)} {_fate(state, len(records))} ({of_runs})")
+    for kind, texts in told.items():
+        number = sum(len(records) for state, records in by_state.items() if (state in BROKEN) == (kind == "failed"))
+        is_now = "is" if number == 1 else "are"
+        yield Caution(kind, f"{number} of {results.planned} planned runs {is_now} in no number here: {listed(texts)}")
+
+
+def _fate(state: str, number: int) -> str:
+    """What became of runs, as the end of a sentence."""
+    was, is_now = ("was", "is") if number == 1 else ("were", "are")
+    said = {"missing": f"{was} not run yet", "running": f"{is_now} still running", "interrupted": f"{was} interrupted"}
+    return said.get(state, "can't be read" if state == "unreadable" else state)
 
 
 def _code(results: StudyResults) -> Iterator[Caution]:
@@ -75,22 +86,22 @@ def _code(results: StudyResults) -> Iterator[Caution]:
         counts = [
             f"{commit[:10]} ({sum(record.commit == commit for record in finished)} runs)" for commit in results.commits
         ]
-        yield Caution("commits", f"runs of {len(counts)} different commits: {listed(counts)}")
+        yield Caution("commits", f"the runs were made with {len(counts)} different commits: {listed(counts)}")
     dirty = [record.label for record in finished if record.is_dirty]
     if dirty:
         text = f"{len(dirty)} of {len(finished)} runs were made with changes that were not committed: {listed(dirty)}"
         yield Caution("dirty", text)
     counted = [record for record in results.records if record.is_automatic]
     if any(record.is_dirty or record.commit not in results.commits for record in counted):
-        yield Caution("commits", "the untrained baselines were counted by other code than the runs'", "", "note")
+        yield Caution("commits", "the untrained baselines were counted with another commit than the runs", "", "note")
     for what, severity in (("device", "note"), ("precision", "warning")):
         values = sorted({str(r.manifest.get(what)) for r in finished if r.manifest.get(what)})
         if len(values) > 1:
-            text = f"runs of more than one {what}: {listed(values)}"
-            yield Caution("environment", f"{text}; seconds are not comparable", "", severity)  # type: ignore[arg-type]
+            text = f"the runs had more than one {what} ({listed(values)}), so their seconds can't be compared"
+            yield Caution("environment", text, "", severity)  # type: ignore[arg-type]
     versions = {str(record.manifest["versions"]) for record in finished if record.manifest.get("versions")}
     if len(versions) > 1:
-        yield Caution("environment", f"runs with {len(versions)} different sets of library versions", "", "note")
+        yield Caution("environment", f"the runs had {len(versions)} different sets of library versions", "", "note")
 
 
 def _training(block: Block) -> Iterator[Caution]:
@@ -98,13 +109,13 @@ def _training(block: Block) -> Iterator[Caution]:
     reasons: dict[str, list[str]] = {}
     for record in trained:
         reasons.setdefault(str(record.manifest.get("stopped_by")), []).append(record.name)
-    cut = [record for record in trained if is_unconverged(record)]
+    cut = [record for record in trained if is_unconverged(record.manifest)]
     if cut:
         yield Caution(
             "unconverged",
-            f"{len(cut)} of {len(trained)} runs {'was' if len(cut) == 1 else 'were'} still improving when training "
-            f"stopped (best epoch among the last): {listed([record.name for record in cut], 3)}. Trained longer, "
-            "their places could differ",
+            f"{len(cut)} of {len(trained)} runs {'was' if len(cut) == 1 else 'were'} {IMPROVING}, "
+            f"since the best epoch is among the last: {listed([record.name for record in cut], 3)}. With "
+            "longer training the order of the variants could change",
             block.key,
         )
     if "max_time" in reasons:
@@ -125,14 +136,6 @@ def _training(block: Block) -> Iterator[Caution]:
         yield Caution("stop_reasons", f"training ended for different reasons: {text}", block.key)
 
 
-def is_unconverged(record: Record) -> bool:
-    """Cut off by a limit, with the best epoch among the last ones."""
-    epochs, best = record.manifest.get("epochs"), record.manifest.get("best_epoch")
-    if record.manifest.get("stopped_by") not in ("max_epochs", "max_steps", "max_time") or not epochs or best is None:
-        return False
-    return bool(epochs - 1 - best < max(2 if epochs >= 10 else 1, LAST_SHARE * epochs))
-
-
 def _evaluation(block: Block) -> Iterator[Caution]:
     evaluation = block.evaluation
     if evaluation.get("split_warning"):
@@ -140,19 +143,20 @@ def _evaluation(block: Block) -> Iterator[Caution]:
     elif block.is_leaky:
         yield Caution(
             "leaky",
-            "models train on events that are later than the test targets of other users. These "
-            "numbers are of models that were trained on the future (Ji et al. 2023)",
+            "the models were trained on events that are later than the test targets of other users, which no model in "
+            "use can have (Ji et al. 2023)",
             block.key,
         )
     targets = evaluation.get("test_targets") or block.targets
     cold = 0 if evaluation.get("task") else (evaluation.get("cold_test_targets") or 0) / targets  # of a ranking alone
-    if cold > MANY_COLD:
-        text = f"{100 * cold:.1f} % of the test targets were never seen in training ({evaluation.get('cold_targets')})"
+    if cold > MANY_COLD and not any(COLD in note for note in block.comparison.notes):
+        then = "are left out" if evaluation.get("cold_targets") == "drop" else "count as misses"
+        text = f"{100 * cold:.1f} % of the test targets have no event in training, and {then}"
         yield Caution("data", text, block.key, "note")
     for note in block.comparison.notes:
         text = note.removeprefix("WARNING: ")
-        if BELOW in text:
-            continue  # `_below` says it of all rows at once
+        if BELOW in text or IMPROVING in text:
+            continue  # `_below` and `_training` say it of all rows at once
         if "tie_order" in text:
             yield Caution("ties", text, block.key)
         elif text.startswith("not tested over seeds"):
@@ -160,7 +164,7 @@ def _evaluation(block: Block) -> Iterator[Caution]:
             single = [line.name for line, row in rows if row.untested == ONE_SEED]
             is_all = len(single) == sum(not row.is_counted for row in block.comparison.rows)
             names = "all trained variants" if is_all else listed(single)
-            yield Caution("single_seed", f"not tested over seeds, since they have one: {names}", block.key)
+            yield Caution("single_seed", f"these have one seed, so they were not tested over seeds: {names}", block.key)
         else:
             yield Caution("note", text, block.key, "warning" if text != note else "note")
     if block.audit.note:
@@ -193,7 +197,7 @@ def _reversals(block: Block, metric: str) -> Iterator[Caution]:
         if effect.metric == metric and effect.reversed_settings:
             yield Caution(
                 "interaction",
-                f"{effect.axis}: {effect.a} minus {effect.b} is {effect.difference:+.4f} on average, "
-                f"and significantly the other way round with {listed(effect.reversed_settings)}",
+                f"{effect.axis}: {effect.a} minus {effect.b} is {effect.difference:+.4f} on average, but the "
+                f"difference significantly has the other sign with {listed(effect.reversed_settings)}",
                 block.key,
             )

@@ -26,7 +26,9 @@ def read_audit(runs: list[Run]) -> AuditFacts:
     entries = [run.manifest["audit"] for run in runs if run.manifest.get("audit")]
     if not entries:
         name = runs[0].evaluation.get("dataset", "DATASET")
-        return AuditFacts(note=f"no audit of this data was made before the runs: recsys-lab audit {shlex.quote(name)}")
+        return AuditFacts(
+            note=f"no audit of this data was made before the runs; `recsys-lab audit {shlex.quote(name)}` makes one"
+        )
     data, split = (runs[0].evaluation.get(name) for name in ("data_hash", "split_hash"))
     named = [Path(file) for file in dict.fromkeys(entry["file"] for entry in entries if entry.get("file"))]
     for file in (one for path in named for one in (path, path.with_name(f"audit-{split}.json"))):

@@ -51,10 +51,10 @@ def unique(texts: Sequence[str]) -> list[str]:
 
 
 def listed(texts: Sequence[str], most: int = 3) -> str:
-    """`a, b and 3 more`."""
+    """`a, b and c`, `a, b and 3 more`."""
     texts = list(dict.fromkeys(texts))
     if len(texts) <= most:
-        return ", ".join(texts)
+        return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
     return f"{', '.join(texts[:most])} and {len(texts) - most} more"
 
 

@@ -134,23 +134,23 @@ def multiplicity(blocks: list[Block], method: Method) -> str:
     metric = " or ".join(dict.fromkeys(block.decided_by for block in blocks))
     alpha = 100 * method.alpha
     lines = [
-        f"All {pairs:,} tests of pairs of variants in {metric} (all blocks) are one family, Holm-corrected together: "
-        f"the chance of even one false difference among them is at most {alpha:g} %. Letters, and what is said of "
-        "single variants and of their order, rest on them."
+        f"All {pairs:,} tests of pairs of variants in {metric}, on all data sets and splits, are one family. Holm's "
+        f"method corrects them together, so the chance of even one false difference among them is at most {alpha:g} %. "
+        "Letters, and what is said of single variants and of their order, are from these tests."
     ]
     if effects:
         lines.append(
-            f"All {effects:,} tests of axis effects in {metric} are a second family, corrected likewise by itself: "
-            "an answer about an axis does not pay for all pairs of variants. Over both families together the "
-            f"chance is at most {2 * alpha:g} %."
+            f"All {effects:,} tests of axis effects in {metric} are a second family, which is corrected by itself. So "
+            "the number of variants does not weaken the test of an axis. Over both families the chance of a false "
+            f"difference is at most {2 * alpha:g} %."
         )
     lines.append(
-        "The interval of a difference is at the level of its step in Holm's procedure, so it leaves out 0 exactly "
-        "when the difference is significant. Other metrics are nearly the same number again: they are shown with "
-        "uncorrected intervals and decide nothing. Slices, calibration, curves and fronts are for exploring: nothing "
-        "there is tested against the whole study. A difference is tested over users and seeds together (variance over "
-        "users of the seed-averaged paired difference plus variance over the seeds of each system); a variant with "
-        "one seed is in no test."
+        "The interval of a difference is at the level of its step in Holm's procedure, so it excludes 0 exactly when "
+        "the difference is significant. Other metrics are nearly the same number again. They are shown with "
+        "uncorrected intervals, and decide nothing. Slices, calibration, curves and fronts are for exploring, and "
+        "their differences are not corrected over the study. A difference is tested over users and seeds together: its "
+        "variance is that of the paired differences over users, averaged over seeds, plus that over the seeds of each "
+        "system. A variant with one seed is in no test."
     )
     return " ".join(lines)
 

@@ -11,6 +11,7 @@ from recsys_lab.report.table import Cell, Column, Table
 from recsys_lab.report.terminal import wrapped
 from recsys_lab.study.plan.study_file import text_of
 from recsys_lab.study.tune.results import SearchResult, TuningResults
+from recsys_lab.words import number_of
 
 STATES = ("complete", "pruned", "failed")
 MOST_NAMED = 3
@@ -22,15 +23,22 @@ def render(results: TuningResults, width: int | None = None) -> str:
     None = as long as it is."""
     shown = Shown(width=width, rest="--show --json has all")
     lines = [
-        f"{results.study}: {results.select} on the validation part, {results.trials} trials for each "
-        f"of {len(results.searches)} (sampler {results.sampler}, pruner {results.pruner})",
+        f"{results.study}: {results.select} on the validation part, {results.trials} trials for each of "
+        f"{number_of(len(results.searches), 'search', 'searches')} (sampler {results.sampler}, pruner "
+        f"{results.pruner})",
         "",
         fitted(searches_table(results).without(["found settings"]), shown),
     ]
     curves = [search for search in results.searches if search.curve]
     if curves:
-        lines += ["", "expected best after n trials [where 90 % of their orders lie]:", fitted(_curves(curves), shown)]
-        lines.append("each trial is one training on the validation part: no test, and no ranking of the searches")
+        lines += [
+            "",
+            "expected best after n trials [interval of 90 % of the orders of trials]:",
+            fitted(_curves(curves), shown),
+        ]
+        lines.append(
+            "each trial is one training on the validation part, so this is no test and does not rank the searches"
+        )
     lines.append("")
     for search in results.searches:
         found = settings_text(search.best.settings) if search.best else "no complete trial yet"
@@ -61,7 +69,7 @@ def settings_text(settings: dict[str, Any]) -> str:
 
 def searches_table(results: TuningResults) -> Table:
     """What each search found, by validation."""
-    best = f"{results.select} of the best trial: the maximum of noisy values, so too high"
+    best = f"{results.select} of the best trial, which is too high, since it is the maximum of noisy values"
 
     def found(search: SearchResult) -> Cell:
         return Cell(settings_text(search.best.settings), style="code") if search.best else Cell("none yet")
@@ -91,7 +99,8 @@ def tuning_answer(results: TuningResults) -> str:
     done.sort(key=lambda search: sign * search.curve[-1].expected)
     ends = ", ".join(f"{search.label} {search.curve[-1].expected:.4f}" for search in done[:MOST_NAMED])
     more = f" and {len(done) - MOST_NAMED} more" if len(done) > MOST_NAMED else ""
-    return f"Expected best {results.select} after the whole budget: {ends}{more}. Each trial is one training: no test."
+    said = f"The expected best {results.select} after all trials is {ends}{more}."
+    return f"{said} Each trial is one training, so this is no test."
 
 
 def _curves(searches: list[SearchResult]) -> Table:

@@ -52,7 +52,8 @@ def test_unconverged_runs(tmp_path: Path, stopped_by: str, best_epoch: int | Non
     found = of_kind(read_results(plan, method=QUICK), "unconverged")
     assert bool(found) == is_cut
     assert all(
-        "2 of 4 runs" in caution.text and caution.text.endswith("their places could differ") for caution in found
+        "2 of 4 runs" in caution.text and caution.text.endswith("the order of the variants could change")
+        for caution in found
     )
 
 
@@ -73,8 +74,11 @@ def test_commits_changes_ties_seeds_and_leaks(tmp_path: Path) -> None:
     assert "1 of 2 runs were made with changes" in of_kind(results, "dirty")[0].text
     assert "tie_order item_id" in of_kind(results, "ties")[0].text
     assert of_kind(results, "single_seed") and of_kind(results, "leaky")
-    assert "not tested over seeds (one seed)" in results.answer.sentence
-    assert of_kind(results, "single_seed")[0].text == "not tested over seeds, since they have one: all trained variants"
+    assert "not tested over seeds, because there is one seed" in results.answer.sentence
+    assert (
+        of_kind(results, "single_seed")[0].text
+        == "these have one seed, so they were not tested over seeds: all trained variants"
+    )
 
 
 def test_refusals_of_the_plan_are_warnings(tmp_path: Path) -> None:
@@ -90,7 +94,7 @@ def test_what_blocks_share_is_said_once(tmp_path: Path) -> None:
             changes = {"dataset": data, "data_hash": data}
             made.add({"data": data, "encoder": encoder}, 0, ranks_of(0.1), **changes)
     (leaky,) = of_kind(read_results(made.plan(), method=QUICK), "leaky")
-    assert leaky.text.startswith("one · leave_one_out (leaky), two · leave_one_out (leaky): ") and not leaky.block
+    assert leaky.text.startswith("one · leave_one_out (leaky) and two · leave_one_out (leaky): ") and not leaky.block
 
 
 def test_no_difference_is_said_with_what_could_have_been_seen(tmp_path: Path) -> None:
@@ -103,7 +107,7 @@ def test_no_difference_is_said_with_what_could_have_been_seen(tmp_path: Path) ->
     assert not effect.is_significant(0.05)
     assert results.answer.sentence.startswith("The choice of encoder makes no significant difference; the largest, ")
     assert f"[{-abs(effect.high) if effect.difference < 0 else effect.low:+.4f}, " in results.answer.sentence
-    assert f"{effect.detectable:.4f} would be found with 80 % power" in results.answer.findings[0]
+    assert f"The test finds a difference of {effect.detectable:.4f} with 80 % power" in results.answer.findings[0]
 
 
 def test_many_that_win_and_many_without_seeds_are_said_in_short_sentences(tmp_path: Path) -> None:
@@ -114,8 +118,8 @@ def test_many_that_win_and_many_without_seeds_are_said_in_short_sentences(tmp_pa
             made.add({}, seed, ranks_of(1.5 if number < 4 else 0.0, seed), label, stopped_by="max_time")
     results = read_results(made.plan(), method=QUICK)
     said = [*results.answer.findings, *results.multiplicity.split(". "), *(one.text for one in results.cautions)]
-    (winners,) = (text for text in said if "more are significantly better than others" in text)
-    assert "2 more are" in winners and "Not tested over seeds (one seed): " in winners and "and 2 more. " in winners
+    (winners,) = (text for text in said if "more variants are significantly better than others" in text)
+    assert "2 more variants are" in winners and "because there is one seed: " in winners and "and 2 more. " in winners
     lengths = {part: len(re.findall(r"\S*\w\S*", part)) for text in said for part in text.split(". ")}
     assert max(lengths.values()) <= 35, max(lengths, key=lambda part: lengths[part])
 

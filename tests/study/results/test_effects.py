@@ -129,7 +129,7 @@ def test_with_one_seed_no_effect_is_tested(tmp_path: Path) -> None:
     results = read_results(made.plan(), method=QUICK)
     effect = find(results, "encoder", "sas", "gru")
     assert effect.untested == ONE_SEED and effect.difference > 0.1 and not effect.is_significant(0.05)
-    assert results.answer.sentence == "No difference is claimed: not tested over seeds (one seed)."
+    assert results.answer.sentence == "The differences were not tested over seeds, because there is one seed."
     (block,) = results.blocks
     assert not any(line.letters for line in block.lines) and not block.comparison.is_significantly_best(0)
     shown = as_markdown(results) + as_latex(results)

@@ -51,7 +51,9 @@ def test_blocks_names_and_records(made: MadeStudy) -> None:
     assert len({block.key for block in results.blocks}) == 2
     assert results.planned == 16 and results.states == {"finished": 16} and results.commits == ["c0ffee"]
     assert results.cutoff == 10 and results.deciding == "ndcg" and results.answer.is_complete
-    assert results.answer.findings[0].startswith("encoder: in every block sas is significantly better than gru (+0.")
+    assert results.answer.findings[0].startswith(
+        "encoder: on all 2 data sets and splits, sas is significantly better than gru (+0."
+    )
     assert re.match(
         r"sas is significantly better than gru on one: \+0\.\d{4} ndcg@10 \[\+0\.\d{4}, \+0\.\d{4}\]; \d of 4",
         results.answer.sentence,
@@ -72,9 +74,23 @@ def test_the_sentence_is_of_the_two_values_that_the_question_asks_about(made: Ma
     assert "dropout=0.1" in sentence and "dropout=0.3" in sentence and "gru" not in sentence
 
 
+def test_the_sentence_is_of_one_value_beside_all_others_that_the_question_asks_about(tmp_path: Path) -> None:
+    """`[ids, time, all]`: ids with time and with all, and not time with all, which differ most."""
+    made = MadeStudy(tmp_path, {"factor": ["ids", "time", "all"]})
+    for factor, skill in (("ids", 0.7), ("time", 0.0), ("all", 1.5)):
+        for seed in (0, 1, 2):
+            made.add({"factor": factor}, seed, ranks_of(skill, seed))
+    plan = made.plan()
+    assert "all is significantly better than time: " in read_results(plan, method=QUICK).answer.sentence
+    plan.study.report["asks"] = [{"factor": ["ids", "time", "all"]}]
+    sentence = read_results(plan, method=QUICK).answer.sentence
+    assert sentence.startswith("For factor, all is significantly better than ids: "), "`all` says nothing by itself"
+    assert sentence.endswith("of 2 differences are significant."), sentence
+
+
 def test_a_question_about_no_axis_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
-    for asks, why in (("[c]", "two values of it"), ("[a, c]", "unknown value in report.asks: encoder 'c'")):
+    for asks, why in (("[c]", "two or more values of it"), ("[a, c]", "unknown value in report.asks: encoder 'c'")):
         file.write_text(f"axes: {{encoder: {{a: {{}}, b: {{}}}}}}\nreport: {{asks: [{{encoder: {asks}}}]}}\n")
         with pytest.raises(RecsysLabError, match=why):
             read_study(file)
@@ -102,8 +118,14 @@ def test_what_is_not_finished_or_unreadable_is_named(made: MadeStudy) -> None:
     results = read_results(made.plan(), method=QUICK)
     assert not results.answer.is_complete and results.answer.sentence.startswith("So far (15 of 17 runs): ")
     kinds = {caution.kind: caution.text for caution in results.cautions}
-    assert "1 of 17 runs not run yet" in kinds["missing"] and "one_gru_0.9 seed 0" in kinds["missing"]
-    assert "1 of 17 runs unreadable" in kinds["failed"] and "unreadable" in results.records[0].reason
+    assert (
+        "1 of 17 planned runs is in no number here: 1 was not run yet" in kinds["missing"]
+        and "one_gru_0.9 seed 0" in kinds["missing"]
+    )
+    assert (
+        "1 of 17 planned runs is in no number here: 1 can't be read (" in kinds["failed"]
+        and "unreadable" in results.records[0].reason
+    )
     assert sum(record.state == "finished" for record in results.records) == 15
 
 
@@ -163,7 +185,7 @@ def test_counted_baselines_take_part(made: MadeStudy, tmp_path: Path) -> None:
     ] * 2
     assert results.commits == ["c0ffee"]
     (other_code,) = [caution for caution in results.cautions if caution.kind == "commits"]
-    assert other_code.severity == "note" and "counted by other code" in other_code.text
+    assert other_code.severity == "note" and "counted with another commit" in other_code.text
     assert any("no memory" in caution.text for caution in results.cautions if caution.kind == "baselines")
     assert any("the best untrained baseline, item_knn" in line for line in results.answer.findings)
 

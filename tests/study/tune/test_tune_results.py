@@ -81,7 +81,7 @@ def test_searches_on_unlike_data_are_not_compared(tmp_path: Path) -> None:
 def test_the_table_shows_what_was_spent_and_found(tmp_path: Path) -> None:
     text = render(results_of(tuned(make_study(tmp_path), UNLIKE)))
     lines = text.splitlines()
-    assert "s: val/ndcg@10 on the validation part, 4 trials for each of 2 (sampler tpe, pruner none)" in lines
+    assert "s: val/ndcg@10 on the validation part, 4 trials for each of 2 searches (sampler tpe, pruner none)" in lines
     assert [line.split() for line in lines if line.startswith(("a  ", "b  "))] == [
         ["a", "4", "3", "0", "1", "10", "0.3000", "0.3200", "3"],
         ["b", "4", "3", "1", "0", "10", "0.1000", "0.5000", "2"],

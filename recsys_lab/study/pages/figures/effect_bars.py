@@ -67,11 +67,11 @@ def effects_figure(block: Block) -> Figure | None:
             ),
         )
     note = (
-        "The better value minus the other, mean over the settings of the other axes; interval over users and seeds, "
-        "at the level of the corrected test: it leaves out 0 where the difference is significant. Values with one "
-        "seed are not tested and have none"
+        "The better value minus the other, as a mean over the settings of the other axes. The interval is over users "
+        "and seeds, at the level of the corrected test, so it excludes 0 where the difference is significant. Values "
+        "with one seed are not tested and have no interval"
     )
-    note += "; ticks: the difference in each of those settings." if len(points) > len(rows) else "."
+    note += ". Ticks are the differences in the single settings." if len(points) > len(rows) else "."
     if len(drawn) < len(found):
         note += f" Drawn: the {len(drawn)} largest of {len(found)} differences."
     return Figure(

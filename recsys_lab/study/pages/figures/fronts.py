@@ -11,7 +11,10 @@ from recsys_lab.words import titled
 
 TITLES = {"train_seconds": "training seconds", "parameters": "parameters"}
 FORMATS = {"train_seconds": ",~r", "parameters": "~s"}
-NOTES = {"train_seconds": " Seconds until the fit ended, validation included, mean over seeds.", "parameters": ""}
+NOTES = {
+    "train_seconds": " Seconds are counted until the fit ended, with validation, as a mean over seeds.",
+    "parameters": "",
+}
 
 
 def front_figures(block: Block, looks: Looks) -> list[Figure]:
@@ -80,6 +83,6 @@ def _figure(block: Block, cost: str, looks: Looks) -> Figure | None:
         f"{label} against {title}",
         chart,
         f"{label} against {title} on {block.title}; on the front: {described}",
-        f"The line joins what nothing beats at its cost or below; bars are intervals over users.{NOTES[cost]}"
-        + " What has no cost stands at the left edge." * (0.0 in costs),
+        "The line joins the variants that no other one beats at the same cost or less. Bars are intervals over "
+        f"users.{NOTES[cost]}" + " Variants without a cost stand at the left edge." * (0.0 in costs),
     )

@@ -46,7 +46,9 @@ def learning_figures(block: Block, looks: Looks) -> list[Figure]:
             }
             for i in kept
         ]
-    note = f"Each line is a run, its mark the epoch that was kept. {looks.chosen_by} brings its runs out."
+    note = (
+        f"Each line is a run, and its mark is the epoch that was kept. Click {looks.chosen_by} to highlight its runs."
+    )
     if len(trained) > len(shown):
         note += f" Drawn: the {len(shown)} best of {len(trained)} variants."
     figures = []

@@ -54,7 +54,7 @@ class Looks:
     @property
     def chosen_by(self) -> str:
         """What a click on the legend brings out."""
-        return f"A {self.factors[0]} in the legend" if self.factors else "A name in the legend"
+        return f"a value of {self.factors[0]} in the legend" if self.factors else "a name in the legend"
 
 
 def grid_factors(results: StudyResults) -> list[str]:

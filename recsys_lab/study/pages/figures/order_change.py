@@ -78,7 +78,7 @@ def order_figure(results: StudyResults, looks: Looks) -> Figure | None:
         base.mark_point(filled=True, size=130, opacity=1).encode(**points(series), tooltip=tips),
         data=data_of(rows),
     ).properties(height=max(170, 30 * most + 20))
-    note = "Crossing lines: the order changes. Whether a change is significant stands in the table."
+    note = "Where lines cross, the order changes. The table says which changes are significant."
     if len(table) > len(shown):
         note += f" Drawn: the {len(shown)} best of {len(table)} shared variants."
     return Figure(

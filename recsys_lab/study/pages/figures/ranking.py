@@ -10,7 +10,7 @@ from recsys_lab.words import titled
 MOST = 30
 READ = (
     "On test targets. Rows that share a letter do not differ significantly; rows without a letter were not tested. An "
-    "interval is that of one row over users and says nothing of seeds: differences are in the table."
+    "interval is that of one row over users, and does not include the seeds. The table has the tests of differences."
 )
 """How it is to be read."""
 

@@ -81,6 +81,6 @@ def share_figure(results: StudyResults) -> Figure | None:
         chart,
         f"Heat map of the share of the best possible {metric}; the highest in each world: "
         + "; ".join(f"{world} {share:.0%}" for world, share in zip(worlds, highest, strict=True)),
-        f"In each field the share, and below it its {results.method.level} interval in %, over users and seeds (over "
-        "users where there is one seed).",
+        f"Each field shows the share, and below it the {results.method.level} interval in %, over users and seeds, or "
+        "over users where there is one seed.",
     )

@@ -78,12 +78,16 @@ def _figure(block: Block, dimension: str, looks: Looks) -> Figure:
         ),
         data=data_of(rows),
     ).properties(height=len(here) * max(20, 9 * len(shown) + 6))
-    small = " * fewer than 30 users: its interval is not to be relied on." if any(one.is_small for one in here) else ""
+    small = (
+        " Slices with * have fewer than 30 users: do not rely on their intervals."
+        if any(one.is_small for one in here)
+        else ""
+    )
     more = f" Drawn: {len(shown)} of {len(found.variants)} variants." if len(found.variants) > len(shown) else ""
     return Figure(
         f"slices-{dimension.replace('_', '-')}-{block.key}",
         f"{label} by {TITLES.get(dimension, dimension)}",
         chart,
         f"{label} of {', '.join(shown)} in slices by {dimension.replace('_', ' ')} on {block.title}",
-        f"Every target is in one slice.{small}{more}",
+        f"Each target is in exactly one slice.{small}{more}",
     )

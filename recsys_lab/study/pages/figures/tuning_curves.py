@@ -47,12 +47,12 @@ def tuning_figures(searches: list[SearchResult], select: str, palette: Palette, 
         base.mark_line(strokeWidth=2).encode(y=y, color=series["color"]),
         base.mark_point(filled=True, size=45).encode(y=y, **points(series), tooltip=tips),
     ]
-    note = "Mean over the orders in which the trials could have come"
+    note = "The lines are means over all orders of the trials"
     if len(shown) <= MOST_BANDS:
         faint = alt.condition(chosen, alt.value(0.14), alt.value(0.02))
         low = alt.Y("low:Q", scale=alt.Scale(zero=False))
         layers.insert(0, base.mark_area().encode(y=low, y2="high:Q", color=series["color"], opacity=faint))
-        note += "; bands: the middle 90 % of the orders"
+        note += ", and the bands hold the middle 90 % of the orders"
     note += "."
     if len(shown) < len(done):
         note += f" Drawn: the {len(shown)} best of {len(done)} searches."
