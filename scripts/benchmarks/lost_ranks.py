@@ -147,9 +147,10 @@ def fit(base: Path, name: str, plan: list[Any], epochs: int, restarts: int) -> P
     (folder / "plan.json").write_text(json.dumps(plan))
     options = ["--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts), "--monitor-interval", "0.1"]
     words = [*torchrun(*options), *command(base, folder, epochs), "--trainer.devices", "2"]
-    done = subprocess.run(words, env=environment(folder), capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{name} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    with (folder / "output.txt").open("w") as out:
+        code = subprocess.run(words, env=environment(folder), stdout=out, stderr=out).returncode
+    if code:
+        raise RuntimeError(f"{name} ended with {code}:\n{(folder / 'output.txt').read_text()[-9000:]}")
     return folder
 
 
