@@ -30,6 +30,9 @@ from typing import Any
 import lightning as L
 
 MASTER = "10.77.0.1"
+NEW_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""Without it torchrun (2.13) keeps one store for all attempts, in which a process that starts again may read the
+address of the one that was killed."""
 BATCH, EPOCH_STEPS = 8, 6
 FIT = "fit --model SASRec --model.embedding_dim 16 --data.max_length 10 --trainer.accelerator cpu"
 QUIET = "--trainer.enable_progress_bar false --trainer.enable_model_summary false --run.test_after_fit false"
@@ -131,7 +134,7 @@ def command(base: Path, folder: Path, epochs: int, timeout: int = 600) -> list[s
 
 
 def environment(folder: Path) -> dict[str, str]:
-    known = {"RECORD": str(folder), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    known = {"RECORD": str(folder), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", NEW_STORE: "1"}
     path = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     return {**os.environ, **known, "PYTHONPATH": path}
 

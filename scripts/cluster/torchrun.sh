@@ -28,9 +28,10 @@ if [ -f "$folder/checkpoints/last.ckpt" ]; then fit=("$folder"); fi # submitted 
 
 source .venv/bin/activate
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / gpus))
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # else a process that starts again may read the address of a dead one
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 torchrun \
-  --nnodes="$SLURM_NNODES" --nproc-per-node="$gpus" \
+  --nnodes="$SLURM_NNODES" --nproc-per-node="$gpus" --max-restarts=3 \
   --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$head:29500" \
   -m recsys_lab.cli fit "${fit[@]}" "$@"
