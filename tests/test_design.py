@@ -20,9 +20,9 @@ FIRST = {path.stem: path for path in reversed(CONFIGS)}
 MAX_LINES = {"recsys_lab": 340, "scripts": 340, "tests": 420}
 
 # The rooms from the ground up: a room imports only rooms of lower floors. On the ground floor words, arguments, config,
-# batch, data_spec, scorer and contracts build on each other in this order; report and statistics know only what they
-# have of words.
-GROUND = ("words", "arguments", "config", "batch", "data_spec", "scorer", "contracts")
+# batch, data_spec, scorer, task and contracts build on each other in this order; report and statistics know only what
+# they have of words.
+GROUND = ("words", "arguments", "config", "batch", "data_spec", "scorer", "task", "contracts")
 FLOORS: tuple[set[str], ...] = (
     {*GROUND, "report", "statistics"},
     {"data", "ops"},
