@@ -1,8 +1,7 @@
 """RankingEvaluation: the one place where validation and test turn model outputs into metrics.
 
-Each batch's scores are ranked once, in row blocks that stay under a memory bound. At the end the per-target ranks of
-all processes are gathered once and put into one order, and every metric is computed from them: the numbers are the
-same on any number of processes.
+Each batch's targets are ranked once (`ranked_batches.py`). At the end the ranks of all processes are gathered once and
+put into one order, and every metric is computed from them: the numbers are the same on any number of processes.
 """
 
 from __future__ import annotations
@@ -16,21 +15,18 @@ import lightning as L
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.config import Configurable
-from recsys_lab.contracts import Batch, Scorer
 from recsys_lab.evaluation.candidates import Candidates, candidate_mask
-from recsys_lab.evaluation.measure import EvaluationSetting, Measure, ScoredRows, numbers_of
+from recsys_lab.evaluation.measure import EvaluationSetting, Measure, numbers_of
+from recsys_lab.evaluation.ranked_batches import RankedBatches
 from recsys_lab.evaluation.ranked_targets import COLUMNS, RankedTargets
-from recsys_lab.evaluation.row_blocks import scored_rows
-from recsys_lab.ops.linear_ranks import linear_target_ranks
 from recsys_lab.ops.processes import gather_rows
 from recsys_lab.ops.query_metrics import check_own_names
 from recsys_lab.ops.rank_metrics import RankMetric
-from recsys_lab.ops.ranks import Ranks, Ties
-from recsys_lab.words import QUERY, RecsysLabError
+from recsys_lab.ops.ranks import Ties
+from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
 
@@ -47,7 +43,7 @@ def ranks(model: Any) -> bool:
     return bool(getattr(getattr(model, "task", None), "ranks", True))
 
 
-class RankingEvaluation(Configurable, L.Callback):
+class RankingEvaluation(Configurable, RankedBatches, L.Callback):
     """Logs `val/<metric>@k` and `test/<metric>@k`; keeps the ranks of the last evaluation.
 
     Args:
@@ -86,10 +82,7 @@ class RankingEvaluation(Configurable, L.Callback):
         self.measures, self.candidates = list(measures or ()), candidates
         self.metrics = tuple(metrics or ())
         check_own_names(self.metrics)
-        self._running: list[Measure] = []  # those of the evaluation that is under way
-        self._rows: list[Tensor] = []
-        self._is_asked = True
-        self._is_candidate: Tensor | None = None
+        self._running, self._rows, self._is_asked, self._is_candidate = [], [], True, None
         self.last: RankedTargets | None = None
         """The targets of the last evaluation, of all processes."""
         self.last_metrics: dict[str, float] = {}
@@ -102,12 +95,6 @@ class RankingEvaluation(Configurable, L.Callback):
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start(trainer, pl_module, "test")
-
-    def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
-        self._add(pl_module, outputs, batch)
-
-    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
-        self._add(pl_module, outputs, batch)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._finish(trainer, pl_module, "val")
@@ -125,41 +112,6 @@ class RankingEvaluation(Configurable, L.Callback):
         self._running = self.measures if trainer.state.fn in ("validate", "test") else []
         for measure in self._running:
             measure.start(EvaluationSetting(datamodule, stage, self.cutoffs, self.ties, self._is_candidate))
-
-    def _add(self, model: Any, outputs: Any, batch: Batch) -> None:
-        if self._is_asked and batch.target_event is not None:  # else a batch of another task
-            query = outputs[QUERY] if isinstance(outputs, dict) else outputs  # a dict of several tasks
-            self._rows.append(self.rank_batch(model, query, batch))
-
-    def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
-        """query (B, ...) as `model.query` gave it -> (N, 6) int64 rows as in `COLUMNS`, one for each target."""
-        assert batch.target_event is not None
-        ranks = self._product_ranks(model.scorer, query, batch)
-        if ranks is None:
-            return self._block_ranks(model, query, batch)
-        return _table(batch.target_event, ranks)
-
-    def _product_ranks(self, scorer: Scorer, query: Tensor, batch: Batch) -> Ranks | None:
-        """Without the scores, where nobody else needs them and they are a matrix product; None where that can't be."""
-        if self._running or query.device.type != "cpu" or batch.target_mask is not None:
-            return None
-        assert self._is_candidate is not None and batch.seen_ids is not None and batch.seen_offsets is not None
-        seen = (batch.seen_ids, batch.seen_offsets)
-        return linear_target_ranks(query, scorer, batch.target_ids, self._is_candidate, *seen, self.ties)
-
-    def _block_ranks(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
-        assert self._is_candidate is not None
-        blocks = []
-        for rows in scored_rows(model, query, batch, self._is_candidate, self.max_score_bytes, self.ties):
-            if self._running and rows.is_first:
-                self._measure(rows)
-            blocks.append(_table(rows.target_event, rows.ranks))
-        return torch.cat(blocks)
-
-    def _measure(self, rows: ScoredRows) -> None:
-        rows = rows.select(~rows.ranks.is_cold) if self.cold_targets == "drop" else rows
-        for measure in self._running:
-            measure.add(rows)
 
     def of_targets(self, model: Any, datamodule: Any) -> RankedTargets:
         """The test targets as `model` ranks them, on the CPU and without a Trainer: for models that only count, in one
@@ -216,8 +168,3 @@ class RankingEvaluation(Configurable, L.Callback):
         if self.last is None:
             raise RecsysLabError("no evaluation has run yet: call trainer.test or trainer.validate first")
         return self.last
-
-
-def _table(target_event: Tensor, ranks: Ranks) -> Tensor:
-    """(N, 6) rows as in `COLUMNS`."""
-    return torch.stack([target_event, *(getattr(ranks, name).long() for name in COLUMNS[1:])], dim=1)
