@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recsys_lab.contracts import Batch
 from recsys_lab.evaluation.row_blocks import row_blocks
-from recsys_lab.ops.top_items import top_items
+from recsys_lab.ops.top_items import top_items, top_items_of_product
 
 
 def top_lists(
@@ -25,7 +25,7 @@ def top_lists(
     """The best K items of each row, best first (`ops/top_items.py` has the order of ties).
 
     Args:
-        model: with `score(query)`.
+        model: with `score(query)`, and where that is a product with one table, `score_table()`.
         query: (B, ...) of `model.query(batch)`.
         batch: with the items that lists leave out, `seen_ids` and `seen_offsets`.
         is_candidate: (V,) bool.
@@ -36,6 +36,13 @@ def top_lists(
     Yields:
         The rows of a block, items (rows, K) int64 and scores (rows, K); `PAD_ID` and -inf where fewer are left.
     """
+    table = model.score_table() if allowed is None and hasattr(model, "score_table") else None
+    if table is not None and query.device.type == "cpu" and not torch.is_grad_enabled():
+        weight, bias = table.weight.float(), None if table.bias is None else table.bias.float()
+        for rows, seen, offsets in row_blocks(batch, len(is_candidate), max_bytes):
+            with torch.autocast("cpu", enabled=False):  # lists are always of float32
+                yield rows, *top_items_of_product(query[rows].float(), weight, bias, is_candidate, seen, offsets, k)
+        return
     for rows, seen, offsets in row_blocks(batch, len(is_candidate), max_bytes):
         mask = is_candidate if allowed is None else _own_candidates(is_candidate, *allowed, rows)
         yield rows, *top_items(model.score(query[rows]), mask, seen, offsets, k)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recsys_lab.config import Configurable
-from recsys_lab.contracts import Batch, DataSpec, Scorer, State
+from recsys_lab.contracts import Batch, DataSpec, ItemBlock, Scorer, State
 from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.words import RecsysLabError
@@ -112,6 +112,10 @@ class SequenceModel(Configurable):
         """(rows, D) -> (rows, V) scores of all items in float32; column 0 is padding and means nothing."""
         with torch.autocast(query.device.type, enabled=False):  # ranking is always float32
             return self.scorer.all_scores(query.float() if query.is_floating_point() else query)
+
+    def score_table(self) -> ItemBlock | None:
+        """The table whose product with a query `score` is; None where scores are made in another way."""
+        return self.scorer.one_block() if type(self).score is SequenceModel.score else None
 
 
 def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from recsys_lab.words import PAD_ID
 
 GOLDEN = 2654435761  # Knuth's multiplier: spreads neighbouring ids over 32 bits
 MIN_SEARCH = 1 << 15  # numbers, and columns times k: in what is smaller, `largest` takes no detour
+PART_SCORES = 1 << 18  # that are made and looked through at once: 1 MB, which a core keeps at hand
 
 
 def candidate_scores(
@@ -53,7 +54,58 @@ def top_items(
     """
     masked = candidate_scores(scores, is_candidate, seen_ids, seen_offsets)
     k = min(k, masked.shape[1])
-    best, items = largest(masked, min(k + 1, masked.shape[1]))  # one more shows whether a tie was cut
+    return _listed(masked, k, *largest(masked, min(k + 1, masked.shape[1])))  # one more shows whether a tie was cut
+
+
+def top_items_of_product(
+    query: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    is_candidate: Tensor,
+    seen_ids: Tensor,
+    seen_offsets: Tensor,
+    k: int,
+) -> tuple[Tensor, Tensor]:
+    """`top_items` of the scores `query @ weight.T + bias`, on a CPU where there are many: each part of the columns is
+    looked through for its largest values while the processor still has it at hand.
+
+    Args:
+        query: (B, D) float32. weight: (V, D) float32. bias: (V,) or None. is_candidate: (V,). No gradients are kept.
+    """
+    rows, width = len(query), len(weight)
+    more = min(k, width) + 1  # one more shows whether a tie was cut
+    size = group_size(width, more)
+    if not _is_searched(query.device, rows, width, more):
+        scores = torch.nn.functional.linear(query, weight, bias)
+        return top_items(scores, is_candidate, seen_ids, seen_offsets, k)
+    number = width // size
+    step = number * max(1, PART_SCORES // (rows * number))
+    scores, largest_of = torch.empty(rows, width), torch.full((rows, number), float("-inf"))
+    hidden = None if is_candidate[1:].all() else torch.zeros(width).masked_fill_(~is_candidate, float("-inf"))
+    for start in range(0, width, step):
+        part = scores[:, start : start + step]
+        torch.mm(query, weight[start : start + step].T, out=part)
+        if bias is not None:
+            part += bias[start : start + step]
+        if hidden is not None:
+            part += hidden[start : start + step]
+        if start == 0:
+            part[:, PAD_ID] = float("-inf")  # it may hold anything
+        whole = min(part.shape[1], size * number - start) // number  # one column of each group, so often
+        if whole > 0:
+            dealt = part[:, : whole * number].unflatten(1, (whole, number))
+            torch.maximum(largest_of, dealt[:, 0] if whole == 1 else dealt.amax(dim=1), out=largest_of)
+    if len(seen_ids):
+        owner = torch.repeat_interleave(seen_offsets.diff())  # (S,)
+        scores[owner, seen_ids] = float("-inf")
+        group = seen_ids % number
+        others = torch.arange(0, size * number, number)  # of one group
+        largest_of[owner, group] = scores[owner[:, None], group[:, None] + others].amax(dim=1)
+    return _listed(scores, more - 1, *_among_groups(scores, largest_of, size, more))
+
+
+def _listed(masked: Tensor, k: int, best: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, V) and their K + 1 largest values, with their columns -> items and scores as `top_items` has them."""
     equal = best[:, 1:] == best[:, :-1]
     tied = equal & (best[:, 1:] > float("-inf")) if equal.any() else None
     best, items = best[:, :k], items[:, :k]
@@ -75,13 +127,29 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values and columns, (B, k), largest first.
     """
     width = values.shape[1]
-    size = max(2, round((width / k) ** 0.5 / 2))  # of a group; measured: a quarter as many columns are left as groups
-    if values.device.type != "cpu" or min(width * k, values.numel()) < MIN_SEARCH or width < size * k:
+    size = group_size(width, k)
+    if not _is_searched(values.device, len(values), width, k):
         best, columns = values.topk(k, dim=1)
         return best, columns
     number = width // size
     dealt = values[:, : size * number].unflatten(1, (size, number))  # group g: columns g, g + number, g + 2 number, ...
-    groups = dealt.amax(dim=1).topk(k, dim=1, sorted=False).indices  # (B, k)
+    return _among_groups(values, dealt.amax(dim=1), size, k)
+
+
+def group_size(width: int, k: int) -> int:
+    """Columns of one group; measured: half as many columns are left as there are groups."""
+    return max(2, round((width / k / 2) ** 0.5))
+
+
+def _is_searched(device: torch.device, rows: int, width: int, k: int) -> bool:
+    """Whether groups are worth their detour."""
+    return device.type == "cpu" and min(width * k, rows * width) >= MIN_SEARCH and width >= group_size(width, k) * k
+
+
+def _among_groups(values: Tensor, maxima: Tensor, size: int, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of (B, V) values and their columns, where `maxima` (B, number) are those of the groups."""
+    number, width = maxima.shape[1], values.shape[1]
+    groups = maxima.topk(k, dim=1, sorted=False).indices  # (B, k)
     columns = (groups[:, None] + torch.arange(0, size * number, number)[:, None]).flatten(1)  # (B, size * k)
     rest = torch.arange(size * number, width).expand(len(values), -1)
     columns = torch.cat([columns, rest], dim=1)

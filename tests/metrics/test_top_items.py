@@ -6,7 +6,7 @@ import pytest
 import torch
 import whole_rows
 
-from recsys_lab.ops.top_items import GOLDEN, top_items
+from recsys_lab.ops.top_items import GOLDEN, top_items, top_items_of_product
 from recsys_lab.words import PAD_ID
 
 
@@ -64,3 +64,26 @@ def test_long_rows_equal_whole_rows(width: int, k: int, levels: int) -> None:
     for row, own in enumerate(seen):  # a row by itself is made in fewer steps
         items, best = top_items(scores[row : row + 1], is_candidate, own, torch.tensor([0, len(own)]), k)
         assert torch.equal(items[0], got[0][row]) and torch.equal(best[0], got[1][row])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+@pytest.mark.parametrize(("width", "k"), [(30_001, 100), (20_000, 10), (50, 100)])
+def test_lists_of_a_product_are_those_of_its_scores(width: int, k: int, rows: int) -> None:
+    """In several parts and in one, with ties, a bias, items that are no candidates, and rows that saw the best."""
+    g = torch.Generator().manual_seed(width + rows)
+    query = torch.randint(-3, 4, (rows, 4), generator=g).float()  # whole numbers: each score is exact, and many tie
+    weight, bias = (torch.randint(-3, 4, size, generator=g).float() for size in ((width, 4), (width,)))
+    weight[0] = torch.nan  # padding means nothing
+    for share in (0.0, 0.1):
+        is_candidate = torch.rand(width, generator=g) >= share
+        is_candidate[0] = False
+        for one in (None, bias):
+            scores = torch.nn.functional.linear(query, weight, one)
+            best = scores[:, 1:].topk(min(width - 1, 60)).indices + 1
+            for seen, offsets in (
+                (best.flatten(), torch.arange(rows + 1) * best.shape[1]),
+                (best.new_zeros(0), torch.zeros(rows + 1, dtype=torch.int64)),
+            ):
+                facts = (is_candidate, seen, offsets, k)
+                got, expected = top_items_of_product(query, weight, one, *facts), whole_rows.top_items(scores, *facts)
+                assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
