@@ -8,7 +8,6 @@ TINY = (
     "fit --model SASRec --model.embedding_dim 8 --model.num_layers 1 --data.dataset small --data.data_dir $DATA "
     "--data.max_length 5 --trainer.accelerator cpu --trainer.enable_progress_bar false --trainer.max_epochs 1 "
 )
-RANGE = r"must be (at least|above|at most|below)"
 
 SETTINGS: dict[str, str] = {
     # setting and value as typed: what the message must match

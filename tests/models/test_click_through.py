@@ -232,6 +232,7 @@ def fitted(model, data, folder: Path, epochs: int = 1) -> dict[str, float]:
     return evaluation.last_metrics
 
 
+@pytest.mark.slow
 def test_a_sequence_model_learns_whose_half_it_is(folder: Path) -> None:
     """Users like one half of the items, which only their history tells."""
     with_history = fitted(SASRec(embedding_dim=16, num_layers=1, task=ClickThrough()), shop_data(folder), folder, 15)

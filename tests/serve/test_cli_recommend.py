@@ -242,6 +242,7 @@ def test_lists_that_are_re_ranked(place: Path, tmp_path: Path, capsys: pytest.Ca
     assert "--by shelf: a checkpoint holds none" in err
 
 
+@pytest.mark.process
 def test_a_process_that_only_asks_imports_no_lightning(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same lists with their titles, from models that are no modules of Lightning; the server imports none, too."""
     asked = ("recommend", str(place / "run"), "--history", "101,102", "--json")
