@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Recorder(L.Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not self.done:
-            self.note(start_s=time.process_time() - self.start)
+            self.note(start_s=time.process_time() - self.start, pid=os.getpid())
         self.done += 1
         epoch = trainer.fit_loop.epoch_progress.current.processed
         self.note(step=[epoch, batch_idx], loss=float(outputs["loss"]).hex())
@@ -122,15 +123,14 @@ def make_log(base: Path) -> None:
 
 
 def command(base: Path, folder: Path, epochs: int, timeout: int = 600) -> list[str]:
-    words = ["-m", "recsys_lab.cli", *FIT.split(), *QUIET.split(), *STRATEGY.split()]
-    words += [
-        "--trainer.strategy.timeout",
-        f"0:{timeout // 60:02d}:{timeout % 60:02d}",
-        "--data.dataset",
-        str(base / "log"),
-    ]
-    words += ["--data.batch_size", str(BATCH), "--trainer.max_epochs", str(epochs), "--run.folder", str(folder / "run")]
+    words = ["-m", "recsys_lab.cli", *FIT.split(), *QUIET.split(), *patience(timeout)]
+    words += ["--data.dataset", str(base / "log"), "--data.batch_size", str(BATCH)]
+    words += ["--trainer.max_epochs", str(epochs), "--run.folder", str(folder / "run")]
     return [*words, "--early_stopping.patience", "1000", "--trainer.callbacks", "lost_ranks.Recorder"]
+
+
+def patience(timeout: int) -> list[str]:
+    return [*STRATEGY.split(), "--trainer.strategy.timeout", f"0:{timeout // 60:02d}:{timeout % 60:02d}"]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -218,14 +218,24 @@ def noticed(folder: Path, process: Any, timeout: int, what: str) -> tuple[list[t
         time.sleep(0.5)
         found = notes(folder, 0) if (folder / "0.jsonl").is_file() else []
         error = next((note for note in found if "error" in note), None)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    end_all(folder, process)
     if error is None:
         return [(what, "NOT noticed")], 1
     last = max(note["at"] for note in notes(folder, 0) if "step" in note)
     return [
         (what, f"noticed after {error['at'] - last:.0f} s, with a time-out of {timeout} s: {error['error'][:60]}")
     ], 0
+
+
+def end_all(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    """torchrun, and the processes that it started: each is a group of its own, and one may be stopped."""
+    process.kill()
+    process.wait()
+    for rank in range(2):
+        found = notes(folder, rank) if (folder / f"{rank}.jsonl").is_file() else []
+        for pid in {note["pid"] for note in found if "pid" in note}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def cut_off(base: Path, timeout: int) -> tuple[list[tuple[str, str]], int]:
@@ -245,11 +255,11 @@ def cut_off(base: Path, timeout: int) -> tuple[list[tuple[str, str]], int]:
             time.sleep(0.2)
         subprocess.run(["ip", "-n", names[1], "link", "set", "wire", "down"], check=True)
         rows, bad = noticed(folder, first, timeout, "a node that is cut off")
-        os.killpg(second.pid, signal.SIGKILL)
-        second.wait()
+        end_all(folder, second)
         subprocess.run(["ip", "-n", names[1], "link", "set", "wire", "up"], check=True)
         again = two_nodes(base, folder.name, names, 4, 600, goes_on=True)
-        failed = any(process.wait() for process in again)
+        if failed := any([process.wait() for process in again]):
+            print((folder / "node0.txt").read_text()[-3000:], file=sys.stderr)
         same = not failed and all(losses(base / "nodes-whole", r) == losses(folder, r) for r in range(2))
         same = same and weights(base / "nodes-whole") == weights(folder)
         rows.append(
@@ -287,7 +297,8 @@ def two_nodes(
         options += ["--master-addr", MASTER, "--master-port", "29511"]
         words = [*torchrun(*options), *command(base, folder, epochs, timeout), "--trainer.devices", "1"]
         if goes_on:  # as the templates of scripts/cluster do
-            words = [*torchrun(*options), "-m", "recsys_lab.cli", "fit", str(folder / "run")]
+            words = [*torchrun(*options), "-m", "recsys_lab.cli", "fit", str(folder / "run"), *patience(timeout)]
+            words += ["--allow_classes", "lost_ranks"]  # the run folder names the recorder
         words += ["--trainer.num_nodes", "2"]
         env = environment(folder) | {"GLOO_SOCKET_IFNAME": "wire"}
         with (folder / f"node{node}.txt").open("ab") as out:
