@@ -91,8 +91,14 @@ def test_searches_are_measured(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = {row["index"]: row for row in map(json.loads, out.read_text().splitlines())}
-    assert list(rows) == ["exact", "hnsw", "ivf", "ivf-8bit"] and rows["exact"]["recall"] == 1.0
+    assert list(rows) == ["exact", "hnsw", "ivf", "ivf-8bit", "ivf-pq"] and rows["exact"]["recall"] == 1.0
     for row in rows.values():
         assert row["recall"] > 0.5 and 0 < row["p50_ms"] <= row["p99_ms"]
-    assert rows["hnsw"]["index_mb"] > rows["ivf"]["index_mb"] > rows["ivf-8bit"]["index_mb"] > 0
+    assert (
+        rows["hnsw"]["index_mb"]
+        > rows["ivf"]["index_mb"]
+        > rows["ivf-8bit"]["index_mb"]
+        > 0
+        < rows["ivf-pq"]["index_mb"]
+    )
     assert "| 3,000 | hnsw | " in markdown.read_text()

@@ -30,7 +30,7 @@ def recommend(
     exclude: str | None = None,
     keep_history: bool = False,
     unknown: Literal["skip", "error"] = "skip",
-    index: Literal["exact", "hnsw", "ivf", "ivf-8bit"] = "exact",
+    index: Literal["exact", "hnsw", "ivf", "ivf-8bit", "ivf-pq"] = "exact",
     data_dir: str | None = None,
     output: str | None = None,
     json: bool = False,

@@ -18,7 +18,7 @@ def serve(
     keep_days: Positive | None = None,
     token_file: str | None = None,
     unknown: Literal["skip", "error"] = "skip",
-    index: Literal["exact", "hnsw", "ivf", "ivf-8bit"] = "exact",
+    index: Literal["exact", "hnsw", "ivf", "ivf-8bit", "ivf-pq"] = "exact",
     threads: Count = 1,
     data_dir: str | None = None,
     limits: Limits,

@@ -6,6 +6,7 @@ use_index(predictor, "hnsw")   # from now on `recommend` and `top` look only whe
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -24,9 +25,19 @@ from recsys_lab.words import PAD_ID, RecsysLabError
 if TYPE_CHECKING:
     from recsys_lab.serve.predictor import Predictor
 
-Kind = Literal["exact", "hnsw", "ivf", "ivf-8bit"]
+log = logging.getLogger("recsys_lab")
+
+Kind = Literal["exact", "hnsw", "ivf", "ivf-8bit", "ivf-pq"]
+ADDED = 1 << 20
+"""Vectors that are added at once."""
 LEAST_SHARE = 0.1
 """Of the items that must be candidates: among fewer all are scored, which is exact and not slower."""
+PART = 4
+"""Numbers of a vector that one code of `ivf-pq` stands for."""
+PER_CODE = 39
+"""Vectors that Faiss wants for each centre that it finds."""
+MORE = {"ivf-8bit": 2, "ivf-pq": 10}
+"""So many times the items of a list are scored anew where the index's own scores are rough."""
 LINKS = 32
 """Neighbours of an item in the graph of HNSW."""
 
@@ -48,7 +59,8 @@ class ItemIndex:
 
     Vectors of items get their bias as one more number, and states a one. HNSW (Malkov and Yashunin 2016) is a graph of
     neighbours; IVF looks through the nearest of many clusters; with 8 bits it keeps a byte in place of
-    four for each number. All are those of Faiss.
+    four for each number; with product quantisation (PQ; Jegou et al. 2011) a byte for four numbers. All are those of
+    Faiss.
 
     Args:
         scorer: whose scores are products of a state and a table.
@@ -70,10 +82,15 @@ class ItemIndex:
             raise RecsysLabError(f"--index {kind} needs Faiss: pip install 'recsys-lab[index]'") from None
         self._faiss, self.scorer = faiss, scorer
         self.ids = indexed.nonzero()[:, 0].cpu()
-        vectors = _vectors(scorer, kind)[self.ids.numpy()]
+        vectors = _of_rows(_vectors(scorer, kind), self.ids.numpy())
+        self.has_bias = vectors.shape[1] > _width(scorer)
+        if kind == "ivf-pq" and vectors.shape[1] % PART:
+            vectors = np.pad(vectors, ((0, 0), (0, -vectors.shape[1] % PART)))
         number, width = vectors.shape
-        clusters = max(1, min(number // 39, round(2 * number**0.5)))  # 39: fewer per cluster, and Faiss warns
-        text = {"hnsw": f"HNSW{LINKS}", "ivf": f"IVF{clusters},Flat", "ivf-8bit": f"IVF{clusters},SQ8"}[kind]
+        clusters = max(1, min(number // PER_CODE, round(2 * number**0.5)))
+        bits = 8 if number >= PER_CODE << 8 else 4
+        code = {"ivf": "Flat", "ivf-8bit": "SQ8", "ivf-pq": f"PQ{width // PART}x{bits}"}
+        text = f"HNSW{LINKS}" if kind == "hnsw" else f"IVF{clusters},{code[kind]}"
         self.effort = effort or (128 if kind == "hnsw" else max(1, clusters // 16))
         self.index: Any = None if stored is None else stored.read(faiss, text, vectors)
         if self.index is None:
@@ -126,13 +143,13 @@ class ItemIndex:
     def _top(self, query: Tensor, selector: Any, seen: Tensor, offsets: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """(rows, k) items and scores, best first; `PAD_ID` and -inf where no more were found."""
         asked = query.float().cpu()
-        if asked.shape[1] < self.width:
+        if self.has_bias:
             asked = torch.cat([asked, torch.ones(len(asked), 1)], dim=1)
+        asked = torch.nn.functional.pad(asked, (0, self.width - asked.shape[1]))
         want = min(len(self.ids), k + int(offsets.diff().max()) + 1)  # so many are left when all seen ones are found
         makes = self._faiss.SearchParametersHNSW if self.kind == "hnsw" else self._faiss.SearchParametersIVF
         effort = {"efSearch": max(self.effort, want)} if self.kind == "hnsw" else {"nprobe": self.effort}
-        if self.kind == "ivf-8bit":
-            want = min(len(self.ids), 2 * want)  # its own scores are rough: more are scored anew
+        want = min(len(self.ids), MORE.get(self.kind, 1) * want)
         _, places = self.index.search(asked.numpy(), want, params=makes(sel=selector, **effort))
         found = torch.from_numpy(places)  # (rows, want), -1 where there are no more
         items = self.ids[found.clamp(min=0)].to(query.device)
@@ -173,8 +190,23 @@ def _built(faiss: Any, text: str, vectors: np.ndarray, most: int) -> Any:
     """most: vectors that it is trained on."""
     index = faiss.index_factory(vectors.shape[1], text, faiss.METRIC_INNER_PRODUCT)
     index.train(vectors[np.random.default_rng(0).permutation(len(vectors))[:most]])
-    index.add(vectors)
+    for start in range(0, len(vectors), ADDED):
+        index.add(vectors[start : start + ADDED])
+        if len(vectors) > ADDED:
+            log.info("index: %s of %s vectors", f"{min(start + ADDED, len(vectors)):,}", f"{len(vectors):,}")
     return index
+
+
+def _of_rows(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(V, D), (n,) ascending -> (n, D), without a copy where they lie side by side."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return vectors[rows[0] : rows[-1] + 1]
+    return vectors[rows]
+
+
+def _width(scorer: Scorer) -> int:
+    """D of the states."""
+    return next(iter(scorer.linear_blocks() or ())).weight.shape[1]
 
 
 def _vectors(scorer: Scorer, kind: str) -> np.ndarray:
@@ -189,7 +221,7 @@ def _vectors(scorer: Scorer, kind: str) -> np.ndarray:
     for block in blocks:
         weight = block.weight.detach().float()
         parts.append(weight if block.bias is None else torch.cat([weight, block.bias.detach().float()[:, None]], dim=1))
-    return np.ascontiguousarray(torch.cat(parts).numpy(force=True))
+    return np.ascontiguousarray((parts[0] if len(parts) == 1 else torch.cat(parts)).numpy(force=True))
 
 
 def _left_out(seen: Tensor, offsets: Tensor, is_candidate: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Approximate search against exact search: what it finds, how long it takes, what it holds.
 
     python scripts/benchmarks/search.py                                 # 100 thousand and 1 million items x 64
-    python scripts/benchmarks/search.py --items 10000000 --kinds ivf-8bit --queries 200
+    python scripts/benchmarks/search.py --items 10000000 --kinds exact,ivf-pq --queries 200
 
 Vectors are made: 1,000 clusters of unequal size in which items lie close to each other, and lengths that differ, as
 those of trained models do. A query is an item of one cluster with noise. Each search is of one query on one thread,
@@ -18,7 +18,7 @@ from typing import Any
 
 from harness import Row, busy_cores, child, groups, head, line, measured, median, not_idle, parser_of, publish, run
 
-KINDS = ("exact", "hnsw", "ivf", "ivf-8bit")
+KINDS = ("exact", "hnsw", "ivf", "ivf-8bit", "ivf-pq")
 CLUSTERS, HISTORY = 1_000, 20
 
 

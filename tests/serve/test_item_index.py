@@ -22,7 +22,7 @@ from recsys_lab.serve import Predictor, item_index
 from recsys_lab.serve.item_index import ItemIndex, use_index
 from recsys_lab.words import RecsysLabError
 
-ITEMS, KINDS = 2_000, ("hnsw", "ivf", "ivf-8bit")
+ITEMS, KINDS = 2_000, ("hnsw", "ivf", "ivf-8bit", "ivf-pq")
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +63,19 @@ def test_an_index_is_built_once_for_each_checkpoint(
     monkeypatch.setattr(item_index, "_built", noted)
     own = Path(shutil.copy(path, tmp_path / "model.ckpt"))
     lists = [both(own, kind)[1].recommend(histories(), 5) for kind in (*KINDS, *KINDS)]
-    assert len(built) == len(KINDS) and all(a.equals(b) for a, b in zip(lists[:3], lists[3:], strict=True))
+    assert len(built) == len(KINDS) and all(a.equals(b) for a, b in zip(lists[:4], lists[4:], strict=True))
     (hnsw,) = (tmp_path / "cache" / "indexes").glob("*-hnsw.faiss")
     whole = hnsw.read_bytes()
     hnsw.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert both(own, "hnsw")[1].recommend(histories(), 5).equals(lists[0]) and len(built) == 4
+    assert both(own, "hnsw")[1].recommend(histories(), 5).equals(lists[0]) and len(built) == 5
     assert "was changed after it was written" in caplog.text
-    assert both(own, "hnsw")[1] and len(built) == 4, "it was kept again"
+    assert both(own, "hnsw")[1] and len(built) == 5, "it was kept again"
     checkpoint_of(SASRec(embedding_dim=16), data_of(folder), tmp_path, steps=3)  # the run has another model now
     exact, other = both(own, "hnsw")
-    assert len(built) == 5 and list((tmp_path / "cache" / "indexes").glob("*-hnsw.faiss")) == [hnsw]
+    assert len(built) == 6 and list((tmp_path / "cache" / "indexes").glob("*-hnsw.faiss")) == [hnsw]
     assert other.recommend(histories(), 5)["score"].to_list() != lists[0]["score"].to_list()
     use_index(exact, "hnsw", store=False)
-    assert len(built) == 6
+    assert len(built) == 7
     (tmp_path / "cache").rename(tmp_path / "away")
     (tmp_path / "cache").write_text("no folder")
     assert both(own, "hnsw")[1].recommend(histories(), 5).equals(other.recommend(histories(), 5))
@@ -101,7 +101,7 @@ def test_lists_are_nearly_the_exact_ones_with_exact_scores(path: Path, kind: str
     one, other = both(path, kind)
     exact, found = one.recommend(histories(), 10), other.recommend(histories(), 10)
     assert found.height == exact.height == 600
-    assert shared(exact, found) > {"hnsw": 0.97, "ivf": 0.3, "ivf-8bit": 0.3}[kind]
+    assert shared(exact, found) > {"hnsw": 0.97, "ivf": 0.3, "ivf-8bit": 0.3, "ivf-pq": 0.3}[kind]
     same = exact.join(found, on=["user", "item_id"], how="inner")
     assert np.allclose(same["score"], same["score_right"], atol=1e-5)
     falls = found.select((pl.col("score").diff() <= 0).over("user"))["score"].drop_nulls()
@@ -168,7 +168,7 @@ def test_what_has_no_vectors_is_refused_in_words(
     with pytest.raises(RecsysLabError, match="--index hnsw: the scores of this model are no products"):
         use_index(predictor, "hnsw")
     assert predictor.recommend([[1, 2]]).height == 10
-    with pytest.raises(RecsysLabError, match="index='tree'; known: exact, hnsw, ivf, ivf-8bit"):
+    with pytest.raises(RecsysLabError, match="index='tree'; known: exact, hnsw, ivf, ivf-8bit, ivf-pq"):
         use_index(Predictor.load(path), "tree")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(RecsysLabError, match=r"--index ivf needs Faiss: pip install 'recsys-lab\[index\]'"):

@@ -100,6 +100,36 @@ def test_an_answer_that_comes_late_replaces_no_newer_one(browser: Browser, addre
     assert page.evaluate("at('note').textContent").startswith("The most popular items")
 
 
+def test_a_button_tells_why_an_item_is_listed(browser: Browser, addresses: list[str]) -> None:
+    page = browser.open(addresses[0], 390, ready=READY)
+    add(page, "100,101,102")
+    page.wait_for("at('history').children.length === 3")
+    page.evaluate("at('k').value = 3, at('form').requestSubmit()")
+    page.wait_for("document.querySelectorAll('#list td button').length === 3")
+    rows = page.evaluate(LIST)
+    page.evaluate("document.querySelectorAll('#list td button')[1].click()")
+    page.wait_for("document.querySelectorAll('.why li').length === 3 || at('error').textContent")
+    assert page.evaluate("at('error').textContent") == ""
+    said = page.evaluate(
+        f"ask('/explain', {{history: ['100', '101', '102'], item: {rows[1][1]}, methods: ['leave_one_out']}})"
+    )
+    shown = page.evaluate("[...document.querySelectorAll('.why li')].map((line) => line.textContent)")
+    events = sorted(said["events"], key=lambda event: -abs(event["leave_one_out"]))
+    signs = [("\u2212" if event["leave_one_out"] < 0 else "+") for event in events]
+    assert shown == [
+        f"{sign}{abs(event['leave_one_out']):.3f} Film {event['item_id']} ({event['item_id']})"
+        for sign, event in zip(signs, events, strict=True)
+    ]
+    assert page.evaluate("document.querySelector('.why').previousSibling.cells[1].textContent") == rows[1][1]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.evaluate("document.querySelectorAll('#list td button')[1].click()")
+    page.wait_for("document.querySelectorAll('.why').length === 0")
+    page.evaluate("at('clear').click(), at('form').requestSubmit()")
+    page.wait_for("at('note').textContent.startsWith('The most popular items')")
+    assert page.evaluate("document.querySelectorAll('#list td button').length") == 0, "the model did not choose them"
+    assert page.complaints == []
+
+
 def test_what_is_not_found_is_said_and_markup_is_text(browser: Browser, addresses: list[str]) -> None:
     page = browser.open(addresses[0], 390, ready=READY)
     add(page, "no such film")
