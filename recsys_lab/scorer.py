@@ -71,3 +71,8 @@ class Scorer(nn.Module, ABC):
         """The whole table, where `linear_blocks` gives it as one block; else None."""
         first = next(self.linear_blocks() or iter(()), None)
         return first if first is not None and first.items == slice(0, self.num_rows) else None
+
+    def own_block(self) -> ItemBlock | None:
+        """The rows that this process holds, where the table is divided among the processes that train or evaluate
+        together (`ops/shards.py`): then nobody is given all scores of a row. None where each has the whole table."""
+        return None

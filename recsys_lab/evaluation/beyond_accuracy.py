@@ -16,7 +16,6 @@ from recsys_lab.evaluation.popularity_ranks import PopularityRanks
 from recsys_lab.evaluation.target_facts import target_facts
 from recsys_lab.ops.processes import gather_rows, sum_over_processes
 from recsys_lab.ops.rank_metrics import hit_rate
-from recsys_lab.ops.top_items import top_items
 
 LISTS_AT_ONCE = 1 << 14
 """Lists whose diversity is computed at once: bounds the memory of their summed features."""
@@ -31,6 +30,8 @@ class BeyondAccuracy(Measure):
         features: columns of the item table that diversity compares; None = those that hold names several items share.
         propensity_exponent: of debiased_hit_rate; 0 = the plain hit rate, 1 = a target counts 1 / its training events.
     """
+
+    needs_scores = False
 
     def __init__(self, features: list[str] | None = None, propensity_exponent: NotNegative = 1.0) -> None:
         self.features, self.propensity_exponent = features, propensity_exponent
@@ -48,7 +49,7 @@ class BeyondAccuracy(Measure):
 
     def add(self, rows: ScoredRows) -> None:
         k = max(self._setting.cutoffs)
-        items, _ = top_items(rows.scores, rows.is_candidate, rows.seen_ids, rows.seen_offsets, k)
+        items = rows.top(k)
         popular = self._popularity(rows.target_ids, rows.seen_ids, rows.seen_offsets)
         self._lists.append(items.int())
         columns = (rows.target_event, rows.ranks.num_greater, rows.ranks.num_ties, *popular)

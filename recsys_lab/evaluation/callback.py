@@ -19,6 +19,7 @@ import torch
 from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.config import Configurable
 from recsys_lab.evaluation.candidates import Candidates, candidate_mask
+from recsys_lab.evaluation.divided_items import answer_others, check_measures
 from recsys_lab.evaluation.measure import EvaluationSetting, Measure, numbers_of
 from recsys_lab.evaluation.ranked_batches import RankedBatches
 from recsys_lab.evaluation.ranked_targets import COLUMNS, RankedTargets
@@ -110,6 +111,7 @@ class RankingEvaluation(Configurable, RankedBatches, L.Callback):
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._is_candidate = candidate_mask(datamodule, pl_module, self.candidates)
         self._running = self.measures if trainer.state.fn in ("validate", "test") else []
+        check_measures(pl_module, self._running)
         for measure in self._running:
             measure.start(EvaluationSetting(datamodule, stage, self.cutoffs, self.ties, self._is_candidate))
 
@@ -128,6 +130,8 @@ class RankingEvaluation(Configurable, RankedBatches, L.Callback):
     def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if not self._is_asked:
             return
+        assert self._is_candidate is not None
+        answer_others(pl_module, self._is_candidate, max(self.cutoffs))
         rows = torch.cat(self._rows) if self._rows else torch.zeros(0, len(COLUMNS), dtype=torch.int64)
         self._rows, datamodule = [], trainer.datamodule  # type: ignore[attr-defined]
         drop_cold = self.cold_targets == "drop"

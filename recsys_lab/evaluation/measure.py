@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recsys_lab.config import Configurable
 from recsys_lab.ops.ranks import Ranks, Ties
-from recsys_lab.ops.top_items import candidate_scores
+from recsys_lab.ops.top_items import candidate_scores, top_items
 from recsys_lab.words import RecsysLabError
 
 
@@ -42,11 +42,19 @@ class ScoredRows:
     ranks: Ranks
     is_candidate: Tensor  # (V,) bool
     is_first: bool = True  # the targets are the first of their queries, each the only one unless a query has several
+    lists: Tensor | None = None  # (B, K) best items, where the item table is divided: `scores` is then (B, 0)
 
     @cached_property
     def candidate_scores(self) -> Tensor:
         """(B, V) float32: the scores, -inf where an item is no candidate of its row. Not to be changed."""
         return candidate_scores(self.scores, self.is_candidate, self.seen_ids, self.seen_offsets)
+
+    def top(self, k: int) -> Tensor:
+        """(B, k) items that ranking leaves in, best first; `PAD_ID` where fewer are left. Where the item table is
+        divided, k is at most the largest cutoff."""
+        if self.lists is not None:
+            return self.lists[:, :k]
+        return top_items(self.scores, self.is_candidate, self.seen_ids, self.seen_offsets, k)[0]
 
     def reachable(self) -> ScoredRows:
         """The rows whose target is a candidate."""
@@ -66,6 +74,7 @@ class ScoredRows:
             self.ranks.select(keep),
             self.is_candidate,
             self.is_first,
+            None if self.lists is None else self.lists[keep],
         )
 
 
@@ -77,6 +86,9 @@ class Measure(Configurable, ABC):
     The numbers must not depend on how the rows are shared among processes: sum counts (`sum_over_processes`), or gather
     rows and sort them (`gather_rows`).
     """
+
+    needs_scores: bool = True
+    """Reads scores of the rows. False where `rows.top(k)` is enough: it then works with a divided item table, too."""
 
     @abstractmethod
     def start(self, setting: EvaluationSetting) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys_lab.contracts import Batch, Scorer
+from recsys_lab.evaluation.divided_items import divided_rows
 from recsys_lab.evaluation.measure import Measure, ScoredRows
 from recsys_lab.evaluation.ranked_targets import COLUMNS
 from recsys_lab.evaluation.row_blocks import scored_rows
@@ -20,6 +21,7 @@ from recsys_lab.words import QUERY
 class RankedBatches:
     """The part of a `RankingEvaluation` that runs for each batch."""
 
+    cutoffs: tuple[int, ...]
     ties: Ties
     cold_targets: Literal["miss", "drop"]
     max_score_bytes: int
@@ -41,7 +43,14 @@ class RankedBatches:
 
     def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
         """query (B, ...) as `model.query` gave it -> (N, 6) int64 rows as in `COLUMNS`, one for each target."""
-        assert batch.target_event is not None
+        assert batch.target_event is not None and self._is_candidate is not None
+        k = max(self.cutoffs) if self._running else 0
+        divided = divided_rows(model, query, batch, self._is_candidate, self.ties, k)
+        if divided is not None:
+            rows, first = divided
+            if first is not None:
+                self._measure(first)
+            return _table(rows.target_event, rows.ranks)
         ranks = self._product_ranks(model.scorer, query, batch)
         if ranks is None:
             return self._block_ranks(model, query, batch)

@@ -15,6 +15,7 @@ from recsys_lab.arguments import Count, Megabytes
 from recsys_lab.config import Configurable
 from recsys_lab.contracts import Batch
 from recsys_lab.evaluation.candidates import Candidates, candidate_mask
+from recsys_lab.evaluation.divided_items import answer_others
 from recsys_lab.evaluation.spilled_lists import SpilledLists
 from recsys_lab.evaluation.top_lists import top_lists
 from recsys_lab.words import PAD_ID, ArgumentError, RecsysLabError
@@ -74,6 +75,7 @@ class Recommendations(Configurable, L.Callback):
             self._lists.add(*(column.cpu().numpy() for column in columns))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        answer_others(pl_module, self._is_candidate, self.top_k)
         self._lists.flush()
         trainer.strategy.barrier("recommendations: every process has written its lists")
         if trainer.is_global_zero:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys_lab.contracts import Batch
+from recsys_lab.evaluation.divided_items import divided_lists
 from recsys_lab.evaluation.row_blocks import row_blocks
 from recsys_lab.ops.top_items import top_items, top_items_of_product
 
@@ -36,6 +37,10 @@ def top_lists(
     Yields:
         The rows of a block, items (rows, K) int64 and scores (rows, K); `PAD_ID` and -inf where fewer are left.
     """
+    divided = divided_lists(model, query, batch, is_candidate, k) if allowed is None else None
+    if divided is not None:
+        yield divided
+        return
     table = model.score_table() if allowed is None and hasattr(model, "score_table") else None
     if table is not None and query.device.type == "cpu" and not torch.is_grad_enabled():
         weight, bias = table.weight.float(), None if table.bias is None else table.bias.float()

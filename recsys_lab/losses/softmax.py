@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lab.arguments import Count, DropShare, Positive
-from recsys_lab.contracts import Loss, Negatives, Scorer, candidate_ids
+from recsys_lab.contracts import ItemBlock, Loss, Negatives, Scorer, candidate_ids
 from recsys_lab.losses.by_parts import by_parts
 from recsys_lab.losses.candidates import CandidateScores, SampledLoss, TakenRows, mean, wide
 from recsys_lab.ops.linear_cross_entropy import linear_cross_entropy
+from recsys_lab.ops.sharded_cross_entropy import sharded_cross_entropy
 from recsys_lab.words import PAD_ID
 
 
@@ -80,6 +81,9 @@ class CrossEntropy(Loss):
         weights: Tensor | None = None,
     ) -> Tensor:
         """hidden (N, D), target_ids (N,), each a candidate -> scalar float32."""
+        own = scorer.own_block()
+        if own is not None:
+            return self._of_divided(hidden, target_ids, own, scorer.num_rows, weights)
         block = scorer.one_block()
         if block is None:
             if self._place is not None and not self._place[target_ids].all():
@@ -104,6 +108,36 @@ class CrossEntropy(Loss):
             hidden,
             weight,
             target_ids,
+            bias,
+            weights,
+            label_smoothing=self.label_smoothing,
+            chunk_size=self.chunk_size,
+        )
+
+    def _of_divided(
+        self, hidden: Tensor, target_ids: Tensor, own: ItemBlock, num_rows: int, weights: Tensor | None
+    ) -> Tensor:
+        """Where the rows of the table are divided among processes."""
+        (held, weight, bias), start = own, max(own.items.start, 1)  # without padding, which the first one holds
+        if self._rows is None or self._place is None:
+            taken: Tensor | slice = slice(start - held.start, held.stop - held.start)
+            first, number, targets = start - 1, num_rows - 1, target_ids - 1
+        else:
+            candidates = self._rows[1:]
+            if not self._place[target_ids].all():
+                raise IndexError("a target is out of the candidates: it has no training event")
+            first, last = torch.searchsorted(candidates, candidates.new_tensor([start, held.stop])).tolist()
+            taken = candidates[first:last] - held.start
+            number, targets = len(candidates), self._place[target_ids] - 1
+        weight, bias = weight[taken], None if bias is None else bias[taken]
+        if self.temperature != 1.0:
+            hidden, bias = hidden / self.temperature, None if bias is None else bias / self.temperature
+        return sharded_cross_entropy(
+            hidden,
+            weight,
+            targets,
+            first,
+            number,
             bias,
             weights,
             label_smoothing=self.label_smoothing,

@@ -41,7 +41,7 @@ OPTION = {
 NOT_COMPARED = ("split_config", "train_until", "started_from")
 MAY_CHANGE = ("trainer.max_epochs", "trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.processes")
 """Of a run that goes on."""
-NO_PART_OF_A_TEST = (*RESOLVED, "compile_model")
+NO_PART_OF_A_TEST = (*RESOLVED, "compile_model", "shard_items")
 """Arguments of a model that shape its training only: a test takes those of the checkpoint, whatever was asked."""
 
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Size
 from recsys_lab.config import from_config
 from recsys_lab.contracts import AuxiliaryLoss, Batch, DataSpec, Loss, NegativeSampler, Samples, Task
-from recsys_lab.models import randomness, resume
+from recsys_lab.models import randomness, resume, sharding, table_files
 from recsys_lab.models.accumulation import Accumulation
 from recsys_lab.models.blocks.chosen_scorer import ChosenScorer
 from recsys_lab.models.blocks.inputs import Inputs
 from recsys_lab.models.blocks.item_parts import ItemField, VectorsMode
 from recsys_lab.models.blocks.item_table import ItemTable
+from recsys_lab.models.blocks.sharded_table import divided
 from recsys_lab.models.checkpoint import check_trained
 from recsys_lab.models.evaluation_steps import EvaluationSteps
 from recsys_lab.models.item_vectors import ItemVectors, Missing
@@ -81,6 +82,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
         item_vectors_preprocessing: `none`, `center`, `pca(D)`, `zca` or `unit_norm`, fitted on the items that train.
         scorer: how state and item become a score; None = their product (the table costs in `blocks/deep_scorer.py`).
         item_vectors_missing: what if the file lacks items: `error`, or `learn` a vector of their id alone.
+        shard_items: on several processes each holds a part of the item table (docs/sharding.md).
     """
 
     describe_system = identity_of  # entries of a run's manifest
@@ -101,6 +103,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
         item_vectors_preprocessing: str = "none",
         item_vectors_missing: Missing = "error",
         scorer: ChosenScorer | None = None,
+        shard_items: bool = False,
     ) -> None:
         super().__init__()
         if task is not None and (loss is not None or negatives is not None):
@@ -120,6 +123,9 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
         if target_fields:
             self.uses_target_fields = tuple(target_fields)
         self._chosen_scorer = (scorer,)  # held in a tuple: as an attribute it would be a module before it is built
+        self.shard_items = shard_items
+        if shard_items:
+            sharding.check_setting(self)
         self.spec: DataSpec | None = None
         self._train_tokens: Tensor | int = 0
         self._seed: int | None = None  # of the run, while it trains and afterwards
@@ -152,6 +158,9 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             if self.starts_from is not None and self.trainer.ckpt_path is None:  # else it goes on
                 self.started_from = self.starts_from.fill(self, datamodule)
         self.trained_on = check_trained(self.spec or datamodule.spec, self)
+        if sharding.divides(self):
+            sharding.check_built(self)
+            table_files.attach(self)
         if self.trainer.world_size > 1 and self.trainer.state.fn == "fit":
             check_same_everywhere(self)  # before DDP, which would wait for weights of the wrong size
 
@@ -250,7 +259,11 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
                     f"the data is prepared (--fields {name}=categorical@query), and feed it (--data.fields)"
                 )
                 raise ArgumentError(type(self).__name__, "target_fields", problem, name)
-        self.build(spec if self.inputs is None else self.inputs.spec_to_build(spec))
+        divides = sharding.divides(self)
+        if divides:
+            sharding.check_trainer(self, self.trainer)
+        with divided(divides):
+            self.build(spec if self.inputs is None else self.inputs.spec_to_build(spec))
         if not (hasattr(type(self), "scorer") or hasattr(self, "scorer")):  # a counted model's is a property
             way = "self.scorer = TiedScorer(self.embedding.items), for example"
             raise RecsysLabError(f"{type(self).__name__}.build(spec) must set self.scorer: {way}")
@@ -268,6 +281,8 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             row_sparse.make_sparse(self, spec.num_rows)
             if not row_sparse.adds_sparse_gradients():
                 row_sparse.keep_from_ddp(self)
+        if divides:
+            sharding.keep_from_ddp(self)
         self.spec = spec
         waiting = self.__dict__.pop("_waiting_weights", None)
         if waiting is not None:

@@ -72,7 +72,7 @@ def _check_states(model: Any, batch: Batch) -> None:
             f"{rows} windows: ({rows}, {length}, D)"
         )
     try:
-        model.scorer.scores(hidden[:, 0].float(), slice(0, 2))
+        model.scorer.scores(hidden[:, 0].float(), torch.arange(2, device=hidden.device))
     except RuntimeError as error:
         raise RecsysLabError(
             f"{name}.encode gives states of width {hidden.shape[2]}, which {type(model.scorer).__name__} can't score: "

@@ -13,7 +13,7 @@ import torch
 
 from recsys_lab.config import from_config, to_config
 from recsys_lab.contracts import DataSpec
-from recsys_lab.models import resume
+from recsys_lab.models import resume, table_files
 from recsys_lab.models.base import Base
 from recsys_lab.models.checkpoint import accept, read_checkpoint
 from recsys_lab.models.item_vectors import ItemVectors
@@ -103,6 +103,7 @@ class StoredModel(Base):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         accept(checkpoint, self)
+        table_files.fill(checkpoint, self)
         self.vocabulary, self.started_from = checkpoint.get("vocabulary"), checkpoint.get("started_from")
         self.item_vectors.come_with_a_checkpoint(
             self, (checkpoint["model_config"].get("init_args") or {}).get("item_vectors_width")
@@ -147,6 +148,7 @@ class StoredModel(Base):
                 that is not allowed. Nothing that it names was called then.
         """
         checkpoint = read_checkpoint(checkpoint_path, map_location)
+        table_files.fill_whole(checkpoint, checkpoint_path)
         config = checkpoint["model_config"]
         if overrides and isinstance(config, dict):
             config = {**config, "init_args": {**config.get("init_args", {}), **overrides}}

@@ -48,6 +48,7 @@ LATER = {
     "item_vectors_preprocessing": "none",
     "item_vectors_missing": "error",
     "scorer": None,
+    "shard_items": False,
 }
 """Arguments that came later, and the values by which nothing changes: left out then, so that runs from before are seeds
 of the same systems."""

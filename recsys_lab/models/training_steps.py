@@ -18,6 +18,7 @@ from recsys_lab.models.base import Base
 from recsys_lab.models.blocks.user_token import with_token
 from recsys_lab.models.module import SequenceModel
 from recsys_lab.models.own_classes import check_auxiliary, check_encoder, check_loss, check_task
+from recsys_lab.models.sharding import divided_parameters
 from recsys_lab.ops import row_sparse
 from recsys_lab.words import RecsysLabError
 
@@ -33,6 +34,7 @@ class TrainingSteps(SequenceModel, Base):
     _finite: FiniteLoss
     _accumulation: Accumulation
     _row_sparse: bool
+    shard_items: bool
     _seed: int | None  # of the run, while it trains and afterwards
     _train_tokens: Tensor | int
 
@@ -119,8 +121,9 @@ class TrainingSteps(SequenceModel, Base):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        if self._row_sparse and gradient_clip_val:  # torch's own clipping knows no sparse gradients
-            row_sparse.clip_gradients(self.parameters(), gradient_clip_val, gradient_clip_algorithm or "norm")
+        divided = divided_parameters(self) if self.shard_items else []
+        if (self._row_sparse or divided) and gradient_clip_val:  # torch's own clipping knows neither
+            row_sparse.clip_gradients(self.parameters(), gradient_clip_val, gradient_clip_algorithm or "norm", divided)
         else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 

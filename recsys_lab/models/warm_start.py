@@ -21,6 +21,7 @@ from torch import Tensor
 from recsys_lab.contracts import DataSpec, Field
 from recsys_lab.models.checkpoint import read_checkpoint, settings_in, spec_of, vocabulary_in
 from recsys_lab.models.system import RESOLVED, differing, model_settings, system_hash
+from recsys_lab.models.table_files import fill_whole
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -63,6 +64,7 @@ class WarmStart:
         try:
             held = read_checkpoint(file)
             vocabulary_in(held)
+            fill_whole(held, file)
             held = {name: value for name, value in held.items() if name not in ("optimizer_states", "callbacks")}
         except RecsysLabError as error:
             raise RecsysLabError(f"{OPTION} {run}: {error}") from error

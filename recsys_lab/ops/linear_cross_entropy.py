@@ -117,7 +117,8 @@ def _compute_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
 
 
 class ItemTiles:
-    """The items' side of the product, block by block. `wide` is the dtype of logits, sums and gradients.
+    """The items' side of the product, block by block, without padding. `wide` is the dtype of logits, sums and
+    gradients.
 
     Tiles of logits are (I, C), items down and positions across: the product that writes one runs at the speed of the
     other two that way, for few positions as well; as (C, I) it took up to twice as long on a CPU.
@@ -127,8 +128,8 @@ class ItemTiles:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, chunk: int, block: int) -> None:
         self.wide = torch.float64 if dtype == torch.float64 else torch.float32
-        self.table = weight[1:].to(dtype)  # (V-1, D); a view where the dtype is right already
-        self.bias = None if bias is None else bias[1:, None].to(self.wide) * _LOG2_E  # (V-1, 1)
+        self.table = weight.to(dtype)  # (V-1, D); itself where the dtype is right already
+        self.bias = None if bias is None else bias[:, None].to(self.wide) * _LOG2_E  # (V-1, 1)
         count = self.table.shape[0]
         self.blocks = [slice(start, min(start + block, count)) for start in range(0, count, block)]
         self.buffer = torch.empty(chunk * min(block, count), dtype=self.wide, device=weight.device)
@@ -219,7 +220,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         need_hidden, need_weight, need_bias = (with_gradients and need for need in ctx.needs_input_grad[:3])
         dtype, device = _compute_dtype(hidden, weight), hidden.device
         with torch.autocast(device.type, enabled=False):
-            items = ItemTiles(weight, bias, dtype, chunk, block)
+            items = ItemTiles(weight[1:], None if bias is None else bias[1:], dtype, chunk, block)
             wide = items.wide
             states, targets = hidden.to(dtype), (target_ids - 1).unsqueeze(0)  # (N, D), (1, N)
             scaled_states = items.in_base_2(states)

@@ -13,16 +13,24 @@ def gather_rows(rows: Tensor) -> Tensor:
     """(n, C) of each process, n different on each -> all rows on every process, process by process, on the CPU."""
     if not _is_distributed():
         return rows.cpu()
-    rows = rows.to(_exchange_device())
+    return torch.cat(parts_of_all(rows.to(_exchange_device()))).cpu()
+
+
+def parts_of_all(rows: Tensor, even: bool = False) -> list[Tensor]:
+    """(n, ...) of each process, on the device where the back end wants them -> those of each process.
+
+    Args:
+        even: n is the same on each, and need not be asked.
+    """
     world = torch.distributed.get_world_size()
-    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world)]
-    torch.distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-    longest = int(max(counts))
-    padded = rows.new_zeros(longest, rows.shape[1])
+    counts = [torch.tensor([len(rows)], device=rows.device) for _ in range(world)]
+    if not even:
+        torch.distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])
     padded[: len(rows)] = rows
     parts = [torch.zeros_like(padded) for _ in range(world)]
     torch.distributed.all_gather(parts, padded)
-    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)]).cpu()
+    return [part[: int(count)] for part, count in zip(parts, counts, strict=True)]
 
 
 def gather_columns(columns: dict[str, Tensor]) -> dict[str, np.ndarray]:

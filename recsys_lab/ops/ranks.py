@@ -121,29 +121,42 @@ class OutrankingCount:
             self._scratch = torch.empty(scores.numel(), device=scores.device)
         return self._scratch[: scores.numel()].view(scores.shape)
 
-    def ranks(self, limit: Tensor, target_ids: Tensor, seen: SeenScores | None, ties: Ties) -> Ranks:
-        """(B, 1) target's scores -> ranks, when all blocks were added: what the seen items count is subtracted."""
-        is_cold = ~self.is_candidate.index_select(0, target_ids)
-        num_candidates = torch.count_nonzero(self.is_candidate).expand(len(target_ids)).clone()
-        greater, equal = self._above, num_candidates - self._apart
-        is_hidden = torch.zeros_like(is_cold)
+    def outranking(self, limit: Tensor, seen: SeenScores | None) -> tuple[Tensor, Tensor]:
+        """(B, 1) target's scores -> the candidates above each, and those at it with itself, (B,) int64, when all blocks
+        were added: what the seen items count is subtracted."""
+        greater, equal = self._above, torch.count_nonzero(self.is_candidate) - self._apart
         if seen is not None:
             counts = self.is_candidate.index_select(0, seen.item_ids)  # the others are out already
             own_limit = limit.squeeze(1).index_select(0, seen.row)
-            num_candidates = num_candidates - _sum_per_row(counts, seen.offsets)
             greater = greater - _sum_per_row(counts & (seen.scores > own_limit), seen.offsets)
             equal = equal - _sum_per_row(counts & (seen.scores == own_limit), seen.offsets)
-            is_target = seen.item_ids == target_ids.index_select(0, seen.row)
-            is_hidden[seen.row[is_target]] = True
-            is_hidden &= ~is_cold
-        equal = equal - 1  # the target is tied with itself
-        if ties == "conservative":
-            greater = greater + equal
-        if ties != "expected":
-            equal = torch.zeros_like(equal)
-        is_miss = is_cold | is_hidden
-        greater, equal = greater.masked_fill(is_miss, MISS), equal.masked_fill(is_miss, 0)
-        return Ranks(greater, equal, num_candidates, is_cold, is_hidden)
+        return greater, equal
+
+    def ranks(self, limit: Tensor, target_ids: Tensor, seen: SeenScores | None, ties: Ties) -> Ranks:
+        """(B, 1) target's scores -> ranks, when all blocks were added."""
+        return ranks_of(*self.outranking(limit, seen), self.is_candidate, target_ids, seen, ties)
+
+
+def ranks_of(
+    greater: Tensor, equal: Tensor, is_candidate: Tensor, target_ids: Tensor, seen: SeenScores | None, ties: Ties
+) -> Ranks:
+    """What `OutrankingCount.outranking` found among all items -> ranks."""
+    is_cold = ~is_candidate.index_select(0, target_ids)
+    num_candidates = torch.count_nonzero(is_candidate).expand(len(target_ids)).clone()
+    is_hidden = torch.zeros_like(is_cold)
+    if seen is not None:
+        num_candidates = num_candidates - _sum_per_row(is_candidate.index_select(0, seen.item_ids), seen.offsets)
+        is_target = seen.item_ids == target_ids.index_select(0, seen.row)
+        is_hidden[seen.row[is_target]] = True
+        is_hidden &= ~is_cold
+    equal = equal - 1  # the target is tied with itself
+    if ties == "conservative":
+        greater = greater + equal
+    if ties != "expected":
+        equal = torch.zeros_like(equal)
+    is_miss = is_cold | is_hidden
+    greater, equal = greater.masked_fill(is_miss, MISS), equal.masked_fill(is_miss, 0)
+    return Ranks(greater, equal, num_candidates, is_cold, is_hidden)
 
 
 def _sum_per_row(flags: Tensor, offsets: Tensor) -> Tensor:

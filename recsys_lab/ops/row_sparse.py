@@ -59,8 +59,10 @@ def make_sparse(model: nn.Module, num_rows: int) -> None:
         table.sparse = True
 
 
-def sparse_tables(model: nn.Module) -> list[Tensor]:
-    return [module.weight for module in model.modules() if isinstance(module, nn.Embedding) and module.sparse]
+def sparse_tables(model: nn.Module, divided: bool = True) -> list[Tensor]:
+    """divided: those too whose rows are divided among processes, where DDP has nothing to do (`shards.py`)."""
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding) and module.sparse]
+    return [table.weight for table in tables if divided or not hasattr(table, "division")]
 
 
 # -- several processes -------------------------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def adds_sparse_gradients() -> bool:
 def keep_from_ddp(model: nn.Module) -> None:
     """DDP leaves the sparse tables alone from now on, and `average_over_processes` has to do it. Their first weights
     are the same on every process: they come from the seed."""
-    tables = {id(table) for table in sparse_tables(model)}
+    tables = {id(table) for table in sparse_tables(model, divided=False)}
     names = [name for name, parameter in model.named_parameters() if id(parameter) in tables]
     model._ddp_params_and_buffers_to_ignore = names  # type: ignore[assignment]
 
@@ -84,7 +86,7 @@ def average_over_processes(model: nn.Module) -> None:
     """Gives the gradient of each sparse table its mean over the processes, which pass each other rows and values: they
     need nothing of a backend but a gather of dense tensors."""
     world = torch.distributed.get_world_size()
-    for table in sparse_tables(model):
+    for table in sparse_tables(model, divided=False):
         if table.grad is None:
             rows, values = table.new_zeros(0, dtype=torch.int64), table.new_zeros(0, table.shape[1])
         else:
@@ -185,25 +187,38 @@ def _rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
     return gradient.indices()[0], gradient.values()
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], value: float, algorithm: str = "norm") -> None:
-    """`torch.nn.utils.clip_grad_norm_` or `clip_grad_value_`, which know no sparse gradients.
+def clip_gradients(
+    parameters: Iterable[nn.Parameter], value: float, algorithm: str = "norm", divided: Iterable[nn.Parameter] = ()
+) -> None:
+    """`torch.nn.utils.clip_grad_norm_` or `clip_grad_value_`, which know no sparse gradients, and none of which each
+    process has a part.
 
     Args:
         parameters: whose `.grad` is changed.
         value: the largest norm of all gradients together, or the largest absolute value of one.
         algorithm: `norm` or `value`.
+        divided: those of `parameters` of which each process has rows of its own. Every process calls it then.
     """
-    values = []
+    parts = {id(parameter) for parameter in divided}
+    values: list[Tensor] = []
+    of_parts: list[Tensor] = []
     for parameter in parameters:
-        if parameter.grad is not None and parameter.grad.is_sparse:
-            parameter.grad = parameter.grad.coalesce()  # else a row that comes twice counts as two
-            values.append(parameter.grad.values())
-        elif parameter.grad is not None:
-            values.append(parameter.grad)
+        if parameter.grad is not None:
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()  # else a row that comes twice counts as two
+            gradient = parameter.grad.values() if parameter.grad.is_sparse else parameter.grad
+            (of_parts if id(parameter) in parts else values).append(gradient)
+    every = [*values, *of_parts]
     if algorithm == "value":
-        for gradient in values:
+        for gradient in every:
             gradient.clamp_(-value, value)
-    elif values:
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in values]))
-        for gradient in values:
+    elif every or parts:
+        norms = [torch.linalg.vector_norm(gradient) for gradient in values]
+        if parts:
+            square = sum((torch.linalg.vector_norm(gradient).square() for gradient in of_parts), torch.zeros(()))
+            square = square.to(next(iter(every)).device) if every else square
+            torch.distributed.all_reduce(square)
+            norms.append(square.sqrt())
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        for gradient in every:
             gradient.mul_((value / (norm + 1e-6)).clamp(max=1.0))

@@ -52,9 +52,18 @@ def top_items(
     Returns:
         item_ids (B, K) int64 and scores (B, K) float32; where fewer than K candidates are left, `PAD_ID` and -inf.
     """
-    masked = candidate_scores(scores, is_candidate, seen_ids, seen_offsets)
+    return best_items(candidate_scores(scores, is_candidate, seen_ids, seen_offsets), k)
+
+
+def best_items(masked: Tensor, k: int, first: int = 0) -> tuple[Tensor, Tensor]:
+    """`top_items` of scores, (B, C), that are -inf where an item is no candidate of its row.
+
+    Args:
+        first: id of the item in column 0; the others follow.
+    """
     k = min(k, masked.shape[1])
-    return _listed(masked, k, *largest(masked, min(k + 1, masked.shape[1])))  # one more shows whether a tie was cut
+    best, columns = largest(masked, min(k + 1, masked.shape[1]))  # one more shows whether a tie was cut
+    return _listed(masked, k, best, columns, first)
 
 
 def top_items_of_product(
@@ -104,14 +113,14 @@ def top_items_of_product(
     return _listed(scores, more - 1, *_among_groups(scores, largest_of, size, more))
 
 
-def _listed(masked: Tensor, k: int, best: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+def _listed(masked: Tensor, k: int, best: Tensor, items: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
     """(B, V) and their K + 1 largest values, with their columns -> items and scores as `top_items` has them."""
     equal = best[:, 1:] == best[:, :-1]
     tied = equal & (best[:, 1:] > float("-inf")) if equal.any() else None
     best, items = best[:, :k], items[:, :k]
     if tied is not None and len(again := tied.any(dim=1).nonzero().squeeze(1)):
-        best[again], items[again] = _by_score_then_hash(masked[again], best[again])
-    return items.masked_fill(best == float("-inf"), PAD_ID), best
+        best[again], items[again] = _by_score_then_hash(masked[again], best[again], first)
+    return (items + first).masked_fill(best == float("-inf"), PAD_ID), best
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -157,10 +166,10 @@ def _among_groups(values: Tensor, maxima: Tensor, size: int, k: int) -> tuple[Te
     return best, columns.gather(1, place)
 
 
-def _by_score_then_hash(scores: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, V) and their K largest values (B, K), largest first -> the same, and items (B, K): equal scores in the order
-    of their items' hashes."""
-    k, order = best.shape[1], _hash_order(scores.shape[1], scores.device)
+def _by_score_then_hash(scores: Tensor, best: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    """(B, C) and their K largest values (B, K), largest first -> the same, and columns (B, K): equal scores in the
+    order of their items' hashes."""
+    k, order = best.shape[1], _hash_order(first, scores.shape[1], scores.device)
     in_order, threshold = scores[:, order], best[:, -1:]
     # Above the threshold all are taken; at it those that come first. A stable sort of few columns does the rest.
     above, at = in_order > threshold, in_order == threshold
@@ -171,9 +180,9 @@ def _by_score_then_hash(scores: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @functools.lru_cache(maxsize=4)
-def _hash_order(width: int, device: torch.device) -> Tensor:
-    """(V,) item ids in the order of their hashes."""
-    return hashes(torch.arange(width, device=device)).argsort()
+def _hash_order(first: int, width: int, device: torch.device) -> Tensor:
+    """(C,) columns in the order of their items' hashes."""
+    return hashes(torch.arange(first, first + width, device=device)).argsort()
 
 
 def hashes(items: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.models.blocks.field_vectors import FED, field_vectors, reset
 from recsys_lab.models.blocks.item_parts import ItemField
-from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.blocks.joining import Concat, Fusion
+from recsys_lab.models.blocks.sharded_table import item_table
 from recsys_lab.models.blocks.target_fields import target_at_each_position
 from recsys_lab.models.blocks.time_features import TimeFeature
 from recsys_lab.models.blocks.user_token import without_token
@@ -47,7 +47,7 @@ class EventEmbedding(nn.Module):
         self.event_fields = [field for field in of_event if fields is None or field.name in fields]
         self.user_fields = spec.fields_of("user", *FED)
         self.target_fields = [field for field in of_event if field.name in target_fields]
-        self.items = ItemTable(spec.num_rows, embedding_dim)
+        self.items = item_table(spec.num_rows, embedding_dim)
         chosen = [*self.event_fields, *self.user_fields, *self.target_fields]
         self.fields = nn.ModuleList(field_vectors(field, embedding_dim) for field in chosen)
         self.times, self.user_first = nn.ModuleList(), False

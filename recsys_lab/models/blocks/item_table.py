@@ -14,6 +14,7 @@ from recsys_lab.contracts import ItemBlock, Scorer
 from recsys_lab.models.blocks.item_parts import ItemField
 from recsys_lab.models.blocks.joining import Concat, Fusion, Gate
 from recsys_lab.ops.gathered_scores import gathered_scores
+from recsys_lab.ops.shards import for_rows_of_block
 from recsys_lab.words import PAD_ID, RecsysLabError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class ItemTable(nn.Embedding):
 
     def __init__(self, num_rows: int, embedding_dim: int) -> None:
         super().__init__(num_rows, embedding_dim, padding_idx=PAD_ID)
+        self._without_parts()
+
+    def _without_parts(self) -> None:
         self.parts = nn.ModuleList()
         self.join: Concat | Gate | None = None
         self._kept: tuple[Any, dict[tuple[int, int], Tensor]] = (None, {})
@@ -59,24 +63,32 @@ class ItemTable(nn.Embedding):
 
     def _rows(self, item_ids: Tensor) -> Tensor:
         """(...) ids -> (..., D), each made for itself."""
-        rows = super().forward(item_ids)
+        return self._with_parts(self.id_rows(item_ids), item_ids)
+
+    def id_rows(self, item_ids: Tensor) -> Tensor:
+        """(...) ids -> (..., D): the vectors of the ids alone."""
+        return super().forward(item_ids)
+
+    def _with_parts(self, rows: Tensor, item_ids: Tensor) -> Tensor:
         if self.join is None:
             for part in self.parts:
                 rows = part(rows, item_ids)
             return rows
-        return self.joined(list(self.split(item_ids).values()))
+        return self.joined(list(self._split(rows, item_ids).values()))
 
     def split(self, item_ids: Tensor) -> dict[str, Tensor]:
         """(...) ids -> (..., D) each: the vector of the id, `item`, and what each field adds to it, `item.NAME`. `item`
         alone has all of it where vectors of the user's own stand in the sum, which can take from the fields before
         them."""
-        fields = [part for part in self.parts if isinstance(part, ItemField)]
-        others = [part for part in self.parts if not isinstance(part, ItemField)]
-        if self.join is None and others:
+        if self.join is None and not all(isinstance(part, ItemField) for part in self.parts):
             return {"item": self(item_ids)}
-        rows = super().forward(item_ids)
-        for part in others:
-            rows = part(rows, item_ids)
+        return self._split(self.id_rows(item_ids), item_ids)
+
+    def _split(self, rows: Tensor, item_ids: Tensor) -> dict[str, Tensor]:
+        fields = [part for part in self.parts if isinstance(part, ItemField)]
+        for part in self.parts:
+            if not isinstance(part, ItemField):
+                rows = part(rows, item_ids)
         return {"item": rows, **{f"item.{field.name}": field.vector(item_ids) for field in fields}}
 
     def joined(self, split: Sequence[Tensor]) -> Tensor:
@@ -88,6 +100,15 @@ class ItemTable(nn.Embedding):
         for field in fields:
             rows = rows + field
         return rows
+
+    @property
+    def is_stored(self) -> bool:
+        """`weight` has the row of each item, as it is."""
+        return self.is_plain
+
+    def own_block(self) -> ItemBlock | None:
+        """See `Scorer.own_block`."""
+        return None
 
     @property
     def num_blocks(self) -> int:
@@ -173,12 +194,18 @@ class TiedScorer(Scorer):
             return F.linear(state, table.weight_block(items), None if bias is None else bias[items])  # (N, C)
         if items.ndim == 1:
             scores = state @ table(items).T  # (N, C), one matrix product
-        elif table.is_plain:
+        elif table.is_stored:
             scores = gathered_scores(state, table.weight, items, table.sparse)  # (N, C)
         else:
             distinct, place = items.unique(return_inverse=True)  # the row of each is made once
             scores = gathered_scores(state, table(distinct), place)
         return scores if bias is None else scores + bias[items]
+
+    def own_block(self) -> ItemBlock | None:
+        block = self.items.own_block()
+        if block is None or self.bias is None:
+            return block
+        return block._replace(bias=for_rows_of_block(self.bias[block.items]))
 
     def linear_blocks(self) -> Iterator[ItemBlock]:
         for items in self.items.blocks():

@@ -35,6 +35,10 @@ class CosineScorer(TiedScorer):
         distinct, place = items.unique(return_inverse=True)  # the row of each is made once
         return gathered_scores(state, self._directions(self.items(distinct)), place)  # (N, C)
 
+    def own_block(self) -> ItemBlock | None:
+        block = super().own_block()
+        return None if block is None else block._replace(weight=self._directions(block.weight))
+
     def linear_blocks(self) -> Iterator[ItemBlock]:
         for block in super().linear_blocks():
             yield block._replace(weight=self._directions(block.weight))
