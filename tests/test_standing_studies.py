@@ -49,7 +49,12 @@ def test_it_can_be_planned_and_says_how_it_is_run(folder: Path, tmp_path: Path, 
         again = Resolver()  # which finds in the cache what was just parsed
         make_variants(study, again)
         again.keep_beside(tmp_path / "identities.json")
-        assert identities_file(study).read_text() == (tmp_path / "identities.json").read_text()
+        kept, found = (json.loads(file.read_text()) for file in (identities_file(study), tmp_path / "identities.json"))
+        for part in ("identities", "options"):  # of a study that was edited since, new variants may be missing
+            both = kept[part].keys() & found[part].keys()
+            assert (both or not found[part]) and {key: kept[part][key] for key in both} == {
+                key: found[part][key] for key in both
+            }
     # on a fresh clone a run is there when its values are
     assert all(run.state == ("missing" if run.kept is None else "finished") for run in plan.runs)
     # the cap on wall time is part of the study
