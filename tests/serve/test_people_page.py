@@ -107,6 +107,12 @@ def test_a_button_tells_why_an_item_is_listed(browser: Browser, addresses: list[
     page.evaluate("at('k').value = 3, at('form').requestSubmit()")
     page.wait_for("document.querySelectorAll('#list td button').length === 3")
     rows = page.evaluate(LIST)
+    page.evaluate(
+        "document.querySelectorAll('#list td:nth-child(3)').forEach("
+        "(cell) => { cell.textContent = 'A rather long title of a film, and of its second part'; })"
+    )
+    lines = "[...document.querySelectorAll('#list th, #list td button')].map((one) => one.clientHeight)"
+    assert max(page.evaluate(lines)) < 40, "words stand in one line, also on a phone"
     page.evaluate("document.querySelectorAll('#list td button')[1].click()")
     page.wait_for("document.querySelectorAll('.why li').length === 3 || at('error').textContent")
     assert page.evaluate("at('error').textContent") == ""
