@@ -84,12 +84,15 @@ FULL: list[Any] = [
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file of this process grows beyond `size` bytes: EFBIG, which every library meets as it would a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    """No file of this process grows beyond `size` bytes: EFBIG, which every library meets as it would a full disk.
+    Python meanwhile compiles to no file: it would leave the first `size` bytes of one, which nobody can import."""
+    before, compiles = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    sys.dont_write_bytecode = True
     try:
         yield
     finally:
+        sys.dont_write_bytecode = compiles
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 

@@ -48,7 +48,11 @@ def test_against_a_baseline(runs: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert compare(found, baseline=str(runs / "b" / "seed1")).reference == 1
     assert main(["compare", str(runs), "--baseline", "b", "--metrics", "mrr"]) == 0
     shown = capsys.readouterr().out
-    assert "vs baseline: minus b, in mrr@10" in shown and "over 1 pair in mrr@10" in shown and "one seed" in shown
+    assert (
+        "vs baseline is this row minus b, in mrr@10" in shown
+        and "over 1 pair in mrr@10" in shown
+        and "one seed" in shown
+    )
     assert main(["compare", str(runs), "--baseline", "a_2"]) == 2
     assert "Did you mean 'a_1'?" in capsys.readouterr().err
     make_run(runs / "b2" / "seed0", made_ranks(5), "b", 0, loss="BPR")

@@ -18,14 +18,10 @@ def keeps_values(study: Study) -> bool:
     return (study.file.parent / FOLDER).is_dir() and not study.fast
 
 
-def identities_file(study: Study) -> Path:
-    return study.file.parent / FOLDER / "identities.json"
-
-
 def keep_identities(study: Study, resolver: Resolver) -> None:
     """Writes `values/identities.json`, for a study that keeps values and is planned as its file says."""
     if keeps_values(study) and not study.overrides:
-        resolver.keep_beside(identities_file(study))
+        resolver.keep_beside(study.file)
 
 
 def keep_values(study: Study, runs: Iterable[PlannedRun]) -> list[Path]:

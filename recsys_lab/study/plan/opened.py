@@ -13,7 +13,6 @@ from recsys_lab.arguments import Natural, Repeated, Seed
 from recsys_lab.config import find_own_modules
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
-from recsys_lab.study.plan.keep import identities_file
 from recsys_lab.study.plan.remembered import Resolver
 from recsys_lab.words import RecsysLabError, number_of
 
@@ -68,7 +67,7 @@ def open_study(asked: StudyAsked, only_looks: bool = False) -> tuple[Plan, Resol
     if asked.data_dir is not None:
         overrides["data.data_dir"] = asked.data_dir
     study = read_study(asked.file, asked.root, asked.fast, overrides)
-    resolver = Resolver(beside=identities_file(study) if only_looks else None)
+    resolver = Resolver(study=study.file if only_looks and not study.overrides else None)
     return make_plan(study, resolver), resolver
 
 

@@ -7,8 +7,9 @@ of anything forgets them all. Errors are never kept, nor is anything of a study 
 whose file may change. The file may be deleted at any time.
 
 A study that keeps its values beside it keeps the identities there too (`values/identities.json`): on a fresh clone
-`study status` then asks the parser nothing. They hold for the settings as the study file writes them, so that one that
-was edited is asked about again, and for one version of the numbers, as the values do.
+`study status` then asks the parser nothing. They hold for the study file as it was then, so that one that was edited is
+asked about again, and for one version of the numbers, as the values do. Options that a class has got since do not
+matter, since that study file sets none of them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from recsys_lab.runs.run_files import read_json, write_json
 from recsys_lab.runs.user_cache import cache_folder
 from recsys_lab.study.plan.study_file import Settings
 from recsys_lab.study.plan.study_settings import Checked, compose
+from recsys_lab.study.values import FOLDER
 
 if TYPE_CHECKING:
     from recsys_lab.study.plan.resolver import ParsingResolver
@@ -45,14 +47,14 @@ class Resolver:
 
     Args:
         file: of what is remembered; None = in the user's cache.
-        beside: of what was kept beside the study, which is believed before the parser is asked; None = nothing.
+        study: file of the study beside which something was kept, which is believed before the parser is asked.
     """
 
-    def __init__(self, file: Path | None = None, beside: Path | None = None) -> None:
+    def __init__(self, file: Path | None = None, study: Path | None = None) -> None:
         self._file = file or cache_folder() / "studies.json"
-        kept = {} if beside is None else read_json(beside)
-        is_of_this_code = kept.get("numbers") == recsys_lab.NUMBERS
-        self._beside = kept if is_of_this_code and kept.keys() == {"numbers", *self._nothing()} else self._nothing()
+        kept = {} if study is None else read_json(identities_file(study))
+        is_right = study is not None and {name: kept.get(name) for name in _stamp_of(study)} == _stamp_of(study)
+        self._beside = kept if is_right and kept.keys() >= self._nothing().keys() else self._nothing()
         self._said = self._nothing()
         self._is_foreign = False
 
@@ -100,11 +102,11 @@ class Resolver:
         self._said["identities"] |= {key: one.identity for key, one in zip(keys, found, strict=True)}
         return found
 
-    def keep_beside(self, file: Path) -> None:
-        """Writes what was said of a study's configurations, for `beside`; nothing where a class is the user's own."""
-        said = {"numbers": recsys_lab.NUMBERS, **{name: dict(sorted(of.items())) for name, of in self._said.items()}}
-        if not self._is_foreign and read_json(file) != said:
-            write_json(file, said)
+    def keep_beside(self, study: Path) -> None:
+        """Writes what was said of a study's configurations beside its file; nothing where a class is the user's own."""
+        said = _stamp_of(study) | {name: dict(sorted(of.items())) for name, of in self._said.items()}
+        if not self._is_foreign and read_json(identities_file(study)) != said:
+            write_json(identities_file(study), said)
 
     def resolved(self, config: dict[str, Any]) -> Settings:
         """Every setting of a right configuration, its defaults included, by dotted key."""
@@ -155,6 +157,15 @@ def _stamp() -> str:
     facts = [(name, of.st_size, of.st_mtime_ns) for name, of in files]
     versions = [importlib.metadata.version(name) for name in PARSED_BY]
     return hashlib.sha256(json.dumps([facts, versions, sys.version]).encode()).hexdigest()
+
+
+def identities_file(study: Path) -> Path:
+    return study.parent / FOLDER / "identities.json"
+
+
+def _stamp_of(study: Path) -> dict[str, Any]:
+    """Of what is kept beside a study file."""
+    return {"numbers": recsys_lab.NUMBERS, "study": hashlib.sha256(study.read_bytes()).hexdigest()}
 
 
 def _hash_of(config: dict[str, Any]) -> str:
