@@ -17,7 +17,6 @@ from recsys_lab.data.shards.shard_store import FOLDER, ShardedArray, ShardStore,
 from recsys_lab.words import RecsysLabError
 
 SHARD_OF = "shard_of.npy"
-CACHE = "cache"
 
 
 class ShardedDataset(ProcessedDataset):
