@@ -33,6 +33,7 @@ TAKEN: dict[str, Sequence[str]] = {
     **dict.fromkeys(("data.dataset", "data.data_dir", "run.root", "run.study", "run.variant", "run.folder"), VALUES),
     **dict.fromkeys(("trainer.default_root_dir", "trainer.model_registry", "recommendations.path"), VALUES),
     **dict.fromkeys(("checkpoint.dirpath", "checkpoint.filename", "model.item_vectors", "data.sessions"), VALUES),
+    "data.cache_dir": VALUES,
     # numbers that mean something: none (0), all or no limit (-1, and more than there is)
     **dict.fromkeys(("seed_everything", "data.seed", "data.split.seed", "data.prepare.seed"), ("0", *BILLION)),
     **dict.fromkeys(("model.dropout", "model.attention_dropout", "model.optimization.final_lr_fraction"), ("0",)),
@@ -53,6 +54,7 @@ TAKEN: dict[str, Sequence[str]] = {
     "trainer.val_check_interval": HUGE,
     "trainer.num_sanity_val_steps": ("-1", "0", *HUGE),
     "model.loss.temperature": HUGE,
+    "data.cache_gb": HUGE,
     "model.optimization.weight_decay": ("0",),
     "model.optimization.warmup_steps": ("0", *HUGE),
     "data.prepare.min_rating": ("-1", "0", *HUGE),
