@@ -7,6 +7,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ import pytest
 from shared_parser import shared_parser
 from tiers import is_asked_for
 from warm import ADDRESS, WarmPopen, start_server
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job that a shell put in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing heavy is imported above: the first process of pytest-xdist runs no test, and its workers wait for it.
 gc.disable()  # until the tests are collected: what is imported stays
