@@ -12,6 +12,7 @@ from test_cli_runs import fit
 
 from recsys_lab.cli import main
 from recsys_lab.data.batches.epoch_size import drawn_lengths
+from recsys_lab.runs.fit.estimate_text import duration_of, size_of
 from recsys_lab.runs.fit.few_steps import PeakMemory
 from recsys_lab.runs.fit.formulas import model_size
 
@@ -144,3 +145,14 @@ def test_a_model_on_no_device_has_its_size() -> None:
             model._build(spec)
         sizes.append(model_size(model).parameters)
     assert sizes[0] == sizes[1] > 1000 * 8 * 4
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (size_of(999_700_000), "1,000 MB"), (size_of(2_345), "2.35 kB"), (size_of(5_120e12), "5,120 TB"),
+        (duration_of(100.4), "100 s"), (duration_of(86_400 * 2_180), "2,180 days"), (duration_of(5_400), "90 min"),
+    ],
+)  # fmt: skip
+def test_numbers_are_read_without_an_exponent(shown: str, text: str) -> None:
+    assert shown == text

@@ -39,17 +39,21 @@ def estimate_text(found: Estimate, tflops: float | None) -> str:
     return "\n".join(wrapped(line) for line in lines)
 
 
-def size_of(value: int) -> str:
+def size_of(value: float) -> str:
     """Bytes, with three digits."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if abs(value) >= size:
-            return f"{value / size:.3g} {unit}" if abs(value) < 1000 * size else f"{value / size:,.0f} {unit}"
-    return f"{value / 1e3:.3g} kB"
+            return f"{_three_digits(value / size)} {unit}"
+    return f"{_three_digits(value / 1e3)} kB"
 
 
 def duration_of(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{seconds / 86_400:.3g} days"
+    for unit, size, below in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < below:
+            return f"{_three_digits(seconds / size)} {unit}"
+    return f"{_three_digits(seconds / 86_400)} days"
+
+
+def _three_digits(value: float) -> str:
+    """More, where the number has more before its point."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
