@@ -10,7 +10,6 @@ three.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -20,10 +19,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from recsys_lab.ops.item_blocks import within_block
-from recsys_lab.ops.linear_cross_entropy import ItemTiles, _compute_dtype, chunk_shape
+from recsys_lab.ops.linear_cross_entropy import _LN_2, ItemTiles, _compute_dtype, chunk_shape
 from recsys_lab.ops.processes import parts_of_all
-
-_LN_2, _LOG2_E = math.log(2.0), math.log2(math.e)
 
 
 def sharded_cross_entropy(
