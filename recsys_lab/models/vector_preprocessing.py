@@ -39,8 +39,10 @@ def preprocessed(vectors: Tensor, has_vector: Tensor, trains: Tensor, how: str) 
     """The vectors as a model has them; an item without one keeps zeros.
 
     `center`: less the mean. `pca(D)`: and projected on the D directions of the largest variance. `zca`: less the mean
-    and whitened (Bell & Sejnowski 1997), in their own directions; those without variance are left out. `unit_norm`:
-    each divided by its length. Mean and directions are those of the items of the training part.
+    and whitened (Bell & Sejnowski 1997), in their own directions; those without variance are left out. The mean square
+    of the lengths is 1 afterwards: vectors of variance 1 in each of 64 directions would begin many times as long as
+    those of the ids, and a model does not shrink them in time. `unit_norm`: each divided by its length. Mean and
+    directions are those of the items of the training part.
 
     Args:
         vectors: (V, width) float32. has_vector: (V,) bool. trains: (V,) bool: items with a training event.
@@ -62,7 +64,7 @@ def preprocessed(vectors: Tensor, has_vector: Tensor, trains: Tensor, how: str) 
         variance, directions = torch.linalg.eigh((known - mean).T @ (known - mean) / len(known))  # ascending
         if how == "zca":
             is_kept = variance > LEAST_VARIANCE * variance[-1]
-            scale = torch.where(is_kept, variance.clamp_min(1e-300).rsqrt(), 0.0)
+            scale = torch.where(is_kept, (variance.clamp_min(1e-300) * is_kept.sum()).rsqrt(), 0.0)
             changed = changed @ (directions * scale) @ directions.T
         else:
             width = width_after(how, vectors.shape[1])
