@@ -19,7 +19,7 @@ from recsys_lab.study.plan.variants import make_variants
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STUDIES = sorted(path.parent for path in EXPERIMENTS.glob("*/study.yaml"))
-LARGE = ("what-can-it-learn", "explanations")
+LARGE = ("board", "what-can-it-learn", "explanations")
 """Studies of so many runs that the plan is of a later tier."""
 NOT_ON_MADE_DATA = ("cold",)
 """Studies whose models need an item field, which the made data has not: they are planned, and not run here."""

@@ -17,7 +17,8 @@ REACHED = 0.05
 @dataclass(frozen=True)
 class Published:
     """One published number. ours: the mean over the seeds of `variant` in a block that has the metric; None where no
-    run of it is finished. reached: within `REACHED` of it, or above."""
+    run of it is finished. Where the study has trials, `variant` may be a system: a label without the trial. reached:
+    within `REACHED` of it, or above."""
 
     variant: str
     block: str
@@ -39,12 +40,17 @@ class Published:
 def find_published(plan: Plan, blocks: list[Block]) -> list[Published]:
     """Raises RecsysLabError for an entry of the study file that can't be meant."""
     report = plan.study.report
-    labels = [variant.label for variant in plan.variants]
+    best_of = report.get("best_of")
+    labels = {variant.label: variant.values for variant in plan.variants}
+    if best_of is not None:  # a system is what its trials share: the label without the trial
+        for variant in plan.variants:
+            others = {axis: value for axis, value in variant.values.items() if axis != best_of}
+            labels |= {"_".join(others.values()): others} if len(others) < len(variant.values) else {}
     found = []
     for entry in report.get("published") or []:
         name = entry.get("variant") if isinstance(entry, dict) else None
         if name not in labels:
-            known = ", ".join(labels[:20])
+            known = ", ".join(list(labels)[:20])
             raise RecsysLabError(f"{plan.study.file}: report.published: no variant {name!r}. There are: {known}")
         numbers = {key: value for key, value in entry.items() if "@" in key}
         wrong = [key for key, value in numbers.items() if not isinstance(value, int | float)]
@@ -53,15 +59,15 @@ def find_published(plan: Plan, blocks: list[Block]) -> list[Published]:
                 f"{plan.study.file}: report.published of {name}: write metrics and numbers, such as ndcg@10: 0.1821"
             )
         for metric, number in numbers.items():
-            title, ours = _ours(blocks, name, metric)
+            title, ours = _ours(blocks, name, labels[name] if best_of else {}, metric)
             found.append(Published(name, title, metric, float(number), ours, str(entry.get("source", ""))))
     return found
 
 
-def _ours(blocks: list[Block], variant: str, metric: str) -> tuple[str, float | None]:
+def _ours(blocks: list[Block], variant: str, system: dict[str, str], metric: str) -> tuple[str, float | None]:
     for block in blocks:
         for row, line in zip(block.comparison.rows, block.lines, strict=True):
-            if line.label == variant and not row.is_automatic:
+            if not row.is_automatic and (line.label == variant or system and line.values == system):
                 values = [_test(run, metric) for run in row.runs]
                 known = [value for value in values if value is not None]
                 return block.title, sum(known) / len(known) if known else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from recsys_lab.runs.finished import Run
 from recsys_lab.study.plan.variants import prefers_low
@@ -15,7 +15,7 @@ from recsys_lab.study.results.record import Record
 class Trials:
     """What was tried for one system, and what of it stands in the tables.
 
-    system: the values of the other axes.
+    system: the values of the other axes, as a name; `values` has them by axis.
     reached: value of the axis -> the metric that selects, on validation; mean over the seeds that all values have.
     chosen: the best value on validation.
     """
@@ -23,6 +23,7 @@ class Trials:
     system: str
     reached: dict[str, float]
     chosen: str
+    values: dict[str, str] = field(default_factory=dict)
 
     @property
     def spread(self) -> float:
@@ -53,7 +54,7 @@ def keep_best(
         seeds = set.intersection(*({records[place].seed for place in of} for of in places.values()))
         reached = {value: _mean(of, records, runs, seeds, select) for value, of in places.items()}
         chosen = (min if prefers_low(select) else max)(reached, key=lambda value: reached[value])
-        tried.append(Trials(joined(dict(others), [name for name, _ in others]), reached, chosen))
+        tried.append(Trials(joined(dict(others), [name for name, _ in others]), reached, chosen, dict(others)))
         kept |= {place: replace(records[place], values=dict(others)) for place in places[chosen]}
     alone = [place for place, record in enumerate(records) if axis not in record.values]
     found = sorted([*kept, *alone])

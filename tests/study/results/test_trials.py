@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_study import QUICK, MadeStudy, ranks_of
+from small_data import ndcg
 
 from recsys_lab.study.pages.markdown import as_markdown
 from recsys_lab.study.pages.study_page import study_page
@@ -64,3 +66,17 @@ def test_an_axis_that_is_not_there_is_named(tmp_path: Path) -> None:
     path.write_text("axes: {recipe: {a: {}}}\nreport: {best_of: recipes}")
     with pytest.raises(RecsysLabError, match=r"unknown axis in report.best_of 'recipes'. Did you mean 'recipe'"):
         read_study(path)
+
+
+def test_a_published_number_may_name_a_system(tmp_path: Path) -> None:
+    """It stands beside the trial that was chosen; a label with a trial stays that trial alone."""
+    made = tried(tmp_path, "val/ndcg@10", {("a", "paper", 0): 0.2, ("a", "ours", 0): 0.3})
+    plan = made.plan()
+    published = [{"variant": name, "ndcg@10": 0.5} for name in ("a", "a_ours", "a_paper")]
+    report = {**plan.study.report, "published": published}
+    results = read_results(replace(plan, study=replace(plan.study, report=report)), method=QUICK)
+    ours = ndcg(ranks_of(0.2, 0), 10).mean()
+    assert [one.ours for one in results.published] == [pytest.approx(ours), pytest.approx(ours), None]
+    report = {**plan.study.report, "published": [{"variant": "c", "ndcg@10": 0.5}]}
+    with pytest.raises(RecsysLabError, match="no variant 'c'. There are: a_paper, a_ours, a"):
+        read_results(replace(plan, study=replace(plan.study, report=report)), method=QUICK)
