@@ -83,7 +83,7 @@ def test_a_log_that_is_not_prepared(estimated: Any) -> None:
     adagrad = estimated(*SMALL, *stated, "--model.loss", "BCE", "--model.optimization.optimizer", "rowwise_adagrad")
     assert adagrad["memory"]["optimiser"] < sparse["memory"]["optimiser"] / 20
     eight = estimated(*SMALL, *stated, "--trainer.devices", "8", "--trainer.num_nodes", "4")
-    assert eight["processes"] == 32 and eight["memory"]["buckets of gradients"] == eight["memory"]["gradients"]
+    assert eight["processes"] == 32 and eight["memory"]["exchange"] == eight["memory"]["gradients"]
     assert eight["steps_per_epoch"] == pytest.approx(said["steps_per_epoch"] / 32, rel=0.01)
 
 

@@ -5,7 +5,7 @@
 #   sbatch scripts/cluster/fit_8_gpus.sh                                      from the project's folder, which all nodes see
 #   sbatch --nodes=4 scripts/cluster/fit_8_gpus.sh --data.batch_size 2        whatever follows goes to `recsys-lab fit`
 #
-# Two minutes before the time is up the run is stopped, and the job queued again: it goes on from its last epoch.
+# Two minutes before the time is up the run is stopped, and the job queued again: it goes on from that step.
 #SBATCH --job-name=sasrec
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8
@@ -30,7 +30,8 @@ export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
 # export NCCL_SOCKET_IFNAME=ib0  # where NCCL picks the wrong network between the nodes
 
 out_of_time=
-trap 'out_of_time=yes; scancel --signal=INT "$SLURM_JOB_ID.0" || true' USR2 # as Ctrl-C for every process
+# every process finishes its step, and the checkpoint is written there
+trap 'out_of_time=yes; scancel --signal=TERM "$SLURM_JOB_ID.0" || true' USR2
 code=0
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 recsys-lab fit "${fit[@]}" "$@" &
 wait $! || code=$?

@@ -7,6 +7,8 @@ from recsys_lab.runs.fit.fit_estimate import Estimate
 from recsys_lab.words import number_of
 
 COLUMN = 24
+UNSTEADY = 0.05
+"""Spread that is worth a line."""
 
 
 def estimate_text(found: Estimate, tflops: float | None) -> str:
@@ -33,9 +35,20 @@ def estimate_text(found: Estimate, tflops: float | None) -> str:
         )
     else:
         steps = number_of(found.measured_steps, "timed step")
-        lines.append(f"Time and memory are from {steps} in one process on this machine.")
+        lines.append(
+            f"Time and memory are from {steps} in one process on this machine. These differ so much that an epoch is "
+            f"known to {2 * (found.spread or 0):.0%}."
+        )
+        if (found.spread or 0) > UNSTEADY:
+            lines.append(
+                "That is much: other programs use these cores, or there were few steps. On an idle machine, or with "
+                "more --seconds, it is better."
+            )
     if found.processes > 1:
-        lines.append("What the processes tell each other takes time too, which is not in it.")
+        lines.append(
+            f"In a step each process sends {size_of(found.sent_per_step)} to the others. That takes time too, which is "
+            "not in it."
+        )
     return "\n".join(wrapped(line) for line in lines)
 
 

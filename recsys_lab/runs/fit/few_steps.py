@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 
 from recsys_lab.data.batches.epoch_size import EpochSize
@@ -16,13 +17,17 @@ WARM_UP = 3
 """Steps that are not timed: caches fill, and the allocator learns its sizes."""
 LEAST = 8
 """Steps, also where they take longer than they were given."""
+STEADY = 0.03
+"""Relative standard error of the time of a position at which no more steps are needed."""
+LONGEST = 4
+"""Times the seconds that were given, where steps differ more than that."""
 
 
 class StepClock(L.Callback):
-    """Stops training after `seconds` of timed steps, and keeps what they took.
+    """Stops training after `seconds` of timed steps, or later where these differ much, and keeps what they took.
 
     Args:
-        seconds: of timed training; a short epoch ends before.
+        seconds: of timed training; a short epoch ends before, and unsteady steps are timed up to `LONGEST` times that.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -67,8 +72,17 @@ class StepClock(L.Callback):
                 self.saved_bytes_per_position = max(self.saved_bytes_per_position, share)
             return
         self.steps.append(step)
-        if len(self.steps) >= LEAST and sum(seconds for seconds, _, _ in self.steps) > self.seconds:
-            trainer.should_stop = True
+        taken = sum(seconds for seconds, _, _ in self.steps)
+        if len(self.steps) < LEAST or taken <= self.seconds:
+            return
+        trainer.should_stop = taken > LONGEST * self.seconds or self.spread() < STEADY
+
+    def spread(self) -> float:
+        """Relative standard error of the processor seconds of an epoch that the timed steps give."""
+        steps = np.array(self.steps or self.warm_up)
+        own, size = steps[:, 1], steps[:, 2] if steps[:, 2].all() else np.ones(len(steps))
+        rest = own - own.sum() / size.sum() * size
+        return float(np.sqrt((rest**2).sum() / max(len(steps) - 1, 1) / len(steps)) / own.mean())
 
     def on_validation_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         self._mark = _now(pl_module)
@@ -82,22 +96,25 @@ class StepClock(L.Callback):
     def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         self.evaluated["test"].append(self._step(pl_module, batch))
 
-    def of_a_step(self) -> tuple[float, float]:
-        """Seconds and processor seconds, the mean of the timed steps; of all where an epoch has fewer than these."""
-        steps = self.steps or self.warm_up
-        return sum(one[0] for one in steps) / len(steps), sum(one[1] for one in steps) / len(steps)
+    def of_training(self, whole: EpochSize) -> tuple[float, float]:
+        """Seconds and processor seconds of an epoch from those of the timed steps, by positions: by chance their
+        batches are longer or shorter than those of an epoch. Of all steps where an epoch has fewer than are timed."""
+        return _of_whole(self.steps or self.warm_up, whole)
 
     def of_evaluation(self, part: str, whole: EpochSize) -> tuple[float, float]:
         """Seconds and processor seconds of a whole part. Its first batches, which are measured, are the longest."""
-        found = self.evaluated[part]
-        seen = sum(one[2] for one in found)
-        factor = whole.positions / seen if seen and whole.positions else whole.steps / max(len(found), 1)
-        return factor * sum(one[0] for one in found), factor * sum(one[1] for one in found)
+        return _of_whole(self.evaluated[part], whole)
 
     def _step(self, module: L.LightningModule, batch: Any) -> tuple[float, float, int]:
         before, self._mark = self._mark, _now(module)
         mask = getattr(batch, "valid_mask", None)
         return self._mark[0] - before[0], self._mark[1] - before[1], 0 if mask is None else mask.numel()
+
+
+def _of_whole(found: list[tuple[float, float, int]], whole: EpochSize) -> tuple[float, float]:
+    seen = sum(one[2] for one in found)
+    factor = whole.positions / seen if seen and whole.positions else whole.steps / max(len(found), 1)
+    return factor * sum(one[0] for one in found), factor * sum(one[1] for one in found)
 
 
 def _now(module: L.LightningModule) -> tuple[float, float]:

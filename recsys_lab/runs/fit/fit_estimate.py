@@ -41,6 +41,8 @@ MOST_STAND_IN = 5_000_000
 """Events of made data that are prepared for the measured steps; the rest is taken to be like them."""
 EVALUATED = 8
 """Batches of validation and test that are measured."""
+EXCHANGE = "exchange"
+"""Name of the memory in which lies what processes tell each other."""
 ROW_BYTES = 30
 """Of a test target in ranks.parquet and values.parquet: 26 to 29 in MovieLens-100K and -1M."""
 
@@ -67,14 +69,17 @@ class Estimate:
     items: int
     events: int
     steps_per_epoch: int
+    positions: int  # of an epoch's batches, padding included
     memory: dict[str, int] = field(default_factory=dict)
     memory_total: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     seconds_per_epoch: float = 0.0
     processor_seconds_per_epoch: float | None = None
+    spread: float | None = None  # relative standard error of them, from how much the timed steps differ
     epochs: int = 0
     disk: dict[str, int] = field(default_factory=dict)
     disk_total: int = 0
+    sent_per_step: int = 0  # bytes that a process tells the others
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -124,9 +129,9 @@ class Estimating(CommandLine):
         peak = PeakMemory(self.trainer.strategy.root_device)
         if self.measure:
             self.trainer_call("fit", model=model, datamodule=data)
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             self.trainer.save_checkpoint(self.scratch / "one.ckpt")
-            writing = time.perf_counter() - started
+            writing, own_writing = time.perf_counter() - started[0], time.process_time() - started[1]
             self.trainer_call("test", model=model, datamodule=data, verbose=False)
             size = model_size(model, self.trainer.optimizers[0])
         else:
@@ -140,10 +145,11 @@ class Estimating(CommandLine):
         found.memory = self._memory(model, data, size, peak, positions, found)
         found.memory_total = sum(found.memory.values())
         if self.measure:
-            step, own = self.clock.of_a_step()
+            training, own = self.clock.of_training(epoch)
             val, own_val = self.clock.of_evaluation("val", self._evaluated(data))
-            found.seconds = {"training": step * epoch.steps, "validation": val, "checkpoints": 2 * writing}
-            found.processor_seconds_per_epoch = own * epoch.steps + own_val + 2 * writing
+            found.seconds = {"training": training, "validation": val, "checkpoints": 2 * writing}
+            found.processor_seconds_per_epoch = own + own_val + 2 * own_writing
+            found.spread = self.clock.spread()
             found.measured_steps = len(self.clock.steps or self.clock.warm_up)
             checkpoint = (self.scratch / "one.ckpt").stat().st_size
         else:
@@ -176,6 +182,7 @@ class Estimating(CommandLine):
             items=items,
             events=events,
             steps_per_epoch=epoch.steps,
+            positions=epoch.positions,
             epochs=self.epochs,
         )
 
@@ -206,6 +213,24 @@ class Estimating(CommandLine):
     def _memory(
         self, model: Any, data: SequenceDataModule, size: ModelSize, peak: PeakMemory, positions: int, found: Estimate
     ) -> dict[str, int]:
+        parts = self._parts(model, data, size, peak, positions, found)
+        rest = 0
+        if self.measure:
+            saved = self.clock.saved_bytes_per_position or size.bytes_per_position
+            unseen = round(saved * max(positions - self.clock.largest, 0))  # a larger batch than those that ran
+            rest = peak.bytes() + unseen - sum(value for name, value in parts.items() if name != EXCHANGE)
+        if model.shard_items and self.processes > 1:
+            part = size.divided(self.processes)
+            parts = self._parts(model, data, part, peak, positions, found)
+            if size.table.dense:  # a second gradient until both are added up, and what the optimiser makes in a step
+                rest = max(rest - 2 * (size.table.vectors - part.table.vectors), 0)
+            size = part
+        found.sent_per_step = size.sent(round(found.positions / found.steps_per_epoch), self.processes)
+        return parts | ({"everything else": rest} if self.measure else {})
+
+    def _parts(
+        self, model: Any, data: SequenceDataModule, size: ModelSize, peak: PeakMemory, positions: int, found: Estimate
+    ) -> dict[str, int]:
         on_cpu = self.device == "cpu"
         saved = self.clock.saved_bytes_per_position or size.bytes_per_position
         parts = {"program": peak.before} if on_cpu else {}
@@ -213,15 +238,11 @@ class Estimating(CommandLine):
         parts |= {"optimiser": size.optimiser, "activations": round(saved * positions)}
         parts |= {"loss": size.loss_bytes(positions, found.items, self.device)}
         if self.processes > 1:
-            parts["buckets of gradients"] = size.gradients(positions)  # DDP keeps a copy to exchange
+            parts[EXCHANGE] = size.exchanged(positions, self.processes)
         if on_cpu:
             windows = 32 * found.steps_per_epoch * self.processes * data.batch_size
             parts["data"] = 12 * found.events + 16 * found.users + windows
         parts["evaluation"] = min(self._get(self.config_init, "evaluation").max_score_bytes, 4 * 512 * found.items)
-        if self.measure:
-            seen = sum(value for name, value in parts.items() if name != "buckets of gradients")
-            unseen = round(saved * max(positions - self.clock.largest, 0))  # a larger batch than those that ran
-            parts["everything else"] = peak.bytes() + unseen - seen
         return parts
 
     def _store_bytes(self, data: SequenceDataModule, found: Estimate) -> int:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from recsys_lab.data.batches.epoch_size import EpochSize
 from recsys_lab.losses.softmax import CrossEntropy
+from recsys_lab.models.blocks.item_table import ItemTable
+from recsys_lab.models.sharding import OPTION
 from recsys_lab.ops.linear_cross_entropy import chunk_shape
 from recsys_lab.ops.row_sparse import sparse_tables
+from recsys_lab.words import RecsysLabError
 
 OF_A_LAYER = 16
 """Numbers of the width of the model that a layer keeps per position: 14 to 18 in SASRec and GRU4Rec, measured."""
+
+
+@dataclass(frozen=True)
+class TableSize:
+    """Of the item table: bytes, and its rows. None of a model that has no table of vectors."""
+
+    rows: int = 0
+    vectors: int = 0
+    optimiser: int = 0
+    dense: bool = True  # its gradient has its size
+
+    def part(self, processes: int) -> TableSize:
+        """Of the process that holds most rows."""
+        held = -(-self.rows // processes)
+        vectors, optimiser = (value // max(self.rows, 1) * held for value in (self.vectors, self.optimiser))
+        return TableSize(held, vectors, optimiser, self.dense)
 
 
 @dataclass(frozen=True)
@@ -30,6 +49,8 @@ class ModelSize:
     length: int  # L
     loss: Any
     negatives: int  # of a position
+    table: TableSize
+    processes: int = 1  # that divide the table among themselves
 
     @property
     def bytes_per_position(self) -> float:
@@ -42,10 +63,56 @@ class ModelSize:
         rows = 2 * positions * self.width * 4 if self.dense < self.parameters else 0
         return self.dense + rows
 
+    def divided(self, processes: int) -> ModelSize:
+        """Of the process that holds most rows of a table that is divided (`--model.shard_items true`)."""
+        part = self.table.part(processes)
+        less = self.table.vectors - part.vectors
+        return replace(
+            self,
+            parameters=self.parameters - less,
+            optimiser=self.optimiser - self.table.optimiser + part.optimiser,
+            dense=self.dense - less * part.dense,
+            table=part,
+            processes=processes,
+        )
+
+    def exchanged(self, positions: int, processes: int) -> int:
+        """Bytes that lie in memory to be told to other processes: DDP's copy of the gradients; of a divided table
+        vectors that were asked for and given, or their gradients, and the states of all with what is made of them."""
+        if self.processes == 1:
+            return self.gradients(positions) if processes > 1 else 0
+        rows = self._asked(positions)
+        kept = self.dense - self.table.vectors * self.table.dense + 2 * max(rows) * (4 * self.width + 8)
+        if isinstance(self.loss, CrossEntropy):
+            kept += positions * processes * (3 * 4 * self.width + 3 * 4 * processes + 8)
+        return kept
+
+    def sent(self, positions: int, processes: int) -> int:
+        """Bytes that a process sends in a step: sums over processes go once around and back, in parts; of a divided
+        table ids, vectors and gradients of the rows that others hold, and for full cross-entropy states and sums."""
+        share = (processes - 1) / processes
+        if self.processes == 1:
+            return round(2 * share * self.gradients(positions))
+        dense = self.dense - self.table.vectors * self.table.dense
+        found = 2 * share * dense + share * sum(self._asked(positions)) * (8 + 2 * 4 * self.width)
+        if isinstance(self.loss, CrossEntropy):
+            of_all = positions * processes
+            found += (processes - 1) * positions * (4 * self.width + 8 + 4)  # states, targets, their gradients' shares
+            found += (processes - 1) * of_all * 12 + 2 * share * of_all * 4 * self.width
+        return round(found)
+
+    def _asked(self, positions: int) -> list[int]:
+        """Rows of each look-up of a step, at most: of inputs; of targets; of negatives."""
+        many = [1] if isinstance(self.loss, CrossEntropy) else [1, 1, self.negatives]
+        asked = [positions * one for one in many]
+        return [min(number, self.table.rows * self.processes) for number in asked]
+
     def loss_bytes(self, positions: int, items: int, device: str) -> int:
         """Logits that are in memory at once, or those of the sampled items."""
         if isinstance(self.loss, CrossEntropy):
-            if self.loss.implementation == "full":
+            if self.processes > 1:  # states of all, items of one
+                positions, items = positions * self.processes, self.table.rows
+            elif self.loss.implementation == "full":
                 return 8 * positions * items
             chunk, block = chunk_shape(positions, items, device, self.loss.chunk_size)
             return 4 * chunk * block
@@ -69,6 +136,20 @@ def model_size(model: Any, optimizer: torch.optim.Optimizer | None = None) -> Mo
     else:
         by_row = model.optimization.optimizer == "rowwise_adagrad"
         kept = 2 * dense + sum(4 * len(table) if by_row else 2 * 4 * table.numel() for table in tables)
+    held = [module.weight for module in model.modules() if isinstance(module, ItemTable)]
+    table = TableSize()
+    if len(held) == 1:
+        (weight,) = held
+        if optimizer is not None:
+            rows = [value for value in optimizer.state[weight].values() if getattr(value, "ndim", 0)]
+            own = sum(value.numel() * value.element_size() for value in rows)
+        else:
+            by_row = model.optimization.optimizer == "rowwise_adagrad"
+            own = 4 * len(weight) if by_row else 2 * 4 * weight.numel()
+        is_dense = not any(weight is one for one in tables)
+        table = TableSize(len(weight), weight.numel() * weight.element_size(), own, is_dense)
+    elif model.shard_items:
+        raise RecsysLabError(f"{OPTION} needs a model with one item table; {type(model).__name__} has {len(held)}")
     settings = getattr(model, "settings", None)
     heads = getattr(settings, "num_heads", 0)
     return ModelSize(
@@ -82,6 +163,7 @@ def model_size(model: Any, optimizer: torch.optim.Optimizer | None = None) -> Mo
         model.spec.max_length,
         model.loss,
         int(getattr(model.negatives, "num_negatives", 1)),
+        table,
     )
 
 

@@ -19,7 +19,8 @@ COMMANDS = {
     """,
     "scancel": """
         echo "$@" >> "$FAKE/scancel.txt"
-        kill -INT $(cat "$FAKE/tasks")
+        signal=${1#--signal=}
+        kill -"$signal" $(cat "$FAKE/tasks")
     """,
     "srun": f"""
         exec {sys.executable} {Path(__file__).resolve()} "$@"

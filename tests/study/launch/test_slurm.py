@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import warm_program
 import yaml
 from fake_slurm import allocation, install
@@ -107,7 +108,7 @@ def test_a_fit_out_of_time_is_stopped_and_queued_again(slurm: Path, project: Pat
     wait_until(process, lambda: tasks.is_file() and len(tasks.read_text().split()) == 2)
     process.send_signal(signal.SIGUSR2)  # as `--signal=B:USR2` does
     assert process.wait(120) != 0
-    assert (slurm / "scancel.txt").read_text() == "--signal=INT 1000.0\n"
+    assert (slurm / "scancel.txt").read_text() == "--signal=TERM 1000.0\n"
     assert (slurm / "scontrol.txt").read_text() == "requeue 1000\n"
 
 
@@ -242,6 +243,54 @@ def test_a_run_of_two_processes_out_of_time_is_queued_again_and_goes_on(
     assert manifest["device"].startswith("2 x cpu")
     first, second = (line for line in (folder / "log.txt").read_text().splitlines() if line.startswith("$ "))
     assert first.startswith("$ srun ") and "run.yaml" in first and f" fit {folder.relative_to(project)} " in second
+
+
+HOLD = """
+import os, time
+from pathlib import Path
+import lightning
+
+class Hold(lightning.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        place = (trainer.fit_loop.epoch_progress.current.processed, batch_idx)
+        go, there = (Path(os.environ["HOLD"], name) for name in ("go", f"there{trainer.global_rank}"))
+        while place == (1, 1) and not go.exists():
+            there.touch()
+            time.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_taken_away_keeps_its_step_and_goes_on_bit_by_bit(
+    slurm: Path, small_folder: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that SLURM starts, in the second step of the second epoch when their time is up."""
+    here = project.parent
+    (here / "hold.py").write_text(HOLD)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(here), os.environ.get("PYTHONPATH")])))
+    monkeypatch.setenv("HOLD", str(here))
+    small = {"data.dataset": str(small_folder), "data.max_length": "8", "data.batch_size": "4"}
+    small |= {"data.bucket_batches": "100", "model.embedding_dim": "8", "trainer.max_epochs": "3"}
+    small |= {"trainer.num_sanity_val_steps": "0", "run.test_after_fit": "false", "trainer.callbacks": "hold.Hold"}
+    every = ["--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+    first = [*every, *(word for name, value in small.items() for word in (f"--{name}", value))]
+    process = start("fit_8_gpus.sh", real(project), 2, *first)
+    wait_until(process, lambda: all((here / f"there{rank}").exists() for rank in range(2)))
+    process.send_signal(signal.SIGUSR2)  # as `--signal=B:USR2` does
+    wait_until(process, lambda: (slurm / "scancel.txt").exists())
+    (here / "go").touch()
+    assert process.wait(300) != 0 and (slurm / "scontrol.txt").read_text() == "requeue 1000\n"
+    last = project / "runs" / "cluster" / "sasrec-1x8" / "seed0" / "checkpoints" / "last.ckpt"
+    steps = torch.load(last, weights_only=True)["global_step"]
+    again = start("fit_8_gpus.sh", project, 2, *every, "--allow_classes", "hold", SLURM_RESTART_COUNT="1")
+    assert again.wait(300) == 0
+    found = torch.load(last, weights_only=True)
+    (project / "runs").rename(project / "taken_away")
+    assert start("fit_8_gpus.sh", project, 2, *first).wait(300) == 0
+    whole = torch.load(last, weights_only=True)
+    assert steps == whole["global_step"] // 3 + 2, "the step in which it was told"
+    assert found["global_step"] == whole["global_step"]
+    assert all(torch.equal(value, found["state_dict"][name]) for name, value in whole["state_dict"].items())
 
 
 @pytest.mark.parametrize(("restarts", "age", "is_run"), [("0", 0.0, False), ("1", claim.STALE_SECONDS - 0.6, True)])
