@@ -21,7 +21,7 @@ from found_models import SPEC, built, random_batch
 from torch import Tensor
 
 from recsys_lab.contracts import Batch
-from recsys_lab.models import CORE, HSTU, BERT4Rec, BSARec, FMLPRec, LiGR, TiSASRec
+from recsys_lab.models import CORE, HSTU, BERT4Rec, BSARec, FMLPRec, LiGR, SASRec, TiSASRec
 
 Weights = dict[str, Tensor]
 
@@ -58,17 +58,36 @@ def feed_forward(weights: Weights, x: Tensor, block: str) -> Tensor:
     return linear(gelu(linear(x, weights, f"{block}.expand")), weights, f"{block}.contract")
 
 
-def ligr(weights: Weights, batch: Batch, row: int) -> Tensor:
+def ligr(
+    weights: Weights, batch: Batch, row: int, norm: str = "pre", feed_forward: str = "swiglu", gate: bool = True
+) -> Tensor:
     x = events(weights, batch, row)
-    x = x + weights["positions.weight"][: len(x)].flip(0)
+    return ligr_blocks(weights, x + weights["positions.weight"][: len(x)].flip(0), norm, feed_forward, gate)
+
+
+def sasrec(weights: Weights, batch: Batch, row: int, norm: str) -> Tensor:
+    x = events(weights, batch, row)
+    return ligr_blocks(weights, x * 4.0 + weights["positions.weight"][: len(x)], norm, "gelu", False)
+
+
+def ligr_blocks(weights: Weights, x: Tensor, norm: str, kind: str, gate: bool) -> Tensor:
+    def normed(x: Tensor, name: str, place: str) -> Tensor:
+        return layer_norm(x, weights, name) if norm == place else x
+
     for block in ("blocks.0", "blocks.1"):
-        normed = layer_norm(x, weights, f"{block}.attention_norm")
-        gate = torch.sigmoid(linear(x, weights, f"{block}.attention_gate"))
-        x = x + gate * attend(weights, normed, f"{block}.attention", 2, earlier)
-        normed = layer_norm(x, weights, f"{block}.feed_forward_norm")
-        w1, w2 = weights[f"{block}.expand.weight"].chunk(2)
-        inner = (silu(normed @ w1.T) * (normed @ w2.T)) @ weights[f"{block}.contract.weight"].T
-        x = x + torch.sigmoid(linear(x, weights, f"{block}.feed_forward_gate")) * inner
+        name = f"{block}.attention_norm"
+        branch = attend(weights, normed(x, name, "pre"), f"{block}.attention", 2, earlier)
+        weight = torch.sigmoid(linear(x, weights, f"{block}.attention_gate")) if gate else 1.0
+        x = normed(x + weight * branch, name, "post")
+        name = f"{block}.feed_forward_norm"
+        read = normed(x, name, "pre")
+        if kind == "gelu":
+            branch = feed_forward(weights, read, block)
+        else:
+            w1, w2 = weights[f"{block}.expand.weight"].chunk(2)
+            branch = (silu(read @ w1.T) * (read @ w2.T)) @ weights[f"{block}.contract.weight"].T
+        weight = torch.sigmoid(linear(x, weights, f"{block}.feed_forward_gate")) if gate else 1.0
+        x = normed(x + weight * branch, name, "post")
     return layer_norm(x, weights, "norm")
 
 
@@ -187,6 +206,11 @@ CASES: list[Any] = [
     (CORE, core, {}),
     (CORE, core_ave, {"weights": "mean"}),
     (LiGR, ligr, {}),
+    (LiGR, ligr, {"gate": False}),
+    (LiGR, ligr, {"feed_forward": "gelu"}),
+    (LiGR, ligr, {"norm": "post"}),
+    (SASRec, sasrec, {"norm": "pre"}),
+    (SASRec, sasrec, {"norm": "post"}),
     (TiSASRec, tisasrec, {}),
     (BERT4Rec, bert4rec, {}),
     (FMLPRec, fmlprec, {}),

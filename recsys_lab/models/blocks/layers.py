@@ -141,13 +141,24 @@ class CausalSelfAttention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(batch, 1, dim)), (key, value)
 
 
+NormPlace = Literal["pre", "post"]
+
+
 class TransformerBlock(nn.Module):
-    """Pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x)), dropout on both branches."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), dropout on both branches. With `norm` `post` the norms
+    stand behind the sums: norm(x + attention(x)), as Vaswani et al. 2017 had them."""
 
     def __init__(
-        self, embedding_dim: int, num_heads: int, feed_forward_dim: int, dropout: float, attention_dropout: float
+        self,
+        embedding_dim: int,
+        num_heads: int,
+        feed_forward_dim: int,
+        dropout: float,
+        attention_dropout: float,
+        norm: NormPlace = "pre",
     ) -> None:
         super().__init__()
+        self.norm_place = norm
         self.attention_norm = nn.LayerNorm(embedding_dim)
         self.attention = CausalSelfAttention(embedding_dim, num_heads, attention_dropout)
         self.feed_forward_norm = nn.LayerNorm(embedding_dim)
@@ -156,25 +167,34 @@ class TransformerBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self._feed_forward(self._attended(x, self.attention(self.attention_norm(x), bias)))
+        return self._feed_forward(self._attended(x, self.attention(self._opened(x, self.attention_norm), bias)))
 
     def at_last(self, x: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, L, D), (B,) -> (B, D): what `forward` gives at each row's last real event, at a fraction of the cost."""
         last = x[torch.arange(x.shape[0], device=x.device), lengths - 1]
-        return self._feed_forward(self._attended(last, self.attention.at_last(self.attention_norm(x), lengths, bias)))
+        mixed = self.attention.at_last(self._opened(x, self.attention_norm), lengths, bias)
+        return self._feed_forward(self._attended(last, mixed))
 
     def weights_at_last(self, x: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, H, L): of its attention."""
-        return self.attention.weights_at_last(self.attention_norm(x), lengths, bias)
+        return self.attention.weights_at_last(self._opened(x, self.attention_norm), lengths, bias)
 
     def step(self, x: Tensor, past: KeysAndValues | None, bias: Tensor | None = None) -> tuple[Tensor, KeysAndValues]:
         """One more event (B, 1, D) -> what `forward` gives at it, and keys and values with its own for the next one."""
-        mixed, past = self.attention.step(self.attention_norm(x), past, bias)
+        mixed, past = self.attention.step(self._opened(x, self.attention_norm), past, bias)
         return self._feed_forward(self._attended(x, mixed)), past
 
     def _attended(self, x: Tensor, branch: Tensor) -> Tensor:
-        return x + self.dropout(branch)
+        return self._closed(x + self.dropout(branch), self.attention_norm)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        hidden = self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))
-        return x + self.dropout(hidden)
+        hidden = self.contract(F.gelu(self.expand(self._opened(x, self.feed_forward_norm))))
+        return self._closed(x + self.dropout(hidden), self.feed_forward_norm)
+
+    def _opened(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """What a branch reads."""
+        return norm(x) if self.norm_place == "pre" else x
+
+    def _closed(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """What a branch leaves behind."""
+        return norm(x) if self.norm_place == "post" else x

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import nn
 
 from recsys_lab.arguments import Depth, DropShare, Size
-from recsys_lab.models.blocks.gated_block import GatedBlock
+from recsys_lab.models.blocks.gated_block import FeedForward, GatedBlock
 from recsys_lab.models.encoders.sasrec import SASRec
 
 
@@ -29,6 +29,8 @@ class LiGR(SASRec):
         dropout: on the embedding, on each block's branches and inside its feed-forward layer.
         positions: learned positions counted from the window's `start` or `end`.
         scale_embedding: multiply item vectors by sqrt(D) before the positions are added.
+        feed_forward: `swiglu`, or `gelu` as in SASRec.
+        gate: a gate on each branch; False = branches are added as in SASRec.
         base: those of `SASRec`, and loss, negatives, optimization and more: see `NextItemModule`.
     """
 
@@ -40,6 +42,8 @@ class LiGR(SASRec):
         dropout: DropShare = 0.2,
         positions: Literal["start", "end"] = "end",
         scale_embedding: bool = False,
+        feed_forward: FeedForward = "swiglu",
+        gate: bool = True,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -47,4 +51,5 @@ class LiGR(SASRec):
     def block(self) -> nn.Module:
         s = self.settings
         inner = s.feed_forward_dim or 4 * s.embedding_dim
-        return GatedBlock(s.embedding_dim, s.num_heads, inner, s.dropout, s.attention_dropout)
+        sizes = (s.embedding_dim, s.num_heads, inner)
+        return GatedBlock(*sizes, s.dropout, s.attention_dropout, s.norm, s.feed_forward, s.gate)

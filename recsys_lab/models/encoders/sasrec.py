@@ -19,7 +19,7 @@ from recsys_lab.arguments import Depth, DropShare, Size, check_divides
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.event_weights import EventWeights
-from recsys_lab.models.blocks.layers import Dropout, Positions, TransformerBlock
+from recsys_lab.models.blocks.layers import Dropout, NormPlace, Positions, TransformerBlock
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.lightning import NextItemModule
 
@@ -36,6 +36,7 @@ class SASRec(NextItemModule):
         feed_forward_dim: inner width; None = 4 D (the paper: D).
         positions: learned positions counted from the window's `start` or `end`.
         scale_embedding: multiply item vectors by sqrt(D) before the positions are added.
+        norm: before each branch (`pre`), or behind each sum (`post`).
         base: loss, negatives, optimization, item vectors and more: see `NextItemModule`.
     """
 
@@ -49,6 +50,7 @@ class SASRec(NextItemModule):
         feed_forward_dim: Size | None = None,
         positions: Literal["start", "end"] = "start",
         scale_embedding: bool = True,
+        norm: NormPlace = "pre",
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -69,7 +71,7 @@ class SASRec(NextItemModule):
     def block(self) -> nn.Module:
         s = self.settings
         inner = s.feed_forward_dim or 4 * s.embedding_dim
-        return TransformerBlock(s.embedding_dim, s.num_heads, inner, s.dropout, s.attention_dropout)
+        return TransformerBlock(s.embedding_dim, s.num_heads, inner, s.dropout, s.attention_dropout, s.norm)
 
     def encode(self, batch: Batch) -> Tensor:
         x, bias = self._inputs(batch), self.attention_bias(batch)
