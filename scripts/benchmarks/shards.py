@@ -3,18 +3,20 @@
 
     scripts/benchmarks/shards.py --markdown page.md                     # made logs; S3 is moto's server on this machine
     scripts/benchmarks/shards.py --events 10_000_000 --epochs 0         # cutting and reading alone
+    scripts/benchmarks/shards.py --input ratings.parquet --rounds 0     # shuffling alone, of a log of your own
 
 - **Reading**: one epoch of training batches, in a process of its own, in seconds of a processor and by the clock.
   From S3 the first epoch fetches the shards into an empty cache, the second one finds them there.
-- **Shuffling**: the whole set against shards, `at once` of them shuffled together. Training loss of each epoch and
-  NDCG@10 of the last validation of a small GRU4Rec. Serial correlation: of the mean user of a batch, and of its mean
-  time, with those of the next batch. A full shuffle has none.
+- **Shuffling**: the whole set against shards, `at once` of them shuffled together. Training loss and NDCG@10 of
+  validation after each epoch of a small GRU4Rec. Serial correlation: of the mean user of a batch, of its mean time and
+  of how often its items occur, with those of the next batch, over many epochs. A full shuffle has none.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -26,6 +28,10 @@ from harness import Row, busy_cores, child, groups, head, line, measured, median
 
 WAYS = ("whole", "shards", "S3, first epoch", "S3, second epoch")
 MADE = {"items": 2_000}
+SHUFFLED = (("whole", 0), ("shards", 1), ("shards", 4), ("shards", 16))
+LOOKED_AT = ("users", "times", "popularity")
+ORDERS = 10
+"""Epochs whose order is looked at for its serial correlation, of each seed."""
 
 
 def main() -> int:
@@ -33,17 +39,22 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1_000_000, help="of the made log (default 1,000,000)")
     parser.add_argument("--length", type=int, default=50, help="mean events of a user (default 50)")
     parser.add_argument("--shards", type=int, default=64)
+    parser.add_argument("--input", help="a log of your own in place of a made one")
     parser.add_argument("--epochs", type=int, default=3, help="of the training that compares shuffles; 0 = none")
+    parser.add_argument("--seeds", type=int, default=3, help="of that training (default 3)")
+    parser.add_argument("--batch-size", type=int, default=128, help="of that training (default 128)")
     args = parser.parse_args()
     rows, lines = measured(measurements(args), args, events=args.events, shards=args.shards)
-    publish([*lines, *reading(rows), *shuffling(rows), *not_idle(rows)], args.markdown)
+    read = reading(rows) if args.rounds else []
+    publish([*lines, *read, *(shuffling(rows) if args.epochs else []), *not_idle(rows)], args.markdown)
     return 0
 
 
 def measurements(args: Any) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="shards-") as folder:
         shared = {"folder": folder, "shards": args.shards}
-        made = child(__file__, args.threads, kind="make", events=args.events, length=args.length, **shared, **MADE)
+        of_log = {"input": args.input, "events": args.events, "length": args.length}
+        made = child(__file__, args.threads, kind="make", **of_log, **shared, **MADE)
         yield {"what": "cut", "round": 0, "busy_cores_before": busy_cores(1.0), **made}
         for turn in range(args.rounds):
             busy = busy_cores(1.0)
@@ -57,12 +68,11 @@ def measurements(args: Any) -> Iterator[Row]:
                 }
             for row in child(__file__, args.threads, kind="read_s3", **shared)["rows"]:
                 yield {"what": "read", "round": turn, "busy_cores_before": busy, **row}
-        if args.epochs:
-            for way, at_once in (("whole", 0), ("shards", 1), ("shards", 4), ("shards", 16)):
-                found = child(
-                    __file__, args.threads, kind="train", way=way, at_once=at_once, epochs=args.epochs, **shared
-                )
-                yield {"what": "shuffle", "way": way, "at_once": at_once, "round": 0, "busy_cores_before": 0.0, **found}
+        for seed in range(args.seeds if args.epochs else 0):
+            for way, at_once in SHUFFLED:
+                job = {"way": way, "at_once": at_once, "seed": seed, "batch_size": args.batch_size}
+                found = child(__file__, args.threads, kind="train", epochs=args.epochs, **job, **shared)
+                yield {"what": "shuffle", "round": 0, "busy_cores_before": 0.0, **job, **found}
 
 
 def reading(rows: list[Row]) -> list[str]:
@@ -78,34 +88,60 @@ def reading(rows: list[Row]) -> list[str]:
 
 
 def shuffling(rows: list[Row]) -> list[str]:
-    lines = head("shuffled", "training loss of each epoch", "val NDCG@10", "correlation of users", "of times")
-    for row in (row for row in rows if row["what"] == "shuffle"):
-        name = "the whole set" if row["way"] == "whole" else f"{row['at_once']} shards at once"
-        curve = ", ".join(f"{loss:.4f}" for loss in row["losses"])
-        lines.append(line(name, curve, f"{row['ndcg']:.4f}", f"{row['users']:+.3f}", f"{row['times']:+.3f}"))
+    """Means over the seeds, with the deviation of one seed; of correlations with the standard error of the mean."""
+    rows = [row for row in rows if row["what"] == "shuffle"]
+    epochs = range(1, len(rows[0]["losses"]) + 1)
+    lines = head("shuffled", *(f"training loss, epoch {epoch}" for epoch in epochs))
+    found = [(name_of(*key), here) for key, here in groups(rows, "way", "at_once")]
+    lines += [line(name, *spread([row["losses"] for row in here], 4)) for name, here in found]
+    lines += head("shuffled", *(f"val NDCG@10, epoch {epoch}" for epoch in epochs))
+    lines += [line(name, *spread([row["ndcg"] for row in here], 4)) for name, here in found]
+    lines += head("shuffled", "batches of an epoch", *(f"correlation of {what}" for what in LOOKED_AT))
+    for name, here in found:
+        own = [[value for row in here for value in row[what]] for what in LOOKED_AT]
+        lines.append(line(name, here[0]["batches"], *spread(list(zip(*own, strict=True)), 3, of_mean=True)))
     return lines
+
+
+def name_of(way: str, at_once: int) -> str:
+    return "the whole set" if way == "whole" else f"{at_once} shard{'s' * (at_once > 1)} at once"
+
+
+def spread(rows: list[Any], digits: int, of_mean: bool = False) -> list[str]:
+    """Of each column the mean and the deviation."""
+    found = []
+    for values in zip(*rows, strict=True):
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        deviation /= len(values) ** 0.5 if of_mean else 1
+        found.append(f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}")
+    return found
 
 
 # -- in a process of its own -------------------------------------------------------------------------------------------
 
 
 def make(job: Row) -> Row:
-    """A made log whose next item is mostly near the last one, prepared and cut."""
+    """A log of the user's, or a made one whose next item is mostly near the last one, prepared and cut."""
     import numpy as np
     import polars as pl
 
     from recsys_lab.data.batches.epoch_size import drawn_lengths
     from recsys_lab.data.datamodule import SequenceDataModule
     from recsys_lab.data.prepare.processed import ProcessedDataset
+    from recsys_lab.data.prepare_files import OwnFiles, prepare_files
     from recsys_lab.data.shards.cut_shards import cut
 
-    rng, lengths = np.random.default_rng(0), drawn_lengths(job["events"] // job["length"], job["events"])
-    total = int(lengths.sum())
-    jumps = np.where(rng.random(total) < 0.7, rng.integers(1, 4, total), rng.integers(0, job["items"], total))
-    frame = {"user_id": np.repeat(np.arange(len(lengths)), lengths), "item_id": np.cumsum(jumps) % job["items"]}
     started = time.process_time()
-    log = pl.DataFrame(frame | {"timestamp": np.sort(rng.integers(1_700_000_000, 1_731_536_000, total))})
-    SequenceDataModule.from_frames(log, name="whole", data_dir=job["folder"])
+    if job["input"]:
+        prepare_files(OwnFiles(input=job["input"], name="whole"), data_dir=job["folder"])
+    else:
+        rng, lengths = np.random.default_rng(0), drawn_lengths(job["events"] // job["length"], job["events"])
+        total = int(lengths.sum())
+        jumps = np.where(rng.random(total) < 0.7, rng.integers(1, 4, total), rng.integers(0, job["items"], total))
+        frame = {"user_id": np.repeat(np.arange(len(lengths)), lengths), "item_id": np.cumsum(jumps) % job["items"]}
+        log = pl.DataFrame(frame | {"timestamp": np.sort(rng.integers(1_700_000_000, 1_731_536_000, total))})
+        started = time.process_time()
+        SequenceDataModule.from_frames(log, name="whole", data_dir=job["folder"])
     prepared, home = time.process_time(), Path(job["folder"])
     cut(home / "whole", home / "shards", job["shards"])
     from recsys_lab.runs.environment import describe_environment
@@ -118,7 +154,7 @@ def make(job: Row) -> Row:
 def module(dataset: str, **settings: Any) -> Any:
     from recsys_lab.data.datamodule import SequenceDataModule
 
-    return SequenceDataModule(dataset, max_length=50, batch_size=128, **settings)
+    return SequenceDataModule(dataset, **{"max_length": 50, "batch_size": 128, **settings})
 
 
 def epoch(data: Any) -> dict[str, float]:
@@ -166,27 +202,31 @@ def train(job: Row) -> Row:
     from recsys_lab.evaluation.callback import RankingEvaluation
     from recsys_lab.models import GRU4Rec
 
-    L.seed_everything(0, verbose=False)
-    data = module(str(Path(job["folder"]) / job["way"]), shuffle_shards=max(job["at_once"], 1))
+    L.seed_everything(job["seed"], verbose=False)
+    settings = {"batch_size": job["batch_size"], "shuffle_shards": max(job["at_once"], 1)}
+    data = module(str(Path(job["folder"]) / job["way"]), **settings)
     losses: list[float] = []
+    ndcg: list[float] = []
 
     class Curve(L.Callback):
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             losses.append(float(trainer.callback_metrics["train/loss"]))
+            ndcg.append(evaluation.last_metrics["val/ndcg@10"])
 
     evaluation = RankingEvaluation()
     trainer = L.Trainer(**QUIET, max_epochs=job["epochs"], callbacks=[evaluation, Curve()], num_sanity_val_steps=0)
     trainer.fit(GRU4Rec(embedding_dim=32), data)
-    windows, batches = data.train_windows, list(data.train_dataloader().sampler)
-    times = np.asarray(data.processed.timestamps)
-    users = np.array([windows.user_index[batch].mean() for batch in batches])
-    moments = np.array([times[windows.start[batch]].mean() for batch in batches])
-    return {
-        "losses": losses,
-        "ndcg": evaluation.last_metrics["val/ndcg@10"],
-        "users": float(np.corrcoef(users[1:], users[:-1])[0, 1]),
-        "times": float(np.corrcoef(moments[1:], moments[:-1])[0, 1]),
-    }
+    windows, sampler, processed = data.train_windows, data.train_dataloader().sampler, data.processed
+    items, often = np.asarray(processed.item_ids), data.item_counts.numpy()
+    first = {"users": windows.user_index, "times": np.asarray(processed.timestamps)[windows.start]}
+    first["popularity"] = often[items[windows.start]]
+    found: Row = {"losses": losses, "ndcg": ndcg, "batches": len(sampler), **{what: [] for what in LOOKED_AT}}
+    for sampler.epoch in range(ORDERS):
+        batches = list(sampler)
+        for what in LOOKED_AT:
+            means = np.array([first[what][batch].mean() for batch in batches])
+            found[what].append(float(np.corrcoef(means[1:], means[:-1])[0, 1]))
+    return found
 
 
 if __name__ == "__main__":
