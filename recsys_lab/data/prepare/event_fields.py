@@ -16,6 +16,7 @@ from recsys_lab.data.fields.writing import FieldWriter, Rows
 from recsys_lab.data.prepare.event_checks import ORDER
 from recsys_lab.data.prepare.sorted_events import SortedEvents
 from recsys_lab.data.prepare.store import FolderWriter
+from recsys_lab.data.reading import asks
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID
 
 AT_ONCE = 16
@@ -54,16 +55,22 @@ class EventFields:
         """The columns under our names (all or some), of the interactions."""
         return [pl.col(self.stats[ours][0]).alias(ours) for ours in (self.stats if some is None else some)]
 
-    def queries(self, kept: Callable[[list[str]], pl.LazyFrame]) -> list[pl.LazyFrame]:
+    def queries(self, kept: Callable[[list[str]], pl.LazyFrame]) -> list[tuple[pl.LazyFrame, asks.Rule]]:
         """One row each: what must be known of the columns to know their kinds, 50 in one query."""
         names = [ours for ours, (_, stats) in self.stats.items() if not stats.refused]
         some = [names[first : first + QUERIED_AT_ONCE] for first in range(0, len(names), QUERIED_AT_ONCE)]
-        return [
-            kept(part).select(
-                expr.alias(f"{ours}.{what}") for ours in part for what, expr in self.stats[ours][1].exprs().items()
-            )
-            for part in some
-        ]
+        found: list[tuple[pl.LazyFrame, asks.Rule]] = []
+        apart = []  # numbers of different values, which don't add up over pieces: the values are asked for
+        for part in some:
+            exprs = [(f"{n}.{what}", expr) for n in part for what, expr in self.stats[n][1].exprs().items()]
+            if asks.asker().is_divided:
+                apart += [name for name, _ in exprs if name.endswith(".values")]
+                exprs = [(name, expr) for name, expr in exprs if name not in apart]
+            found.append((kept(part).select(expr.alias(name) for name, expr in exprs), "row"))
+        for name in apart:
+            ours = name.removesuffix(".values")
+            found.append((kept([ours]).select(pl.col(ours).alias(name)).drop_nulls().unique(), "count"))
+        return found
 
     def decide(self, found: Mapping[str, Any]) -> None:
         """Sets `columns`, given the rows of `queries`.
@@ -86,7 +93,8 @@ class EventFields:
         coded = [ours for ours, column in self.columns.items() if column.kind in ("categorical", "multi")]
         for first in range(0, len(coded), AT_ONCE):
             names = coded[first : first + AT_ONCE]
-            found = pl.collect_all([distinct(kept([n]), self.columns[n], n) for n in names], engine="streaming")
+            queries = [distinct(kept([n]), self.columns[n], n) for n in names]
+            found = asks.asker().ask(queries, ["union"] * len(names))
             self.codings |= {n: Coding(values["value"]) for n, values in zip(names, found, strict=True)}
 
     def physical(self) -> list[pl.Expr]:

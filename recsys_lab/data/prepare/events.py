@@ -6,8 +6,10 @@ coded events into buckets of whole users, each of which is then sorted in memory
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -33,6 +35,7 @@ from recsys_lab.data.prepare.progress import Progress
 from recsys_lab.data.prepare.sorted_events import SortedEvents
 from recsys_lab.data.prepare.store import FolderWriter, is_disk_full
 from recsys_lab.data.prepare.tie_order import TieOrder
+from recsys_lab.data.reading import asks
 from recsys_lab.data.reading.source import Before
 from recsys_lab.words import EVENT_TYPE, ITEM_ID, RATING, TIMESTAMP, USER_ID, RecsysLabError, resolve_names
 
@@ -93,24 +96,49 @@ def read_events(
     Raises:
         RecsysLabError: for missing columns, null ids, bad timestamps, an unknown event type, or when nothing is left.
     """
+    with readable(source):
+        looked = look(interactions, settings, wishes, source, progress, before)
+        fields, count = looked.fields, looked.counted.steps[-1].events
+        writer.need(count * (BYTES_PER_EVENT + 2 * fields.bytes_per_event) + (1 << 16))
+        return sort(looked, settings, writer.scratch, progress)
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """An error of polars is one of the source's rows, unless the disk is full."""
     try:
-        return _read_events(interactions, settings, wishes, source, writer, progress, before)
+        yield
     except pl.exceptions.PolarsError as error:
         if is_disk_full(error):
             raise
         raise RecsysLabError(f"the interactions of {source!r} can't be read: {error}") from error
 
 
-def _read_events(
+@dataclass(frozen=True)
+class Looked:
+    """What the first passes find, and the events that are to be sorted, lazy."""
+
+    events: pl.LazyFrame
+    counted: Counted
+    fields: EventFields
+
+
+def look(
     interactions: pl.LazyFrame,
     settings: PrepareSettings,
     wishes: Wishes,
     source: str,
-    writer: FolderWriter,
     progress: Progress,
-    before: Before | None,
-) -> Events:
-    schema = interactions.collect_schema()
+    before: Before | None = None,
+    row: str | None = None,
+) -> Looked:
+    """Everything that must be known of all events (see `asks`) before they are sorted.
+
+    Args:
+        row: the column with the number of the row among all interactions, where these are not all.
+    """
+    found = interactions.collect_schema()
+    schema = pl.Schema({name: dtype for name, dtype in found.items() if name != row})
     if before is None:
         check_columns(schema, settings, source)
     fields = EventFields(schema, wishes, source)
@@ -127,6 +155,8 @@ def _read_events(
     def numbered(some: Iterable[str]) -> pl.LazyFrame:
         """The rows with our columns, some fields, and whether each filter passes them."""
         passed = [passes.alias(f"_mask{number}") for number, passes in enumerate(filters.values())]
+        if row is not None:
+            return interactions.select(pl.col(row).alias(ROW), *ours, *fields.raw(some), *passed)
         return interactions.select(*ours, *fields.raw(some), *passed).with_row_index(ROW)
 
     def canonical(some: Iterable[str]) -> pl.LazyFrame:
@@ -147,7 +177,7 @@ def _read_events(
     progress(f"reading {counted.steps[-1].events:,} events")
     events = canonical(list(fields.columns))
     events = events.filter(pl.all_horizontal(masks.values())) if masks else events
-    return _sort(events, counted, fields, settings, writer, progress)
+    return Looked(events, counted, fields)
 
 
 def single_event_filters(schema: pl.Schema, settings: PrepareSettings, source: str) -> dict[str, pl.Expr]:
@@ -165,7 +195,7 @@ def single_event_filters(schema: pl.Schema, settings: PrepareSettings, source: s
 
 
 @dataclass(frozen=True)
-class _Counted:
+class Counted:
     """What the first pass finds: vocabularies of the events that the filters of single events leave, and counts."""
 
     users: pl.DataFrame  # user (uint32 code), user_id, left (events)
@@ -180,23 +210,26 @@ class _Counted:
 def _count(
     canonical: pl.LazyFrame,
     masks: dict[str, pl.Expr],
-    of_fields: list[pl.LazyFrame],
+    of_fields: list[tuple[pl.LazyFrame, asks.Rule]],
     checks: ValueChecks,
     settings: PrepareSettings,
     known_types: Sequence[str],
-) -> _Counted:
+) -> Counted:
     counts = [pl.len().alias("read")]
     mask = pl.lit(True)
     for name, expr in masks.items():
         mask = mask & expr
         counts.append(mask.sum().alias(name))
     queries = [checks.query(), *(canonical.group_by(name).agg(counts) for name in (USER_ID, ITEM_ID))]
+    rules = ["row", "own", f"sum {ITEM_ID}"]  # pieces of a log hold whole users
     has_types = EVENT_TYPE in canonical.collect_schema()
     if has_types:
         left = mask.sum() if masks else pl.len()
         queries.append(canonical.group_by(EVENT_TYPE).agg(left.alias("left")))
+        rules.append(f"sum {EVENT_TYPE}")
     plain = len(queries)
-    found, users, items, *types = pl.collect_all([*queries, *of_fields], engine="streaming")
+    queries, rules = queries + [query for query, _ in of_fields], rules + [rule for _, rule in of_fields]
+    found, users, items, *types = asks.asker().ask(queries, rules)
     checks.require(found.row(0, named=True))
     about = {name: value for row in types[plain - 3 :] for name, value in row.row(0, named=True).items()}
     if settings.keep and has_types:  # without, the names are those of all rows, as they were before there was `keep`
@@ -205,9 +238,12 @@ def _count(
     event_type_counts = _most_first(types[0]) if has_types else {}
     if settings.event_types is not None:
         event_type_names = resolve_names(settings.event_types, event_type_names, f"event type of {checks.source!r}")
+    columns = [(f"{n}.{name}", pl.col(name)) for n, name in enumerate(("read", *masks))]
+    left_of = {f"{name}.events": column.cast(pl.Int64).sum() for name, column in columns}
+    totals = asks.row(users.lazy().select(**left_of, **{f"{name}.users": (c > 0).sum() for name, c in columns}))
     steps = [
-        Step(name, int(users[name].sum()), int((users[name] > 0).sum()), int((items[name] > 0).sum()))
-        for name in ("read", *masks)
+        Step(name, totals[f"{n}.{name}.events"], totals[f"{n}.{name}.users"], int((items[name] > 0).sum()))
+        for n, name in enumerate(("read", *masks))
     ]
     for before, step in zip(steps, steps[1:], strict=False):
         require_events(step, before)
@@ -218,7 +254,7 @@ def _count(
         .with_row_index(code)
         for table, name, code in ((users, USER_ID, "user"), (items, ITEM_ID, "item"))
     )
-    return _Counted(users, items, event_type_counts, event_type_names, found["order is row"].item(), steps, about)
+    return Counted(users, items, event_type_counts, event_type_names, found["order is row"].item(), steps, about)
 
 
 def _most_first(counts: pl.DataFrame) -> dict[str, int]:
@@ -226,16 +262,12 @@ def _most_first(counts: pl.DataFrame) -> dict[str, int]:
     return dict(by_count.head(MOST_COUNTED).iter_rows())
 
 
-def _sort(
-    kept: pl.LazyFrame,
-    counted: _Counted,
-    fields: EventFields,
-    settings: PrepareSettings,
-    writer: FolderWriter,
-    progress: Progress,
+def sort(
+    looked: Looked, settings: PrepareSettings, scratch: Path, progress: Progress, in_memory: bool = True
 ) -> Events:
+    """The events in order, in files in `scratch`; where there are few and that is allowed, in memory."""
+    kept, counted, fields = looked.events, looked.counted, looked.fields
     users, items = counted.users, counted.items
-    writer.need(counted.steps[-1].events * (BYTES_PER_EVENT + 2 * fields.bytes_per_event) + (1 << 16))
     bucket = bucket_of_users(users["left"].to_numpy(), fields.bytes_per_event)
     coded = _with_codes(_with_codes(kept, users[USER_ID], "user"), items[ITEM_ID], "item")
     num_buckets = int(bucket[-1]) + 1
@@ -253,8 +285,8 @@ def _sort(
     tie_order = TieOrder(settings, users[USER_ID], items[ITEM_ID])
     filters = filters_within_users(settings)
     left = dict.fromkeys(filters, 0)
-    events = SortedEvents(writer.scratch, users.height, items.height, in_memory=num_buckets == 1)
-    for number, frame in enumerate(in_buckets(coded, num_buckets, writer.scratch / "buckets")):
+    events = SortedEvents(scratch, users.height, items.height, in_memory and num_buckets == 1)
+    for number, frame in enumerate(in_buckets(coded, num_buckets, scratch / "buckets")):
         if number % -(-num_buckets // 10) == 0:
             progress(f"sorting part {number + 1} of {num_buckets}")
         frame = _in_order(frame, tie_order)

@@ -94,13 +94,20 @@ def apply_count_filters(
 
     if settings.min_user_events > 1 or settings.min_item_events > 1:
         k_core(events, settings, progress)
-        passes = "until both hold" if settings.k_core_iterate else "one pass"
-        done(f"min_user_events={settings.min_user_events}, min_item_events={settings.min_item_events} ({passes})")
+        done(name_of_core(settings))
     if settings.min_length > 1:
-        for block in events.blocks():
-            _drop_short_users(block, settings.min_length)
-        done(f"min_length={settings.min_length}")
+        drop_short_users(events, settings)
+        done(name_of_length(settings))
     return steps[1:]
+
+
+def name_of_core(settings: PrepareSettings) -> str:
+    passes = "until both hold" if settings.k_core_iterate else "one pass"
+    return f"min_user_events={settings.min_user_events}, min_item_events={settings.min_item_events} ({passes})"
+
+
+def name_of_length(settings: PrepareSettings) -> str:
+    return f"min_length={settings.min_length}"
 
 
 def k_core(events: SortedEvents, settings: PrepareSettings, progress: Progress) -> None:
@@ -112,15 +119,25 @@ def k_core(events: SortedEvents, settings: PrepareSettings, progress: Progress) 
     while True:
         number, height = number + 1, events.num_kept
         progress(f"k-core pass {number}: {height:,} events")
-        rare = events.item_counts < settings.min_item_events  # of the pass before: items first, users then
-        for block in events.blocks():
-            gone = np.flatnonzero(rare[block.item] & block.keep)
-            block.drop(gone)
-            if settings.consecutive_repeats == "drop" and len(gone):
-                block.drop(_repeats(block))
-            _drop_short_users(block, settings.min_user_events)
+        k_core_pass(events, events.item_counts < settings.min_item_events, settings)
         if events.num_kept == height or not settings.k_core_iterate:
             return
+
+
+def k_core_pass(events: SortedEvents, rare: np.ndarray, settings: PrepareSettings) -> None:
+    """Drops the items that are `rare` (num_items,) in all events after the pass before, then short users."""
+    for block in events.blocks():
+        gone = np.flatnonzero(rare[block.item] & block.keep)
+        block.drop(gone)
+        if settings.consecutive_repeats == "drop" and len(gone):
+            block.drop(_repeats(block))
+        _drop_short_users(block, settings.min_user_events)
+
+
+def drop_short_users(events: SortedEvents, settings: PrepareSettings) -> None:
+    """The minimum length."""
+    for block in events.blocks():
+        _drop_short_users(block, settings.min_length)
 
 
 def _repeats(block: Block) -> np.ndarray:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from recsys_lab import __version__
 from recsys_lab.data.fields.wishes import Wishes, find_wishes
 from recsys_lab.data.histories import positions
 from recsys_lab.data.prepare.event_fields import further_columns
-from recsys_lab.data.prepare.events import read_events
+from recsys_lab.data.prepare.events import Events, read_events
 from recsys_lab.data.prepare.feature_join import with_features
 from recsys_lab.data.prepare.filters import Step, apply_count_filters
 from recsys_lab.data.prepare.odd_values import warn_of_odd_ids, warn_of_odd_times
@@ -84,31 +85,61 @@ def prepare(
     if output.exists() and not output.is_dir():
         raise ForeignFolderError(f"{output} is a file; choose another folder for the prepared data set")
     with exclusive(output):
-        if output.exists():
-            found = open_existing(output, source, settings, raw_dir)
-            if found.data is not None and not force:
-                log.info("reused %s: same source, same settings", found.data)
-                _say_remarks(found.data)
-                return found.data
-            if found.is_other and not replace:
-                raise NameTakenError(
-                    f"{output} holds a data set that was prepared otherwise: {found.reason}. Choose another "
-                    f"{option('name')}, or replace it: {option('replace') if is_command_line() else 'replace=True'}"
-                )
-            if found.reason:
-                log.info("preparing %s again: %s", output, found.reason)
+        found = reused(source, settings, output, raw_dir, force, replace)
+        if found is not None:
+            return found
         write_set(source, settings, output, raw_dir)
     data = ProcessedDataset.open(output)
-    _say_remarks(data)
+    say_remarks(data)
     return data
 
 
-def _say_remarks(data: ProcessedDataset) -> None:
+def reused(
+    source: Source, settings: PrepareSettings, output: Path, raw_dir: Path, force: bool, replace: bool
+) -> ProcessedDataset | None:
+    """What is in `output`, if it was made of the same things: see `prepare`. The caller holds `exclusive(output)`."""
+    if not output.exists():
+        return None
+    found = open_existing(output, source, settings, raw_dir)
+    if found.data is not None and not force:
+        log.info("reused %s: same source, same settings", found.data)
+        say_remarks(found.data)
+        return found.data
+    if found.is_other and not replace:
+        raise NameTakenError(
+            f"{output} holds a data set that was prepared otherwise: {found.reason}. Choose another "
+            f"{option('name')}, or replace it: {option('replace') if is_command_line() else 'replace=True'}"
+        )
+    if found.reason:
+        log.info("preparing %s again: %s", output, found.reason)
+    return None
+
+
+def say_remarks(data: ProcessedDataset) -> None:
     for remark in remarks(data.manifest):
         log.warning("%s: %s", data.name, remark)
 
 
-def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: Path) -> None:
+Reader = Callable[[RawTables, PrepareSettings, Wishes, str, FolderWriter, Progress], tuple[Events, list[Step]]]
+"""The events that are left after all filters, and what each step left."""
+
+
+def read_and_filter(
+    tables: RawTables,
+    settings: PrepareSettings,
+    wishes: Wishes,
+    source: str,
+    writer: FolderWriter,
+    progress: Progress,
+) -> tuple[Events, list[Step]]:
+    """In one process."""
+    events = read_events(tables.interactions, settings, wishes, source, writer, progress, tables.before)
+    return events, events.steps + apply_count_filters(events.sorted, settings, events.steps[-1], progress)
+
+
+def write_set(
+    source: Source, settings: PrepareSettings, output: Path, raw_dir: Path, read: Reader = read_and_filter
+) -> None:
     """Prepares `source` into the folder `output`, whatever is there. Whoever calls holds `exclusive(output)`."""
     progress = Progress()
     log.info("preparing %s into %s", source.name, output)
@@ -120,9 +151,8 @@ def write_set(source: Source, settings: PrepareSettings, output: Path, raw_dir: 
     tables = source.tables(raw_dir)
     fingerprint = source.fingerprint(raw_dir)  # now: files changed from here on must not look like the prepared ones
     with FolderWriter(output) as writer:
-        wishes = _wishes(tables, settings)
-        events = read_events(tables.interactions, settings, wishes, source.name, writer, progress, tables.before)
-        steps = events.steps + apply_count_filters(events.sorted, settings, events.steps[-1], progress)
+        wishes = wishes_of(tables, settings)
+        events, steps = read(tables, settings, wishes, source.name, writer, progress)
         for step in steps:
             log.info("  %s", step)
         user_rows, item_rows = (np.flatnonzero(n) for n in (events.sorted.user_counts, events.sorted.item_counts))
@@ -216,7 +246,7 @@ def _told(steps: list[Step], before: Before | None) -> list[dict[str, Any]]:
     return told + [asdict(step) for step in whole]
 
 
-def _wishes(tables: RawTables, settings: PrepareSettings) -> Wishes:
+def wishes_of(tables: RawTables, settings: PrepareSettings) -> Wishes:
     """What the user says of the further columns of all tables."""
     columns = {"event": further_columns(tables.interactions.collect_schema())}
     for scope, table, key in (("item", tables.items, ITEM_ID), ("user", tables.users, USER_ID)):

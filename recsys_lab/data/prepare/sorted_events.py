@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+ABOUT, USER_COUNTS = "about.json", "user_counts.npy"
 BLOCK_EVENTS = 1 << 22
 """Events that are in memory at once (more where one user has more): 100 MB with what is computed from them."""
 
@@ -42,6 +44,24 @@ class SortedEvents:
         self._types: dict[str, np.dtype[Any]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}  # of one event
         self._ends = [0]  # events after each call of `append`
+
+    def save(self) -> None:
+        """Notes beside the files what `load` needs."""
+        types = {name: [dtype.str, list(self._shapes[name])] for name, dtype in self._types.items()}
+        (self.folder / ABOUT).write_text(json.dumps({"types": types, "ends": self._ends}))
+        np.save(self.folder / USER_COUNTS, np.diff(self.offsets))
+
+    @classmethod
+    def load(cls, folder: Path, num_items: int = 0) -> SortedEvents:
+        """All events that lie in `folder`; what filters dropped is not noted. item_counts: zeros."""
+        about = json.loads((folder / ABOUT).read_text())
+        counts = np.load(folder / USER_COUNTS)
+        events = cls(folder, len(counts), num_items)
+        events.user_counts = counts
+        events._types = {name: np.dtype(dtype) for name, (dtype, _) in about["types"].items()}
+        events._shapes = {name: tuple(shape) for name, (_, shape) in about["types"].items()}
+        events._ends = about["ends"]
+        return events
 
     def append(self, frame: pl.DataFrame) -> None:
         """Adds whole users behind those that are there: sorted `user` (codes), `item`, and any other columns."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from recsys_lab.data.reading.columns import LABEL, Columns, column_option, label
 from recsys_lab.data.reading.digests import Digests
 from recsys_lab.data.reading.feature_tables import read_table, unreadable
 from recsys_lab.data.reading.formats import Format, Table, format_of, matched, open_table, with_constants
-from recsys_lab.data.reading.parts import Part, find_parts
+from recsys_lab.data.reading.parts import Part, Piece, find_parts, pieces_of
 from recsys_lab.data.reading.source import RawTables, Source
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.reading.table_checks import STRICT, Checked, Rules, checked, needs_time
@@ -53,9 +54,10 @@ def read_parts(
     rules: Rules = STRICT,
     further: bool = True,
     first: str = "",
+    piece: Piece | None = None,
 ) -> Checked:
     """As `read_interactions`, with the columns that folders name, and rows left out by `rules`; `first` is the user's
-    name of the first file."""
+    name of the first file, `piece` which rows are wanted (see `asks`)."""
     paths = [part.path for part in parts]
     where = (first or str(paths[0])) + ("" if len(paths) == 1 else f" and {len(paths) - 1} more")
     try:
@@ -73,8 +75,15 @@ def read_parts(
         if label is not None and not table.twins([label]):
             chosen[LABEL] = label
         more = table.further(columns.resolve(table.columns, where).values(), where) if further else []
-        scanned = table.scan(list(dict.fromkeys([*chosen.values(), *more])))
-        return checked(scanned, chosen, where, rules, table.whole, more)
+        wanted = list(dict.fromkeys([*chosen.values(), *more]))
+        scanned, whole = table.scan(wanted), table.whole
+        if piece is not None:
+            part = parts[piece.file]
+            own = with_constants(open_table([part.path], format, separator, names), part.partition)
+            scanned = piece.of(own.scan(wanted), scanned.collect_schema())
+            if whole is not None and own.whole is not None:
+                whole = piece.of(own.whole.select(whole.collect_schema().names()), whole.collect_schema())
+        return checked(scanned, chosen, where, rules, whole, more)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise unreadable(paths, format, separator, names, error) from error
 
@@ -172,27 +181,40 @@ class FileSource(Source):
         options |= {name: None if path is None else shown(path) for name, path in files.items()}
         return {name: value for name, value in sorted(options.items()) if value is not None}
 
-    def tables(self, raw_dir: Path) -> RawTables:
-        format = self._format()
+    def log(self, raw_dir: Path, piece: Piece | None = None) -> Checked:
+        """The log alone, or a piece of it (see `asks`)."""
+        with _said_of_originals() as plain:
+            return self._log(raw_dir, plain, piece)
+
+    def _log(self, raw_dir: Path, plain: dict[str, str], piece: Piece | None = None) -> Checked:
         if idle := self.idle():
             raise RecsysLabError(next(iter(idle.values())))
+        rules, format = Rules(self.missing_ids, self.bad_times), self._format()
+        parts = self._plain(self.path, format, raw_dir, plain)
+        first = plain.get(str(parts[0].path), "")
+        found = read_parts(parts, format, self.columns, self.separator, self.names, rules, first=first, piece=piece)
+        needs_time(rules, found.events.collect_schema(), first or str(parts[0].path))
+        return found
+
+    def pieces(self, raw_dir: Path) -> list[Piece]:
+        """What tasks may read of the log."""
+        with _said_of_originals() as plain:
+            return pieces_of(self._plain(self.path, self._format(), raw_dir, plain), self._format())
+
+    def files(self, raw_dir: Path) -> list[Path]:
+        """Of the log and of all further tables."""
+        paths = [path for path in (self.path, self.items, self.users, self.impressions) if path is not None]
+        return [part.path for path in paths for part in self._local(path, raw_dir)]
+
+    def tables(self, raw_dir: Path) -> RawTables:
         rules = Rules(self.missing_ids, self.bad_times)
-        plain: dict[str, str] = {}
-        try:
-            parts = self._plain(self.path, format, raw_dir, plain)
-            first = plain.get(str(parts[0].path), "")
-            found = read_parts(parts, format, self.columns, self.separator, self.names, rules, first=first)
+        with _said_of_originals() as plain:
+            found = self._log(raw_dir, plain)
             schema = found.events.collect_schema()
-            needs_time(rules, schema, first or str(parts[0].path))
             items = self._table(self.items, self.items_column or self.columns.item, ITEM_ID, schema, raw_dir, plain)
             users = self._table(self.users, self.users_column or self.columns.user, USER_ID, schema, raw_dir, plain)
             shown = self._impressions(raw_dir, rules, plain)
             return RawTables(found.events, items, users, found.left_out, found.binary, shown)
-        except RecsysLabError as error:
-            text = str(error)
-            for copy, original in plain.items():  # the user knows the original, not our copy of it
-                text = text.replace(copy, original)
-            raise RecsysLabError(text) from error
 
     def _table(
         self,
@@ -256,22 +278,32 @@ class FileSource(Source):
         return parts
 
     def fingerprint(self, raw_dir: Path) -> str:
-        paths = [part.path for part in self._local(self.path, raw_dir)]
-        for table in (self.items, self.users, self.impressions):
-            paths += [] if table is None else [part.path for part in self._local(table, raw_dir)]
         # the mapping counts as data: another time column makes another set
         meaning = [asdict(self.columns), self.format, self.separator, self.names]
         newer = {name: self.reading()[name] for name in NEWER if name in self.reading()}
         tables = [name for name in ("users", "impressions") if getattr(self, name) is not None]
         newer |= {"tables": tables} if tables else {}
         meaning += [newer] if newer else []  # only where they are used: sets made before keep their fingerprint
-        lines = [json.dumps(meaning, sort_keys=True), *map(Digests(raw_dir).of, paths)]
+        lines = [json.dumps(meaning, sort_keys=True), *map(Digests(raw_dir).of, self.files(raw_dir))]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def _local(self, path: str | Path, raw_dir: Path) -> list[Part]:
         if is_remote(path):
             return [Part(fetch_remote(str(path), raw_dir / self.name))]
         return find_parts(path)
+
+
+@contextmanager
+def _said_of_originals() -> Iterator[dict[str, str]]:
+    """Errors name the originals of copies, which are noted here: the user knows them, and not our copies."""
+    plain: dict[str, str] = {}
+    try:
+        yield plain
+    except RecsysLabError as error:
+        text = str(error)
+        for copy, original in plain.items():
+            text = text.replace(copy, original)
+        raise RecsysLabError(text) from error
 
 
 def _first_name(path: str | Path) -> str:

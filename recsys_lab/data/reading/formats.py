@@ -110,7 +110,7 @@ def open_table(paths: list[Path], format: str, separator: str | None = None, nam
     again = sorted({name for name in names if list(names).count(name) > 1})
     if again:
         raise RecsysLabError(f"{option('names')} has {again[0]!r} twice")
-    full = [path for path in paths if _has_content(path, format)]
+    full = [path for path in paths if has_content(path, format)]
     if not full:
         raise RecsysLabError(f"{paths[0]} is empty" if len(paths) == 1 else f"all {len(paths)} files are empty")
     if format == "parquet":
@@ -267,7 +267,8 @@ def is_gzip(path: Path) -> bool:
     return packing_of(path) == "gzip"
 
 
-def _has_content(path: Path, format: str) -> bool:
+def has_content(path: Path, format: str) -> bool:
+    """Whether a file has any row."""
     return path.stat().st_size > 0 if format == "parquet" else bool(_first_line(path))
 
 

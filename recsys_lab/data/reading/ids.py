@@ -6,6 +6,7 @@ import logging
 
 import polars as pl
 
+from recsys_lab.data.reading import asks
 from recsys_lab.data.reading.columns import column_option
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.data.reading.times import NUMBER, ROW
@@ -148,11 +149,12 @@ class Ids:
                 )  # fmt: skip
             return self.value.cast(pl.Int64)
         if self.is_decimal:
-            low, high = table.select(self.value.min().alias("low"), self.value.max().alias("high")).collect().row(0)
+            ends = asks.row(table.select(self.value.min().alias("low"), self.value.max().alias("high")))
+            low, high = ends["low"], ends["high"]
             return self.value.cast(pl.Int64) if low >= -(2**63) and high < 2**63 else self.value
         return self.value if self.dtype in (pl.UInt64, pl.Int128) else self.value.cast(pl.Int64)
 
     def _are_floats(self, table: pl.LazyFrame) -> bool:
         """Whether all ids are whole numbers written as floats. The first mostly tells."""
-        first = table.head(1).select(self.value.str.contains(FLOATS)).collect(engine="streaming").item()
-        return bool(first and table.select(self.value.str.contains(FLOATS).all()).collect(engine="streaming").item())
+        is_float = self.value.str.contains(FLOATS).alias("float")
+        return bool(asks.head(table.select(is_float), 1).item() and asks.row(table.select(is_float.all()))["float"])

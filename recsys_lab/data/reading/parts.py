@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from recsys_lab.data.reading.formats import SUFFIXES, bare_name
+import polars as pl
+
+from recsys_lab.data.reading.formats import SUFFIXES, bare_name, has_content
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.words import RecsysLabError
 
@@ -25,6 +27,43 @@ class Part:
 
     path: Path
     partition: dict[str, str | None] = field(default_factory=dict)
+
+
+PIECE_ROWS = 1 << 21
+"""Rows of a Parquet file that one task reads: so many are held in memory (`table_checks.SMALL_ROWS`)."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one task reads of a log: a file by its number among the parts, or rows of it.
+
+    Attributes:
+        file: number of the part.
+        start: the first row.
+        length: rows; None = all.
+    """
+
+    file: int
+    start: int = 0
+    length: int | None = None
+
+    def of(self, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+        """These rows of the file, with the types that all files together have."""
+        return frame.cast(schema).slice(self.start, self.length)
+
+
+def pieces_of(parts: Sequence[Part], format: str) -> list[Piece]:
+    """All rows of all files, once. A text file is one piece: only its reader knows where rows begin."""
+    found = []
+    for number, part in enumerate(parts):
+        if not has_content(part.path, format):
+            continue
+        if format != "parquet":
+            found.append(Piece(number))
+            continue
+        rows = pl.scan_parquet(part.path, glob=False).select(pl.len()).collect().item()
+        found += [Piece(number, start, PIECE_ROWS) for start in range(0, rows, PIECE_ROWS)]
+    return found or [Piece(0)]
 
 
 def find_parts(path: str | Path) -> list[Part]:

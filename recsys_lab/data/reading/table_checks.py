@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from recsys_lab.data.reading import asks
 from recsys_lab.data.reading.columns import LABEL, ORDER, column_option
 from recsys_lab.data.reading.ids import Ids, may_be_nested, refuse_nested
 from recsys_lab.data.reading.spelling import option
@@ -111,10 +112,12 @@ def checked(
     table, is_held = read_once(raw.select(**wanted))
     checks = _Checks(table.with_row_index(ROW), columns, where, any_form=False)
     found, left_out = checks.find(), {}
+    first_row = checks.rows_before  # of the table that is numbered
     if whole is not None and any(found[f"{name}.missing"] for name in checks.ids):
         marked = whole.select(**wanted, **{_BLANK: pl.all_horizontal(pl.all().is_null())})
         marked = read_once(marked)[0].with_row_index(ROW)
         left_out[_EMPTY_LINES] = _count(marked, pl.col(_BLANK))
+        first_row = asks.asker().rows_before
         checks = _Checks(marked.filter(~pl.col(_BLANK)), columns, where, any_form=False)
         found = checks.find()
     if rules.missing_ids == "drop":
@@ -137,7 +140,7 @@ def checked(
         why = "; all that it has were left out" if set(left_out) - {_EMPTY_LINES} else ""
         raise RecsysLabError(f"{where} is empty: it has no rows{why}")
     names = {further_name(number): name for number, name in enumerate(kept)}
-    checks.names = names
+    checks.names, checks.first_row = names, first_row
     events = checks.convert(found).rename(names)
     if is_held:  # parsed once, and the plan of what follows is short
         events = events.collect(engine="streaming").lazy()
@@ -158,7 +161,7 @@ def kept_names(further: Sequence[str], where: str) -> list[str]:
 
 
 def _count(table: pl.LazyFrame, mask: pl.Expr) -> int:
-    return int(table.select(mask.sum()).collect(engine="streaming").item())
+    return int(asks.row(table.select(rows=pl.len(), count=mask.sum()))["count"])
 
 
 class _Checks:
@@ -191,6 +194,7 @@ class _Checks:
         self.further = [name for name in schema.names() if name.startswith(further_name(0)[:-1])]
         self.text = {name: TextColumn(name) for name in self.further if schema[name] == pl.String}
         self.names: Mapping[str, str] = {}  # of the further columns, for messages
+        self.rows_before = self.first_row = 0  # where the log is read in pieces
 
     def find(self) -> dict[str, Any]:
         stats: dict[str, pl.Expr] = {"rows": pl.len()}
@@ -207,7 +211,8 @@ class _Checks:
         for name in self.labels:
             stats[f"{name}.known"] = pl.col(name).count()
             stats |= {f"{name}.{value}": (pl.col(name + NUMBER) == value).sum() for value in (0, 1)}
-        found = self.table.select(**stats).collect(engine="streaming").row(0, named=True)
+        found = asks.row(self.table.select(**stats))
+        self.rows_before = asks.asker().rows_before
         return found | text_stats(self.table, self.text.values())
 
     def binary(self, found: dict[str, Any]) -> BinaryColumn | None:
@@ -237,7 +242,7 @@ class _Checks:
             number = pl.col(name + NUMBER)
             out[name] = number.cast(pl.Int64) if name == ORDER and found[f"{name}.whole"] else number
         if ORDER not in out:
-            out[ORDER] = pl.col(ROW).cast(pl.Int64)
+            out[ORDER] = pl.col(ROW).cast(pl.Int64) + self.first_row
         for name in self.further:
             column = self.text.get(name)
             facts = {} if column is None else {what: found[f"{name}.{what}"] for what in column.stats()}
@@ -254,6 +259,8 @@ def read_once(table: pl.LazyFrame) -> tuple[pl.LazyFrame, bool]:
     """The table from memory where it is small enough: three passes follow, and each would read the file again. And
     whether it is in memory."""
     rows = SMALL_ROWS * PLAIN_COLUMNS // max(PLAIN_COLUMNS, len(table.collect_schema()))
+    if asks.asker().is_whole:
+        return table, False
     start = table.head(rows + 1).collect(engine="streaming")
     return (start.lazy(), True) if start.height <= rows else (table, False)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from recsys_lab.data.reading import asks
 from recsys_lab.data.reading.ids import is_null_word
 
 SAMPLE = 1000
@@ -57,7 +58,7 @@ class TextColumn:
     def _inner(self, table: pl.LazyFrame) -> Any:
         """What the lists hold; None where they are no JSON lists of plain values."""
         seen: set[type] = set()
-        start = table.select(self.text.drop_nulls().head(SAMPLE)).collect(engine="streaming")
+        start = asks.head(table.select(self.text.drop_nulls()), SAMPLE)
         for text in start.to_series():
             try:
                 seen |= {type(value) for value in json.loads(text) if value is not None}
@@ -76,7 +77,7 @@ def text_stats(table: pl.LazyFrame, columns: Iterable[TextColumn]) -> dict[str, 
     for first in range(0, len(columns), AT_ONCE):
         some = columns[first : first + AT_ONCE]
         stats = {f"{column.name}.{what}": expr for column in some for what, expr in column.stats().items()}
-        found |= table.select(**stats).collect(engine="streaming").row(0, named=True)
+        found |= asks.row(table.select(**stats))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from recsys_lab.data.reading import asks
 from recsys_lab.data.reading.iso_times import iso_microseconds
 from recsys_lab.data.reading.spelling import again, option
 from recsys_lab.words import TIMESTAMP, RecsysLabError, number_of
@@ -61,7 +62,7 @@ class Time:
         if dtype == pl.Datetime or dtype == pl.Date:
             return cls(column, where, value.dt.epoch("us"), "microseconds")
         if dtype == pl.String:
-            start = raw.select(TIMESTAMP).head(1000).collect()[TIMESTAMP].drop_nulls()
+            start = asks.head(raw.select(TIMESTAMP), 1000)[TIMESTAMP].drop_nulls()
             if _mostly_numbers(start.to_list()):
                 # as Float64: exact for whole seconds, milli- and microseconds; nanoseconds are good to 256 ns
                 number = value.cast(pl.Float64, strict=False)
@@ -93,9 +94,9 @@ class Time:
 
     def unusable(self, table: pl.LazyFrame) -> pl.Expr:
         """Rows without a usable time: unreadable, before 1970, after the year 5138, or a 0 beside times after 1973."""
-        largest = table.select(_value.max()).collect(engine="streaming").item()
+        largest = asks.row(table.select(_value.max().alias("max")))["max"]
         unit = self.unit or unit_of(largest if largest is not None else 0)
-        later = table.select(_value.filter(_value > 0).min()).collect(engine="streaming").item()
+        later = asks.row(table.select(_value.filter(_value > 0).min().alias("min")))["min"]
         bad = _value.is_null() | (_value < 0) | (_value >= LATEST * UNITS[unit])
         if later is not None and later >= SURELY_LATER * UNITS[unit]:
             bad = bad | (_value == 0)
@@ -142,7 +143,8 @@ class Time:
             if not (low <= found["min"] and found["max"] <= high and found["whole_seconds"]):
                 continue
             moment = _value.cast(pl.Int64).cast(pl.String).str.to_datetime(form, strict=False, time_unit="us")
-            rows, valid = table.select(pl.len(), moment.is_not_null().sum()).collect(engine="streaming").row(0)
+            counts = {"all": pl.len(), "valid": moment.is_not_null().sum()}
+            rows, valid = asks.row(table.select(**counts)).values()
             if 2 * valid < rows:
                 return None
             if valid < rows:
