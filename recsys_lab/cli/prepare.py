@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +17,8 @@ from recsys_lab.data.sources import source_names
 from recsys_lab.runs.interrupts import stopped_by_sigterm
 from recsys_lab.runs.messages import show_messages
 from recsys_lab.words import RecsysLabError
+
+log = logging.getLogger("recsys_lab")
 
 
 def prepare(
@@ -43,8 +46,9 @@ def prepare(
         force: Prepare again even if nothing changed.
         replace: Replace a set of this name that other settings or another file made.
         shards: Also write the set in so many shards of whole users, into a folder of its own: docs/shards.md.
-        shard: With --shards, write this one alone (from 0), as a task of a job array; the last call leaves it out.
-        processes: With --shards, processes that write them.
+        shard: With --shards, a task of a job array (from 0): it shares the reading of a log of your own with the other
+            tasks, and writes this shard. The last call leaves it out.
+        processes: With --shards, processes that read a log of your own and write the shards.
     """
     from recsys_lab.data.prepare.prepared_text import prepared_text
 
@@ -64,7 +68,11 @@ def prepare(
                 "give the name of a public data set (see `recsys-lab sources`) or --input FILE, one of them"
             )
         elif dataset is None:
-            data = prepare_files(files, settings, data_dir, output, force, replace)
+            if shard is not None and (force or replace):
+                raise RecsysLabError(
+                    f"each task would begin anew: prepare with --{'force' if force else 'replace'} and without --shard"
+                )
+            data = prepare_files(files, settings, data_dir, output, force, replace, shards, processes, shard)
         elif own := files.said():
             raise RecsysLabError(f"--{own[0]} describes your own log (--input); {dataset!r} is a public data set")
         elif replace:
@@ -75,6 +83,8 @@ def prepare(
             find_own_modules()
             data = prepare_public(dataset, settings, data_dir, output, force)
         if shards is not None:
+            if processes > 1 and files.input is None:
+                log.info("one process read the log of %s: only files that --input names are read in tasks", data.name)
             data = _in_shards(data.path, shards, shard, processes)
         elif shard is not None:
             raise RecsysLabError("--shard names one of --shards")

@@ -15,6 +15,7 @@ from recsys_lab.data.prepare.pipeline import PrepareSettings, prepare
 from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading.file_source import Format
 from recsys_lab.data.reading.spelling import option
+from recsys_lab.data.shards.raw_tasks import prepare_in_tasks, tasks_folder
 from recsys_lab.data.sources import Columns, FileSource, get_source, own_source, source_names
 from recsys_lab.words import RecsysLabError
 
@@ -107,6 +108,9 @@ def prepare_files(
     output: str | Path | None = None,
     force: bool = False,
     replace: bool = False,
+    shards: int | None = None,
+    processes: int = 1,
+    shard: int | None = None,
 ) -> ProcessedDataset:
     """Prepares the user's own files, or opens what is there if it was made of the same things.
 
@@ -117,6 +121,7 @@ def prepare_files(
         output: the prepared folder; None = in `data_dir`, by name.
         force: prepare again even if nothing changed.
         replace: replace a set of this name that other settings or another file made.
+        shards, processes, shard: in how many parts other processes may share the work: see `prepare_in_tasks`.
 
     Raises:
         RecsysLabError: for whatever is wrong with the files; see `prepare`.
@@ -126,6 +131,10 @@ def prepare_files(
     _no_idle(settings, settings)
     folder = Path(output) if output else own_folder(source.name, data_dir)
     with _folders(data_dir):
+        if shards is not None and (processes > 1 or shard is not None or tasks_folder(folder.absolute()).exists()):
+            return prepare_in_tasks(
+                source, settings, folder, data_dir / RAW, shards, processes, shard, force, replaces=replace
+            )
         return prepare(source, settings, folder, data_dir / RAW, force, replace)
 
 

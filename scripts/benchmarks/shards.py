@@ -2,7 +2,7 @@
 """What shards cost: the speed of reading them from a folder and from S3, and how well they are shuffled.
 
     scripts/benchmarks/shards.py --markdown page.md                     # made logs; S3 is moto's server on this machine
-    scripts/benchmarks/shards.py --events 10_000_000 --epochs 0         # cutting and reading alone
+    scripts/benchmarks/shards.py --events 10_000_000 --epochs 0         # cutting and reading alone: S3 against a folder
     scripts/benchmarks/shards.py --input ratings.parquet --rounds 0     # shuffling alone, of a log of your own
 
 - **Reading**: one epoch of training batches, in a process of its own, in seconds of a processor and by the clock.
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from harness import Row, busy_cores, child, groups, head, line, measured, median
 WAYS = ("whole", "shards", "S3, first epoch", "S3, second epoch")
 MADE = {"items": 2_000}
 SHUFFLED = (("whole", 0), ("shards", 1), ("shards", 4), ("shards", 16))
+SPEEDS = ("speed, of shards in a folder = 1", "the same by the clock")
 LOOKED_AT = ("users", "times", "popularity")
 ORDERS = 10
 """Epochs whose order is looked at for its serial correlation, of each seed."""
@@ -43,6 +45,7 @@ def main() -> int:
     parser.add_argument("--input", help="a log of your own in place of a made one")
     parser.add_argument("--epochs", type=int, default=3, help="of the training that compares shuffles; 0 = none")
     parser.add_argument("--seeds", type=int, default=3, help="of that training (default 3)")
+    parser.add_argument("--at-once", type=int, default=1, help="trainings side by side (default 1)")
     parser.add_argument("--batch-size", type=int, default=128, help="of that training (default 128)")
     args = parser.parse_args()
     rows, lines = measured(measurements(args), args, events=args.events, shards=args.shards)
@@ -69,22 +72,24 @@ def measurements(args: Any) -> Iterator[Row]:
                 }
             for row in child(__file__, args.threads, kind="read_s3", **shared)["rows"]:
                 yield {"what": "read", "round": turn, "busy_cores_before": busy, **row}
-        for seed in range(args.seeds if args.epochs else 0):
-            for way, at_once in SHUFFLED:
-                job = {"way": way, "at_once": at_once, "seed": seed, "batch_size": args.batch_size}
-                found = child(__file__, args.threads, kind="train", epochs=args.epochs, **job, **shared)
-                yield {"what": "shuffle", "round": 0, "busy_cores_before": 0.0, **job, **found}
+        trained = {"kind": "train", "epochs": args.epochs, "batch_size": args.batch_size, **shared}
+        seeds = range(args.seeds if args.epochs else 0)
+        jobs = [{"way": way, "at_once": at_once, "seed": seed} for seed in seeds for way, at_once in SHUFFLED]
+        with ThreadPoolExecutor(args.at_once) as pool:  # of processes that are not timed
+            found = pool.map(lambda job: child(__file__, args.threads, **job, **trained), jobs)
+            for job, row in zip(jobs, found, strict=True):
+                yield {"what": "shuffle", "round": 0, "busy_cores_before": 0.0, **job, **row}
 
 
 def reading(rows: list[Row]) -> list[str]:
     cut = next(row for row in rows if row["what"] == "cut")
     lines = ["", f"Prepared in {cut['prepare_s']:.1f} s of a processor, cut in {cut['cut_s']:.1f}: {cut['mb']:.0f} MB."]
-    lines += head("an epoch of batches", "seconds of a processor", "by the clock", "speed / that of shards")
+    lines += head("an epoch of batches", "seconds of a processor", "by the clock", *SPEEDS)
     found = {way: here for (way,), here in groups([row for row in rows if row["what"] == "read"], "way")}
-    base = median(found["shards"], "processor_s") or 1.0
-    for way in WAYS:
-        own, clock = median(found[way], "processor_s") or 0.0, median(found[way], "clock_s") or 0.0
-        lines.append(line(way, f"{own:.2f}", f"{clock:.2f}", f"{base / own:.2f}"))
+    seconds = {way: [median(found[way], name) or 1.0 for name in ("processor_s", "clock_s")] for way in WAYS}
+    for way, own in seconds.items():
+        speeds = [base / one for base, one in zip(seconds["shards"], own, strict=True)]
+        lines.append(line(way, *(f"{value:.2f}" for value in (*own, *speeds))))
     return lines
 
 

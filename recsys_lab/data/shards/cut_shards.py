@@ -23,6 +23,7 @@ import polars as pl
 from recsys_lab.data.histories import positions
 from recsys_lab.data.prepare.processed import MANIFEST, SHARDS, ProcessedDataset
 from recsys_lab.data.prepare.stamp import STAMP
+from recsys_lab.data.prepare.store import exclusive
 from recsys_lab.data.prepare.tie_order import hashed_ids
 from recsys_lab.data.shards.shard_store import FOLDER, folder_name
 from recsys_lab.data.shards.sharded_dataset import SHARD_OF, ShardedDataset
@@ -50,16 +51,16 @@ def plan(folder: Path, output: Path, number: int) -> list[int]:
         raise RecsysLabError(f"{data.name!r} has impressions, which can't be in shards yet")
     if not 1 <= number <= MOST_SHARDS:
         raise RecsysLabError(f"--shards must be between 1 and {MOST_SHARDS:,}, got {number}")
-    shard_of = shards_of(data.user_ids, number)
     wanted = {"data": _digest(folder / MANIFEST), "shards": number}
     note = output / PART
-    if output.exists() and (not note.is_file() or json.loads(note.read_text()) != wanted):
-        if not (note.is_file() or (output / SHARDS).is_file()):
-            raise RecsysLabError(f"{output} is there already and holds no shards: choose another --output")
-        shutil.rmtree(output)
-    output.mkdir(parents=True, exist_ok=True)
-    np.save(output / SHARD_OF, shard_of)
-    note.write_text(json.dumps(wanted))
+    with exclusive(output):  # all tasks of a job array come here at once
+        if not output.exists() or not note.is_file() or json.loads(note.read_text()) != wanted:
+            if output.exists() and not (note.is_file() or (output / SHARD_OF).is_file() or (output / SHARDS).is_file()):
+                raise RecsysLabError(f"{output} is there already and holds no shards: choose another --output")
+            shutil.rmtree(output, ignore_errors=True)
+            output.mkdir(parents=True)
+            np.save(output / SHARD_OF, shards_of(data.user_ids, number))
+            note.write_text(json.dumps(wanted))
     return [one for one in range(number) if not (output / FOLDER / folder_name(one) / PART).is_file()]
 
 
@@ -91,8 +92,10 @@ def write_shard(folder: Path, output: Path, number: int) -> None:
         pieces = (array[positions(offsets[users[at]], lengths[at])] for at in blocks)
         write(name, array.dtype, int(lengths.sum()), pieces)
     (part / PART).write_text(json.dumps({"users": len(users), "events": int(lengths.sum()), "files": files}))
-    shutil.rmtree(home, ignore_errors=True)
-    os.replace(part, home)
+    if not (home / PART).is_file():  # else another task was faster, with the same
+        shutil.rmtree(home, ignore_errors=True)
+        os.replace(part, home)
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def finish(folder: Path, output: Path) -> ShardedDataset:
@@ -141,7 +144,8 @@ def cut(folder: Path, output: Path, number: int, processes: int = 1) -> ShardedD
     else:
         for one in left:
             write_shard(folder, output, one)
-    return finish(folder, output)
+    with exclusive(output):
+        return finish(folder, output)
 
 
 def _task(job: tuple[Callable[..., None], Any, Any, Any]) -> None:

@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""What it costs to prepare a log in tasks, beside one process; then cutting it into shards and reading them.
+
+    scripts/benchmarks/prepare_tasks.py                                        # 1 million events
+    scripts/benchmarks/prepare_tasks.py --events 1e7 1e8 --items 1e5 1e6 --shards 64 --rounds 1
+
+For each number of events (and the number of items at the same place) the log of `prepare.py` is made, and prepared by
+the command line with a 5-core: by one process, then in tasks by `--processes` of them. Seconds are those of processors,
+of the command and all its processes. Peak memory is that of the largest of these (ru_maxrss: imports and mapped pages
+of files included). Disk is the most that the folder of data took, beside the log. The arrays of both are compared.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness import (
+    Row,
+    busy_cores,
+    child,
+    groups,
+    head,
+    line,
+    measured,
+    median,
+    not_idle,
+    parser_of,
+    peak_mb,
+    publish,
+    run,
+)
+from prepare import CORE, make_log, number
+
+ONE, TASKS, CUT, READ = "one process", "tasks", "cutting, one process", "reading an epoch"
+
+
+def main() -> int:
+    parser = parser_of(__doc__, "prepare_tasks.jsonl", rounds=1)
+    add = parser.add_argument
+    add("--events", nargs="+", type=number, default=[1_000_000], metavar="N", help="e.g. 1e7 1e8 (default 1e6)")
+    add("--items", nargs="+", type=number, default=[100_000], metavar="N", help="of each of them (default 1e5)")
+    add("--shards", type=int, default=16)
+    add("--processes", type=int, default=2)
+    add("--only-tasks", action="store_true", help="not by one process")
+    add("--ids", choices=["numbers", "text"], default="numbers", help="kind of the raw ids (default numbers)")
+    add("--work-dir", help="where log and prepared sets lie: 100 bytes per event are needed; default: the system's")
+    args = parser.parse_args()
+    settings = {"shards": args.shards, "processes": args.processes, "ids": args.ids}
+    rows, lines = measured(measurements(args), args, **settings)
+    return publish([*lines, *table(rows), *not_idle(rows)], args.markdown)
+
+
+def measurements(args: Any) -> Iterator[Row]:
+    for events, items in zip(args.events, args.items, strict=True):
+        size = {"events": events, "users": max(1, events // 100), "items": items, "ids": args.ids}
+        with tempfile.TemporaryDirectory(dir=args.work_dir) as folder:
+            home = Path(folder)
+            child(__file__, args.threads, kind="make_log", seed=1, log=str(home / "log"), **size)
+            shared = {"folder": folder, "shards": args.shards, "processes": args.processes}
+            shared["only_tasks"] = args.only_tasks
+            for turn in range(args.rounds):
+                yield from on_a_log(home, args.threads, turn, size, shared)
+
+
+def on_a_log(home: Path, threads: int, turn: int, size: Row, shared: Row) -> Iterator[Row]:
+    def row(what: str, **job: Any) -> Row:
+        busy = busy_cores(1.0)
+        return {
+            "what": what,
+            "round": turn,
+            **size,
+            "busy_cores_before": busy,
+            **child(__file__, threads, **job, **shared),
+        }
+
+    if not shared["only_tasks"]:
+        yield row(ONE, kind="command", data="one", words=[])
+    yield row(TASKS, kind="command", data="tasks", words=["--shards", "--processes"])
+    if not shared["only_tasks"]:
+        same(home)
+        shutil.rmtree(home / "one")
+    yield row(CUT, kind="cut_again")
+    yield row(READ, kind="read")
+    shutil.rmtree(home / "tasks")
+
+
+def same(home: Path) -> None:
+    """Ends the benchmark where tasks made another set."""
+    import json
+
+    one, tasks = (json.loads((home / data / "made" / "manifest.json").read_text()) for data in ("one", "tasks"))
+    if any(one[name] != tasks[name] for name in ("arrays", "tables", "steps", "num_events")):
+        sys.exit("benchmark: the tasks prepared another set than one process did")
+
+
+def table(rows: list[Row]) -> list[str]:
+    lines = head("events", "items", "what", "seconds of processors", "by the clock", "peak MB of a process", "disk MB")
+    for (events, items, what), here in groups(rows, "events", "items", "what"):
+        numbers = [median(here, name) for name in ("processor_s", "clock_s", "peak_mb", "disk_mb")]
+        shown = [
+            "" if value is None else f"{value:,.{digits}f}" for value, digits in zip(numbers, (1, 1, 0, 0), strict=True)
+        ]
+        lines.append(line(f"{events:,}", f"{items:,}", what, *shown))
+    return lines
+
+
+# -- in a process of its own -------------------------------------------------------------------------------------------
+
+
+def command(job: Row) -> Row:
+    """`recsys-lab prepare`, and what its processes took."""
+    home = Path(job["folder"])
+    words = [*("--input", str(home / "log"), "--name", "made", "--data_dir", str(home / job["data"]))]
+    words += [f"--min_user_events={CORE}", f"--min_item_events={CORE}"]
+    for name in job["words"]:
+        words += [name, str(job[name.removeprefix("--")])]
+    most, over = [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.25):
+            most[0] = max(most[0], size_of(home / job["data"]))
+
+    watcher, started = threading.Thread(target=watch), time.perf_counter()
+    watcher.start()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "recsys_lab.cli", "prepare", *words], check=True, stdout=subprocess.DEVNULL
+        )
+    finally:
+        over.set()
+        watcher.join()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = {"processor_s": used.ru_utime + used.ru_stime, "clock_s": time.perf_counter() - started}
+    found |= {"peak_mb": used.ru_maxrss / 1024, "disk_mb": most[0] / 1e6}
+    from recsys_lab.runs.environment import describe_environment
+
+    return found | {"environment": describe_environment()}
+
+
+def size_of(folder: Path) -> int:
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # gone by now
+                total += os.stat(os.path.join(root, name)).st_size
+    return total
+
+
+def cut_again(job: Row) -> Row:
+    """The shards alone: one process, one after the other."""
+    from recsys_lab.data.shards.cut_shards import cut
+
+    data = Path(job["folder"]) / "tasks"
+    cut_before = data / f"made-{job['shards']}-shards"
+    shutil.rmtree(cut_before)
+    own, clock = time.process_time(), time.perf_counter()
+    cut(data / "made", cut_before, job["shards"])
+    used = {"processor_s": time.process_time() - own, "clock_s": time.perf_counter() - clock}
+    return used | {"peak_mb": peak_mb(), "disk_mb": size_of(cut_before) / 1e6}
+
+
+def read(job: Row) -> Row:
+    """All training batches of an epoch, of windows of 50."""
+    from recsys_lab.data.datamodule import SequenceDataModule
+
+    shards = Path(job["folder"]) / "tasks" / f"made-{job['shards']}-shards"
+    own, clock = time.process_time(), time.perf_counter()
+    windows = sum(map(len, SequenceDataModule(str(shards), max_length=50, batch_size=128).train_dataloader()))
+    used = {"processor_s": time.process_time() - own, "clock_s": time.perf_counter() - clock}
+    return used | {"peak_mb": peak_mb(), "windows": windows}
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, {one.__name__: one for one in (make_log, command, cut_again, read)}))
