@@ -138,10 +138,15 @@ def read_and_filter(
 
 
 def write_set(
-    source: Source, settings: PrepareSettings, output: Path, raw_dir: Path, read: Reader = read_and_filter
+    source: Source,
+    settings: PrepareSettings,
+    output: Path,
+    raw_dir: Path,
+    read: Reader = read_and_filter,
+    progress: Progress | None = None,
 ) -> None:
     """Prepares `source` into the folder `output`, whatever is there. Whoever calls holds `exclusive(output)`."""
-    progress = Progress()
+    progress = progress or Progress()
     log.info("preparing %s into %s", source.name, output)
     if settings.tie_order == "item_id":
         log.warning(

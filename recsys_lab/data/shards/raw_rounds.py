@@ -281,7 +281,7 @@ class Rounds:
         def write(number: int, to: Path) -> None:
             with exclusive(output), answered_by(Replay(self.root / "raw", unknown="ask")):
                 check()
-                write_set(self.source, self.settings, output, self.raw_dir, joined)
+                write_set(self.source, self.settings, output, self.raw_dir, joined, self.progress)
 
         self._round("write", 1, write)
         self.queue.end()
