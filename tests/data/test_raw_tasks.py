@@ -22,7 +22,9 @@ from recsys_lab.data.prepare.processed import ProcessedDataset
 from recsys_lab.data.reading import parts
 from recsys_lab.data.reading.columns import Columns
 from recsys_lab.data.reading.file_source import FileSource
+from recsys_lab.data.shards import task_queue
 from recsys_lab.data.shards.raw_tasks import prepare_in_tasks, tasks_folder
+from recsys_lab.data.shards.task_queue import TaskQueue
 from recsys_lab.words import RecsysLabError
 
 
@@ -223,6 +225,28 @@ def test_what_is_in_the_way_is_one_line(tmp_path: Path, capsys: pytest.CaptureFi
     shown = ["--impressions", str(tmp_path / "log.parquet"), "--shard", "1"]
     assert main(words(tmp_path, "data", *shown)) == 2
     assert "--impressions can't be in shards yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_a_task_that_two_processes_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_locks: bool) -> None:
+    """With locks the other leaves it alone. Without, both do it, and one result stays."""
+    if not has_locks:
+        monkeypatch.setattr(task_queue, "fcntl", None)
+    did = []
+
+    def task(number: int, to: Path) -> None:
+        did.append(number)
+        if len(did) == 1:
+            other = TaskQueue(tmp_path)
+            if has_locks:
+                assert not other._is_done(tmp_path / "round", number, task)
+            else:
+                assert other._is_done(tmp_path / "round", number, task)
+        (to / "result").write_text("same")
+
+    assert (TaskQueue(tmp_path).do("round", 1, task) / "00000" / "result").read_text() == "same"
+    assert did == [0] * (1 if has_locks else 2)
+    assert sorted(path.name for path in (tmp_path / "round").iterdir()) == [".00000.lock", "00000"]
 
 
 def killed(folder: Path, seconds: float, number: int) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 try:
     import fcntl
@@ -67,27 +69,33 @@ class TaskQueue:
         if done.is_dir():
             return True
         self._still_wanted()
-        with _taken(home / f".{done.name}.lock") as is_mine:
-            if is_mine and not done.is_dir():
-                for left in home.glob(f".{done.name}.part-*"):
+        with _taken(home / f".{done.name}.lock") as lock:
+            if lock != "of another" and not done.is_dir():
+                for left in home.glob(f".{done.name}.part-*") if lock == "mine" else ():  # of killed processes
                     shutil.rmtree(left, ignore_errors=True)
-                part = home / f".{done.name}.part-{os.getpid()}"
+                part = home / f".{done.name}.part-{uuid.uuid4().hex[:12]}"
                 part.mkdir()
                 task(number, part)
-                os.replace(part, done)
-            return is_mine
+                try:
+                    os.replace(part, done)
+                except OSError:
+                    shutil.rmtree(part, ignore_errors=True)
+                    if not done.is_dir():
+                        raise
+            return done.is_dir()
 
 
 @contextmanager
-def _taken(path: Path) -> Iterator[bool]:
-    """Whether the lock could be had; True where there are no locks."""
+def _taken(path: Path) -> Iterator[Literal["mine", "of another", "none"]]:
+    """Tries to take a lock. "none": here are no locks."""
+    lock: Literal["mine", "of another", "none"] = "none"
     with path.open("a") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock = "mine"
             except BlockingIOError:
-                yield False
-                return
+                lock = "of another"
             except OSError:  # this file system has none
                 pass
-        yield True
+        yield lock
