@@ -50,6 +50,8 @@ def test_ratio_pairs_the_two_measurements_of_a_round(peer_table: ModuleType) -> 
     ours = [measured(peer_table.OURS, turn, speed) for turn, speed in enumerate([10.0, 20.0, 90.0])]
     theirs = [measured("peer", turn, speed) for turn, speed in enumerate([5.0, 4.0, 30.0])]
     assert peer_table.ratio(ours, theirs, "targets_per_s") == 3.0  # of 2, 5 and 3; the ratio of the medians is 4
+    assert peer_table.spread(ours, theirs, "targets_per_s") == "3.00 [2.00, 5.00]"
+    assert peer_table.spread(ours[:1], theirs, "targets_per_s") == "2.00"
 
 
 def test_notes_name_the_fastest_peer_and_what_is_wrong(peer_table: ModuleType) -> None:
@@ -70,7 +72,7 @@ def test_a_peer_with_options_of_its_script_is_one_more(tmp_path: Path, monkeypat
     monkeypatch.syspath_prepend(SCRIPTS)
     peer_side = importlib.import_module("peer_side")
     fake_peer(tmp_path, "replay", targets_per_s=50.0)
-    given = {"peers": tmp_path / "venvs", "peer_scripts": tmp_path / "scripts", "peer": None}
+    given = {"peers": tmp_path / "venvs", "peer_scripts": tmp_path / "scripts", "peer": None, "fast": False}
     args = argparse.Namespace(**given, peer_options=["replay=--bucket 32"])
     plain, bucketed = peer_side.find_peers(args)
     assert (plain.options, bucketed.options) == ("", "--bucket 32")
@@ -78,6 +80,38 @@ def test_a_peer_with_options_of_its_script_is_one_more(tmp_path: Path, monkeypat
     args.peer_options = ["repley=--bucket 32"]
     with pytest.raises(SystemExit, match="--peer-options 'repley=--bucket 32' is not NAME=OPTIONS of one of replay"):
         peer_side.find_peers(args)
+    args.peer_options, args.fast = [], True
+    assert [peer.options for peer in peer_side.find_peers(args)] == ["", "--bucket 32"]
+
+
+def test_peers_by_model_and_scripts_beside_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    peer_side = importlib.import_module("peer_side")
+    for name in ("recbole", "rectools_fast"):  # the one script is given, the other lies beside the benchmark
+        fake_peer(tmp_path, name)
+    (tmp_path / "scripts" / "bench_rectools_fast.py").unlink()
+    given = {"peers": tmp_path / "venvs", "peer_scripts": tmp_path / "scripts", "peer_options": [], "fast": True}
+    recbole, fast = peer_side.find_peers(argparse.Namespace(**given, peer=["recbole=GRU4Rec", "rectools_fast"]))
+    assert recbole.has("GRU4Rec") and not recbole.has("SASRec") and fast.has("SASRec") and not fast.has("GRU4Rec")
+    assert (recbole.script.parent, fast.script.parent) == (tmp_path / "scripts", SCRIPTS)
+    (alone,) = peer_side.find_peers(argparse.Namespace(**given, peer=["recbole"]))
+    assert alone.has("GRU4Rec") and alone.has("SASRec")
+
+
+@pytest.mark.parametrize("windows, wanted", [("peers", ["all", "all"]), ("newest", ["newest", "all", "all"])])
+def test_ours_on_the_windows_of_a_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows: str, wanted: list[str]
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    peers, peer_side = importlib.import_module("peers"), importlib.import_module("peer_side")
+    numbers = {"peak_rss_mb": 1.0, "prepare_s": 1.0, "setup_s": 1.0}
+    monkeypatch.setattr(peers, "ours", lambda *_, **__: numbers)
+    monkeypatch.setattr(peer_side.Peer, "measure", lambda *_, **__: {"version": "9"})
+    limits = {"epochs": 1, "max_batches": 0, "max_test_batches": 0, "peer_epochs": 1, "peer_max_batches": 0}
+    args = argparse.Namespace(windows=windows, peer_timeout=9, **limits)
+    peer = peer_side.Peer("recbole", tmp_path, tmp_path)
+    rows = list(peers.speed(args, [peer], {}, "GRU4Rec", ("d", tmp_path, 8, tmp_path), numbers))
+    assert [row["windows"] for row in rows] == wanted and rows[-1]["who"] == "recbole 9"
 
 
 @pytest.mark.process
@@ -156,7 +190,7 @@ def fake_peer(folder: Path, name: str, **answer: Any) -> list[str]:
     """An environment and a script that answers this, and with what it was asked."""
     (folder / "venvs" / name / "bin").mkdir(parents=True)
     (folder / "venvs" / name / "bin" / "python").symlink_to(sys.executable)
-    (folder / "scripts").mkdir()
+    (folder / "scripts").mkdir(exist_ok=True)
     lines = [
         "import json, sys",
         "asked = dict(option.removeprefix('--').split('=', 1) for option in sys.argv[1:])",

@@ -195,11 +195,16 @@ def median(rows: list[Row], name: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def ratio(ours: list[Row], theirs: list[Row], name: str) -> float | None:
-    """Median over the rounds of ours/theirs: the two of a round ran one after the other, on the same machine's mood."""
+def ratios(ours: list[Row], theirs: list[Row], name: str) -> list[float]:
+    """Ours/theirs of each round: the two of a round ran one after the other, on the same machine's mood."""
     by_round = {row["round"]: row[name] for row in theirs if row.get(name)}
-    ratios = [row[name] / by_round[row["round"]] for row in ours if row["round"] in by_round and row.get(name)]
-    return statistics.median(ratios) if ratios else None
+    return [row[name] / by_round[row["round"]] for row in ours if row["round"] in by_round and row.get(name)]
+
+
+def ratio(ours: list[Row], theirs: list[Row], name: str) -> float | None:
+    """The median of `ratios`."""
+    found = ratios(ours, theirs, name)
+    return statistics.median(found) if found else None
 
 
 def groups(rows: list[Row], *names: str) -> list[tuple[tuple[Any, ...], list[Row]]]:

@@ -28,6 +28,9 @@ class Way:
 WAYS = {"recbole": Way(("SASRec", "GRU4Rec", "NARM"), ALL, 2048)}
 """Any other is taken to train SASRec on each user's newest window."""
 
+FAST = {"replay": "--bucket 32"}
+"""Options by which a peer's script switches on what its library has for speed: `--fast` of peers.py."""
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -36,10 +39,15 @@ class Peer:
     script: Path
     options: str = ""
     """Of its script alone, as one would type them."""
+    models: tuple[str, ...] = ()
+    """Only these; none = all that it has."""
 
     @property
     def way(self) -> Way:
         return WAYS.get(self.name, Way())
+
+    def has(self, model: str) -> bool:
+        return model in self.way.models and model in (self.models or (model,))
 
     def measure(
         self, args: argparse.Namespace, folder: Path, model: str, name: str, file: Path, max_length: int, **limits: Any
@@ -64,26 +72,30 @@ class Peer:
 
 
 def find_peers(args: argparse.Namespace) -> list[Peer]:
-    """Those with both VENVS/NAME/bin/python and SCRIPTS/bench_NAME.py."""
+    """Those with VENVS/NAME/bin/python, and bench_NAME.py in SCRIPTS or beside this file."""
     if args.peers is None:
         return []
-    found = []
-    for script in sorted(args.peer_scripts.resolve().glob("bench_*.py")):
-        name = script.stem.removeprefix("bench_")
-        python = args.peers.absolute() / name / "bin" / "python"  # not resolved: a venv is known by its link
-        if python.exists() and (not args.peer or name in args.peer):
-            found.append(Peer(name, python, script))
-    missing = sorted(set(args.peer or []) - {peer.name for peer in found})
+    asked = {
+        name: tuple(filter(None, models.split(","))) for name, _, models in (p.partition("=") for p in args.peer or [])
+    }
+    found: dict[str, Peer] = {}
+    for folder in (args.peer_scripts.resolve(), Path(__file__).resolve().parent):
+        for script in sorted(folder.glob("bench_*.py")):
+            name = script.stem.removeprefix("bench_")
+            python = args.peers.absolute() / name / "bin" / "python"  # not resolved: a venv is known by its link
+            if python.exists() and (not asked or name in asked):
+                found.setdefault(name, Peer(name, python, script, models=asked.get(name, ())))
+    missing = sorted(asked.keys() - found.keys())
     if missing or not found:
         wanted = ", ".join(missing) or "any peer"
         sys.exit(f"benchmark: no {wanted} with {args.peers}/NAME/bin/python and {args.peer_scripts}/bench_NAME.py")
-    by_name = {peer.name: peer for peer in found}
+    more = [(name, FAST[name]) for name in found if args.fast and name in FAST]
     for text in args.peer_options:
         name, _, options = text.partition("=")
-        if name not in by_name or not options:
-            sys.exit(f"benchmark: --peer-options {text!r} is not NAME=OPTIONS of one of {', '.join(by_name)}")
-        found.append(replace(by_name[name], options=options))
-    return found
+        if name not in found or not options:
+            sys.exit(f"benchmark: --peer-options {text!r} is not NAME=OPTIONS of one of {', '.join(found)}")
+        more.append((name, options))
+    return [*found.values(), *(replace(found[name], options=options) for name, options in more)]
 
 
 def who(peer: Peer, result: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import OURS, Row, groups, head, line, median, ratio, shown
+from harness import OURS, Row, groups, head, line, median, ratio, ratios, shown
 
 NEWEST, ALL = "newest", "all"
 
@@ -20,9 +20,16 @@ def table(rows: list[Row]) -> list[str]:
             ours = [row for row in here if row["who"] == OURS and row["windows"] == windows]
             numbers = [shown(median(group, name), ",.0f") for name in speed.values()]
             numbers += [shown(median(group, name), ".2f") for name in seconds.values()]
-            versus = [shown(ratio(ours, group, name), ".2f") if who != OURS else "" for name in compared]
+            versus = [spread(ours, group, name) if who != OURS else "" for name in compared]
             lines.append(line(data, model, who, windows, *numbers, *versus))
     return lines
+
+
+def spread(ours: list[Row], theirs: list[Row], name: str) -> str:
+    """Median over the rounds of ours/theirs, and where there are several the smallest and the largest."""
+    found = ratios(ours, theirs, name)
+    several = f" [{min(found):.2f}, {max(found):.2f}]" if len(found) > 1 else ""
+    return shown(ratio(ours, theirs, name), ".2f") + several
 
 
 def quality_table(rows: list[Row]) -> list[str]:
@@ -70,7 +77,7 @@ def notes(rows: list[Row]) -> list[str]:
             if found:
                 choose: Callable[..., str] = best
                 who = choose(found, key=lambda peer: found[peer])
-                versus = shown(ratio(ours[peers[who][0]["windows"]], peers[who], name), ".2f")
+                versus = spread(ours[peers[who][0]["windows"]], peers[who], name)
                 value = found[who]
                 text = shown(value, ",.0f" if value >= 10 else ".2f")
                 lines.append(f"- {data}, {model}: {what}: {who} ({text}); ours/theirs {versus}")

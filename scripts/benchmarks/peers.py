@@ -16,14 +16,21 @@ leave-one-out. NARM is LSTMAttention with NARM's attention.
 --quality SECONDS trains each peer until its best validation ndcg@10 (seen items left in) is ten epochs old or the
 seconds are over, then ours the same way, on all windows; the table has the seconds to the peer's best and both tests.
 
-Peers: for every NAME with both VENVS/NAME/bin/python and SCRIPTS/bench_NAME.py that script is called with `--data
---dataset --model --maxlen --batch-size --max-epochs --max-batches --max-seconds --threads --seed --min-user --out
---work` and must print one JSON line with `targets_per_s`, `targets_per_epoch`, `eval_users_per_s` (and
+Peers: for every NAME with VENVS/NAME/bin/python, and bench_NAME.py in SCRIPTS or beside this file, that script is
+called with `--data --dataset --model --maxlen --batch-size --max-epochs --max-batches --max-seconds --threads --seed
+--min-user --out --work` and must print one JSON line with `targets_per_s`, `targets_per_epoch`, `eval_users_per_s` (and
 `eval_users_per_s_B`, seen items left out: the faster of the two counts), `n_users`, `peak_rss_mb`, `prep_s`,
 `import_s`; for --quality `best_val_ndcg`, `time_to_best_s`, `test_A`, `test_B`. Ours and theirs run in turn, round by
 round, with the same number of threads, on the same targets (each user's newest window; recbole: all); the ratios are
-medians over the rounds. `--peer-options "NAME=--option value"` measures that peer once more with options that its
-script has besides, as a peer of its own; bench_rectools_fast.py beside this file is such a script.
+medians over the rounds, with the smallest and the largest. `--peer-options "NAME=--option value"` measures that peer
+once more with options that its script has besides, as a peer of its own; `--fast` does so with those for speed that are
+known. bench_rectools_fast.py beside this file is such a script.
+
+The ratios of the README, in one command:
+
+    scripts/benchmarks/peers.py --data ml-100k=FILE:50 --data amazon-beauty=FILE:50 --data ml-1m-sasrec=FILE:200 \\
+      --model SASRec --model GRU4Rec --peers VENVS --peer-scripts SCRIPTS --fast --peer replay --peer rectools_fast \\
+      --peer recbole=GRU4Rec --windows peers --rounds 2 --epochs 3 --max-batches 24 --peer-epochs 2 --peer-max-batches 4
 
 --made EVENTS:ITEMS makes a log (100 events a user on average, items by a power law; see prepare.py) and
 measures it like a file; items that no event drew are not in the catalogue.
@@ -45,6 +52,7 @@ from peer_table import ALL, NEWEST, notes, quality_table, table
 HERE = Path(__file__).resolve().parent
 MODELS = ("SASRec", "GRU4Rec", "NARM")
 PATIENCE = 10
+AS_PEERS = "peers"
 
 
 def main() -> int:
@@ -85,15 +93,21 @@ def parse_args() -> argparse.Namespace:
     add("--seed", type=int, default=42)
     add(
         "--windows",
-        choices=[NEWEST, ALL, "both"],
+        choices=[NEWEST, ALL, "both", AS_PEERS],
         default="both",
         help="train on each user's newest window, on all windows (our default), or measure both; what a peer trains "
-        "on is always measured",
+        f"on is always measured, and {AS_PEERS}: nothing else",
     )
     add("--quality", type=float, metavar="SECONDS", help="measure how soon ours is as good as each peer becomes")
     add("--peers", type=Path, metavar="VENVS", help="folder of the peers' virtual environments")
     add("--peer-scripts", type=Path, metavar="SCRIPTS", help="folder of their bench_NAME.py")
-    add("--peer", action="append", metavar="NAME", help="only this one; repeatable. Default: all that are found")
+    add(
+        "--peer",
+        action="append",
+        metavar="NAME[=MODEL,...]",
+        help="only this one, or only with these models; repeatable. Default: all that are found",
+    )
+    add("--fast", action="store_true", help="peers also with their own options for speed (FAST in peer_side.py)")
     add(
         "--peer-options",
         action="append",
@@ -169,7 +183,7 @@ def measurements(args: argparse.Namespace, peers: list[Peer], folder: Path) -> I
             busy = busy_cores()
             preparation = ours(args, job, kind="prepare", file=str(file), min_user_events=MIN_USER_EVENTS)
             for model in args.model:
-                here = [peer for peer in peers if model in peer.way.models]
+                here = [peer for peer in peers if peer.has(model)]
                 measure = quality if args.quality else speed
                 for row in measure(args, here, job, model, (name, file, max_length, folder), preparation):
                     yield {**basis, "model": model, "busy_cores_before": busy, **row}
@@ -185,7 +199,7 @@ def speed(
     preparation: Row,
 ) -> Iterator[Row]:
     name, file, max_length, folder = data
-    wanted = {NEWEST, ALL} if args.windows == "both" else {args.windows}
+    wanted = {"both": {NEWEST, ALL}, AS_PEERS: set()}.get(args.windows, {args.windows})
     for windows in sorted(wanted | {peer.way.windows for peer in peers}, reverse=True):
         limits = {
             "epochs": args.epochs,
