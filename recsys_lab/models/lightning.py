@@ -130,6 +130,7 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
         self._train_tokens: Tensor | int = 0
         self._seed: int | None = None  # of the run, while it trains and afterwards
         self._finite, self._accumulation = FiniteLoss(), Accumulation()
+        self._last_run: str | None = None  # which of the Trainer's functions was called last
 
     # -- Lightning -----------------------------------------------------------------------------------------------------
 
@@ -141,7 +142,10 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
     def configure_model(self) -> None:
         if self.device.type == "cpu":
             allocation.keep_freed_memory()
-            allocation.give_freed_memory_back()
+            run = str(self.trainer.state.fn) if self._trainer is not None else ""
+            if run != self._last_run:  # one test after another finds its blocks again
+                allocation.give_freed_memory_back()
+                self._last_run = run
         check_precision(str(getattr(self._trainer, "precision", "32-true")))
         datamodule = getattr(self._trainer, "datamodule", None)
         if datamodule is None or not isinstance(getattr(datamodule, "spec", None), DataSpec):

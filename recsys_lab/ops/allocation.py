@@ -35,7 +35,8 @@ def keep_freed_memory() -> bool:
 
 
 def give_freed_memory_back() -> None:
-    """Before a run of another kind, whose blocks have other sizes: what was kept would lie beside them unused."""
+    """Before a run of another kind, whose blocks have other sizes: what was kept would lie beside them unused. Pages
+    come back one by one, a third of the time of a test of a thousand users: not before a second test."""
     glibc = _glibc()
     if glibc is not None:
         glibc.malloc_trim(0)

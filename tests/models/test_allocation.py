@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_data import quiet_trainer
 
+from recsys_lab.data.datamodule import SequenceDataModule
+from recsys_lab.models import GRU4Rec
+from recsys_lab.ops import allocation
 from recsys_lab.ops.allocation import keep_freed_memory
 
 pytestmark = pytest.mark.process
@@ -79,3 +83,17 @@ print(kept - resident())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 80_000  # kB
+
+
+def test_only_a_run_of_another_kind_gives_it_back(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+    model, data = GRU4Rec(embedding_dim=8), SequenceDataModule(str(small_folder), max_length=6)
+    monkeypatch.setattr(allocation, "give_freed_memory_back", lambda: given.append(str(model.trainer.state.fn)))
+    quiet_trainer(tmp_path).fit(model, data)
+    for _ in range(2):
+        quiet_trainer(tmp_path).test(model, datamodule=data, verbose=False)
+    quiet_trainer(tmp_path).validate(model, datamodule=data, verbose=False)
+    quiet_trainer(tmp_path).test(model, datamodule=data, verbose=False)
+    assert given == ["TrainerFn.FITTING", "TrainerFn.TESTING", "TrainerFn.VALIDATING", "TrainerFn.TESTING"]
