@@ -92,6 +92,15 @@ class EventEmbedding(nn.Module):
         events = self._events(without_token(batch))  # (B, L - 1, D)
         return torch.cat([self._user(batch).unsqueeze(1), events], dim=1)
 
+    def distinct(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """-> (R, D) vectors and (B, L) which of them each event has: together what `forward` gives. Where an event is
+        its item alone, and items are fewer than events, they are the table's rows."""
+        alone = not (self.fields or self.times or self.join or self.user_first) and self.items.is_stored
+        if alone and self.items.num_embeddings <= batch.item_ids.numel():
+            return self.items.weight, batch.item_ids
+        x = self(batch)  # (B, L, D)
+        return x.flatten(0, 1), torch.arange(x.shape[0] * x.shape[1], device=x.device).view(x.shape[:2])
+
     def _events(self, batch: Batch) -> Tensor:
         return self._joined(self.items(batch.item_ids), self._parts(batch))
 

@@ -23,6 +23,7 @@ from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout
 from recsys_lab.models.blocks.scoring import TiedScorer
 from recsys_lab.models.lightning import NextItemModule
+from recsys_lab.ops.last_gru_state import can_step, last_gru_state
 
 
 class GRU4Rec(NextItemModule):
@@ -66,6 +67,15 @@ class GRU4Rec(NextItemModule):
         states, _ = self.gru(x)  # (B, L, hidden_dim); right padding comes after all that counts
         return self._hidden(x, states)
 
+    def encode_last(self, batch: Batch) -> Tensor:
+        """On a CPU only the events that there are."""
+        if self.training or not can_step(self.gru, self.embedding.items.weight):
+            return super().encode_last(batch)
+        rows, place = self.embedding.distinct(batch)  # (R, D), (B, L)
+        states = last_gru_state(self.gru, rows, place, batch.lengths)  # (B, hidden_dim)
+        newest = place.gather(1, batch.lengths[:, None] - 1).squeeze(1)  # (B,)
+        return self._hidden(rows[newest], states)
+
     def event_weights(self, batch: Batch) -> EventWeights:
         return EventWeights.of_gates(self.gru, self.drop(self.embedding(batch)), batch.lengths)
 
@@ -79,6 +89,6 @@ class GRU4Rec(NextItemModule):
         return State(query=self._hidden(x, states).squeeze(1), memory=memory)
 
     def _hidden(self, x: Tensor, states: Tensor) -> Tensor:
-        """Inputs (B, L, D) and states (B, L, hidden_dim) -> (B, L, D)."""
+        """Inputs (..., D) and states (..., hidden_dim) -> (..., D)."""
         hidden: Tensor = self.project(self.drop(states))
         return x + hidden if self.settings.residual else hidden
