@@ -54,7 +54,8 @@ class RankingEvaluation(Configurable, RankedBatches, L.Callback):
         cold_targets: a target without training events is a `miss`, or is left out (`drop`); its share is logged.
         max_score_mb: bound on the memory of one block of scores.
         candidates: `trained`: items with a training event. `all`: the others too, by their fields or vectors: another
-            task, named in the manifest; the cold targets have metrics of their own then, `ndcg@10_cold`.
+            task, named in the manifest; the cold targets have metrics of their own then, `ndcg@10_cold`. `cold`: the
+            others alone, and only targets among them count: a question for `recsys-lab test`.
         metrics: of the target's place, beside those that are always there, e.g. `[my_package.MyMetric()]`.
         measures: what else `trainer.test` and a `trainer.validate` of its own compute from the same scores, e.g.
             `[BeyondAccuracy(), Calibration()]`; the validation inside `fit` does not.
@@ -119,9 +120,9 @@ class RankingEvaluation(Configurable, RankedBatches, L.Callback):
         """The test targets as `model` ranks them, on the CPU and without a Trainer: for models that only count, in one
         process."""
         alone = RankingEvaluation(self.cutoffs, self.ties, self.cold_targets, self.max_score_bytes >> 20)
-        alone._is_candidate = candidate_mask(datamodule, model, self.candidates)
+        alone.candidates, alone._is_candidate = self.candidates, candidate_mask(datamodule, model, self.candidates)
         batches = (batch for batch in datamodule.test_dataloader() if batch.target_event is not None)
-        rows = [alone.rank_batch(model, model.query(batch), batch) for batch in batches]
+        rows = [alone.counted(alone.rank_batch(model, model.query(batch), batch)) for batch in batches]
         table = torch.cat(rows) if rows else torch.zeros(0, len(COLUMNS), dtype=torch.int64)
         return RankedTargets.of(table.numpy(), datamodule, "test", self.cutoffs, self.cold_targets == "drop")
 

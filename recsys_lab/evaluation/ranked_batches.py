@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys_lab.contracts import Batch, Scorer
+from recsys_lab.evaluation.candidates import Candidates
 from recsys_lab.evaluation.divided_items import divided_rows
 from recsys_lab.evaluation.measure import Measure, ScoredRows
 from recsys_lab.evaluation.ranked_targets import COLUMNS
@@ -24,6 +25,7 @@ class RankedBatches:
     cutoffs: tuple[int, ...]
     ties: Ties
     cold_targets: Literal["miss", "drop"]
+    candidates: Candidates
     max_score_bytes: int
     _running: list[Measure]  # those of the evaluation that is under way
     _rows: list[Tensor]
@@ -39,7 +41,11 @@ class RankedBatches:
     def _add(self, model: Any, outputs: Any, batch: Batch) -> None:
         if self._is_asked and batch.target_event is not None:  # else a batch of another task
             query = outputs[QUERY] if isinstance(outputs, dict) else outputs  # a dict of several tasks
-            self._rows.append(self.rank_batch(model, query, batch))
+            self._rows.append(self.counted(self.rank_batch(model, query, batch)))
+
+    def counted(self, table: Tensor) -> Tensor:
+        """Without the targets that are another question: where cold items alone are candidates, those that train."""
+        return table[table[:, COLUMNS.index("is_cold")] == 0] if self.candidates == "cold" else table
 
     def rank_batch(self, model: Any, query: Tensor, batch: Batch) -> Tensor:
         """query (B, ...) as `model.query` gave it -> (N, 6) int64 rows as in `COLUMNS`, one for each target."""
@@ -74,7 +80,8 @@ class RankedBatches:
         return torch.cat(blocks)
 
     def _measure(self, rows: ScoredRows) -> None:
-        rows = rows.select(~rows.ranks.is_cold) if self.cold_targets == "drop" else rows
+        if self.cold_targets == "drop" or self.candidates == "cold":
+            rows = rows.select(~rows.ranks.is_cold)  # those that are no candidates
         for measure in self._running:
             measure.add(rows)
 

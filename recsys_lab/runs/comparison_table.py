@@ -223,9 +223,15 @@ def evaluation_line(e: dict[str, Any], is_titled: bool = False) -> str:
     if e.get("task"):
         field = (e.get("task_settings") or {}).get("field")
         return f"{start}{e['task']}{f' of {field}' if field else ''}{split}"
+    among = {
+        "trained": f"cold targets {e.get('cold_targets')}",
+        "all": "cold items among the candidates",
+        "cold": "cold targets among cold items alone",
+    }[e.get("candidates") or "trained"]
+    targets = e.get("cold_test_targets" if e.get("candidates") == "cold" else "test_targets")
     return (
-        f"{start}{e.get('test_targets')} test targets{split}, full ranking, "
-        f"exclude_seen {e.get('exclude_seen')}, ties {e.get('ties')}, cold targets {e.get('cold_targets')}"
+        f"{start}{targets} test targets{split}, full ranking, "
+        f"exclude_seen {e.get('exclude_seen')}, ties {e.get('ties')}, {among}"
     )
 
 

@@ -7,7 +7,7 @@ import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from recsys_lab.cli import main
 from recsys_lab.contracts import Field
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.split.leave_one_out import GlobalTemporal
-from recsys_lab.evaluation import RankingEvaluation
+from recsys_lab.evaluation import BeyondAccuracy, RankingEvaluation
+from recsys_lab.evaluation.candidates import candidate_mask
 from recsys_lab.models import Popularity, SASRec
 from recsys_lab.models.blocks.inputs import Inputs
 from recsys_lab.models.blocks.item_parts import ItemField
@@ -211,6 +212,27 @@ def test_cold_items_are_ranked_by_their_fields(shop: SequenceDataModule, tmp_pat
     popular = Popularity()
     found = quiet_trainer(tmp_path, callbacks=[RankingEvaluation(cutoffs=[11], candidates="all")])
     assert found.test(popular, shop, verbose=False)[0]["test/hit_rate@11_cold"] < 0.1
+
+
+def test_cold_items_are_ranked_among_themselves(shop: SequenceDataModule, tmp_path: Path) -> None:
+    """Only cold targets count, and each stands where it stands among the cold items in a ranking of all of them."""
+    torch.manual_seed(0)
+    model = small(SASRec)
+    found = {}
+    for candidates in ("all", "cold"):
+        evaluation = RankingEvaluation(cutoffs=[3], candidates=candidates, measures=[BeyondAccuracy()])
+        tested = quiet_trainer(tmp_path, callbacks=[evaluation]).test(model, shop, verbose=False)[0]
+        found[candidates] = evaluation.ranks_frame(shop)
+    cold = found["all"].filter(pl.col("target_count") == 0)
+    number = int((shop.item_counts[1:] == 0).sum())
+    assert found["cold"]["target_item_id"].equals(cold["target_item_id"]) and 0 < number < shop.processed.num_items
+    assert (found["cold"]["num_candidates"] == number).all() and (found["cold"]["num_greater"] < number).all()
+    assert (found["cold"]["num_greater"] <= cold["num_greater"]).all()
+    assert tested["test/hit_rate@3"] == pytest.approx((found["cold"]["num_greater"] < 3).mean(), abs=0.05)
+    assert 0 < tested["test/coverage@3"] <= 1 and tested["test/average_popularity@3"] == 0.0  # lists of cold items
+    every = SimpleNamespace(item_counts=torch.tensor([0, 1, 2]))
+    with pytest.raises(RecsysLabError, match="candidates cold: every item has a training event"):
+        candidate_mask(every, model, "cold")
 
 
 def test_by_default_a_cold_target_is_a_miss(shop: SequenceDataModule, tmp_path: Path) -> None:

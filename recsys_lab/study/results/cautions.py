@@ -148,7 +148,8 @@ def _evaluation(block: Block) -> Iterator[Caution]:
             block.key,
         )
     targets = evaluation.get("test_targets") or block.targets
-    cold = 0 if evaluation.get("task") else (evaluation.get("cold_test_targets") or 0) / targets  # of a ranking alone
+    trained_only = not evaluation.get("task") and evaluation.get("candidates") in (None, "trained")
+    cold = (evaluation.get("cold_test_targets") or 0) / targets if trained_only else 0
     if cold > MANY_COLD and not any(COLD in note for note in block.comparison.notes):
         then = "are left out" if evaluation.get("cold_targets") == "drop" else "count as misses"
         text = f"{100 * cold:.1f} % of the test targets have no event in training, and {then}"
