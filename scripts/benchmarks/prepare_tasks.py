@@ -4,10 +4,10 @@
     scripts/benchmarks/prepare_tasks.py                                        # 1 million events
     scripts/benchmarks/prepare_tasks.py --events 1e7 1e8 --items 1e5 1e6 --shards 64 --rounds 1
 
-For each number of events (and the number of items at the same place) the log of `prepare.py` is made, and prepared by
-the command line with a 5-core: by one process, then in tasks by `--processes` of them. Seconds are those of processors,
-of the command and all its processes. Peak memory is that of the largest of these (ru_maxrss: imports and mapped pages
-of files included). Disk is the most that the folder of data took, beside the log. The arrays of both are compared.
+For each number of events (and the number of items at the same place) the log of `prepare.py` is made, and prepared with
+a 5-core: by one process, then in tasks by `--processes` of them. Seconds are those of all processes, with their start.
+Peak memory is that of the largest process (ru_maxrss: imports and mapped pages of files included). Disk is the most
+that the folder of data took, beside the log. The arrays of both are compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -85,12 +84,12 @@ def on_a_log(home: Path, threads: int, turn: int, size: Row, shared: Row) -> Ite
         }
 
     if not shared["only_tasks"]:
-        yield row(ONE, kind="command", data="one", words=[])
-    yield row(TASKS, kind="command", data="tasks", words=["--shards", "--processes"])
+        yield row(ONE, kind="prepare", data="one")
+    yield row(TASKS, kind="prepare", data="tasks")
     if not shared["only_tasks"]:
         same(home)
         shutil.rmtree(home / "one")
-    yield row(CUT, kind="cut_again")
+    yield row(CUT, kind="cut_one")
     yield row(READ, kind="read")
     shutil.rmtree(home / "tasks")
 
@@ -118,34 +117,37 @@ def table(rows: list[Row]) -> list[str]:
 # -- in a process of its own -------------------------------------------------------------------------------------------
 
 
-def command(job: Row) -> Row:
-    """`recsys-lab prepare`, and what its processes took."""
-    home = Path(job["folder"])
-    words = [*("--input", str(home / "log"), "--name", "made", "--data_dir", str(home / job["data"]))]
-    words += [f"--min_user_events={CORE}", f"--min_item_events={CORE}"]
-    for name in job["words"]:
-        words += [name, str(job[name.removeprefix("--")])]
-    most, over = [0], threading.Event()
+def prepare(job: Row) -> Row:
+    """What the processes take that prepare the set; it is not cut."""
+    from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+    from recsys_lab.data.prepare_files import OwnFiles, prepare_files
+
+    home, most, over = Path(job["folder"]), [0], threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.25):
+        while not over.wait(0.5):
             most[0] = max(most[0], size_of(home / job["data"]))
 
-    watcher, started = threading.Thread(target=watch), time.perf_counter()
+    watcher, started, of = (
+        threading.Thread(target=watch),
+        time.perf_counter(),
+        OwnFiles(input=str(home / "log"), name="made"),
+    )
     watcher.start()
+    tasks = {"shards": job["shards"], "processes": job["processes"]} if job["data"] == "tasks" else {}
     try:
-        subprocess.run(
-            [sys.executable, "-m", "recsys_lab.cli", "prepare", *words], check=True, stdout=subprocess.DEVNULL
+        data = prepare_files(
+            of, PrepareSettings(min_user_events=CORE, min_item_events=CORE), home / job["data"], **tasks
         )
     finally:
         over.set()
         watcher.join()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = {"processor_s": used.ru_utime + used.ru_stime, "clock_s": time.perf_counter() - started}
-    found |= {"peak_mb": used.ru_maxrss / 1024, "disk_mb": most[0] / 1e6}
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    found = {"processor_s": sum(one.ru_utime + one.ru_stime for one in used), "clock_s": time.perf_counter() - started}
+    found |= {"peak_mb": max(one.ru_maxrss for one in used) / 1024, "disk_mb": most[0] / 1e6}
     from recsys_lab.runs.environment import describe_environment
 
-    return found | {"environment": describe_environment()}
+    return found | {"num_events": data.num_events, "environment": describe_environment()}
 
 
 def size_of(folder: Path) -> int:
@@ -157,24 +159,22 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def cut_again(job: Row) -> Row:
+def cut_one(job: Row) -> Row:
     """The shards alone: one process, one after the other."""
     from recsys_lab.data.shards.cut_shards import cut
 
     data = Path(job["folder"]) / "tasks"
-    cut_before = data / f"made-{job['shards']}-shards"
-    shutil.rmtree(cut_before)
     own, clock = time.process_time(), time.perf_counter()
-    cut(data / "made", cut_before, job["shards"])
+    cut(data / "made", data / "shards", job["shards"])
     used = {"processor_s": time.process_time() - own, "clock_s": time.perf_counter() - clock}
-    return used | {"peak_mb": peak_mb(), "disk_mb": size_of(cut_before) / 1e6}
+    return used | {"peak_mb": peak_mb(), "disk_mb": size_of(data / "shards") / 1e6}
 
 
 def read(job: Row) -> Row:
     """All training batches of an epoch, of windows of 50."""
     from recsys_lab.data.datamodule import SequenceDataModule
 
-    shards = Path(job["folder"]) / "tasks" / f"made-{job['shards']}-shards"
+    shards = Path(job["folder"]) / "tasks" / "shards"
     own, clock = time.process_time(), time.perf_counter()
     windows = sum(map(len, SequenceDataModule(str(shards), max_length=50, batch_size=128).train_dataloader()))
     used = {"processor_s": time.process_time() - own, "clock_s": time.perf_counter() - clock}
@@ -182,4 +182,4 @@ def read(job: Row) -> Row:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, {one.__name__: one for one in (make_log, command, cut_again, read)}))
+    sys.exit(run(main, {one.__name__: one for one in (make_log, prepare, cut_one, read)}))
