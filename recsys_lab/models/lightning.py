@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recsys_lab.arguments import Size
 from recsys_lab.config import from_config
 from recsys_lab.contracts import AuxiliaryLoss, Batch, DataSpec, Loss, NegativeSampler, Samples, Task
-from recsys_lab.models import randomness, resume, sharding, table_files
+from recsys_lab.models import model_parallel, randomness, resume, sharding, table_files
 from recsys_lab.models.accumulation import Accumulation
 from recsys_lab.models.blocks.chosen_scorer import ChosenScorer
 from recsys_lab.models.blocks.inputs import Inputs
@@ -163,8 +163,9 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
                 self.started_from = self.starts_from.fill(self, datamodule)
         self.trained_on = check_trained(self.spec or datamodule.spec, self)
         if sharding.divides(self):
-            sharding.check_built(self)
+            model_parallel.begin(self)
             table_files.attach(self)
+        resume.keep_buckets(self.trainer)
         if self.trainer.world_size > 1 and self.trainer.state.fn == "fit":
             check_same_everywhere(self)  # before DDP, which would wait for weights of the wrong size
 
@@ -239,13 +240,26 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
 
     def on_validation_start(self) -> None:
         self._finite.look()
-        self.item_vectors.require()
+        self._begin_evaluation()
 
     def on_test_start(self) -> None:
-        self.item_vectors.require()
+        self._begin_evaluation()
 
     def on_predict_start(self) -> None:
+        self._begin_evaluation()
+
+    def _begin_evaluation(self) -> None:
         self.item_vectors.require()
+        model_parallel.gather(self)
+
+    def on_validation_end(self) -> None:
+        model_parallel.release(self)
+
+    def on_test_end(self) -> None:
+        model_parallel.release(self)
+
+    def on_predict_end(self) -> None:
+        model_parallel.release(self)
 
     def on_train_end(self) -> None:
         self._keep_vocabulary()

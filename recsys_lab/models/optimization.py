@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from recsys_lab.arguments import Range, Share, check_fields
+from recsys_lab.models.model_parallel import is_part
 from recsys_lab.ops.row_sparse import RULES, RowSparse, sparse_tables
 from recsys_lab.words import RecsysLabError
 
@@ -97,7 +98,9 @@ def make_optimizer(model: nn.Module, settings: Optimization, planned_steps: Call
         optimizer = RowSparse(groups, tables, settings.optimizer, settings.lr, table_lr, settings.betas)
     else:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-        optimizer = kind(groups, lr=settings.lr, betas=settings.betas, fused=True)
+        kinds = {is_part(parameter) for parameter in (*decay, *plain)}
+        kernel: Any = {"fused": True} if len(kinds) < 2 else {"fused": False, "foreach": False}
+        optimizer = kind(groups, lr=settings.lr, betas=settings.betas, **kernel)
     if settings.schedule == "constant" and not settings.warmup_steps:
         return optimizer
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(settings, planned_steps()))

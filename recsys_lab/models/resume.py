@@ -8,6 +8,15 @@ from typing import Any
 from recsys_lab.words import RecsysLabError
 
 
+def keep_buckets(trainer: Any) -> None:
+    """DDP puts gradients into buckets in the order in which those of the first step came, from the second step on. On
+    three or more processes a sum rounds in another way in another bucket, so that the first step after a resume was
+    another one. Where DDP looks for unused parameters the buckets stay (torch 2.13: `should_rebuild_buckets`)."""
+    settings = getattr(trainer.strategy, "_ddp_kwargs", {})
+    if trainer.world_size > 2 and "static_graph" not in settings:
+        settings.setdefault("find_unused_parameters", True)
+
+
 def tell_length(trainer: Any) -> None:
     """Tells the training loader how many batches the Trainer takes of it in an epoch (`limit_train_batches`)."""
     if hasattr(trainer.train_dataloader, "limit"):  # not where a user's own loader took the place of ours

@@ -56,13 +56,14 @@ def check_trainer(model: Any, trainer: Any) -> None:
     Args:
         trainer: of several processes.
     """
-    from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
     strategy, precision = trainer.strategy, str(trainer.precision)
-    if type(strategy) is not DDPStrategy or getattr(strategy, "_start_method", "popen") != "popen":
+    known = type(strategy) in (DDPStrategy, ModelParallelStrategy)
+    if not known or getattr(strategy, "_start_method", "popen") != "popen":
         raise RecsysLabError(
-            f"{OPTION} works with --trainer.strategy ddp, which copies the encoder to each process; "
-            f"{type(strategy).__name__} divides or starts it in another way (docs/sharding.md says what was tried)"
+            f"{OPTION} works with --trainer.strategy ddp, which copies the encoder to each process, and with "
+            f"ModelParallelStrategy, which divides it; {type(strategy).__name__} does so in another way"
         )
     if precision.startswith("16"):
         raise RecsysLabError(

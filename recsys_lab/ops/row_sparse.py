@@ -207,7 +207,9 @@ def clip_gradients(
             if parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()  # else a row that comes twice counts as two
             gradient = parameter.grad.values() if parameter.grad.is_sparse else parameter.grad
-            (of_parts if id(parameter) in parts else values).append(gradient)
+            is_part = hasattr(gradient, "to_local")  # DTensor
+            gradient = gradient.to_local() if is_part else gradient  # type: ignore[attr-defined]
+            (of_parts if is_part or id(parameter) in parts else values).append(gradient)
     every = [*values, *of_parts]
     if algorithm == "value":
         for gradient in every:

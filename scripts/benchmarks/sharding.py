@@ -58,6 +58,8 @@ def make(folder: Path, num_items: int) -> None:
 
 def fit(job: Row) -> Row:
     """Every process of the Trainer comes here; all give the same."""
+    from dataclasses import replace
+
     import lightning as L
     import torch
 
@@ -66,13 +68,15 @@ def fit(job: Row) -> Row:
     from recsys_lab.models import Optimization, SASRec
     from recsys_lab.ops.processes import of_every_process
     from recsys_lab.runs.environment import describe_environment
+    from recsys_lab.runs.fit.formulas import model_size
 
     torch.set_num_threads(job["threads"])
-    marks: list[tuple[float, float]] = []
+    marks: list[tuple[float, ...]] = []  # seconds, processor seconds, bytes written; positions and targets of the step
 
     class Clock(L.Callback):
-        def on_train_batch_end(self, *_: Any) -> None:
-            marks.append((time.perf_counter(), time.process_time()))
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+            sizes = batch.valid_mask.numel(), int((batch.target_ids != 0).sum())
+            marks.append((time.perf_counter(), time.process_time(), written(), *sizes))
 
     optimizer: Any = job["optimizer"]
     model = SASRec(
@@ -81,7 +85,8 @@ def fit(job: Row) -> Row:
         optimization=Optimization(optimizer),
         shard_items=job["divided"],
     )
-    data = SequenceDataModule(job["folder"], max_length=LENGTH, batch_size=job["batch"] // job["processes"], seed=0)
+    length = job.get("length", LENGTH)
+    data = SequenceDataModule(job["folder"], max_length=length, batch_size=job["batch"] // job["processes"], seed=0)
     strategy = "ddp" if job["processes"] > 1 else "auto"
     settings = {**QUIET, "devices": job["processes"], "strategy": strategy, "limit_val_batches": 0}
     trainer = L.Trainer(**settings, max_steps=WARM + job["steps"], callbacks=[Clock()])
@@ -89,17 +94,33 @@ def fit(job: Row) -> Row:
     trainer.fit(model, data)
     weight = model.embedding.items.weight
     kept = [weight, *(value for value in trainer.optimizers[0].state[weight].values() if value.ndim)]
-    (wall, cpu), (wall_end, cpu_end) = marks[WARM - 1], marks[-1]
+    wall, cpu, out, *_ = (after - before for after, before in zip(marks[-1], marks[WARM - 1], strict=True))
+    positions, targets = (sum(mark[place] for mark in marks[WARM:]) / job["steps"] for place in (3, 4))
+    size = model_size(model, trainer.optimizers[0])
+    size = replace(size, processes=job["processes"] if job["divided"] else 1)
     own = {
         "table_mb": sum(value.numel() * value.element_size() for value in kept) / 2**20,
         "peak_mb": peak_mb() - before,
-        "wall_s": (wall_end - wall) / job["steps"],
-        "cpu_s": (cpu_end - cpu) / job["steps"],
+        "wall_s": wall / job["steps"],
+        "cpu_s": cpu / job["steps"],
+        "sent_mb": out / job["steps"] / 1e6,
+        "computed_mb": size.sent(round(positions), job["processes"]) / 1e6,
     }
-    of_all = of_every_process(own)
+    of_all = of_every_process(own | {"targets": targets})
     if trainer.global_rank:
         sys.exit(0)  # one process prints
-    return {**{name: max(one[name] for one in of_all) for name in own}, "environment": describe_environment()}
+    found = {name: max(one[name] for one in of_all) for name in own}
+    parameters = sum(one.numel() for one in model.parameters()) - weight.numel()
+    shape = {"targets": sum(one["targets"] for one in of_all), "encoder": parameters, "positions": positions}
+    return {**found, **shape, "items": model.spec.num_items, "environment": describe_environment()}
+
+
+def written() -> int:
+    """Bytes that this process wrote so far, nearly all of them to other processes; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/io").read_text().split("wchar: ")[1].split()[0])
+    except OSError:
+        return 0
 
 
 def measurements(args: argparse.Namespace, folder: str) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """Divided item tables on some processes; test_sharded_processes.py starts it.
 
-python sharded.py <prepared folder> <output folder> <processes>
+python sharded.py <prepared folder> <output folder> <processes> <strategy>
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any
 import lightning as L
 import torch
 from joined_batch import GivenNegatives
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
+from torch.distributed.tensor import distribute_tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from made_fields import WithFields
@@ -28,9 +30,11 @@ from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models import NextItemModule, Optimization, SASRec
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.scoring import TiedScorer
+from recsys_lab.models.model_parallel import is_part
 from recsys_lab.models.sharding import sharded_tables
 from recsys_lab.ops.processes import parts_of_all
 
+MODEL_PARALLEL = sys.argv[4:] == ["model_parallel"]
 BATCH, STEPS = 6, 20
 """BATCH: of all processes together."""
 
@@ -91,22 +95,32 @@ def whole_numbers(model: NextItemModule, num_rows: int) -> None:
     tables = sharded_tables(model)
     weight: Any = model.embedding.items.weight  # type: ignore[union-attr]
     weight.data.copy_(rows[tables[0].division.held] if tables else rows)
-    model.scorer.bias.data.copy_(torch.arange(num_rows) % 3)  # type: ignore[union-attr]
+    bias: Any = model.scorer.bias  # type: ignore[union-attr]
+    values = (torch.arange(num_rows) % 3).float()
+    if is_part(bias):  # of ModelParallelStrategy
+        values = distribute_tensor(values, bias.device_mesh, bias.placements)
+    bias.data.copy_(values)
 
 
 def whole(model: NextItemModule) -> dict[str, Tensor]:
     """The weights, with the table put together."""
     tables = {id(table.weight) for table in sharded_tables(model)}
-    return {
-        name: torch.cat(parts_of_all(value.detach())) if id(value) in tables else value.detach().clone()
-        for name, value in model.named_parameters()
-    }
+
+    def put_together(value: Any) -> Tensor:
+        if is_part(value):
+            return value.detach().full_tensor().clone()
+        return torch.cat(parts_of_all(value.detach())) if id(value) in tables else value.detach().clone()
+
+    return {name: put_together(value) for name, value in model.named_parameters()}
 
 
 def trainer_of(folder: Path, devices: int, **settings: Any) -> L.Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "max_epochs": -1}
     quiet |= {"enable_checkpointing": False, "default_root_dir": folder, "accelerator": "cpu"}
-    return L.Trainer(devices=devices, strategy="ddp" if devices > 1 else "auto", **(quiet | settings))
+    strategy: Any = "ddp" if devices > 1 else "auto"
+    if MODEL_PARALLEL:
+        strategy = ModelParallelStrategy(data_parallel_size=devices, tensor_parallel_size=1)
+    return L.Trainer(devices=devices, strategy=strategy, **(quiet | settings))
 
 
 def data_of(folder: str, devices: int, **settings: Any) -> SequenceDataModule:

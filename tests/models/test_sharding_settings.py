@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
 from small_data import quiet_trainer
 
 from recsys_lab.data.datamodule import SequenceDataModule
@@ -40,18 +40,19 @@ def test_settings_that_need_the_whole_table(settings: dict[str, Any], told: str)
 @pytest.mark.parametrize(
     ("strategy", "settings", "told"),
     [
-        (ModelParallelStrategy(), {}, "ModelParallelStrategy divides or starts it in another way"),
+        (FSDPStrategy(), {}, "FSDPStrategy does so in another way"),
         (DDPStrategy(start_method="spawn"), {}, "--trainer.strategy ddp"),
         (DDPStrategy(), {"precision": "16-mixed"}, "bf16-mixed"),
         (DDPStrategy(), {"callbacks": [EMAWeightAveraging()]}, "EMAWeightAveraging copies the whole model"),
     ],
-    ids=["model parallel", "spawned", "half precision", "averages"],
+    ids=["fully sharded", "spawned", "half precision", "averages"],
 )
 def test_trainers_that_can_not_divide_it(strategy: Strategy, settings: dict[str, Any], told: str) -> None:
     trainer = SimpleNamespace(**({"strategy": strategy, "precision": "32-true", "callbacks": []} | settings))
     with pytest.raises(RecsysLabError, match=told):
         check_trainer(SASRec(shard_items=True), trainer)
-    check_trainer(SASRec(shard_items=True), SimpleNamespace(strategy=DDPStrategy(), precision="32-true", callbacks=[]))
+    for good in (DDPStrategy(), ModelParallelStrategy()):
+        check_trainer(SASRec(shard_items=True), SimpleNamespace(strategy=good, precision="32-true", callbacks=[]))
 
 
 def test_one_process_has_the_whole_table_and_the_same_numbers(small_folder: Path, tmp_path: Path) -> None:

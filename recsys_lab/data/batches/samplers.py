@@ -5,6 +5,7 @@ Batches hold windows of similar length, so almost nothing of a batch is padding.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 from torch.utils.data import DistributedSampler
 
 from recsys_lab.words import RecsysLabError, number_of
+
+log = logging.getLogger("recsys_lab")
 
 MEGA_BATCHES = 100
 """Length bucketing sorts within a shuffled block of this many batches: enough for under 5 % padding on the data sets we
@@ -119,8 +122,16 @@ class TrainBatches(DistributedSampler[Any]):
 
     def check_settings(self, before: dict[str, Any], inside: bool) -> None:
         """Raises RecsysLabError where a run goes on with other settings than it had `before`. Only the number of
-        processes may change, between two epochs: not `inside` one."""
+        processes may change, between two epochs: not `inside` one. It is said then that the numbers do, too."""
         now = self.settings()
+        was, (rank, world) = before.get("processes", 0), rank_and_world()
+        if was and was != world and not inside and rank == 0:
+            log.warning(
+                "the run had %s and goes on with %d: no window is left out or comes twice, but from here on its "
+                "numbers are not bit by bit those of a run that was not stopped",
+                number_of(was, "process", "processes"),
+                world,
+            )
         for name, value in before.items():
             if now.get(name) != value and (inside or name != "processes"):
                 back = f"set {name} to {value} again" if name.startswith("data.") else f"it needs {value} again"
