@@ -37,8 +37,30 @@ def test_a_run_of_few_steps(small_folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     parts = json.loads((tmp_path / "benchmark_encoders.jsonl").read_text().splitlines()[-1])["parts"]
     for what, found in parts.items():
-        assert sum(seconds for _, seconds, _ in found["operations"]) == pytest.approx(found["seconds"])
-        assert any(name == "aten::addmm" and flops > 0 for name, _, flops in found["operations"])
+        assert sum(one[1] for one in found["operations"]) == pytest.approx(found["seconds"])
+        assert any(name in ("addmm", "linear") and flops > 0 for name, _, flops, _ in found["operations"])
+        assert any("scaled_dot_product" in name and flops > 0 for name, _, flops, _ in found["operations"])
+        assert any(name == "gelu" and moved > 0 == flops for name, _, flops, moved in found["operations"])
         assert done.stdout.count(f"| SASRec | all | {what} |") == 5  # the four and their sum
+    total = next(
+        text
+        for text in done.stdout.splitlines()
+        if "| SASRec | all | a training step |" in text and "| all | 100%" in text
+    )
+    took, least = (float(cell) for cell in total.split(" | ")[3:5])
+    assert 0 < least < took
     wrong = subprocess.run([*command[:3], "--encoder", "SASRek"], capture_output=True, text=True, cwd=tmp_path)
     assert wrong.returncode == 2 and "--encoder SASRek: known are BERT4Rec, " in wrong.stderr
+
+
+@pytest.mark.process
+def test_the_parts_of_a_test(small_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT.with_name("evaluation_parts.py"), "--even-if-busy", "--threads", "1"]
+    command += ["--dataset", str(small_folder), "--length", "8", "--model", "GRU4Rec", "--tests", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (row,) = (json.loads(line) for line in (tmp_path / "benchmark_evaluation.jsonl").open())
+    parts = ("network", "ranks", "batches", "metrics", "logging", "Lightning")
+    assert min(row[part] for part in parts) > 0 and row["memory"] == 0.0  # given back before the first test only
+    assert max(row[part] for part in parts) < row["all"]
+    assert f"| GRU4Rec | {row['users']} | {row['network']:.1f} |" in done.stdout

@@ -15,9 +15,13 @@ table. With several `--fields` each encoder is measured with each of them in tur
 
     scripts/benchmarks/encoders.py --dataset ml-1m-sasrec --encoder SASRec --operations 12
 
-tells instead where the time of a training step and of a test batch goes, by operation (torch.profiler, which itself
-costs some per cent): a share of the whole, `Python` being what no operation takes, and what matrix products reach of
-the speed of a large square product of float32.
+tells instead where the time of a training step and of a test batch goes, by operation, in processor seconds of all
+threads: a share of the whole, which is measured without watching, `Python` being what no operation takes, and what
+matrix products reach of the speed of a large square product of float32. The floor of an operation is
+its products at that speed, or else reading what it is given and writing what it makes, as fast as a copy of 64 MB. With
+`--as-peers` the encoder is the one of peers.py, on each user's newest window:
+
+    scripts/benchmarks/encoders.py --dataset DATA/ml-100k --length 50 --encoder SASRec --as-peers --operations 14
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ from harness import (
     publish,
     run,
 )
+from our_side import make_model
 
 WARM_UP = 5
 """Steps before the clock starts."""
@@ -70,6 +75,7 @@ def parse_args() -> argparse.Namespace:
     add("--fields", action="append", metavar="A,B", help="fields beside the ids, or none; repeatable (default all)")
     add("--steps", type=int, default=30, help="that are timed, if an epoch has so many (default 30)")
     add("--operations", type=int, default=0, metavar="N", help="tell the N that take longest instead of speeds")
+    add("--as-peers", action="store_true", help="SASRec, GRU4Rec or LSTMAttention as peers.py has them")
     args = parser.parse_args()
     known = child(__file__, args.threads, kind="names")["names"]
     for name in args.encoder or ():
@@ -81,7 +87,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def measurements(args: argparse.Namespace) -> Iterator[Row]:
-    chosen = ("dataset", "data_dir", "width", "length", "batch_size", "steps")
+    chosen = ("dataset", "data_dir", "width", "length", "batch_size", "steps", "as_peers")
     settings = {setting: getattr(args, setting) for setting in chosen}
     kind = "operations" if args.operations else "train"
     for number in range(args.rounds):
@@ -105,18 +111,25 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def operations_table(rows: list[Row], many: int) -> list[str]:
-    lines = head("encoder", "fields", "of", "ms", "operation", "share", "GFLOP/s", "of the square product's")
+    from operations import floor  # torch: nothing for the process that starts the measurements
+
+    lines = head(
+        "encoder", "fields", "of", "ms", "floor ms", "operation", "share", "GFLOP/s", "of the square product's"
+    )
     for row in rows:
         for what, found in row["parts"].items():
-            names = (row["encoder"], row["fields"], what)
-            for name, seconds, operations in found["operations"][:many]:
+            names, each = (row["encoder"], row["fields"], what), found["operations"]
+            floors = [floor(row, *one[1:]) for one in each]
+            for (name, seconds, operations, _), least in list(zip(each, floors, strict=True))[:many]:
                 rate = operations / seconds / 1e9
                 speed = (f"{rate:,.0f}", f"{rate / row['square_gflops']:.0%}") if operations else ("", "")
                 share = f"{seconds / found['seconds']:.1%}"
-                lines.append(line(*names, f"{1000 * seconds:,.2f}", f"`{name}`", share, *speed))
-            rate = sum(operations for _, _, operations in found["operations"]) / found["seconds"] / 1e9
+                both = (f"{1000 * seconds:,.2f}", f"{1000 * least:,.2f}")
+                lines.append(line(*names, *both, f"`{name}`", share, *speed))
+            rate = sum(one[2] for one in each) / found["seconds"] / 1e9
             speed = (f"{rate:,.0f}", f"{rate / row['square_gflops']:.0%}")
-            lines.append(line(*names, f"{1000 * found['seconds']:,.2f}", "all", "100%", *speed))
+            both = (f"{1000 * found['seconds']:,.2f}", f"{1000 * sum(floors):,.2f}")
+            lines.append(line(*names, *both, "all", "100%", *speed))
     return lines
 
 
@@ -143,6 +156,8 @@ def made(job: Row) -> tuple[Any, Any, str]:
     torch.set_num_threads(job["threads"])
     L.seed_everything(0, verbose=False)
     model = getattr(recsys_lab.models, job["encoder"])(embedding_dim=job["width"])
+    if job["as_peers"]:
+        model = make_model(job["encoder"])
     mode: Any = "last_position" if model.last_positions_only else "all_positions"
     data = SequenceDataModule(
         job["dataset"],
@@ -150,66 +165,65 @@ def made(job: Row) -> tuple[Any, Any, str]:
         max_length=job["length"],
         batch_size=job["batch_size"],
         training_mode=mode,
+        max_windows_per_user=1 if job["as_peers"] else None,
         fields={"all": None, "none": []}.get(job["fields"], job["fields"].split(",")),
     )
     return model, data, mode
 
 
 def measure_operations(job: Row) -> Row:
-    """Seconds, operations with their seconds and floating point operations, of a step and of a test batch."""
+    """Processor seconds of a step and of a test batch, and by operation: seconds, floating point operations, bytes."""
     import lightning as L
-    import torch
-    from torch.profiler import ProfilerActivity, profile
+    from operations import Spent, speeds
 
     from recsys_lab.evaluation.callback import RankingEvaluation
     from recsys_lab.runs.environment import describe_environment
 
     class Watch(L.Callback):
-        """Profiles from the first batch after the warm-up to the end of the last."""
+        """Processor seconds from the first batch after the warm-up to the end of the last, and of each operation."""
 
-        def __init__(self, last: int) -> None:
-            self.first, self.last, self.found = min(WARM_UP, last), last, dict[str, Any]()
+        def __init__(self, first: int, last: int, watched: bool) -> None:
+            self.first, self.last, self.batch, self.seconds = first, last, -1, 0.0
+            self.spent = Spent() if watched else None
 
-        def on_train_batch_start(self, trainer: Any, model: Any, batch: Any, batch_idx: int) -> None:
-            if batch_idx == self.first:
-                self.profile = profile(activities=[ProfilerActivity.CPU], with_flops=True)
-                self.profile.start()
-                self.started = time.perf_counter()
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.batch += 1
+            if self.batch == self.first:
+                if self.spent is not None:
+                    self.spent.__enter__()
+                self.started = time.process_time()
 
-        def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            if batch_idx == self.last:
-                seconds, many = time.perf_counter() - self.started, self.last - self.first + 1
-                self.profile.stop()
-                spent = [
-                    (e.key, e.self_cpu_time_total / 1e6 / many, e.flops / many) for e in self.profile.key_averages()
-                ]
-                spent.append(("Python", seconds / many - sum(took for _, took, _ in spent), 0))
-                self.found = {"seconds": seconds / many, "operations": sorted(spent, key=lambda one: -one[1])}
-
-        def on_test_batch_start(self, trainer: Any, model: Any, batch: Any, batch_idx: int, place: int = 0) -> None:
-            self.on_train_batch_start(trainer, model, batch, batch_idx)
+        def on_train_batch_end(self, *_: Any) -> None:
+            if self.batch == self.last:
+                self.seconds = (time.process_time() - self.started) / (self.last - self.first + 1)
+                if self.spent is not None:
+                    self.spent.__exit__(None, None, None)
 
     class WatchTest(Watch):
-        def on_test_batch_end(
-            self, trainer: Any, model: Any, outputs: Any, batch: Any, batch_idx: int, place: int = 0
-        ) -> None:
-            self.on_train_batch_end(trainer, model, outputs, batch, batch_idx)
+        on_test_batch_start = Watch.on_train_batch_start
+        on_test_batch_end = Watch.on_train_batch_end
+
+    def found(alone: Watch, watched: Watch) -> Row:
+        assert watched.spent is not None
+        many = watched.last - watched.first + 1
+        each = [(name, *(n / many for n in numbers)) for name, numbers in watched.spent.found.items()]
+        each.append(("Python", alone.seconds - sum(one[1] for one in each), 0.0, 0.0))
+        return {"seconds": alone.seconds, "operations": sorted(each, key=lambda one: -one[1])}
 
     model, data, _ = made(job)
     data.setup()
-    step = Watch(min(WARM_UP + job["steps"], len(data.train_dataloader())) - 1)
-    limits = {"max_epochs": 1, "limit_train_batches": step.last + 1, "limit_val_batches": 0}
-    L.Trainer(callbacks=[step], **limits, **QUIET).fit(model, data)
-    test = WatchTest(len(data.test_dataloader()) - 1)
-    L.Trainer(callbacks=[RankingEvaluation(), test], **QUIET).test(model, data, verbose=False)
-    one, alone = torch.randn(2048, 2048), []
-    for _ in range(5):
-        started = time.perf_counter()
-        one @ one
-        alone.append(time.perf_counter() - started)
+    steps = WARM_UP + job["steps"]
+    limits = {"max_steps": steps, "max_epochs": -1, "limit_val_batches": 0}
+    trained = [Watch(WARM_UP, steps - 1, watched) for watched in (False, True)]
+    for step in trained:
+        L.Trainer(callbacks=[step], **limits, **QUIET).fit(model, data)
+    last = len(data.test_dataloader()) - 1
+    tested = [WatchTest(min(1, last), last, watched) for watched in (False, True)]
+    for test in tested:
+        L.Trainer(callbacks=[RankingEvaluation(), test], **QUIET).test(model, data, verbose=False)
     return {
-        "parts": {"a training step": step.found, "a test batch": test.found},
-        "square_gflops": 2 * 2048**3 / min(alone) / 1e9,
+        "parts": {"a training step": found(*trained), "a test batch": found(*tested)},
+        **speeds(),
         "environment": describe_environment(),
     }
 
