@@ -29,8 +29,11 @@ def test_sorted_by_is_a_sort_by_all_keys(rows: list[tuple[int, int, float, int]]
     schema = {"a": pl.UInt32, "b": pl.Int64, "c": pl.Float64, "d": pl.Int8}
     frame = pl.DataFrame(rows, schema=schema, orient="row").with_row_index("row")
     for names in (["a", "b", "c", "d", "row"], ["a", "d", "row"], ["row"], ["b", "row"], ["c", "a", "b", "row"]):
-        found = sorted_by(frame, [frame[name] for name in names])
-        assert found.equals(frame.sort(names)), names
+        for own in ([], names[:2], names):
+            found = sorted_by(frame, [frame[name] for name in names], own)
+            assert found.equals(frame.sort(names)) and found.schema == frame.schema, (names, own)
+        numbers = frame.select(names)  # nothing is left to be taken from
+        assert sorted_by(numbers, numbers.get_columns(), names).equals(numbers.sort(names)), names
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0, 1, 2**40, 2**62])), max_size=30))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +47,15 @@ def in_buckets(coded: pl.LazyFrame, number: int, folder: Path) -> Iterator[pl.Da
             shutil.rmtree(files)
 
 
-def sorted_by(frame: pl.DataFrame, keys: list[pl.Series]) -> pl.DataFrame:
+def sorted_by(frame: pl.DataFrame, keys: list[pl.Series], own: Sequence[str] = ()) -> pl.DataFrame:
     """The rows in ascending order of the keys, the first key first; rows that agree in all keys stay in their order.
 
     Integer keys that together fit into 64 bits are sorted as one number, with the place of the row in the bits that are
-    left: a third of the time of sorting rows by several columns.
+    left: a third of the time of sorting rows by several columns. The first keys, where they are the columns `own` of
+    the frame, are then read off the sorted numbers: taking rows from all over a column costs ten times as much.
     """
     packed: list[pl.Series] = []
+    parts: list[tuple[int, int]] = []  # of each key, the smallest value and its bits
     used = full = 65  # bits of the last of them; 65: nothing fits beside it
     for key in [*keys, pl.int_range(frame.height, dtype=pl.UInt64, eager=True)]:
         if key.dtype not in INTEGERS:
@@ -63,6 +65,7 @@ def sorted_by(frame: pl.DataFrame, keys: list[pl.Series]) -> pl.DataFrame:
         low, high = int(key.min() or 0), int(key.max() or 0)  # type: ignore[arg-type]
         values = _above(key, low)
         width = (high - low).bit_length()
+        parts.append((low, width))
         if used + width > 64:
             packed.append(pl.Series(values))
             used = width
@@ -73,10 +76,29 @@ def sorted_by(frame: pl.DataFrame, keys: list[pl.Series]) -> pl.DataFrame:
         numbers = packed[0].to_numpy()
         if is_ascending(numbers):  # many published files are in order already
             return frame
-        mask = np.uint64((1 << width) - 1)  # of the place, the last key
-        return frame[np.sort(numbers) & mask]
+        numbers = np.sort(numbers)
+        place = _bits(numbers, 0, width)  # the last key
+        read, shift = dict[str, pl.Series](), sum(bits for _, bits in parts)
+        for name, (low, bits) in zip(own, parts, strict=False):
+            shift -= bits
+            values = _bits(numbers, shift, bits)
+            values += np.uint64(low % 2**64)  # modulo 2**64, as it was taken off
+            dtype = frame.schema[name]
+            read[name] = pl.Series(name, values.view(np.int64) if dtype.is_signed_integer() else values).cast(dtype)
+        others = frame.drop(own)
+        taken = others[place].get_columns() if others.width else []
+        return pl.DataFrame([*taken, *read.values()]).select(frame.columns)
     names = [f"_key{number}" for number in range(len(packed))]
     return frame.with_columns(key.alias(name) for name, key in zip(names, packed, strict=True)).sort(names).drop(names)
+
+
+def _bits(numbers: np.ndarray, shift: int, width: int) -> np.ndarray:
+    """(n,) uint64 -> the `width` bits above the lowest `shift`, at most 64 in all."""
+    if not width:
+        return np.zeros_like(numbers)
+    found: np.ndarray = numbers >> np.uint64(shift)
+    found &= np.uint64((1 << width) - 1)
+    return found
 
 
 def is_ascending(values: np.ndarray) -> bool:

@@ -310,13 +310,13 @@ def _with_codes(events: pl.LazyFrame, ids: pl.Series, code: str) -> pl.LazyFrame
 
 def _in_order(frame: pl.DataFrame, tie_order: TieOrder) -> pl.DataFrame:
     """Sorted by user, time, tie order, order of the source; without the columns that only the order needs."""
-    keys = [frame["user"]]
-    if "time" in frame.columns:
-        keys.append(frame["time"])
+    own = [name for name in ("user", "time") if name in frame.columns]
+    keys = [frame[name] for name in own]
+    if "time" in own:
         tie = tie_order.key(frame["user"], frame["item"], frame[ROW])
         keys += [] if tie is None else [tie]
     last = [frame[name] for name in (ORDER, ROW) if name in frame.columns]
     while last and is_ascending(last[-1].to_numpy()):  # says no more than the order that the rows have
         last.pop()
     keys += last
-    return sorted_by(frame.drop(ORDER, ROW, strict=False), keys)
+    return sorted_by(frame.drop(ORDER, ROW, strict=False), keys, own)
