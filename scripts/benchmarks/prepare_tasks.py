@@ -2,12 +2,14 @@
 """What it costs to prepare a log in tasks, beside one process; then cutting it into shards and reading them.
 
     scripts/benchmarks/prepare_tasks.py                                        # 1 million events
-    scripts/benchmarks/prepare_tasks.py --events 1e7 1e8 --items 1e5 1e6 --shards 64 --rounds 1
+    scripts/benchmarks/prepare_tasks.py --events 1e7 1e8 --items 1e5 1e6 --shards 64
+    scripts/benchmarks/prepare_tasks.py --events 1e7 --shards 4 --by-round     # memory of each kind of task
 
 For each number of events (and the number of items at the same place) the log of `prepare.py` is made, and prepared with
 a 5-core: by one process, then in tasks by `--processes` of them. Seconds are those of all processes, with their start.
 Peak memory is that of the largest process (ru_maxrss: imports and mapped pages of files included). Disk is the most
-that the folder of data took, beside the log. The arrays of both are compared.
+that the folder of data took, beside the log. The arrays of both are compared. `--by-round` (Linux) prepares once more,
+in tasks of one process, and says of each round how many tasks it had, and the peak memory while it ran.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ def main() -> int:
     add("--shards", type=int, default=16)
     add("--processes", type=int, default=2)
     add("--only-tasks", action="store_true", help="not by one process")
+    add("--by-round", action="store_true", help="only the rounds, each with its memory")
     add("--ids", choices=["numbers", "text"], default="numbers", help="kind of the raw ids (default numbers)")
     add("--work-dir", help="where log and prepared sets lie: 100 bytes per event are needed; default: the system's")
     args = parser.parse_args()
@@ -68,6 +71,10 @@ def measurements(args: Any) -> Iterator[Row]:
             child(__file__, args.threads, kind="make_log", seed=1, log=str(home / "log"), **size)
             shared = {"folder": folder, "shards": args.shards, "processes": args.processes}
             shared["only_tasks"] = args.only_tasks
+            if args.by_round:
+                for row in child(__file__, args.threads, kind="rounds", **shared)["rows"]:
+                    yield {"round": 0, "busy_cores_before": 0.0, **size, **row}
+                continue
             for turn in range(args.rounds):
                 yield from on_a_log(home, args.threads, turn, size, shared)
 
@@ -150,6 +157,31 @@ def prepare(job: Row) -> Row:
     return found | {"num_events": data.num_events, "environment": describe_environment()}
 
 
+def rounds(job: Row) -> Row:
+    """Each round of tasks, which this process alone does."""
+    from recsys_lab.data.prepare.prepare_settings import PrepareSettings
+    from recsys_lab.data.reading.file_source import FileSource
+    from recsys_lab.data.shards import raw_tasks
+
+    rows: list[Row] = []
+
+    class Measured(raw_tasks.Rounds):
+        def _round(self, name: str, number: int, task: Any) -> Path:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+            own, clock = time.process_time(), time.perf_counter()
+            home = super()._round(name, number, task)
+            status = dict(one.split(":") for one in Path("/proc/self/status").read_text().splitlines())
+            row = {"what": f"{name}, {number} tasks", "processor_s": time.process_time() - own}
+            peak = int(status["VmHWM"].split()[0]) / 1024
+            rows.append({**row, "clock_s": time.perf_counter() - clock, "peak_mb": peak})
+            return home
+
+    raw_tasks.Rounds = Measured  # type: ignore[misc]
+    home, settings = Path(job["folder"]), PrepareSettings(min_user_events=CORE, min_item_events=CORE)
+    raw_tasks.prepare_in_tasks(FileSource(home / "log"), settings, home / "set", home / "raw", job["shards"])
+    return {"rows": rows}
+
+
 def size_of(folder: Path) -> int:
     total = 0
     for root, _, names in os.walk(folder):
@@ -182,4 +214,4 @@ def read(job: Row) -> Row:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, {one.__name__: one for one in (make_log, prepare, cut_one, read)}))
+    sys.exit(run(main, {one.__name__: one for one in (make_log, prepare, rounds, cut_one, read)}))
