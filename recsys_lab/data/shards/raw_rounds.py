@@ -235,8 +235,9 @@ class Rounds:
             _write_counts(np.zeros(0, np.int64), to)
         (to / "left.json").write_text(json.dumps(left))
 
-    def _load(self, part: int, after: str) -> SortedEvents | None:
-        """The events of a part, with what is left of them after a round; None where it never had any."""
+    def _load(self, part: int, after: str, mapped: bool = False) -> SortedEvents | None:
+        """The events of a part, with what is left of them after a round; None where it never had any. mapped: which
+        are left is not held in memory, and can't be changed."""
         folder = self.root / "sorted" / f"{part:05d}"
         if not (folder / USER_COUNTS).is_file():
             return None
@@ -244,7 +245,7 @@ class Rounds:
         if after != "sorted":
             left = self.root / after / folder.name
             _ = events.offsets  # of all events, before the counts are those of what is left
-            events.keep = np.load(left / KEEP)
+            events.keep = np.load(left / KEEP, mmap_mode="r" if mapped else None)
             events.user_counts = np.load(left / USER_COUNTS)
         return events
 
@@ -289,7 +290,7 @@ class Rounds:
     def _joined(self, found: Filtered) -> tuple[JoinedEvents, pl.Series]:
         ids, parts = list[pl.DataFrame](), list[SortedEvents]()
         for part in range(self.parts):
-            if (events := self._load(part, found.last)) is not None:
+            if (events := self._load(part, found.last, mapped=True)) is not None:
                 users = pl.read_ipc(self.root / "sorted" / f"{part:05d}" / "users.arrow")
                 ids.append(users.with_columns(pl.lit(len(parts), pl.UInt16).alias(PART)))
                 parts.append(events)
