@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+
 from recsys_lab.report.escapes import prose
 from recsys_lab.report.table import Cell, Column, Table, markdown
 from recsys_lab.runs.comparison_row import Row
@@ -67,9 +69,8 @@ def quick_row(block: Block) -> dict[str, str]:
     best = set(tested[0][1].letters) if tested else set()
     group = [encoder_of(line) for _, line in tested if best & set(line.letters)]
     same = [line.name for _, line in counted if best & set(line.letters)]
-    one_seed = (
-        f"; {len(trained) - len(tested)} more have one seed and are in no test" if len(tested) < len(trained) else ""
-    )
+    others = len(trained) - len(tested)
+    one_seed = f"; {number_of(others, 'encoder')} with one seed: not tested" if others else ""
 
     def named(row: Row, line: Line) -> str:
         return f"{encoder_of(line)} {row.estimates[block.comparison.deciding].mean:.4f}"
@@ -81,6 +82,14 @@ def quick_row(block: Block) -> dict[str, str]:
         "best counted baseline": named(*counted[0]) if counted else "-",
         "is the best significantly above it": "no" if same else "yes" if tested and counted else "not tested",
     }
+
+
+def seconds_of(block: Block, row: Row) -> float | None:
+    """Of a fit, with validation: the median epoch times their number, since a run may have waited for others."""
+    place = block.comparison.rows.index(row)
+    curves = [curve for curve in block.curves if curve.row == place]
+    found = [float(np.median(np.diff(curve.seconds, prepend=0))) * len(curve.epochs) for curve in curves]
+    return fmean(found) if found else None
 
 
 def encoders_table(block: Block, results: StudyResults) -> Table:
@@ -107,7 +116,7 @@ def encoders_table(block: Block, results: StudyResults) -> Table:
         *(Column(f"{results.select}, {recipe}", ".4f", value=tried(recipe)) for recipe in recipes),
         Column("recipe", value=lambda row: one.chosen if (one := trials.get(encoder_of(lines[row]))) else "-"),
         *[column for column in ranking(block).columns if column.title in TESTED | {block.decided_by, "parameters"}],
-        Column("seconds", ",.0f", value=lambda row: None if row.is_counted else row.mean_of("wall_seconds")),
+        Column("seconds", ",.0f", value=lambda row: seconds_of(block, row)),
         Column("targets/s", ",.0f", value=speed),
     ]
     return Table(columns, block.comparison.rows, block.title)
