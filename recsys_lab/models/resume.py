@@ -27,6 +27,7 @@ def end_epoch(trainer: Any) -> None:
     """Tells the training loader that its epoch is over, also where the Trainer left batches of it."""
     if hasattr(trainer.train_dataloader, "end_epoch") and not _stopped_inside(trainer):
         trainer.train_dataloader.end_epoch()
+        _count_batches(trainer)
 
 
 def save(trainer: Any, checkpoint: dict[str, Any]) -> None:
@@ -68,6 +69,8 @@ def load(trainer: Any, states: list[dict[str, Any]]) -> None:
                 f"{trainer.accumulate_grad_batches} (trainer.accumulate_grad_batches): the gradients so far are not in "
                 "it. Go on from one that was written at an epoch's end, as checkpoints/last.ckpt"
             )
+    if _count_batches(trainer):
+        iter(trainer.fit_loop._data_fetcher)  # the one that is there stops at the other number
     loop = trainer.fit_loop
     if not states or any(state.get("batches_done") != 0 for state in states):
         return
@@ -79,6 +82,22 @@ def load(trainer: Any, states: list[dict[str, Any]]) -> None:
         # Where an epoch has more batches now (fewer processes), Lightning would look for the rest.
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress, name, max(getattr(progress, name), trainer.num_training_batches))
+
+
+def _count_batches(trainer: Any) -> bool:
+    """An epoch that another number of processes began has as many batches as it had for them, and the next one as many
+    as it has here: Lightning counts once. -> whether it had counted another number."""
+    loop, loader, limit = trainer.fit_loop, trainer.train_dataloader, trainer.limit_train_batches
+    if not hasattr(loader, "end_epoch"):
+        return False
+    batches = min(limit, len(loader)) if isinstance(limit, int) else int(limit * len(loader))
+    if batches == loop.max_batches:
+        return False
+    if trainer.val_check_batch == loop.max_batches or isinstance(trainer.val_check_interval, float):
+        trainer.val_check_batch = max(1, int(batches * trainer.val_check_interval))
+    loop.max_batches, loop._combined_loader.limits = batches, [batches]
+    tell_length(trainer)
+    return True
 
 
 def _stopped_inside(trainer: Any) -> bool:

@@ -244,7 +244,7 @@ class WindowLoader(DataLoader[Any]):
     def end_epoch(self) -> None:
         """What is left of this epoch is not wanted."""
         if isinstance(self.sampler, TrainBatches):
-            self._done, self.sampler.epoch = 0, self.sampler.epoch + 1
+            self._done, self.sampler.epoch, self.sampler.began_with = 0, self.sampler.epoch + 1, None
 
     def state_dict(self) -> dict[str, Any]:
         """Batches that this epoch has given, the epoch, and what the batches depend on beside it. After the last batch
@@ -262,10 +262,9 @@ class WindowLoader(DataLoader[Any]):
             RecsysLabError: when other batches are made here than where the state was written.
         """
         if isinstance(self.sampler, TrainBatches):
-            done = state["batches_done"]
+            done, self.sampler.epoch = state["batches_done"], state["epoch"]
             self.sampler.check_settings(state.get("batches_from", {}), inside=done > 0)
             self.sampler.skip = done if done < min(len(self), self.limit) else 0
-            self.sampler.epoch = state["epoch"]
 
 
 def _first_occurrence(shard: Mapping[str, np.ndarray]) -> np.ndarray:

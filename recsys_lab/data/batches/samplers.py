@@ -81,6 +81,7 @@ class TrainBatches(DistributedSampler[Any]):
             raise RecsysLabError(f"batch_tokens {batch_tokens} can't hold a window of {longest} events")
         self.epoch = 0
         self.skip = 0  # batches of this epoch that a resumed run has done already
+        self.began_with: int | None = None  # processes that began this epoch, where others finish it
         self._bounds: dict[int, np.ndarray] = {}  # of the token budget, for each number of processes
 
     def __len__(self) -> int:
@@ -88,6 +89,7 @@ class TrainBatches(DistributedSampler[Any]):
 
     def num_batches(self, world: int) -> int:
         """Of each of `world` processes in an epoch."""
+        world = self.began_with or world
         if len(self.lengths) < world:
             raise RecsysLabError(
                 f"{number_of(len(self.lengths), 'training window')} can't be shared by {world} processes: use "
@@ -104,8 +106,9 @@ class TrainBatches(DistributedSampler[Any]):
             yield batch.tolist()
 
     def of_process(self, rank: int, world: int) -> list[np.ndarray]:
-        """The epoch's batches of one of `world` processes."""
-        return [batch[rank::world] for batch in self.global_batches(world)]
+        """The epoch's batches of one of `world` processes. An epoch that others began keeps its batches; they are
+        shared out anew."""
+        return [batch[rank::world] for batch in self.global_batches(self.began_with or world)]
 
     def settings(self) -> dict[str, Any]:
         """What the batches of an epoch depend on, beside the epoch."""
@@ -117,21 +120,26 @@ class TrainBatches(DistributedSampler[Any]):
             "data.length_bucketing": self.bucketing,
             "data.bucket_batches": self.bucket_batches if self.bucketing and not by_tokens else None,
             "training windows": len(self.lengths),
-            "processes": rank_and_world()[1],
+            "processes": self.began_with or rank_and_world()[1],
         }
 
     def check_settings(self, before: dict[str, Any], inside: bool) -> None:
         """Raises RecsysLabError where a run goes on with other settings than it had `before`. Only the number of
-        processes may change, between two epochs: not `inside` one. It is said then that the numbers do, too."""
+        processes may change, and it is said then that the numbers do, too. Where they are to finish an epoch, `inside`
+        which they are, each of its batches must have a row for each of them."""
         now = self.settings()
-        was, (rank, world) = before.get("processes", 0), rank_and_world()
-        if was and was != world and not inside and rank == 0:
-            log.warning(
-                "the run had %s and goes on with %d: no window is left out or comes twice, but from here on its "
-                "numbers are not bit by bit those of a run that was not stopped",
-                number_of(was, "process", "processes"),
-                world,
-            )
+        was, (rank, world) = before.get("processes"), rank_and_world()
+        self.began_with = None
+        if was not in (None, world):
+            if inside and type(self) is TrainBatches and min(map(len, self.global_batches(was))) >= world:
+                self.began_with, inside = was, False
+            if not inside and rank == 0:
+                log.warning(
+                    "the run had %s and goes on with %d: no window is left out or comes twice, but from here on its "
+                    "numbers are not bit by bit those of a run that was not stopped",
+                    number_of(was, "process", "processes"),
+                    world,
+                )
         for name, value in before.items():
             if now.get(name) != value and (inside or name != "processes"):
                 back = f"set {name} to {value} again" if name.startswith("data.") else f"it needs {value} again"
