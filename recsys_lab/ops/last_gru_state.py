@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 
 def can_step(gru: nn.GRU, x: Tensor) -> bool:
-    """Whether `last_gru_state` can take the place of `gru`: one layer, no gradients, and nobody who traces."""
+    """Whether `last_gru_state` can take the place of `gru`: one layer, no gradients, and nobody who traces or hooks."""
+    plain = type(gru) is nn.GRU and gru.num_layers == 1 and gru.bias and not (gru.bidirectional or gru._forward_hooks)
     traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
-    return gru.num_layers == 1 and x.device.type == "cpu" and not (torch.is_grad_enabled() or traced)
+    return plain and x.device.type == "cpu" and not (torch.is_grad_enabled() or traced)
 
 
 def last_gru_state(gru: nn.GRU, rows: Tensor, place: Tensor, lengths: Tensor) -> Tensor:

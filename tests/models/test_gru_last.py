@@ -10,7 +10,9 @@ import torch
 from found_models import SPEC, built, random_batch
 from torch import nn
 
+from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.models import GRU4Rec
+from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.encoders import gru4rec
 from recsys_lab.models.module import last_position
 from recsys_lab.ops.last_gru_state import last_gru_state
@@ -50,6 +52,42 @@ def test_an_item_of_many_events_is_multiplied_once(stepped: list[int]) -> None:
         for batch in (few, many):
             torch.testing.assert_close(model.query(batch), last_position(model.encode(batch), batch.lengths))
     assert stepped == [few.item_ids.numel(), SPEC.num_rows] and SPEC.num_rows < many.item_ids.numel()
+
+
+@pytest.mark.parametrize("part", ["embedding", "embedding.items"])
+def test_vectors_that_a_hook_exchanges_are_those_that_count(part: str) -> None:
+    spec = replace(SPEC, fields=())
+    model, batch = built(GRU4Rec, spec, num_layers=1), random_batch(LENGTHS * 30, spec)
+    with torch.inference_mode():
+        before = model.query(batch)
+        handle = model.get_submodule(part).register_forward_hook(lambda _, __, vectors: vectors.flip(-1))
+        exchanged, whole = model.query(batch), last_position(model.encode(batch), batch.lengths)
+        handle.remove()
+        torch.testing.assert_close(exchanged, whole)
+        assert not torch.allclose(exchanged, before) and torch.equal(model.query(batch), before)
+
+
+def test_what_a_subclass_builds_is_what_counts() -> None:
+    class Doubled(EventEmbedding):
+        def forward(self, batch: Batch) -> torch.Tensor:
+            return 2 * super().forward(batch)
+
+    class OtherVectors(GRU4Rec):
+        def build(self, spec: DataSpec) -> None:
+            super().build(spec)
+            self.embedding = Doubled(spec, self.settings.embedding_dim)
+
+    class OtherNetwork(GRU4Rec):
+        def build(self, spec: DataSpec) -> None:
+            super().build(spec)
+            self.gru = nn.RNN(self.settings.embedding_dim, self.settings.embedding_dim, batch_first=True)  # type: ignore
+
+    spec = replace(SPEC, fields=())
+    batch = random_batch(LENGTHS * 30, spec)
+    for cls in (OtherVectors, OtherNetwork):
+        model = built(cls, spec, num_layers=1, hidden_dim=None)
+        with torch.inference_mode():
+            torch.testing.assert_close(model.query(batch), last_position(model.encode(batch), batch.lengths))
 
 
 def test_gradients_and_several_layers_take_the_network_itself(stepped: list[int]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recsys_lab.contracts import Batch, DataSpec
 from recsys_lab.models.blocks.field_vectors import FED, field_vectors, reset
 from recsys_lab.models.blocks.item_parts import ItemField
+from recsys_lab.models.blocks.item_table import ItemTable
 from recsys_lab.models.blocks.joining import Concat, Fusion
 from recsys_lab.models.blocks.sharded_table import item_table
 from recsys_lab.models.blocks.target_fields import target_at_each_position
@@ -94,9 +95,12 @@ class EventEmbedding(nn.Module):
 
     def distinct(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """-> (R, D) vectors and (B, L) which of them each event has: together what `forward` gives. Where an event is
-        its item alone, and items are fewer than events, they are the table's rows."""
+        its item alone, and items are fewer than events, they are the table's rows; not where a subclass makes vectors
+        in another way, or a hook does, as explanations exchange them."""
         alone = not (self.fields or self.times or self.join or self.user_first) and self.items.is_stored
-        if alone and self.items.num_embeddings <= batch.item_ids.numel():
+        alone = alone and type(self) is EventEmbedding and type(self.items) is ItemTable
+        hooks = [hook for part in (self, self.items) for hook in (part._forward_hooks, part._forward_pre_hooks)]
+        if alone and not any(hooks) and self.items.num_embeddings <= batch.item_ids.numel():
             return self.items.weight, batch.item_ids
         x = self(batch)  # (B, L, D)
         return x.flatten(0, 1), torch.arange(x.shape[0] * x.shape[1], device=x.device).view(x.shape[:2])

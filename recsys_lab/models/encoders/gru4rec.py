@@ -69,7 +69,8 @@ class GRU4Rec(NextItemModule):
 
     def encode_last(self, batch: Batch) -> Tensor:
         """On a CPU only the events that there are."""
-        if self.training or not can_step(self.gru, self.embedding.items.weight):
+        known = isinstance(self.embedding, EventEmbedding)  # a subclass may have built others
+        if self.training or not known or not can_step(self.gru, self.embedding.items.weight):
             return super().encode_last(batch)
         rows, place = self.embedding.distinct(batch)  # (R, D), (B, L)
         states = last_gru_state(self.gru, rows, place, batch.lengths)  # (B, hidden_dim)
