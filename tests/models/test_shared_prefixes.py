@@ -21,7 +21,14 @@ from recsys_lab.models import NextItemModule, SASRec
 
 MAX_LENGTH = 6  # histories of 2 to 14 events: some reach further back than the window
 ROW_BY_ROW = {
-    *("SASRec-positions-from-end", "LSTMAttention-relative", "LSTMAttention-query-time", "LiGR", "HSTU-query-time"),
+    *(
+        "SASRec-positions-from-end",
+        "LSTMAttention-relative",
+        "LSTMAttention-query-time",
+        "LiGR",
+        "LiGR-no-gate",
+        "HSTU-query-time",
+    ),
     *("BERT4Rec", "BERT4Rec-positions-from-end", "BSARec", "FMLPRec"),
 }
 
