@@ -38,14 +38,17 @@ def test_a_run_of_few_steps(small_folder: Path, tmp_path: Path) -> None:
     parts = json.loads((tmp_path / "benchmark_encoders.jsonl").read_text().splitlines()[-1])["parts"]
     for what, found in parts.items():
         assert sum(one[1] for one in found["operations"]) == pytest.approx(found["seconds"])
-        assert any(name in ("addmm", "linear") and flops > 0 for name, _, flops, _ in found["operations"])
+        assert any(
+            name in ("network: addmm", "network: linear") and flops > 0 for name, _, flops, _ in found["operations"]
+        )
         assert any("scaled_dot_product" in name and flops > 0 for name, _, flops, _ in found["operations"])
-        assert any(name == "gelu" and moved > 0 == flops for name, _, flops, moved in found["operations"])
-        assert done.stdout.count(f"| SASRec | all | {what} |") == 5  # the four and their sum
+        assert any(name == "network: gelu" and moved > 0 == flops for name, _, flops, moved in found["operations"])
+        assert done.stdout.count(f"| SASRec | all | {what} |") == 7  # the four, two parts and their sum
+    assert "| loss: all |" in done.stdout and "| ranks: all |" in done.stdout
     total = next(
         text
         for text in done.stdout.splitlines()
-        if "| SASRec | all | a training step |" in text and "| all | 100%" in text
+        if "| SASRec | all | a training step |" in text and "| all | 100.0%" in text
     )
     took, least = (float(cell) for cell in total.split(" | ")[3:5])
     assert 0 < least < took

@@ -17,7 +17,8 @@ table. With several `--fields` each encoder is measured with each of them in tur
 
 tells instead where the time of a training step and of a test batch goes, by operation, in processor seconds of all
 threads: a share of the whole, which is measured without watching, `Python` being what no operation takes, and what
-matrix products reach of the speed of a large square product of float32. The floor of an operation is
+matrix products reach of the speed of a large square product of float32. `loss` has its gradients too; `network` has its
+own, the optimiser and the batch. The floor of an operation is
 its products at that speed, or else reading what it is given and writing what it makes, as fast as a copy of 64 MB. With
 `--as-peers` the encoder is the one of peers.py, on each user's newest window:
 
@@ -120,16 +121,17 @@ def operations_table(rows: list[Row], many: int) -> list[str]:
         for what, found in row["parts"].items():
             names, each = (row["encoder"], row["fields"], what), found["operations"]
             floors = [floor(row, *one[1:]) for one in each]
-            for (name, seconds, operations, _), least in list(zip(each, floors, strict=True))[:many]:
+            told = list(zip([[one] for one in each], [one[0] for one in each], floors, strict=True))[:many]
+            for part in dict.fromkeys(one[0].split(": ")[0] for one in each if ": " in one[0]):
+                of_part = [one for one in each if one[0].startswith(f"{part}: ")]
+                told.append((of_part, f"{part}: all", sum(floor(row, *one[1:]) for one in of_part)))
+            for of_part, name, least in [*told, (each, "all", sum(floors))]:
+                seconds = found["seconds"] if of_part is each else sum(one[1] for one in of_part)
+                operations = sum(one[2] for one in of_part)
                 rate = operations / seconds / 1e9
                 speed = (f"{rate:,.0f}", f"{rate / row['square_gflops']:.0%}") if operations else ("", "")
                 share = f"{seconds / found['seconds']:.1%}"
-                both = (f"{1000 * seconds:,.2f}", f"{1000 * least:,.2f}")
-                lines.append(line(*names, *both, f"`{name}`", share, *speed))
-            rate = sum(one[2] for one in each) / found["seconds"] / 1e9
-            speed = (f"{rate:,.0f}", f"{rate / row['square_gflops']:.0%}")
-            both = (f"{1000 * found['seconds']:,.2f}", f"{1000 * sum(floors):,.2f}")
-            lines.append(line(*names, *both, "all", "100%", *speed))
+                lines.append(line(*names, f"{1000 * seconds:,.2f}", f"{1000 * least:,.2f}", name, share, *speed))
     return lines
 
 
@@ -184,7 +186,7 @@ def measure_operations(job: Row) -> Row:
 
         def __init__(self, first: int, last: int, watched: bool) -> None:
             self.first, self.last, self.batch, self.seconds = first, last, -1, 0.0
-            self.spent = Spent() if watched else None
+            self.spent = Spent("network") if watched else None
 
         def on_train_batch_start(self, *_: Any) -> None:
             self.batch += 1
@@ -216,11 +218,16 @@ def measure_operations(job: Row) -> Row:
     limits = {"max_steps": steps, "max_epochs": -1, "limit_val_batches": 0}
     trained = [Watch(WARM_UP, steps - 1, watched) for watched in (False, True)]
     for step in trained:
+        if step.spent is not None:
+            object.__setattr__(model.task, "loss", step.spent.within("loss", model.task.loss))
         L.Trainer(callbacks=[step], **limits, **QUIET).fit(model, data)
     last = len(data.test_dataloader()) - 1
     tested = [WatchTest(min(1, last), last, watched) for watched in (False, True)]
     for test in tested:
-        L.Trainer(callbacks=[RankingEvaluation(), test], **QUIET).test(model, data, verbose=False)
+        evaluation: Any = RankingEvaluation()
+        if test.spent is not None:
+            evaluation.rank_batch = test.spent.within("ranks", evaluation.rank_batch)
+        L.Trainer(callbacks=[evaluation, test], **QUIET).test(model, data, verbose=False)
     return {
         "parts": {"a training step": found(*trained), "a test batch": found(*tested)},
         **speeds(),

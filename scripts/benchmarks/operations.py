@@ -22,11 +22,28 @@ TAKES_ROWS = ("index_select", "embedding", "gather", "index")
 
 
 class Spent(TorchDispatchMode):
-    """While it is entered: operation -> seconds, floating point operations, bytes read and written."""
+    """While it is entered: `part: operation` -> seconds, floating point operations, bytes read and written.
 
-    def __init__(self) -> None:
+    Args:
+        part: of what no function that is `within` another calls.
+    """
+
+    def __init__(self, part: str) -> None:
         super().__init__()
         self.found: dict[str, list[float]] = {}
+        self.part = part
+
+    def within(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, whose operations are of another part."""
+
+        def inner(*arguments: Any, **named: Any) -> Any:
+            outside, self.part = self.part, part
+            try:
+                return call(*arguments, **named)
+            finally:
+                self.part = outside
+
+        return inner
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         started = time.process_time()
@@ -35,8 +52,9 @@ class Spent(TorchDispatchMode):
         name = func.overloadpacket.__name__
         given, made = ([t for t in tree_leaves(x) if isinstance(t, torch.Tensor)] for x in (args, out))
         numbers = (took, operations_of(name, [tuple(t.shape) for t in given]), moved_bytes(func, name, given, made))
-        before = self.found.get(name, [0.0, 0.0, 0.0])
-        self.found[name] = [have + more for have, more in zip(before, numbers, strict=True)]
+        key = f"{self.part}: {name}"
+        before = self.found.get(key, [0.0, 0.0, 0.0])
+        self.found[key] = [have + more for have, more in zip(before, numbers, strict=True)]
         return out
 
 
