@@ -135,12 +135,11 @@ class WindowDataset(Dataset[Batch]):
     def __getitems__(self, indices: list[int] | np.ndarray) -> Batch:
         """The batch of the windows with these indices; rows in the order asked for."""
         rows = np.asarray(indices, dtype=np.int64)
-        events, start = self.events, self.windows.start[rows]
-        lengths = self.windows.lengths[rows]
+        events, start, stop = self.events, self.windows.start[rows], self.windows.stop[rows]
+        lengths = stop - start + self.windows.includes_target  # not of all windows: there may be millions
         column = np.arange(int(lengths.max()))
         valid = column < lengths[:, None]  # (B, L)
         position = np.where(valid, start[:, None] + column, 0)  # (B, L); position 0 is read and masked at padding
-        stop = self.windows.stop[rows]
         batch: dict[str, Any] = {
             "item_ids": _long(events.item_ids[position] * valid),
             "valid_mask": torch.from_numpy(valid),
