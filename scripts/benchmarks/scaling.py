@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """How training scales: one and two processes with a thread each, what they tell each other, and a projection.
 
-    scripts/benchmarks/scaling.py --data data/ml-1m-sasrec --markdown table.md      about ten minutes on two idle cores
+    scripts/benchmarks/scaling.py --data data/ml-1m-sasrec --markdown table.md      some minutes on two idle cores
     scripts/benchmarks/scaling.py --items 500 --steps 3 --even-if-busy              to try it: a made log
 
 SASRec (two layers, one head), `Trainer(strategy="ddp")`. Strong: a step has `--batch` windows whatever the number of
 processes. Weak: each process has as many. Dense: the whole table on each process, full cross-entropy. Sharded: the
-table divided, full cross-entropy, and row-wise Adagrad with 256 negatives. `speed-up` are targets per second beside
-one process; `by processor` the same from processor seconds of the process that takes most, which other programs disturb
-less. `sent` are the bytes that a process wrote in a step (/proc/self/io), `computed` those of `recsys-lab estimate`.
+table divided, full cross-entropy, and row-wise Adagrad with 256 negatives that a batch shares. `speed-up` are targets
+per second beside one process; `by processor` the same from processor seconds of the process that takes most, which
+other programs disturb less. `sent` are the bytes that a process wrote in a step (/proc/self/io), `computed` what
+`recsys-lab estimate` says, which counts rows that occur twice as two.
 
 The last table is computed. A GPU is taken to do `--tflops` of products, to send `--inside` GB/s within a node of 8 and
 `--between` GB/s to other nodes, and to wait while it sends: nothing overlaps. Waiting for the slowest is not in it.
@@ -77,16 +78,7 @@ def measurements(args: argparse.Namespace, folder: str, settings: Row) -> Iterat
 
 
 def scaled(rows: list[Row]) -> list[str]:
-    titles = (
-        "table",
-        "scaling",
-        "targets of a step",
-        "targets/s",
-        "speed-up",
-        "by processor",
-        "sent MB",
-        "computed MB",
-    )
+    titles = ("table", "scaling", "targets of a step", "targets/s", "speed-up", "by processor")
     lines = head(*titles, "sent MB", "computed MB")
     for row in rows:
         row |= {"rate": row["targets"] / row["wall_s"], "cpu_rate": row["targets"] / row["cpu_s"]}
@@ -136,7 +128,7 @@ def _sent(kind: str, items: int, width: int, positions: int, encoder: int, many:
         return 0.0
     table, loss = TableSize(items, 4 * width * items), SampledSoftmax() if "sampled" in kind else CrossEntropy()
     dense = 4 * encoder + table.vectors
-    size = ModelSize(dense, 0, 0, dense, width, 2, 1, 200, loss, NEGATIVES, table)
+    size = ModelSize(dense, 0, 0, dense, width, 2, 1, 200, loss, NEGATIVES, table, own_negatives=False)
     return (size.divided(many) if KINDS[kind][1] else size).sent(positions, many)
 
 

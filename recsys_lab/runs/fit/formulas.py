@@ -51,6 +51,7 @@ class ModelSize:
     negatives: int  # of a position
     table: TableSize
     processes: int = 1  # that divide the table among themselves
+    own_negatives: bool = True  # of each position; else a batch shares them
 
     @property
     def bytes_per_position(self) -> float:
@@ -103,8 +104,9 @@ class ModelSize:
 
     def _asked(self, positions: int) -> list[int]:
         """Rows of each look-up of a step, at most: of inputs; of targets; of negatives."""
-        many = [1] if isinstance(self.loss, CrossEntropy) else [1, 1, self.negatives]
-        asked = [positions * one for one in many]
+        asked = [positions]
+        if not isinstance(self.loss, CrossEntropy):
+            asked += [positions, self.negatives * (positions if self.own_negatives else 1)]
         return [min(number, self.table.rows * self.processes) for number in asked]
 
     def loss_bytes(self, positions: int, items: int, device: str) -> int:
@@ -164,6 +166,7 @@ def model_size(model: Any, optimizer: torch.optim.Optimizer | None = None) -> Mo
         model.loss,
         int(getattr(model.negatives, "num_negatives", 1)),
         table,
+        own_negatives=bool(getattr(model.negatives, "per_position", True)),
     )
 
 

@@ -100,9 +100,10 @@ def test_every_task_starts_the_same_fit(nodes: str, project: Path) -> None:
     assert options[options.index("--trainer.num_nodes") + 1] == nodes and head["signal"] == "B:USR2@120"
 
 
-def test_a_fit_out_of_time_is_stopped_and_queued_again(slurm: Path, project: Path) -> None:
+@pytest.mark.parametrize("script", ["fit_8_gpus.sh", "torchrun.sh"])
+def test_a_fit_out_of_time_is_stopped_and_queued_again(script: str, slurm: Path, project: Path) -> None:
     (project / "hang").touch()
-    process = start("fit_8_gpus.sh", project, 2)
+    process = start(script, project, 2)
     called, tasks = project / "called.txt", slurm / "tasks"
     wait_until(process, lambda: called.is_file() and len(called.read_text().splitlines()) == 2)
     wait_until(process, lambda: tasks.is_file() and len(tasks.read_text().split()) == 2)
