@@ -6,18 +6,24 @@ python joined_batch.py <prepared folder> <output folder>
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import recsys_lab.models
 from recsys_lab import losses
-from recsys_lab.contracts import Negatives, NegativeSampler
+from recsys_lab.contracts import Batch, Negatives, NegativeSampler
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses.negatives import InBatchNegatives
+from recsys_lab.models import BERT4Rec
+from recsys_lab.models.blocks.masking import with_masks
+from recsys_lab.models.module import last_position
+from recsys_lab.words import PAD_ID
 
 BATCH, STEPS, ITEMS = 5, 20, 20
 """BATCH: of each process. The last batch of an epoch is an odd one, 5 and 4 windows, or 3 and 2 of the shorter ones."""
@@ -26,7 +32,15 @@ ENCODERS = (
     *("BSARec", "Caser", "CORE", "FMLPRec", "GRU4Rec", "HSTU", "LiGR", "LRURec", "LSTM", "LSTMAttention"),
     *("Mamba4Rec", "NARM", "NextItNet", "RNN", "SASRec", "STAMP", "TiSASRec"),
 )
-"""All but BERT4Rec, whose masks each process draws for itself."""
+"""All but BERT4Rec, whose masks each process draws for itself: see `given_masks`."""
+
+
+def given_masks(model: Any, batch: Batch, draws: torch.Generator | None) -> Batch:
+    """For BERT4Rec: every third item and the last one are masked, in whatever batch they are, on whatever process."""
+    whole = model._one_more(batch, last_position(batch.target_ids, batch.lengths))
+    targets = F.pad(batch.target_ids != PAD_ID, (1, 0))
+    is_last = targets & (targets.flip(1).cumsum(dim=1).flip(1) == 1)
+    return with_masks(whole, targets & (whole.item_ids % 3 == 0) | is_last, model.uses_target_fields)
 
 
 class GivenNegatives(NegativeSampler):
@@ -46,6 +60,7 @@ def settings() -> dict[str, dict[str, Any]]:
     """A name -> the encoder, its settings, and batches that make a step."""
     every: dict[str, dict[str, Any]] = {name: {"encoder": name} for name in ENCODERS}
     every["NARM"]["state_dropout"] = 0.0
+    every["BERT4Rec, masks as given"] = {"encoder": "BERT4Rec"}
     for name in losses.__all__:
         if name != "CrossEntropy":
             for shared in (False, True):
@@ -65,6 +80,8 @@ def trained(data_folder: str, given: dict[str, Any], devices: int) -> dict[str, 
     batches, loss = given.pop("batches"), getattr(losses, given.pop("loss"))()
     L.seed_everything(0, verbose=False)
     model = encoder(embedding_dim=8, dropout=0.0, loss=loss, **given)
+    if isinstance(model, BERT4Rec):
+        model.training_batch = partial(given_masks, model)
     # Adam would scale up what is rounding alone, such as the gradient of a key's bias
     model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.05)
     mode: Any = "last_position" if model.last_positions_only else "all_positions"
