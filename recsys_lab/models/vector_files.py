@@ -71,12 +71,29 @@ def read(path: str | Path) -> tuple[pl.Series, Tensor]:
         raise RecsysLabError(f"{OPTION} {path}: its vectors are {shape}, and must be numbers of shape (N, D)")
     if len(ids) != len(vectors):
         raise RecsysLabError(f"{OPTION} {path} has {len(ids)} ids and {len(vectors)} vectors")
-    if ids.null_count() or ids.n_unique() != len(ids):
-        raise RecsysLabError(f"{OPTION} {path}: {ITEM_ID} must be there, and only once, in each row")
+    if ids.null_count():
+        raise RecsysLabError(f"{OPTION} {path}: {ids.null_count()} of {len(ids)} rows have no {ITEM_ID}")
+    if ids.n_unique() != len(ids):
+        twice = ids.filter(ids.is_duplicated())
+        raise RecsysLabError(
+            f"{OPTION} {path}: {ITEM_ID} must be there only once, and {twice[0]!r} is in "
+            f"{ids.eq(twice[0]).sum()} rows; {twice.n_unique()} of {ids.n_unique()} ids have several"
+        )
     numbers = torch.from_numpy(np.array(vectors, dtype=np.float32))
-    if not torch.isfinite(numbers).all():
-        raise RecsysLabError(f"{OPTION} {path}: a vector holds a value that is no finite number")
-    return ids, numbers
+    bad = ~torch.isfinite(numbers).all(dim=1)
+    if bad.any():
+        raise RecsysLabError(
+            f"{OPTION} {path}: {int(bad.sum())} of {len(ids)} vectors hold a value that is no finite number; the first "
+            f"is that of {ITEM_ID} {ids[int(bad.int().argmax())]!r}"
+        )
+    return _whole(ids), numbers
+
+
+def _whole(ids: pl.Series) -> pl.Series:
+    """Whole numbers where floats are, as pandas writes them: 1.0 is the item 1."""
+    if not ids.dtype.is_float() or not ((ids == ids.floor()) & ids.is_finite() & (ids.abs() < 2**53)).all():
+        return ids
+    return ids.cast(pl.Int64)
 
 
 def _parquet(path: Path) -> tuple[pl.Series, np.ndarray]:
@@ -88,9 +105,14 @@ def _parquet(path: Path) -> tuple[pl.Series, np.ndarray]:
             f"{', '.join(f'{name} ({kind})' for name, kind in frame.schema.items())}"
         )
     column = frame[lists[0]].cast(pl.List(pl.Float32))
-    lengths = column.list.len()
-    if not len(frame) or lengths.null_count() or lengths.n_unique() != 1 or not lengths[0]:
-        raise RecsysLabError(f"{OPTION} {path}: the vectors in {lists[0]} are missing, empty or not of one length")
+    lengths = column.list.len().fill_null(0)
+    width = max(lengths.mode().to_list(), default=0)
+    if not width or lengths.n_unique() != 1:
+        which = frame.filter(lengths != (width or -1))[ITEM_ID].head(1).to_list()
+        said = f": most have {width} numbers, and the first that doesn't is {ITEM_ID} {which[0]!r}" if which else ""
+        raise RecsysLabError(
+            f"{OPTION} {path}: the vectors in {lists[0]} are missing, empty or not of one length{said}"
+        )
     flat = column.explode().fill_null(float("nan"))
     return frame[ITEM_ID], flat.to_numpy().reshape(len(frame), int(lengths[0]))
 

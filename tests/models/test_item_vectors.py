@@ -53,6 +53,8 @@ def test_matched_by_raw_ids(tmp_path: Path) -> None:
     vectors, has = matched(file, pl.Series([10, 20, 30]))
     assert has.tolist() == [False, True, False, True]
     assert vectors.tolist() == [[0, 0], [3, 4], [0, 0], [1, 2]]
+    as_floats = write(tmp_path / "floats.parquet", [30.0, 10.0, 99.0], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    assert torch.equal(matched(as_floats, pl.Series([10, 20, 30]))[0], vectors), "as pandas writes whole numbers"
     with pytest.raises(RecsysLabError, match="none of its 3 ids is an item.*'30'.*'a'"):
         matched(file, pl.Series(["a", "b"]))
 
@@ -115,10 +117,17 @@ def test_what_a_mode_is_at_first(mode: Any, data: SequenceDataModule, tmp_path: 
         (None, "no such file"),
         (pl.DataFrame({"item": [1], "vector": [[1.0]]}), "must have a column item_id"),
         (pl.DataFrame({"item_id": [1], "a": [[1.0]], "b": [[1.0]]}), "one column of lists"),
-        (pl.DataFrame({"item_id": [1, 2], "v": [[1.0], [1.0, 2.0]]}), "not of one length"),
-        (pl.DataFrame({"item_id": [1, 2], "v": [[1.0], None]}), "missing, empty"),
-        (pl.DataFrame({"item_id": [1, 1], "v": [[1.0], [2.0]]}), "only once"),
-        (pl.DataFrame({"item_id": [1, 2], "v": [[1.0], [float("nan")]]}), "no finite number"),
+        (
+            pl.DataFrame({"item_id": [1, 2, 3], "v": [[1.0], [1.0, 2.0], [3.0]]}),
+            "not of one length.*most have 1 n.*item_id 2",
+        ),
+        (pl.DataFrame({"item_id": [1, 2], "v": [[1.0], None]}), "missing, empty.*item_id 2"),
+        (pl.DataFrame({"item_id": [1, None], "v": [[1.0], [2.0]]}), "1 of 2 rows have no item_id"),
+        (pl.DataFrame({"item_id": [1, 1], "v": [[1.0], [2.0]]}), "only once, and 1 is in 2 rows"),
+        (
+            pl.DataFrame({"item_id": [1, 2], "v": [[1.0], [float("nan")]]}),
+            "1 of 2 vectors hold .* no finite number.*item_id 2",
+        ),
     ],
 )
 def test_a_file_that_can_not_be_used(frame: Any, text: str, data: SequenceDataModule, tmp_path: Path) -> None:
