@@ -73,6 +73,10 @@ class PassedOn:
     another parser to read."""
 
 
+class Filled:
+    """In `Annotated[Sequence[int], Filled]`: at least one entry."""
+
+
 Count = Annotated[int, Range(at_least=1, at_most=10**9)]
 """A number of things, at least one."""
 Natural = Annotated[int, Range(at_least=0, at_most=10**12)]
@@ -81,6 +85,8 @@ Level = Annotated[float, Range(above=0, below=1)]
 """Of a test or an interval."""
 Size = Annotated[int, Range(at_least=1, at_most=2**16)]
 """A width of layers. The bound keeps a slip of the keyboard from taking the machine's memory."""
+Sizes = Annotated[Sequence[Size], Filled]
+"""Widths of layers that can't do without one."""
 Depth = Annotated[int, Range(at_least=1, at_most=1000)]
 """A number of layers."""
 Megabytes = Annotated[int, Range(at_least=1, at_most=2**30)]
@@ -195,6 +201,8 @@ def _problem(value: Any, hint: Any) -> str | None:
     """What is wrong with a value; None where it is right, or where the annotation says too little to know."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
+        if Filled in inside and isinstance(value, Collection) and not value:
+            return "must hold at least one value, not none"
         return _problem(value, inside[0]) or next(
             (
                 f"must be {r.text(value)}, not {value!r}"

@@ -33,6 +33,7 @@ SETTINGS: dict[str, str] = {
     "--data.numerics log2": "--data.numerics must be 'standard' or 'log1p' or 'quantile' or a mapping such as",
     "--model.inputs.time GapBuckets": r"--model.inputs.time must be a list such as '\[GapBuckets\]'",
     "--model.inputs.time [GapBucket]": r"unknown class 'GapBucket'. Did you mean 'GapBuckets'\?\nKnown: DayOf",
+    "--model.scorer DeepScorer --model.scorer.hidden_dims []": "--model.scorer.hidden_dims must hold at least one",
     "--model.auxiliary [Contrast]": "model.auxiliary: unknown class 'Contrast'.*Known: ",
     "--model.target_fields event_type": r"--model.target_fields must be a list such as '\[event_type\]'",
     "--model.target_fields [event_type]": r"to predict: none.*--fields event_type=categorical@query",

@@ -11,7 +11,7 @@ import pytest
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.arguments import Range, arguments_of, check_arguments
+from recsys_lab.arguments import Filled, Range, arguments_of, check_arguments
 from recsys_lab.config import Configurable, import_all
 from recsys_lab.words import ArgumentError
 
@@ -60,3 +60,17 @@ def test_a_number_has_a_range(cls: type, name: str, hint: Any) -> None:
 
 def test_there_are_many() -> None:
     assert len(CLASSES) > 30 and len(NUMBERS) > 50
+
+
+FILLED = [(c, name) for c in CLASSES for name, hint in arguments_of(c)[0].items() if Filled in typing.get_args(hint)]
+
+
+@pytest.mark.parametrize(("cls", "name"), FILLED)
+def test_widths_that_a_network_can_not_do_without_are_not_empty(cls: type, name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"{name} must hold at least one value"):
+        check_arguments(cls, {name: []})
+
+
+def test_the_networks_of_which_each_layer_has_a_width() -> None:
+    wanted = {("DeepScorer", "hidden_dims"), ("TargetAttention", "attention_dims"), ("NextItNet", "dilations")}
+    assert wanted <= {(cls.__name__, name) for cls, name in FILLED}

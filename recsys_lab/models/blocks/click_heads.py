@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lab.arguments import DropShare, Size
+from recsys_lab.arguments import DropShare, Size, Sizes
 from recsys_lab.config import Configurable
 from recsys_lab.models.blocks.layers import Dropout
 
@@ -93,7 +93,7 @@ class TargetAttention(ClickHead):
 
     def __init__(
         self,
-        attention_dims: Sequence[Size] = (36,),
+        attention_dims: Sizes = (36,),
         hidden_dims: Sequence[Size] = (64, 32),
         history: Literal["items", "states"] = "items",
         dropout: DropShare = 0.1,

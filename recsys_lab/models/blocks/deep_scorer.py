@@ -15,14 +15,13 @@ losses, ranks by products and their speed are off by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lab.arguments import Count, Size
+from recsys_lab.arguments import Count, Size, Sizes
 from recsys_lab.models.blocks.chosen_scorer import ChosenScorer
 from recsys_lab.models.blocks.item_table import ItemTable
 
@@ -46,7 +45,7 @@ class DeepScorer(ChosenScorer):
 
     def __init__(
         self,
-        hidden_dims: Sequence[Size] = (64,),
+        hidden_dims: Sizes = (64,),
         network: Literal["feed_forward", "convolution"] = "feed_forward",
         kernel_size: Size = 3,
         add_product: bool = False,

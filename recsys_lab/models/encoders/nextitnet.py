@@ -10,13 +10,12 @@ its own), and dropout on the inputs is a setting, which the paper has not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lab.arguments import Depth, DropShare, Size
+from recsys_lab.arguments import Depth, DropShare, Size, Sizes
 from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.causal_conv import CausalConv
 from recsys_lab.models.blocks.embedding import EventEmbedding
@@ -41,7 +40,7 @@ class NextItNet(NextItemModule):
         self,
         embedding_dim: Size = 64,
         kernel: Size = 3,
-        dilations: Sequence[Size] = (1, 4),
+        dilations: Sizes = (1, 4),
         repeats: Depth = 2,
         dropout: DropShare = 0.0,
         **base: Any,
