@@ -39,10 +39,7 @@ def session_starts(data: Any, sessions: str) -> np.ndarray:
         RecsysLabError: for a field that is not there or of another kind, and for a pause without times.
     """
     if sessions in data.fields or not is_pause(sessions):
-        advice = (
-            "name a categorical field of the events ({known}) or a pause such as 30m. Another column is one where the "
-            f"data is prepared with --fields {sessions}=categorical"
-        )
+        advice = "name a categorical field of the events ({known}) or a pause such as 30m"
         check_named(data.fields, sessions, "event", "categorical", "--data.sessions", advice)
         return starts_of(np.asarray(data.offsets), np.asarray(data.field_array(sessions)))
     if not data.has_timestamps:

@@ -285,6 +285,7 @@ def test_without_a_setting_the_event_type_alone_is_fed(folder: Path, small_folde
     [
         (["colur"], r"unknown field 'colur'; known: colour, .*user.mood. Did you mean 'colour'\?"),
         (["age"], r"Did you mean 'user.age'\?"),
+        (["user.price"], r"unknown field 'user.price'.*Did you mean 'price'\?"),
         (["x"], r"unknown field 'x'; known: [^?]*$"),
         (["colour", "price", "colour"], "names 'colour' twice"),
         (["note"], "'note' is text, which is kept for people .* --fields note=categorical"),

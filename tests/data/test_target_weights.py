@@ -71,7 +71,7 @@ def test_the_loss_is_the_weighted_mean() -> None:
     ("weights", "text"),
     [
         ({"column": "worh"}, "--data.weights.column: 'worh' is no field of the data; numbers of the events: worth"),
-        ({"column": "session_id"}, "'session_id' is categorical, of the events"),
+        ({"column": "session_id"}, "'session_id' is categorical, of the events.*--fields session_id=numeric, if"),
         ({"types": {"bye": 1.0}}, "--data.weights.types: no event is of type 'bye'"),
         ({"types": {"buy": 0.0, "view": 0.0, "cart": 0.0}}, "every event of the training part has the weight 0"),
     ],

@@ -164,4 +164,8 @@ def check_named(
         return
     known = ", ".join(name for name, one in fields.items() if (one.scope, one.kind) == (scope, kind))
     problem = "is no field of the data" if found is None else f"is {found.kind}, of the {owners(found.scope)}"
-    raise RecsysLabError(f"{option}: {key!r} {problem}; {advice.replace('{known}', known or 'none')}")
+    said = f"{option}: {key!r} {problem}; {advice.replace('{known}', known or 'none')}"
+    if found is not None and found.scope == scope:
+        numbers = ", if its values are numbers" if kind == "numeric" else ""
+        said += f". It is one where the data is prepared with --fields {key.rpartition('.')[2]}={kind}{numbers}"
+    raise RecsysLabError(said)

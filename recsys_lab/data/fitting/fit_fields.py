@@ -40,7 +40,8 @@ def choose_fields(known: Mapping[str, Any], choice: FieldChoice, split_column: s
         return [key for key, stored in known.items() if stored.kind != "text" and key != split_column]
     for place, key in enumerate(choice):
         if key not in known:
-            near = [k for k in known if k.endswith(f".{key}")] or difflib.get_close_matches(key, known, 1)
+            name = key.rpartition(".")[2]  # the name counts first: `item.price` may be the `price` of the events
+            near = [k for k in known if k.rpartition(".")[2] == name] or difflib.get_close_matches(key, known, 1)
             hint = f". Did you mean {near[0]!r}?" if near else ""
             if key == "same_session":
                 hint = "; this one needs --data.sessions: a field of the events or a pause (30m)"
