@@ -27,7 +27,7 @@ def candidate_mask(datamodule: Any, model: Any, candidates: Candidates) -> Tenso
         raise RecsysLabError(
             f"--evaluation.candidates {candidates}: {type(model).__name__} knows items by their ids alone, and has "
             "learned nothing of those without a training event. Give it fields of the items (--data.fields "
-            "'[item.NAME]') or --model.item_vectors, or take --evaluation.candidates trained"
+            "'[item.NAME]') or --model.item_vectors in a mode other than init, or take --evaluation.candidates trained"
         )
     is_other = ~is_candidate[1:]
     if candidates == "cold" and not is_other.any():

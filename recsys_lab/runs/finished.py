@@ -260,7 +260,7 @@ def way_out(runs: Sequence[Run]) -> str:
         if not set(differing) <= set(SETTING_OF) or (not differing and run.targets_hash != first.targets_hash):
             trained_anew = trained_anew or run
         elif differing:
-            of_test[run.folder] = differing
+            of_test[_trained(run)] = differing
     if trained_anew is not None:
         return (
             f"Train one of them again on the other's data and split, e.g. {trained_anew.folder} with the data settings "
@@ -274,6 +274,13 @@ def way_out(runs: Sequence[Run]) -> str:
         f"Test one again with the other's setting: recsys-lab test {folder} {options}, and compare {folder / 'test'} "
         "in its place"
     )
+
+
+def _trained(run: Run) -> Path:
+    """The folder of the run that was trained: `run` may be a further test of it."""
+    held = run.manifest.get("checkpoint")
+    folder = Path(os.path.normpath(run.folder / str(held))).parent.parent if held else run.folder
+    return folder if (folder / "config.yaml").is_file() else run.folder
 
 
 def run_folders(path: Path) -> list[Path]:

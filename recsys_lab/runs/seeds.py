@@ -135,18 +135,31 @@ def _apart(variant: str, groups: list[list[Run]]) -> tuple[list[str], list[str]]
         for key in dict.fromkeys(key for of in settings for key in of)
         if len({str(of.get(key)) for of in settings}) > 1
     ]
+    keys.sort(key=lambda key: key.endswith("_hash"))  # last: what a person reads says more
     names = []
     for number, of in enumerate(settings, 1):
-        shown = [f"{key.rpartition('.')[2]}={of.get(key)}" for key in keys[:NAMED]]
+        shown = [f"{key.rpartition('.')[2]}={_told(of.get(key))}" for key in keys[:NAMED]]
         names.append(f"{variant} ({', '.join(shown) or number})")
     if len(set(names)) < len(names):
         names = [f"{variant} ({number})" for number in range(1, len(groups) + 1)]
-    differing = "; ".join(f"{key}: {', '.join(str(of.get(key)) for of in settings)}" for key in keys[:6])
+    differing = "; ".join(f"{key}: {', '.join(_told(of.get(key)) for of in settings)}" for key in keys[:6])
     more = f" and {len(keys) - 6} more" if len(keys) > 6 else ""
     what = differing + more or "what their manifests call system_hash"
     return names, [
         f"WARNING: {variant} is {len(groups)} systems: rows of their own, no seeds of each other; they differ in {what}"
     ]
+
+
+def _told(value: Any) -> str:
+    """A setting as it is typed: of fields and of classes their names."""
+    if isinstance(value, list):
+        return f"[{', '.join(_told(one) for one in value)}]"
+    if isinstance(value, dict) and {"name", "scope"} <= set(value):
+        return f"{'' if value['scope'] == 'event' else value['scope'] + '.'}{value['name']}"
+    if isinstance(value, dict) and "class_path" in value:
+        arguments = ", ".join(f"{name}={_told(of)}" for name, of in (value.get("init_args") or {}).items())
+        return str(value["class_path"]).rpartition(".")[2] + (f"({arguments})" if arguments else "")
+    return str(value)
 
 
 def _each_once(runs: list[Run]) -> tuple[list[Run], list[tuple[int, Run]]]:

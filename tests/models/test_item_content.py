@@ -263,6 +263,10 @@ def test_the_candidates_are_in_the_manifest_and_compared(
     assert main(["compare", "all", "trained"]) == 2
     said = capsys.readouterr().err
     assert "candidates: all in all; trained in trained" in said and "--evaluation.candidates all" in said
+    assert main(["test", "all", "--evaluation.candidates", "trained", "--run.folder", "again"]) == 0
+    assert main(["compare", "all", "again/test"]) == 2
+    advice = capsys.readouterr().err
+    assert "recsys-lab test all --evaluation.candidates all, and compare all/test" in advice, "the run that was trained"
     assert main(["predict", "all"]) == 0
     assert pl.read_parquet("all/predict/recommendations.parquet")["item_id"].n_unique() > 3
 
