@@ -21,6 +21,7 @@ from recsys_lab.data.split.leave_one_out import GlobalTemporal, LeaveKOut
 from recsys_lab.evaluation import RankingEvaluation
 from recsys_lab.evaluation.recommendations import Recommendations
 from recsys_lab.models import GRU4Rec, Optimization
+from recsys_lab.models.checkpoint import other_training
 from recsys_lab.words import RecsysLabError
 
 
@@ -120,6 +121,8 @@ def test_two_systems_where_the_targets_differ(shop: Path) -> None:
     plain, buys = of(shop), of(shop, target_types=["buy"])
     assert plain.spec.training_hash != buys.spec.training_hash and "target_types" not in plain.spec.training
     assert buys.evaluation_settings()["target_types"] == ["buy"]
+    said = "--data.target_types: trained with None, asked ['buy']"
+    assert other_training(plain.spec, buys.spec) == [said], "and no hash, which follows from it"
     assert buys.sees_targets(plain.spec.training, "test"), "it has trained on events after the last but one buy"
     assert not buys.sees_targets(buys.spec.training, "test")
 
@@ -242,7 +245,8 @@ def test_whether_an_event_goes_on_with_its_session_is_a_field(shop: Path, tmp_pa
         ({"window_within": "session"}, "--data.window_within session needs --data.sessions"),
         ({"exclude_seen": "session"}, "--data.exclude_seen session needs --data.sessions"),
         ({"sessions": "sesion"}, "--data.sessions: 'sesion' is no field of the data; name a categorical.*session_id"),
-        ({"sessions": "worth"}, "'worth' is numeric, of the events"),
+        ({"sessions": "worth"}, "'worth' is numeric, of the events.*--fields worth=categorical"),
+        ({"sessions": "30"}, "'30' is no field of the data; name .* a pause such as 30m$"),
     ],
 )
 def test_sessions_that_can_not_be(settings: dict[str, Any], text: str, shop: Path) -> None:
@@ -319,6 +323,6 @@ def test_the_type_of_the_target_as_a_condition(tmp_path: Path) -> None:
     lists, model.allow_other_training = Recommendations(tmp_path / "lists.parquet", top_k=5), True
     quiet_trainer(tmp_path, callbacks=[lists]).predict(model, asked)
     assert (pl.read_parquet(tmp_path / "lists.parquet")["item_id"] >= 10).all(), "asked for what is bought next"
-    with pytest.raises(RecsysLabError, match="reads the field 'event_type' of the event to predict"):
+    with pytest.raises(RecsysLabError, match="reads the field 'event_type' of the event to predict.*--data.target_types"):
         quiet_trainer(tmp_path).predict(model, data)
     assert hits[1] == 1.0 and hits[0] < 0.9, "told the type, five of the ten items are left"
