@@ -141,14 +141,12 @@ def other_training(trained: DataSpec, asked: DataSpec) -> list[str]:
             "data, the name of its split and its max_length are compared"
         )
     names = [name for name in before if name not in NOT_COMPARED and before[name] != now.get(name)]
-    if {"train_hash", "val_hash"} & set(names) and "target_types" in now and "target_types" not in before:
-        names.append("target_types")  # recorded where it is set: then it says why the hashes differ
+    names += ["target_types"] * ("val_hash" in names and now.keys() - before.keys() >= {"target_types"})  # only if set
     told = {"data_hash": (f"{trained.dataset} ({trained.data_hash})", f"{asked.dataset} ({asked.data_hash})")}
     texts = []
-    for name in names:
-        if not set(EXPLAINED_BY.get(name, ())) & set(names):
-            values = told.get(name, (before.get(name), now.get(name)))
-            texts.append(f"{OPTION.get(name, f'--data.{name}')}: trained with {values[0]}, asked {values[1]}")
+    for name in [name for name in names if not set(EXPLAINED_BY.get(name, ())) & set(names)]:
+        values = told.get(name, (before.get(name), now.get(name)))
+        texts.append(f"{OPTION.get(name, f'--data.{name}')}: trained with {values[0]}, asked {values[1]}")
     return texts
 
 
