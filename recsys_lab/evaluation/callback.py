@@ -139,6 +139,12 @@ class RankingEvaluation(Configurable, RankedBatches, L.Callback):
         self.last = RankedTargets.of(
             gather_rows(rows).numpy(), datamodule, stage, self.cutoffs, drop_cold, self.metrics
         )
+        if self.candidates == "cold" and not len(self.last.ranks) and not trainer.sanity_checking:
+            raise RecsysLabError(
+                f"--evaluation.candidates cold: no {stage} target is an item without a training event, so nothing "
+                "is to be measured. Train with --evaluation.candidates all, which chooses the epoch by all targets, "
+                "and ask then: recsys-lab test RUN --evaluation.candidates cold"
+            )
         self.last_stage, metrics = stage, self.last.metrics(datamodule, self.candidates == "all")
         for measure in self._running:
             metrics |= numbers_of(measure, metrics)

@@ -235,6 +235,22 @@ def test_cold_items_are_ranked_among_themselves(shop: SequenceDataModule, tmp_pa
         candidate_mask(every, model, "cold")
 
 
+def test_cold_candidates_without_a_cold_target_are_told(tmp_path: Path) -> None:
+    """The new item comes with the last events alone, so the validation part has none."""
+    rows = [(user, (user + step) % 5, 1000 * step + user) for user in range(20) for step in range(10)]
+    rows += [(user, 9, 20_000 + user) for user in range(5)]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    items = pl.DataFrame({"item_id": [0, 1, 2, 3, 4, 9], "brand": list("ababab")})
+    data = SequenceDataModule.from_frames(
+        events, items, data_dir=tmp_path, fields=["item.brand"], split=GlobalTemporal(), max_length=6
+    )
+    assert data.item_counts[-1] == 0
+    trainer = quiet_trainer(tmp_path, callbacks=[RankingEvaluation(candidates="cold")])
+    with pytest.raises(RecsysLabError, match="candidates cold: no val target is .*candidates all.*recsys-lab test RUN"):
+        trainer.fit(small(SASRec), data)
+    assert "test/ndcg@10" in trainer.test(small(SASRec), data, verbose=False)[0]
+
+
 def test_by_default_a_cold_target_is_a_miss(shop: SequenceDataModule, tmp_path: Path) -> None:
     evaluation = RankingEvaluation(cutoffs=[5])
     tested = quiet_trainer(tmp_path, callbacks=[evaluation]).test(small(SASRec), shop, verbose=False)[0]
