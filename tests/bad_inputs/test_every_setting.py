@@ -55,6 +55,7 @@ TAKEN: dict[str, Sequence[str]] = {
     "trainer.num_sanity_val_steps": ("-1", "0", *HUGE),
     "model.loss.temperature": HUGE,
     "data.cache_gb": HUGE,
+    "data.shuffle_shards": BILLION,
     "model.optimization.weight_decay": ("0",),
     "model.optimization.warmup_steps": ("0", *HUGE),
     "data.prepare.min_rating": ("-1", "0", *HUGE),
