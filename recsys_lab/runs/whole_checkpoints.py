@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from lightning.pytorch.plugins.io import CheckpointIO, TorchCheckpointIO
+from lightning.pytorch.plugins.io import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO
 
 from recsys_lab.runs.run_files import written
 
@@ -58,6 +58,10 @@ class KeepsError:
 
 
 def with_whole_checkpoints(plugins: Any) -> list[Any]:
-    """The user's plugins, and ours for the checkpoints' files unless they bring one."""
+    """The user's plugins, and ours for the checkpoints' files unless they bring one. An `AsyncCheckpointIO` without a
+    writer of its own writes as ours does, in its thread."""
     theirs = list(plugins) if isinstance(plugins, list | tuple) else [plugins] if plugins is not None else []
+    for plugin in theirs:
+        if isinstance(plugin, AsyncCheckpointIO) and plugin.checkpoint_io is None:
+            plugin.checkpoint_io = WholeCheckpoints()
     return theirs if any(isinstance(plugin, CheckpointIO) for plugin in theirs) else [*theirs, WholeCheckpoints()]

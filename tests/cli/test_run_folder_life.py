@@ -335,8 +335,11 @@ def test_ctrl_c_while_a_checkpoint_is_written_is_ctrl_c(tmp_path: Path, monkeypa
     assert not list(path.parent.iterdir())
 
 
+@pytest.mark.parametrize(
+    "plugin", [[], ["--trainer.plugins", "lightning.pytorch.plugins.io.AsyncCheckpointIO"]], ids=["", "in a thread"]
+)
 def test_every_checkpoint_of_a_fit_is_written_so(
-    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plugin: list[str], small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
     told = WholeCheckpoints.save_checkpoint
@@ -345,7 +348,7 @@ def test_every_checkpoint_of_a_fit_is_written_so(
         "save_checkpoint",
         lambda self, checkpoint, path, **k: (written.append(Path(path).name), told(self, checkpoint, path, **k))[1],
     )
-    extra = ["--trainer.callbacks", "ModelCheckpoint", "--trainer.callbacks.filename", "mine"]
+    extra = ["--trainer.callbacks", "ModelCheckpoint", "--trainer.callbacks.filename", "mine", *plugin]
     extra += ["--trainer.callbacks.dirpath", str(tmp_path / "mine")]
     assert fit(small_folder, tmp_path, *extra, "--trainer.max_epochs", "1") == 0
     assert set(written) == {"best.ckpt", "last.ckpt", "mine.ckpt"}
