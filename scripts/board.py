@@ -5,8 +5,8 @@
     python scripts/board.py                                               # writes docs/board.md
     python scripts/board.py --finalists                                   # who gets three seeds, of each data set
 
-No data is needed: the values and the counted baselines lie in experiments/board/values. What stands above the mark in
-docs/board.md is written by hand and kept.
+No data is needed: the values and the counted baselines lie in experiments/board/values. What stands above the first
+mark and below the second in docs/board.md is written by hand and kept.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from recsys_lab.words import number_of
 ROOT = Path(__file__).parents[1]
 STUDY, PAGE = ROOT / "experiments" / "board", ROOT / "docs" / "board.md"
 MARK = "<!-- below: written by scripts/board.py; write above this line -->"
+END = "<!-- above: written by scripts/board.py; write below this line -->"
 ALWAYS = ("sasrec", "gru4rec", "lstm_attention")
 """Encoders that get three seeds beside the five best on validation."""
 FINALISTS = 5
@@ -164,8 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for data, names in finalists(results).items():
             print(f"{data}: {', '.join(names)}")
         return
-    above = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
-    write_text(PAGE, "\n".join([above.rstrip(), "", MARK, "", page(plan, results), ""]))
+    above, _, made = PAGE.read_text(encoding="utf-8").partition(MARK)
+    below = made.partition(END)[2].strip()
+    write_text(PAGE, "\n".join([above.rstrip(), "", MARK, "", page(plan, results), "", END, "", below, ""]))
     print(PAGE)
 
 

@@ -47,7 +47,8 @@ def test_the_page_is_that_of_the_kept_values(
 ) -> None:
     """And who has three seeds is what `finalists` says, where both trials of every encoder were run."""
     page, committed = tmp_path / "board.md", board.PAGE.read_text(encoding="utf-8")
-    page.write_text(committed.partition(board.MARK)[0], encoding="utf-8")
+    above, below = committed.partition(board.MARK)[0], committed.partition(board.END)[2]
+    page.write_text(above + board.MARK + board.END + below, encoding="utf-8")
     monkeypatch.setattr(board, "PAGE", page)
     board.main(["--root", str(tmp_path / "runs")])
     assert page.read_text(encoding="utf-8") == committed
