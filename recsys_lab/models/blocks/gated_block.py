@@ -45,10 +45,10 @@ class GatedBlock(TransformerBlock):
             self.feed_forward_gate = nn.Linear(embedding_dim, embedding_dim)
 
     def _attended(self, x: Tensor, branch: Tensor) -> Tensor:
+        branch = self.dropout(branch)
         if self.is_gated:
-            branch = torch.sigmoid(self.attention_gate(x)) * self.dropout(branch)
-            return self._closed(x + branch, self.attention_norm)
-        return super()._attended(x, branch)
+            branch = torch.sigmoid(self.attention_gate(x)) * branch
+        return self._closed(x + branch, self.attention_norm)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         hidden = self.expand(self._opened(x, self.feed_forward_norm))
