@@ -26,6 +26,7 @@ from recsys_lab.models.blocks.time_features import (
     GapBuckets,
     GapToQuery,
     HourOfDay,
+    PartOfCycle,
     RelativeTime,
     TimeFeature,
     log_buckets,
@@ -41,6 +42,7 @@ TIMES: list[TimeFeature] = [
     GapToQuery(),
     HourOfDay(),
     DayOfWeek(utc_offset=2.5),
+    PartOfCycle(days=0.01, parts=5),
 ]
 each_encoder = pytest.mark.parametrize("cls", ENCODERS)
 each_time = pytest.mark.parametrize("feature", TIMES, ids=[f"{type(t).__name__}{n}" for n, t in enumerate(TIMES)])
@@ -79,7 +81,9 @@ def test_a_time_feature_in_every_encoder(cls: Any, feature: TimeFeature) -> None
         assert not torch.equal(model.query(batch), model.query(changed_times(batch)))
 
 
-@pytest.mark.parametrize("feature", [GapBuckets(), HourOfDay(), DayOfWeek()], ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize(
+    "feature", [GapBuckets(), HourOfDay(), DayOfWeek(), PartOfCycle(days=2)], ids=lambda f: type(f).__name__
+)
 @each_encoder
 def test_time_does_not_look_ahead(cls: Any, feature: TimeFeature) -> None:
     model, batch = built(cls, inputs=Inputs(time=[feature])), random_batch([9, 9, 7])
@@ -101,6 +105,8 @@ def test_the_rows_of_times_by_hand() -> None:
     assert HourOfDay().values(batch)[batch.valid_mask].tolist() == [5, 5, 0, 0, 0]
     assert HourOfDay(-6).values(batch)[0].tolist() == [23, 23, 18]
     assert DayOfWeek().values(batch)[batch.valid_mask].tolist() == [0, 0, 2, 0, 0]
+    assert PartOfCycle(days=7, parts=7).values(batch)[batch.valid_mask].tolist() == [0, 0, 2, 0, 0]
+    assert PartOfCycle(days=2, parts=4).values(batch)[batch.valid_mask].tolist() == [2, 2, 2, 0, 0]
     gap = 86_400 * 2 - 3600 * 5 - 6
     assert GapBuckets().values(batch)[batch.valid_mask].tolist() == [-1, 2, (gap + 1).bit_length() - 1, -1, 0]
     assert GapToQuery().values(batch)[batch.valid_mask].tolist() == [2, (gap + 1).bit_length() - 1, 1, 0, 0]

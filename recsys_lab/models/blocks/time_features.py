@@ -192,6 +192,32 @@ class DayOfWeek(Calendar):
         return (self.local(batch) // DAY).remainder(7)  # 0 is a Thursday, as 1970 began
 
 
+class PartOfCycle(Calendar):
+    """Which part of a cycle that returns: the month of a year, the phase of a campaign.
+
+    Cycles are counted from 1970-01-01, and their parts are equally long.
+
+    Args:
+        days: how long a cycle is.
+        parts: of a cycle; each has a vector.
+        utc_offset: of the users' clocks, in hours.
+    """
+
+    def __init__(
+        self,
+        days: Positive = 365.2425,
+        parts: Annotated[int, Range(at_least=2)] = 12,
+        utc_offset: Annotated[float, Range(at_least=-14, at_most=14)] = 0.0,
+    ) -> None:
+        super().__init__(utc_offset)
+        self.cycle, self.num_values = round(days * DAY), parts
+        if self.cycle < parts:
+            raise RecsysLabError(f"PartOfCycle: {days:g} days have {self.cycle} seconds, fewer than {parts} parts")
+
+    def values(self, batch: Batch) -> Tensor:
+        return self.local(batch).remainder(self.cycle) * self.num_values // self.cycle
+
+
 def log_buckets(seconds: Tensor) -> Tensor:
     """int64 -> floor(log2(1 + seconds)), at most BUCKETS - 1; exact, in whole numbers."""
     powers = 2 ** torch.arange(1, BUCKETS, device=seconds.device)
