@@ -15,7 +15,7 @@ import torch
 
 from recsys_lab.config import from_config
 from recsys_lab.contracts import DataSpec, Field, Label
-from recsys_lab.models.system import FINDERS, RESOLVED, differing, is_a, model_settings, system_of
+from recsys_lab.models.system import FINDERS, OF_MEMORY, RESOLVED, differing, is_a, model_settings, system_of
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -213,7 +213,7 @@ def check_trained(trained: DataSpec, module: Any) -> dict[str, Any] | None:
 def check_same_model(checkpoint: dict[str, Any], module: Any) -> None:
     """Raises RecsysLabError when the weights belong to a model with other settings, naming each."""
     found = list(differing(settings_in(checkpoint)["model"], model_settings(module), "model"))
-    ignored = tuple(f"model.{name}" for name in NO_PART_OF_A_TEST)
+    ignored = tuple(f"model.{name}" for name in (*NO_PART_OF_A_TEST, *OF_MEMORY))
     found = [change for change in found if not change[0].startswith(ignored)]
     if found:
         raise RecsysLabError(

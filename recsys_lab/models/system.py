@@ -38,6 +38,8 @@ RESOLVED = ("loss", "negatives", "optimization")
 """Arguments of a model that may be None, and what the model then takes."""
 FOUND = ("item_vectors_width",)
 """Arguments that follow from a file which another argument names."""
+OF_MEMORY = ("scorer.chunk",)
+"""Arguments that change memory and speed alone: a test may ask for others than its checkpoint trained with."""
 LATER = {
     "item_vectors": None,
     "item_vectors_mode": "frozen",

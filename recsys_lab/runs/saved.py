@@ -17,13 +17,13 @@ from lightning.pytorch.trainer.states import TrainerStatus
 import recsys_lab.data
 import recsys_lab.losses
 import recsys_lab.models
-from recsys_lab.config import allowed_classes, from_config, import_all, read_yaml
+from recsys_lab.config import allowed_classes, from_config, import_all, read_yaml, to_config
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.evaluation.callback import RankingEvaluation
 from recsys_lab.models.checkpoint import check_goes_on, check_same_model, read_checkpoint, settings_in
 from recsys_lab.models.lightning import NextItemModule
 from recsys_lab.models.randomness import run_seed
-from recsys_lab.models.system import differing, model_settings
+from recsys_lab.models.system import OF_MEMORY, differing, model_settings
 from recsys_lab.runs.interrupts import restored_interrupt
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.runs.progress_lines import own_progress
@@ -171,18 +171,22 @@ def model_of_checkpoint(model: NextItemModule, path: str | Path) -> NextItemModu
     """The model that a checkpoint holds, without its weights, where `model` was asked for.
 
     What shapes training only (loss, negatives, optimization, compile_model) is taken from the checkpoint, too, so that
-    a manifest names what trained.
+    a manifest names what trained. What changes memory alone (the chunk of a scorer) is as asked.
 
     Raises:
         RecsysLabError: when another setting differs, naming it.
     """
     checkpoint = read_checkpoint(path)
     check_same_model(checkpoint, model)
-    ignored = [name for name, _, _ in differing(settings_in(checkpoint)["model"], model_settings(model), "model")]
+    differ = [name for name, _, _ in differing(settings_in(checkpoint)["model"], model_settings(model), "model")]
+    ignored = [name for name in differ if name.removeprefix("model.") not in OF_MEMORY]
     if not ignored:
         return model
     log.info("%s: a test takes what the checkpoint was trained with", ", ".join(f"--{name}" for name in ignored))
-    found: NextItemModule = from_config(checkpoint["model_config"], NextItemModule, where=str(path))
+    config, asked = checkpoint["model_config"], to_config(model)["init_args"]
+    as_asked = {"scorer": asked["scorer"]} if "scorer" in asked else {}  # the same, but for its chunk
+    config = {**config, "init_args": {**config["init_args"], **as_asked}}
+    found: NextItemModule = from_config(config, NextItemModule, where=str(path))
     return found
 
 

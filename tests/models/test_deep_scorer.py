@@ -20,6 +20,7 @@ from recsys_lab.models.blocks.deep_scorer import DeepScorer
 from recsys_lab.models.blocks.scoring import WholeRows
 from recsys_lab.models.system import model_settings
 from recsys_lab.ops.linear_ranks import linear_target_ranks
+from recsys_lab.runs.saved import model_of_checkpoint
 from recsys_lab.words import RecsysLabError
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -117,6 +118,16 @@ def test_it_trains_ranks_and_comes_back(loss: Any, tmp_path: Path) -> None:
     loaded = GRU4Rec.load_from_checkpoint(tmp_path / "m.ckpt")
     tested = [quiet_trainer(tmp_path).test(one, data, verbose=False)[0] for one in (model, loaded)]
     assert tested[0] == tested[1] and 0 < tested[0]["test/auc"] < 1
+
+    # a chunk changes memory alone: a test takes the one that is asked, and of the loss that which was trained
+    for own in ({"loss": loss()}, {"loss": CrossEntropy() if loss is BCE else BCE()}):
+        wanted = small(GRU4Rec, scorer=DeepScorer(add_product=True, chunk=3), **own)
+        found = model_of_checkpoint(wanted, tmp_path / "m.ckpt")
+        again = quiet_trainer(tmp_path).test(found, data, ckpt_path=str(tmp_path / "m.ckpt"), verbose=False)[0]
+        assert found.scorer.chunk == 3 and type(found.loss) is loss
+        assert again == pytest.approx(tested[0], abs=1e-6)
+    with pytest.raises(RecsysLabError, match=r"--model.scorer.add_product: trained with True, asked False"):
+        model_of_checkpoint(small(GRU4Rec, loss=loss(), scorer=DeepScorer(chunk=3)), tmp_path / "m.ckpt")
 
 
 def test_where_there_is_no_table_it_is_refused() -> None:
