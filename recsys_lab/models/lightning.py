@@ -121,6 +121,10 @@ class NextItemModule(StoredModel, TrainingSteps, EvaluationSteps, LearningRate):
             item_vectors, item_vectors_mode, item_vectors_width, item_vectors_preprocessing, item_vectors_missing
         )
         if target_fields:
+            again = next((name for name in target_fields if list(target_fields).count(name) > 1), None)
+            if again is not None:
+                problem = f"names {again!r} twice: one is enough"
+                raise ArgumentError(type(self).__name__, "target_fields", problem, target_fields)
             self.uses_target_fields = tuple(target_fields)
         self._chosen_scorer = (scorer,)  # held in a tuple: as an attribute it would be a module before it is built
         self.shard_items = shard_items

@@ -140,6 +140,13 @@ def test_times_are_needed_and_relative_time_trains_on_last_positions(small_folde
         quiet_trainer(tmp_path).fit(model, SequenceDataModule(str(small_folder)))
 
 
+def test_a_time_stands_there_once_with_the_same_settings() -> None:
+    with pytest.raises(RecsysLabError, match="--model.inputs.time: DayOfWeek stands there twice with equal settings"):
+        Inputs(time=[DayOfWeek(), HourOfDay(), DayOfWeek(utc_offset=0.0)])
+    both = built(SASRec, inputs=Inputs(time=[DayOfWeek(), DayOfWeek(utc_offset=9.0)]))
+    assert len(both.embedding.times) == 2
+
+
 def test_a_model_goes_on_from_a_state_where_its_inputs_are_of_one_event() -> None:
     assert built(GRU4Rec, inputs=Inputs(time=[HourOfDay(), DayOfWeek()])).start(2) is not None
     assert built(GRU4Rec, inputs=Inputs(time=[GapBuckets()])).start(2) is None

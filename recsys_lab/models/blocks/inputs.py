@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from recsys_lab.arguments import check_fields
+from recsys_lab.arguments import check_fields, defaults_of
 from recsys_lab.contracts import DataSpec
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.joining import Fusion
@@ -34,6 +34,15 @@ class Inputs:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        found: list[Any] = []
+        for feature in self.time:
+            settings = (type(feature), {**defaults_of(type(feature)), **feature._init_args})
+            if settings in found:
+                name = type(feature).__name__
+                raise RecsysLabError(
+                    f"--model.inputs.time: {name} stands there twice with equal settings: one is enough"
+                )
+            found.append(settings)
 
     def spec_to_build(self, spec: DataSpec) -> DataSpec:
         """What an encoder is built for: windows are one longer where they begin with a token of the user."""
