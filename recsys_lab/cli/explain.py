@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from recsys_lab.arguments import Count
+from recsys_lab.arguments import Commas, Count
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -20,6 +20,7 @@ def explain(
     history: str | None = None,
     item: str | None = None,
     method: Sequence[Literal["attention", "integrated_gradients", "leave_one_out", "removal"]] = (),
+    target_fields: Annotated[list[str], Commas] | None = None,
     page: str | None = None,
     data_dir: str | None = None,
     json: bool = False,
@@ -36,6 +37,7 @@ def explain(
         item: which item (default: the first that is recommended).
         method: attention, integrated_gradients (needs the extra `explain`), leave_one_out, removal; several with commas
             between them (default: the first three).
+        target_fields: of the event to predict, for a model that reads them, NAME=VALUE with commas between several.
         page: also write a page to this file.
         data_dir: folder of prepared sets, for users and titles (default: as the run says).
         json: print all of it as JSON.
@@ -58,6 +60,7 @@ def explain(
 
     from recsys_lab.serve.explaining import explain as explained
     from recsys_lab.serve.predictor import Predictor
+    from recsys_lab.serve.questions import target_values
     from recsys_lab.serve.run_data import history_of, titles
 
     predictor = Predictor.load(run)
@@ -65,7 +68,8 @@ def explain(
     events = history_of(folder, user, data_dir) if history is None else _ids(history)
     names, about = titles(folder, predictor.spec, data_dir)
     log.info("%s", about)
-    found = explained(predictor, events, item=item, methods=method or None, titles=names)
+    target = {name: [value] for name, value in target_values(target_fields or (), predictor).items()}
+    found = explained(predictor, events, item=item, methods=method or None, titles=names, target_fields=target)
     if page is not None:
         to = Path(page)
         write_results(to.parent, {to.name: explained_page(found, run).html})

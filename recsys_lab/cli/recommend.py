@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from recsys_lab.arguments import Count
+from recsys_lab.arguments import Commas, Count
 from recsys_lab.serve.log_file import LogFile
 from recsys_lab.serve.reranking import Reranking
 from recsys_lab.words import RecsysLabError
@@ -30,6 +30,7 @@ def recommend(
     exclude: str | None = None,
     keep_history: bool = False,
     unknown: Literal["skip", "error"] = "skip",
+    target_fields: Annotated[list[str], Commas] | None = None,
     index: Literal["exact", "hnsw", "ivf", "ivf-8bit", "ivf-pq"] = "exact",
     data_dir: str | None = None,
     output: str | None = None,
@@ -52,6 +53,8 @@ def recommend(
         exclude: file with ids that nobody is recommended, in the same form.
         keep_history: also recommend items of the history.
         unknown: item ids that the model does not know are skipped, or an error.
+        target_fields: of the events to predict, for a model that reads them, NAME=VALUE with commas between several:
+            one value for all users (event_type=buy).
         index: how lists are searched for where items are many; all but `exact` need the extra `index`.
         data_dir: folder of prepared sets, for titles (default: as the run says).
         output: write the lists to this file, .parquet, .csv or .jsonl, instead of printing them.
@@ -73,9 +76,11 @@ def recommend(
 
     from recsys_lab.serve.item_index import use_index
     from recsys_lab.serve.predictor import Predictor
+    from recsys_lab.serve.questions import target_values
     from recsys_lab.serve.run_data import titles
 
     predictor = Predictor.load(run, unknown=unknown)
+    target = target_values(target_fields or (), predictor)
     use_index(predictor, index)
     asked: Any = reading.read(str(input)) if history is None else [_ids(history)]
     if history is not None and isinstance(wanted, dict):
@@ -92,7 +97,10 @@ def recommend(
         hides: Any = None if keep_history else "run"
         length = reranking.length(top)
         for some in [asked] if history is not None else _groups(asked):
-            found = predictor.recommend_in_parts(some, length, exclude=hides, blocked=blocked, candidates=wanted)
+            users = 1 if history is not None else some["user_id"].n_unique()
+            of_users = {name: [value] * users for name, value in target.items()}
+            choice: Any = {"exclude": hides, "blocked": blocked, "candidates": wanted, "target_fields": of_users}
+            found = predictor.recommend_in_parts(some, length, **choice)
             for part in map(reranked, found):
                 yield part if names is None else part.join(names, on="item_id", how="left", maintain_order="left")
 

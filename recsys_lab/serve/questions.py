@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from recsys_lab.data.batches.windows import evaluation_windows
 from recsys_lab.data.fitting.fitted_fields import FittedFields
 from recsys_lab.serve.histories import Histories, seconds_of, typed
 from recsys_lab.serve.list_rules import without_unavailable
-from recsys_lab.words import EVENT_TYPE, RecsysLabError
+from recsys_lab.words import EVENT_TYPE, RecsysLabError, did_you_mean
 
 if TYPE_CHECKING:
     from recsys_lab.serve.predictor import Predictor
@@ -130,6 +130,30 @@ class Questions:
         if last is not None and self.histories.has_times:
             return last.numpy(force=True)
         return np.full(len(users), int(time.time()))
+
+
+def target_values(given: Sequence[str], predictor: Predictor) -> dict[str, str]:
+    """`NAME=VALUE` of the event to predict, as a command line has them -> name -> value.
+
+    Raises:
+        RecsysLabError: for what is not written so, for a field that the model does not read, and for a category that it
+            was not trained with: in a word that somebody typed it is a slip.
+    """
+    found, read = {}, predictor.model.uses_target_fields
+    known = {one.name: one for one in predictor.fields.of("event")}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise RecsysLabError(f"--target_fields {word}: write NAME=VALUE, with commas between several")
+        if name not in read:
+            listed = ", ".join(read) or "no field"
+            raise RecsysLabError(f"--target_fields {word}: of the event to predict the model reads {listed}")
+        one = known[name]
+        if one.kind == "categorical" and not one.rows(pl.Series([value]))[0]:
+            meant = did_you_mean(value, one.values.cast(pl.String).to_list())
+            raise RecsysLabError(f"--target_fields {word}: the model was not trained with this value of {name}.{meant}")
+        found[name] = value
+    return found
 
 
 def _check_before(histories: Histories, seconds: np.ndarray) -> None:

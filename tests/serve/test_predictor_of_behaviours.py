@@ -3,6 +3,8 @@ the inputs of the model are, and for items that were never trained."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from small_data import made_events, prepared, quiet_trainer
 from test_predictor_of_every_model import check, check_same, predicted
 from trained import checkpoint_of, data_of, events_of
 
+from recsys_lab.cli import main
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.data.prepare.pipeline import PrepareSettings
 from recsys_lab.data.split.leave_one_out import GlobalTemporal
@@ -87,6 +90,46 @@ def test_the_one_type_that_was_predicted_is_asked_for(tmp_path: Path) -> None:
     for name in ("buy", "view"):
         asked = one.recommend(log, 5, exclude=None, target_fields={"event_type": [name] * users})
         assert asked.equals(found) == (name == "buy")
+        typed = [
+            "--input",
+            str(tmp_path / "log.csv"),
+            "--top",
+            "5",
+            "--keep_history",
+            "--output",
+            str(tmp_path / "l.csv"),
+        ]
+        log.write_csv(tmp_path / "log.csv")
+        assert main(["recommend", str(path), *typed, "--target_fields", f"event_type={name}"]) == 0
+        lists = pl.read_csv(tmp_path / "l.csv", infer_schema=False)
+        assert lists["item_id"].to_list() == asked["item_id"].cast(pl.String).to_list()
+
+
+def test_the_event_to_predict_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a model that is told it by nobody else: a list and its explanation are of what is asked."""
+    events = made_events().with_columns(pl.col("event_type").replace({"type0": "buy", "type1": "view"}))
+    prepare = PrepareSettings(fields=("event_type=event.categorical@query",))
+    data = SequenceDataModule.from_frames(events, data_dir=tmp_path, prepare=prepare, max_length=5)
+    path = checkpoint_of(GRU4Rec(embedding_dim=8, target_fields=["event_type"]), data, tmp_path, steps=5)
+    one, history = Predictor.load(path), "101,102,103"
+    for name in ("buy", "view"):
+        told: Any = {"target_fields": {"event_type": [name]}}
+        typed = ["--history", history, "--target_fields", f"event_type={name}", "--json"]
+        assert main(["recommend", str(path), *typed, "--top", "3"]) == 0
+        lists = json.loads(capsys.readouterr().out)
+        expected = one.recommend([[101, 102, 103]], 3, **told)
+        assert [row["score"] for row in lists] == pytest.approx(expected["score"].to_list())
+        assert main(["diagnose", "explain", str(path), *typed, "--method", "removal"]) == 0
+        assert json.loads(capsys.readouterr().out)["item"]["item_id"] == expected["item_id"][0]
+    for words, said in (
+        ([], "reads the field 'event_type' of the event to predict.*recommend --target_fields event_type=VALUE"),
+        (["event_type"], "--target_fields event_type: write NAME=VALUE"),
+        (["event_type=bay"], "--target_fields event_type=bay: the model was not trained.*Did you mean 'buy'"),
+        (["price=3"], "--target_fields price=3: of the event to predict the model reads event_type"),
+    ):
+        option = ["--target_fields", *words] if words else []
+        assert main(["recommend", str(path), "--history", history, *option]) == 2
+        assert re.search(said, " ".join(capsys.readouterr().err.split()))
 
 
 INPUTS: dict[str, Any] = {

@@ -20,8 +20,8 @@ def target_at_each_position(batch: Batch, name: str) -> Tensor:
     if name not in batch.target:
         raise RecsysLabError(
             f"the model reads the field {name!r} of the event to predict, and these batches don't have it. Give it: "
-            "target_fields= of Predictor.recommend, or of a request to the server; `predict` takes an event type from "
-            "--data.target_types '[TYPE]', with which the model is trained"
+            f"`recommend --target_fields {name}=VALUE`, target_fields= of Predictor.recommend, or of a request to the "
+            "server; `predict` takes an event type from --data.target_types '[TYPE]', with which the model is trained"
         )
     target, row = batch.target[name], torch.arange(batch.lengths.shape[0], device=batch.lengths.device)
     if target.ndim == batch.event[name].ndim:  # training: one for each position
