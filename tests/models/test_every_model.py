@@ -27,6 +27,7 @@ from small_data import quiet_trainer
 import recsys_lab.models
 from recsys_lab.config import from_config, to_config
 from recsys_lab.contracts import Batch, Loss, State
+from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.losses import CrossEntropy
 from recsys_lab.models import GRU4Rec, NextItemModule, Optimization, SASRec
 from recsys_lab.models.module import last_position
@@ -52,9 +53,9 @@ CASES = [
 CAUSAL = [name for name, (cls, settings) in VARIANTS.items() if small(cls, **settings).causal]
 each_variant = pytest.mark.parametrize("name", VARIANTS)
 GO_ON = {"GRU4Rec", "RNN", "LSTM", "Caser", "NextItNet", "LRURec", "Mamba4Rec", "SASRec", "TiSASRec", "HSTU"}
-GO_ON |= {"NARM", "STAMP", "CORE"}
+GO_ON |= {"NARM", "STAMP", "CORE", "LSTMAttention"}
 """Encoders with `start` and `step`."""
-CAN_NOT = {"SASRec-positions-from-end", "HSTU-query-time"}
+CAN_NOT = {"SASRec-positions-from-end", "HSTU-query-time", "LSTMAttention-relative", "LSTMAttention-query-time"}
 
 
 class Watch(L.Callback):
@@ -179,6 +180,23 @@ def test_no_look_ahead(name: str, field: str) -> None:
             torch.testing.assert_close(after[:, : t - early], before[:, : t - early], rtol=0, atol=0)
             if field == "item_ids":
                 assert not torch.allclose(after[0, t], before[0, t]), "the input at t must matter at t"
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in CAUSAL])
+def test_what_looks_ahead_says_so_and_trains_where_it_may(name: str, small_folder: Path, tmp_path: Path) -> None:
+    cls, settings = VARIANTS[name]
+    model, batch = built(cls, **settings), random_batch([9, 9])
+    items, times = batch.item_ids.clone(), batch.timestamps.clone()
+    items[:, -1], times[:, -1] = items[:, -1] % 3 + 1, times[:, -1] + 50
+    later = dataclasses.replace(batch, item_ids=items, timestamps=times, query_time=times[:, -1] + 1_000)
+    with torch.no_grad():
+        assert not torch.allclose(model.encode(later)[:, :-1], model.encode(batch)[:, :-1])
+    if cls.__name__ == "BERT4Rec":  # what it is to predict is masked
+        assert not model.last_positions_only
+        return
+    data = SequenceDataModule(str(small_folder), max_length=8)
+    with pytest.raises(RecsysLabError, match=f"{cls.__name__} reads later events.*training_mode: last_position"):
+        quiet_trainer(tmp_path).fit(small(cls, **settings), data)
 
 
 @each_variant

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lab.arguments import Depth, DropShare, Positive, Size
-from recsys_lab.contracts import Batch, DataSpec
+from recsys_lab.contracts import Batch, DataSpec, State
 from recsys_lab.models.blocks.embedding import EventEmbedding
 from recsys_lab.models.blocks.event_weights import EventWeights
 from recsys_lab.models.blocks.layers import Dropout
@@ -76,6 +76,7 @@ class LSTMAttention(NextItemModule):
         s = self.settings
         dim, width = s.embedding_dim, s.hidden_dim or s.embedding_dim
         self.time, self.reference, self.seconds = s.time, s.reference, s.time_window or spec.mean_gap_seconds
+        self.window = spec.max_length
         self.embedding = EventEmbedding(spec, dim, std=dim**-0.5, target_fields=self.uses_target_fields)
         self.drop = Dropout(s.dropout)
         inputs = dim + {"none": 0, "gap": 1, "relative": 2}[s.time]
@@ -100,6 +101,26 @@ class LSTMAttention(NextItemModule):
         context = None if self.attention is None else self.attention.at_last(states, batch.lengths)
         return self._head(last_position(states, batch.lengths), context)
 
+    def start(self, rows: int) -> State | None:
+        """The states of earlier events are kept, for attention, while the window is not full; without attention that of
+        the LSTM alone, without end. `relative` times move with each event, and nothing goes on."""
+        return None if self.time == "relative" else State(query=None, memory=(None, None, None))
+
+    def step(self, state: State, event: Batch) -> State | None:
+        recurrent, before, time = state.memory  # (h, c), (B, t, hidden_dim), (B, 1) of the event before
+        if before is not None and before.shape[1] == self.window:
+            return None
+        x = self.drop(self.embedding(event))  # (B, 1, D)
+        if self.time == "gap":
+            gap = torch.zeros_like(event.timestamps) if time is None else (event.timestamps - time).clamp_min(0)
+            x = torch.cat([x, compressed([gap], self.seconds, event.valid_mask).to(x.dtype)], dim=2)
+        newest, recurrent = self._lstm(x, recurrent)
+        if self.attention is None:
+            return State(self._head(newest.squeeze(1), None), memory=(recurrent, None, event.timestamps))
+        states = newest if before is None else torch.cat([before, newest], dim=1)
+        context = self.attention.at_last(states, torch.full_like(event.lengths, states.shape[1]))
+        return State(self._head(newest.squeeze(1), context), memory=(recurrent, states, event.timestamps))
+
     def _head(self, states: Tensor, context: Tensor | None) -> Tensor:
         """(..., hidden_dim) twice -> (..., D)."""
         joined = states if context is None else torch.cat([states, context], dim=-1)
@@ -109,11 +130,15 @@ class LSTMAttention(NextItemModule):
 
     def states(self, batch: Batch) -> Tensor:
         """h_t: (B, L, hidden_dim)."""
-        x = self._inputs(batch)
-        with torch.autocast("cpu", enabled=False):  # most CPUs have no bfloat16 LSTM
-            states, _ = self.lstm(x)
+        states, _ = self._lstm(self._inputs(batch))
         dropped: Tensor = self.drop(states)
         return dropped
+
+    def _lstm(self, x: Tensor, before: Any = None) -> tuple[Tensor, Any]:
+        """(B, L, inputs) -> (B, L, hidden_dim), and what to go on from."""
+        with torch.autocast("cpu", enabled=False):  # most CPUs have no bfloat16 LSTM
+            states, after = self.lstm(x, before)
+        return states, after
 
     def _inputs(self, batch: Batch) -> Tensor:
         """Of the LSTM: (B, L, D and the time features)."""
