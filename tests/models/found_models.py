@@ -74,7 +74,7 @@ VARIANTS |= {
     "HSTU-query-time": (HSTU, {"query_time": True}),
     "CORE-mean": (CORE, {"weights": "mean"}),
     "BERT4Rec-positions-from-end": (BERT4Rec, {"positions": "end"}),
-    "GRU4Rec-bias": (GRU4Rec, {"item_bias": True, "num_layers": 1, "hidden_dim": None}),
+    "GRU4Rec-bias": (GRU4Rec, {"item_bias": True, "num_layers": 1, "hidden_dim": None, "residual": True}),
 }
 
 

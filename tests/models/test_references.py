@@ -78,9 +78,9 @@ def test_sasrec(heads: int, origin: str) -> None:
             torch.testing.assert_close(hidden[row, :length], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_gru4rec(layers: int) -> None:
-    model = built(GRU4Rec, num_layers=layers)
+@pytest.mark.parametrize(("layers", "residual"), [(1, False), (2, False), (2, True)])
+def test_gru4rec(layers: int, residual: bool) -> None:
+    model = built(GRU4Rec, num_layers=layers, residual=residual)
     batch, weights = random_batch(LENGTHS), dict(model.named_parameters())
     with torch.no_grad():
         hidden = model.encode(batch)
@@ -88,7 +88,7 @@ def test_gru4rec(layers: int) -> None:
             states = events(weights, batch, row)
             for layer in range(layers):
                 states = gru(weights, states, layer)
-            expected = linear(states, weights, "project")
+            expected = linear(states, weights, "project") + residual * events(weights, batch, row)
             torch.testing.assert_close(hidden[row, :length], expected, rtol=1e-4, atol=1e-5)
 
 
