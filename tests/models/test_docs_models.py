@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import yaml
+from found_models import ENCODERS
 from small_data import made_events, prepared
 
 import recsys_lab.models.encoders
@@ -41,6 +43,21 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     prepared(tmp_path / "data" / "ml-100k", made_events(num_users=30), "ml-100k")
     return tmp_path
+
+
+def test_every_encoder_has_its_row_and_its_configuration() -> None:
+    """And a place in the studies that are about all of them."""
+    root = Path(__file__).parents[2]
+    table = PAGE.partition("| name | what it is |")[2].partition("\n\n")[0]
+    rows = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:])))
+    names = {cls.__name__ for cls in ENCODERS}
+    assert names - rows == set()
+    configs = [yaml.safe_load(file.read_text())["model"] for file in root.glob("configs/ml-100k/*.yaml")]
+    assert names - {model["class_path"] for model in configs} == set()
+    for study in ("board", "what-can-it-learn", "explanations"):
+        plan = yaml.safe_load((root / "experiments" / study / "study.yaml").read_text())
+        found = {settings.get("model", plan["base"]["model"]) for settings in plan["axes"]["encoder"].values()}
+        assert names - found == set(), study
 
 
 def test_the_example(package: Path) -> None:

@@ -3,7 +3,8 @@
     filter(x) = low(x) + beta^2 (x - low(x))
     block(x)  = ff(alpha norm(x + filter(x)) + (1 - alpha) norm(x + attention(x)))
 
-Paper: Shin et al. 2024, "An Attentive Inductive Bias for Sequential Recommendation beyond the Self-Attention".
+Paper: Shin et al. 2024, "An Attentive Inductive Bias for Sequential Recommendation beyond the Self-Attention". The
+defaults are those of its runs on Amazon Beauty.
 
 Attention is causal, the filter is not: as in `encoders/fmlprec.py`, it trains on `last_position` windows, and histories
 stand at the end of a window of `--data.max_length` events.

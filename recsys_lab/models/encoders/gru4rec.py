@@ -6,7 +6,7 @@ Papers: Hidasi et al. 2016, "Session-based Recommendations with Recurrent Neural
 What differs from the papers: histories are windows with gradients through all of it (the papers: session-parallel
 mini-batches, gradients through one step), the item embedding is always the tied output table, a linear layer brings a
 wider state back to D, an optional residual connection around the network, Adam instead of Adagrad, and the loss is a
-separate choice (the papers: TOP1, BPR-max).
+separate choice (the papers: TOP1, BPR-max). The width of 64 is a default of this project (the papers: 100 and more).
 """
 
 from __future__ import annotations

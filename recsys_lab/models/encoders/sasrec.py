@@ -4,7 +4,8 @@ Paper: Kang & McAuley 2018, "Self-Attentive Sequential Recommendation".
 
 What differs from the paper: pre-norm blocks with a final norm (the paper normalises only the query of attention),
 GELU and a wider feed-forward layer, dropout on the branches only, the loss is a separate choice (the paper: BCE with
-one negative), and training uses every window of a history, not only its newest events.
+one negative), and training uses every window of a history, not only its newest events. The width of 64 and the two
+heads are defaults of this project (the paper: 50 and one).
 """
 
 from __future__ import annotations
