@@ -115,7 +115,7 @@ class SequenceModel(Configurable):
 
     def score_table(self) -> ItemBlock | None:
         """The table whose product with a query `score` is; None where scores are made in another way."""
-        return self.scorer.one_block() if type(self).score is SequenceModel.score else None
+        return None if self.scores_whole_rows else self.scorer.one_block()
 
 
 def last_position(hidden: Tensor, lengths: Tensor) -> Tensor:
