@@ -32,7 +32,7 @@ def variants(with_states: bool = False) -> list[Any]:
 
     def is_slow(name: str) -> bool:
         goes_on = VARIANTS[name][0].start is not SequenceModel.start
-        return "-" in name or (with_states and not goes_on and name != "LSTMAttention")
+        return "-" in name or (with_states and not goes_on and name != "BERT4Rec")
 
     return [pytest.param(name, marks=pytest.mark.slow if is_slow(name) else ()) for name in VARIANTS]
 
