@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from found_models import ENCODERS
+from found_models import ENCODERS, VARIANTS, built
 from small_data import made_events, prepared
 
 import recsys_lab.models.encoders
@@ -48,10 +48,16 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_encoder_has_its_row_and_its_configuration() -> None:
     """And a place in the studies that are about all of them."""
     root = Path(__file__).parents[2]
-    table = PAGE.partition("| name | what it is |")[2].partition("\n\n")[0]
-    rows = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:])))
-    names = {cls.__name__ for cls in ENCODERS}
-    assert names - rows == set()
+    names, rows = {cls.__name__ for cls in ENCODERS}, {}
+    for line in PAGE.partition("| name | what it is |")[2].partition("\n\n")[0].splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        rows |= {name: cells[2:] for name in re.findall(r"`(\w+)`", cells[0])}
+    assert rows.keys() == names
+    for cls in ENCODERS:
+        trains_on, goes_on = rows[cls.__name__]
+        assert trains_on.startswith("last positions") is built(cls).last_positions_only
+        able = any(built(one, **settings).start(1) for one, settings in VARIANTS.values() if one is cls)
+        assert bool(goes_on) is able, cls.__name__
     configs = [yaml.safe_load(file.read_text())["model"] for file in root.glob("configs/ml-100k/*.yaml")]
     assert names - {model["class_path"] for model in configs} == set()
     for study in ("board", "what-can-it-learn", "explanations"):
