@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from recsys_lab.arguments import Commas, Count
+from recsys_lab.arguments import Commas, Count, Range
 from recsys_lab.words import RecsysLabError
 
 log = logging.getLogger("recsys_lab")
@@ -20,6 +20,7 @@ def explain(
     history: str | None = None,
     item: str | None = None,
     method: Sequence[Literal["attention", "integrated_gradients", "leave_one_out", "removal"]] = (),
+    query_time: Annotated[int, Range(at_least=0)] | None = None,
     target_fields: Annotated[list[str], Commas] | None = None,
     page: str | None = None,
     data_dir: str | None = None,
@@ -37,6 +38,8 @@ def explain(
         item: which item (default: the first that is recommended).
         method: attention, integrated_gradients (needs the extra `explain`), leave_one_out, removal; several with commas
             between them (default: the first three).
+        query_time: when the list is wanted, in seconds since 1970, for a model that reads it (default: the time of the
+            last event).
         target_fields: of the event to predict, for a model that reads them, NAME=VALUE with commas between several.
         page: also write a page to this file.
         data_dir: folder of prepared sets, for users and titles (default: as the run says).
@@ -68,8 +71,9 @@ def explain(
     events = history_of(folder, user, data_dir) if history is None else _ids(history)
     names, about = titles(folder, predictor.spec, data_dir)
     log.info("%s", about)
+    asked: dict[str, Any] = {"item": item, "methods": method or None, "titles": names, "query_time": query_time}
     target = {name: [value] for name, value in target_values(target_fields or (), predictor).items()}
-    found = explained(predictor, events, item=item, methods=method or None, titles=names, target_fields=target)
+    found = explained(predictor, events, target_fields=target, **asked)
     if page is not None:
         to = Path(page)
         write_results(to.parent, {to.name: explained_page(found, run).html})

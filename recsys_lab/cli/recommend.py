@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from recsys_lab.arguments import Commas, Count
+from recsys_lab.arguments import Commas, Count, Range
 from recsys_lab.serve.log_file import LogFile
 from recsys_lab.serve.reranking import Reranking
 from recsys_lab.words import RecsysLabError
@@ -30,6 +30,7 @@ def recommend(
     exclude: str | None = None,
     keep_history: bool = False,
     unknown: Literal["skip", "error"] = "skip",
+    query_time: Annotated[int, Range(at_least=0)] | None = None,
     target_fields: Annotated[list[str], Commas] | None = None,
     index: Literal["exact", "hnsw", "ivf", "ivf-8bit", "ivf-pq"] = "exact",
     data_dir: str | None = None,
@@ -53,6 +54,8 @@ def recommend(
         exclude: file with ids that nobody is recommended, in the same form.
         keep_history: also recommend items of the history.
         unknown: item ids that the model does not know are skipped, or an error.
+        query_time: when the lists are wanted, in seconds since 1970, for a model that reads it, and for items that come
+            and go (default: the time of each last event).
         target_fields: of the events to predict, for a model that reads them, NAME=VALUE with commas between several:
             one value for all users (event_type=buy).
         index: how lists are searched for where items are many; all but `exact` need the extra `index`.
@@ -99,7 +102,8 @@ def recommend(
         for some in [asked] if history is not None else _groups(asked):
             users = 1 if history is not None else some["user_id"].n_unique()
             of_users = {name: [value] * users for name, value in target.items()}
-            choice: Any = {"exclude": hides, "blocked": blocked, "candidates": wanted, "target_fields": of_users}
+            choice: Any = {"exclude": hides, "blocked": blocked, "candidates": wanted}
+            choice |= {"query_time": query_time, "target_fields": of_users}
             found = predictor.recommend_in_parts(some, length, **choice)
             for part in map(reranked, found):
                 yield part if names is None else part.join(names, on="item_id", how="left", maintain_order="left")

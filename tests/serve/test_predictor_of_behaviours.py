@@ -132,6 +132,22 @@ def test_the_event_to_predict_on_the_command_line(tmp_path: Path, capsys: pytest
         assert re.search(said, " ".join(capsys.readouterr().err.split()))
 
 
+def test_the_time_of_the_prediction_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = data_of(prepared(tmp_path / "plain", made_events().with_columns(pl.col("timestamp") + 1_700_000_000)).path)
+    path = checkpoint_of(GRU4Rec(embedding_dim=8, inputs=Inputs(time=[GapToQuery()])), data, tmp_path, steps=5)
+    log, one = events_of(data), Predictor.load(path)
+    log.write_csv(tmp_path / "log.csv")
+    last, scores = int(log["timestamp"].max()), []  # type: ignore[arg-type]
+    for when in (last, last + 10**7):
+        typed = ["recommend", str(path), "--input", str(tmp_path / "log.csv"), "--top", "3", "--json"]
+        assert main([*typed, "--query_time", str(when)]) == 0
+        scores.append([row["score"] for row in json.loads(capsys.readouterr().out)])
+        assert scores[-1] == pytest.approx(one.recommend(log, 3, query_time=when)["score"].to_list(), abs=1e-5)
+    assert scores[0] != scores[1]
+    assert main([*typed, "--query_time", "1000"]) == 2
+    assert "has an event at" in capsys.readouterr().err
+
+
 INPUTS: dict[str, Any] = {
     "user first": {"user": "first", "time": [HourOfDay()]},
     "concat, gate, gaps": {"fields": "concat", "items": "gate", "time": [GapBuckets()]},
