@@ -1,5 +1,5 @@
-"""For every test: one thread, so that float sums don't depend on the machine; processes that start warm; and a small
-prepared data set."""
+"""For every test: one thread, so that float sums don't depend on the machine; the same random numbers, whatever ran
+before it; processes that start warm; and a small prepared data set."""
 
 from __future__ import annotations
 
@@ -60,6 +60,19 @@ def try_fewer_examples(items: list[pytest.Item]) -> None:
     for test in tests:
         whole = test._hypothesis_internal_use_settings
         test._hypothesis_internal_use_settings = type(whole)(whole, max_examples=-(-whole.max_examples // 3))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test draws, or a fixture that is made for it, does not depend on the tests that ran before."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
