@@ -74,6 +74,7 @@ def ligr_blocks(weights: Weights, x: Tensor, norm: str, kind: str, gate: bool) -
     def normed(x: Tensor, name: str, place: str) -> Tensor:
         return layer_norm(x, weights, name) if norm == place else x
 
+    x = normed(x, "norm", "post")
     for block in ("blocks.0", "blocks.1"):
         name = f"{block}.attention_norm"
         branch = attend(weights, normed(x, name, "pre"), f"{block}.attention", 2, earlier)
@@ -88,7 +89,7 @@ def ligr_blocks(weights: Weights, x: Tensor, norm: str, kind: str, gate: bool) -
             branch = (silu(read @ w1.T) * (read @ w2.T)) @ weights[f"{block}.contract.weight"].T
         weight = torch.sigmoid(linear(x, weights, f"{block}.feed_forward_gate")) if gate else 1.0
         x = normed(x + weight * branch, name, "post")
-    return layer_norm(x, weights, "norm")
+    return normed(x, "norm", "pre")
 
 
 def tisasrec(weights: Weights, batch: Batch, row: int) -> Tensor:

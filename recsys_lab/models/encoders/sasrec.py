@@ -37,7 +37,7 @@ class SASRec(NextItemModule):
         feed_forward_dim: inner width; None = 4 D (the paper: D).
         positions: learned positions counted from the window's `start` or `end`.
         scale_embedding: multiply item vectors by sqrt(D) before the positions are added.
-        norm: before each branch (`pre`), or behind each sum (`post`).
+        norm: before each branch and behind the last (`pre`), or behind each sum, that of the inputs too (`post`).
         base: loss, negatives, optimization, item vectors and more: see `NextItemModule`.
     """
 
@@ -78,8 +78,7 @@ class SASRec(NextItemModule):
         x, bias = self._inputs(batch), self.attention_bias(batch)
         for block in self.blocks:
             x = block(x, bias)
-        hidden: Tensor = self.norm(x)
-        return hidden
+        return self._left(x)
 
     def encode_last(self, batch: Batch) -> Tensor:
         """The last block computes no position but each row's last."""
@@ -88,8 +87,7 @@ class SASRec(NextItemModule):
         for block in earlier:
             x = block(x, bias)
         assert isinstance(last, TransformerBlock)
-        hidden: Tensor = self.norm(last.at_last(x, batch.lengths, bias))
-        return hidden
+        return self._left(last.at_last(x, batch.lengths, bias))
 
     def event_weights(self, batch: Batch) -> EventWeights:
         x, bias, found = self._inputs(batch), self.attention_bias(batch), []
@@ -110,12 +108,12 @@ class SASRec(NextItemModule):
             return None
         times = event.timestamps if times is None else torch.cat([times, event.timestamps], dim=1)  # (B, t)
         bias = self.bias_of_newest(times)
-        x, kept = self.embedding(event) * self.scale + self.positions.weight[place], []  # (B, 1, D)
+        x, kept = self._entered(self.embedding(event) * self.scale + self.positions.weight[place]), []  # (B, 1, D)
         for block, before in zip(self.blocks, past, strict=True):
             assert isinstance(block, TransformerBlock)
             x, own = block.step(x, before, bias)
             kept.append(own)
-        return State(query=self.norm(x).squeeze(1), memory=(place + 1, kept, times))
+        return State(query=self._left(x).squeeze(1), memory=(place + 1, kept, times))
 
     def attention_bias(self, batch: Batch) -> Tensor | None:
         """(1 or B, H, L, L), added to the logits of attention; None = nothing."""
@@ -127,5 +125,15 @@ class SASRec(NextItemModule):
 
     def _inputs(self, batch: Batch) -> Tensor:
         x = self.embedding(batch) * self.scale  # (B, L, D)
-        x = self.drop(x + self.positions(batch.lengths, x.shape[1]))
+        x = self.drop(self._entered(x + self.positions(batch.lengths, x.shape[1])))
         return x
+
+    def _entered(self, x: Tensor) -> Tensor:
+        """What the blocks begin with: where each sum is normed, the sum of items and positions is, too."""
+        entered: Tensor = self.norm(x) if self.settings.norm == "post" else x
+        return entered
+
+    def _left(self, x: Tensor) -> Tensor:
+        """What the blocks end with."""
+        left: Tensor = self.norm(x) if self.settings.norm == "pre" else x
+        return left
