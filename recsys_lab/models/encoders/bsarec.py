@@ -10,7 +10,8 @@ Attention is causal, the filter is not: as in `encoders/fmlprec.py`, it trains o
 stand at the end of a window of `--data.max_length` events.
 
 What differs from the paper: padding is masked in attention by minus infinity (the authors' code: by -10000, so that an
-event of padding sees all of them).
+event of padding sees all of them). Weights of attention are not dropped out (there: half of them), and a first event is
+no target (there: each history is also asked for its first item, after nothing).
 """
 
 from __future__ import annotations
