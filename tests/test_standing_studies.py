@@ -27,7 +27,7 @@ NOT_ON_MADE_DATA = ("cold",)
 
 def test_they_are_there() -> None:
     names = {folder.name for folder in STUDIES}
-    assert names >= {"encoders", "losses", "windows", "ml1m-replication", "lstm-attention"}
+    assert names >= {"board", "losses", "windows", "ml1m-replication", "lstm-attention"}
 
 
 @pytest.fixture(scope="module")
