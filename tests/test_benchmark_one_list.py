@@ -26,7 +26,6 @@ def test_each_model_and_question_is_measured(tmp_path: Path) -> None:
     assert [(row["model"], row["question"]) for row in rows] == [
         (model, question) for model in ("SASRec", "GRU4Rec") for question in ("new", "next event")
     ]
-    assert all(
-        0 < row["wall_p50_ms"] <= row["wall_p99_ms"] and 0 < row["cpu_p50_ms"] <= row["wall_p99_ms"] for row in rows
-    )
+    for clock in ("wall", "cpu"):  # never one beside the other: several threads use more processor time than passes
+        assert all(0 < row[f"{clock}_p50_ms"] <= row[f"{clock}_p99_ms"] for row in rows)
     assert "| SASRec | new |" in page.read_text()
