@@ -107,33 +107,52 @@ class Plan:
 
 
 class Estimates:
-    """Seconds that a run will take: the median of finished runs of its variant, or of those alike, or its cap."""
+    """Seconds that a run will take: the median of finished runs of its variant, or of those alike, or its cap.
+
+    An encoder that was not run on a data set is guessed from others that were: it takes as many times their seconds as
+    on the data sets where both were run.
+    """
 
     def __init__(self, plan: Plan) -> None:
-        self._seconds: dict[tuple[Any, ...], list[float]] = {}
+        of_variant: dict[str, list[float]] = {}
+        of_pair: dict[tuple[Any, str], list[float]] = {}
         for run in plan.in_state("finished"):
             seconds = run.manifest.get("wall_seconds")
-            if isinstance(seconds, int | float):
-                for key in _alike(run.variant):
-                    self._seconds.setdefault(key, []).append(float(seconds))
+            if isinstance(seconds, int | float) and seconds > 0:
+                of_variant.setdefault(run.variant.identity, []).append(float(seconds))
+                of_pair.setdefault(_data_and_model(run.variant), []).append(float(seconds))
+        self._of_variant = {key: statistics.median(found) for key, found in of_variant.items()}
+        self._of_pair = {key: statistics.median(found) for key, found in of_pair.items()}
+        self._of_any = (
+            statistics.median(seconds for found in of_pair.values() for seconds in found) if of_pair else None
+        )
 
     def of(self, run: PlannedRun) -> float | None:
         """Of the whole run, without the start of its process; None where nothing is known."""
+        known = self._of_variant.get(run.variant.identity) or self._alike(*_data_and_model(run.variant))
         cap = seconds_of((run.variant.settings.get("trainer") or {}).get("max_time"))
-        for key in _alike(run.variant):
-            if key in self._seconds:
-                known = statistics.median(self._seconds[key])
-                return min(known, cap) if cap is not None and key == () else known
-        return cap
+        if known is None and self._of_any is not None:
+            return self._of_any if cap is None else min(self._of_any, cap)
+        return cap if known is None else known
+
+    def _alike(self, data: Any, model: str) -> float | None:
+        of_pair = self._of_pair
+        if (data, model) in of_pair:
+            return of_pair[data, model]
+        here = {other: seconds for (place, other), seconds in of_pair.items() if place == data}
+        by_ratio = [
+            seconds * of_pair[place, model] / of_pair[place, other]
+            for other, seconds in here.items()
+            for place, name in of_pair
+            if name == model and (place, other) in of_pair
+        ]
+        return statistics.median(by_ratio or here.values()) if here else None
 
 
-def _alike(variant: Variant) -> list[tuple[Any, ...]]:
-    """Keys of runs whose time is a guess for this variant's, the best guess first."""
-    settings = variant.settings
-    data = settings.get("data") or {}
-    model = settings.get("model")
+def _data_and_model(variant: Variant) -> tuple[Any, str]:
+    model = variant.settings.get("model")
     name = model.get("class_path") if isinstance(model, dict) else model
-    return [(variant.identity,), (data.get("dataset"), str(name).rpartition(".")[2]), (data.get("dataset"),), ()]
+    return (variant.settings.get("data") or {}).get("dataset"), str(name).rpartition(".")[2]
 
 
 def seconds_of(max_time: Any) -> float | None:

@@ -255,6 +255,22 @@ def test_time_is_estimated_from_the_nearest_runs(tmp_path: Path) -> None:
     assert plan.estimates.of(plan.runs[1]) == 40.0  # b: any finished run, below its cap
 
 
+def test_an_encoder_takes_as_many_times_another_as_on_other_data(tmp_path: Path) -> None:
+    text = """
+axes:
+  d: {small: {data: {dataset: small}}, large: {data: {dataset: large}}}
+  e: {fast: {model: Fast}, slow: {model: Slow}, new: {model: New}}
+name: s
+"""
+    study = read_study(write(tmp_path, text), tmp_path / "runs")
+    runs = {run.variant.label: run for run in make_plan(study, FlatResolver()).runs}
+    for label, seconds in (("small_fast", 10.0), ("small_slow", 70.0), ("large_fast", 100.0)):
+        finished(runs[label].folder, label.partition("_")[0], seconds)
+    plan = make_plan(study, FlatResolver())
+    expected = {run.variant.label: plan.estimates.of(run) for run in plan.in_state("missing")}
+    assert expected == {"large_slow": 700.0, "small_new": 40.0, "large_new": 100.0}  # new: the median of its data set
+
+
 def test_max_time_in_seconds() -> None:
     assert seconds_of("01:02:03:04") == ((24 + 2) * 60 + 3) * 60 + 4
     assert seconds_of({"minutes": 2, "seconds": 5}) == 125 and seconds_of(None) is None
