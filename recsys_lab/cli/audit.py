@@ -47,9 +47,12 @@ def audit(
     from recsys_lab.report.terminal import terminal_width, wrapped
     from recsys_lab.runs.audit_files import write_audit
     from recsys_lab.runs.messages import show_messages
+    from recsys_lab.runs.run_files import check_place
 
     show_messages()
     thresholds = parse_thresholds(fail_on)
+    if output:
+        check_place(Path(output), "--output", is_folder=True)
     data = locate(dataset, data_dir)
     found = audited(data, split or LeaveOneOut(), Path(recommendations) if recommendations else None)
     print(as_json(found) if json else as_text(found, terminal_width()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from recsys_lab.arguments import Commas, Count, Range
@@ -51,15 +52,22 @@ def explain(
     from recsys_lab.report.page import missing_packages
     from recsys_lab.report.terminal import terminal_width
     from recsys_lab.runs.messages import show_messages
-    from recsys_lab.runs.run_files import write_results
+    from recsys_lab.runs.run_files import check_place, write_results
 
     show_messages()
-    if (user is None) == (history is None):
+    if user is None and history is None:
         raise RecsysLabError("give a user of the data (--user ID), or a history (--history a,b,c)")
+    if user is not None and history is not None:
+        raise RecsysLabError(f"--user {user} and --history {history}: an explanation is of one of them: leave one out")
+    if history is not None and query_time is not None:
+        raise RecsysLabError(
+            f"--query_time {query_time}: a typed history has no times to compare it with: use --user ID, or "
+            "recsys_lab.serve.explaining.explain with times="
+        )
     if page is not None and (missing := missing_packages()):
         raise RecsysLabError(f"--page needs {missing}")
-
-    from pathlib import Path
+    if page is not None:
+        check_place(to := Path(page), "--page")
 
     from recsys_lab.serve.explaining import explain as explained
     from recsys_lab.serve.predictor import Predictor
@@ -74,12 +82,10 @@ def explain(
     asked: dict[str, Any] = {"item": item, "methods": method or None, "titles": names, "query_time": query_time}
     target = {name: [value] for name, value in target_values(target_fields or (), predictor).items()}
     found = explained(predictor, events, target_fields=target, **asked)
-    if page is not None:
-        to = Path(page)
-        write_results(to.parent, {to.name: explained_page(found, run).html})
     print(as_json(found) if json else as_text(found, terminal_width()))
-    if page is not None and not json:
-        print(f"\nwritten: {page}")
+    if page is not None:
+        write_results(to.parent, {to.name: explained_page(found, run).html}, "--page")
+        print(f"\nwritten: {page}", file=sys.stderr if json else sys.stdout)
 
 
 def _ids(text: str) -> list[str]:
@@ -105,21 +111,22 @@ def faithfulness(
         lists: of the test, drawn; their first item is explained.
         method: attention, integrated_gradients (needs the extra `explain`), leave_one_out, removal (default: all).
         data_dir: folder of raw files and prepared sets (default: as the run says).
-        output: where to write (default: faithfulness/ in the first run folder).
+        output: where to write (default: faithfulness/ in the first run folder). A smaller answer does not replace a
+            larger one there.
         json: print faithfulness.json.
     """
-    from pathlib import Path
-
     from recsys_lab.diagnose.explain.faithfulness_table import as_markdown, as_text
+    from recsys_lab.diagnose.explain.run_faithfulness import check_covers
     from recsys_lab.diagnose.explain.run_faithfulness import faithfulness as measured
     from recsys_lab.report.escapes import as_json
     from recsys_lab.report.terminal import terminal_width, wrapped
     from recsys_lab.runs.messages import show_messages
-    from recsys_lab.runs.run_files import write_results
+    from recsys_lab.runs.run_files import check_place, write_results
 
     show_messages()
+    check_place(to := Path(output) if output else Path(run_folders[0]) / "faithfulness", "--output", is_folder=True)
+    check_covers(to / "faithfulness.json", run_folders, lists, method)
     found = measured(run_folders, data_dir, lists, method or None)
-    to = Path(output) if output else Path(run_folders[0]) / "faithfulness"
     write_results(to, {"faithfulness.json": as_json(found) + "\n", "faithfulness.md": as_markdown(found)})
     print(as_json(found) if json else as_text(found, terminal_width()))
     said = wrapped(f"written: faithfulness.json and faithfulness.md in {to}")

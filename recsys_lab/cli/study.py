@@ -55,7 +55,8 @@ def run(study: StudyAsked, selection: Selection, launch: Launch) -> None:
 
     found, resolver = open_study(study)
     keep_identities(found.study, resolver)
-    execute(found, undone(select(found, selection)), resolver, launch)
+    asked = select(found, selection)
+    execute(found, undone(asked), resolver, launch, asked=asked)
 
 
 def retry(study: StudyAsked, selection: Selection, launch: Launch, *, resume: bool = False) -> None:
@@ -137,9 +138,12 @@ def report(
             there, with its figure, results.parquet and the values of each run (values/).
         wandb: also as an artifact in the W&B project of the study, offline unless WANDB_MODE=online is set.
     """
+    from recsys_lab.runs.run_files import check_place
     from recsys_lab.study.pages.report_files import report as written
     from recsys_lab.study.plan.keep import keep_identities
 
+    if output:
+        check_place(Path(output), "--output", is_folder=True)
     found, resolver = open_study(study)
     show_messages()
     names = None if no_baselines else baselines

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lab.words import RecsysLabError
+
+log = logging.getLogger("recsys_lab")
 
 HASHED = {"config.yaml": "config_sha256", "metrics.json": "metrics_sha256", "metrics.csv": "epochs_sha256"}
 """Files that are hashed whenever the manifest is written."""
@@ -27,6 +30,20 @@ OF_A_TEST = {
 SEAL = "manifest_sha256"
 UNFINISHED = ("running", "interrupted", "nan", "error")
 """`stopped_by` of a run whose training did not come to its own end."""
+
+
+def warn_of_unfinished(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Says that a model is that of a run whose training did not come to its end."""
+    if (why := manifest.get("stopped_by")) in UNFINISHED:
+        said = "%s is not finished (%s): its best checkpoint so far is taken; `recsys-lab fit %s` goes on"
+        log.warning(said, folder, why, folder)
+
+
+def no_run_folder(folder: Path, missing: str) -> str:
+    """What to say of a folder that a command takes for a run's, and of runs below it."""
+    below = sorted(folder.glob("*/config.yaml")) or sorted(folder.glob("*/*/config.yaml"))
+    meant = f". Did you mean {below[0].parent}?" if below else ""
+    return f"{folder} is not a run folder: it holds no {missing}{meant}"
 
 
 class ChangedRunError(RecsysLabError):
@@ -62,8 +79,8 @@ def write_texts(folder: Path, files: Mapping[str, str]) -> None:
             stack.enter_context(written(folder / name)).write_text(text, encoding="utf-8")
 
 
-def write_results(folder: Path, files: dict[str, str]) -> None:
-    """Writes `files` (name -> text) into `folder`, which is made when needed.
+def write_results(folder: Path, files: dict[str, str], option: str = "--output") -> None:
+    """Writes `files` (name -> text) into `folder`, which is made when needed; `option` names it on the command line.
 
     Raises:
         RecsysLabError: when that can't be, naming the folder.
@@ -72,7 +89,23 @@ def write_results(folder: Path, files: dict[str, str]) -> None:
         write_texts(folder, files)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise RecsysLabError(f"can't write to {folder}: {why}; choose another folder with --output") from error
+        raise RecsysLabError(f"can't write to {folder}: {why}; choose another folder with {option}") from error
+
+
+def check_place(path: Path, option: str, is_folder: bool = False) -> None:
+    """Before long work whose result is a file, or files in a folder: that is not lost where they can't be written.
+
+    Raises:
+        RecsysLabError: naming the place and the option that changes it.
+    """
+    if path.is_dir() and not is_folder:
+        raise RecsysLabError(f"{option} {path} is a folder: name a file in it, such as {path / 'page.html'}")
+    folder = path if is_folder else path.absolute().parent
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise RecsysLabError(f"can't write to {folder}: {there} is a file, and no folder; choose another with {option}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RecsysLabError(f"can't write to {folder}: permission denied; choose another folder with {option}")
 
 
 @contextmanager

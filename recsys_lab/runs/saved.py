@@ -27,7 +27,14 @@ from recsys_lab.models.system import OF_MEMORY, differing, model_settings
 from recsys_lab.runs.interrupts import restored_interrupt
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.runs.progress_lines import own_progress
-from recsys_lab.runs.run_files import ChangedRunError, check_checkpoint, check_file, read_manifest
+from recsys_lab.runs.run_files import (
+    ChangedRunError,
+    check_checkpoint,
+    check_file,
+    no_run_folder,
+    read_manifest,
+    warn_of_unfinished,
+)
 from recsys_lab.runs.trust import check_saved_config, find_own_modules
 from recsys_lab.words import RecsysLabError
 
@@ -88,6 +95,8 @@ def open_saved_run(
     """
     saved = open_saved_data(folder, data_dir)
     manifest = read_manifest(saved.folder) if manifest is None else manifest
+    if checkpoint is None:
+        warn_of_unfinished(saved.folder, manifest)
     checkpoint = Path(checkpoint) if checkpoint is not None else saved.folder / "checkpoints" / "best.ckpt"
     model = NextItemModule.load_from_checkpoint(checkpoint)
     saved.data.give(model.task.samples)
@@ -207,7 +216,7 @@ def _read(folder: Path, name: str, parse: Any) -> dict[str, Any]:
     try:
         found = parse((folder / name).read_text())
     except FileNotFoundError:
-        raise RecsysLabError(f"{folder} is not a run folder: it holds no {name}") from None
+        raise RecsysLabError(no_run_folder(folder, name)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RecsysLabError(f"{folder / name} can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):

@@ -34,7 +34,7 @@ def explain(
     history: Any,
     *,
     item: Any = None,
-    methods: Sequence[Method] | None = None,
+    methods: Method | Sequence[Method] | None = None,
     titles: pl.DataFrame | None = None,
     **asked: Any,
 ) -> dict[str, Any]:
@@ -42,17 +42,21 @@ def explain(
 
     Args:
         predictor: of a trained encoder.
-        history: raw item ids, oldest first; or a frame of one user's events, as `Predictor.recommend` takes it.
+        history: raw item ids, oldest first, also as the only list of a list; or a frame of one user's events, as
+            `Predictor.recommend` takes it.
         item: the id of the item; None = the first that the user is recommended.
-        methods: of `METHODS`; None = `DEFAULT`, without integrated gradients where captum is not installed.
-        titles: a frame of `item_id` and `title`, for names beside the ids.
+        methods: of `METHODS`, one or several; None = `DEFAULT`, without integrated gradients where captum is not
+            installed.
+        titles: a frame of `item_id` and `title`, for names beside the ids: `recsys_lab.serve.run_data.titles` reads
+            those of a run's data.
         asked: `times`, `fields`, `query_time` and `target_fields` of `Predictor.recommend`.
 
     Returns:
         Plain data, ready for JSON:
 
-        - `user`, `model`; `item`: its `item_id`, `title`, `score`, `rank` among all candidates, those of the history
-          too, `probability` among them, `log_probability`, and `expected`: what that is with stand-ins for all events.
+        - `user` (None where plain item ids were given), `model`; `item`: its `item_id`, `title`, `score`, `rank` among
+          all candidates, those of the history too, `probability` among them, `log_probability`, and `expected`: what
+          that is with stand-ins for all events.
         - `events`, the newest first: `ago` (1 = the newest), `item_id`, `title`, `timestamp`, and for each method what
           the event adds: nats of log-probability, or of `attention` a share. `parts`: of integrated gradients, by part.
         - `methods`: for each one asked `note`, and of integrated gradients `gap` and `steps`; `events` is false where
@@ -67,7 +71,7 @@ def explain(
     chosen = _checked(methods)
     predictor.model.check_ranks()
     event_embedding(predictor.model)
-    histories = history if hasattr(history, "columns") else [history]
+    histories = history if hasattr(history, "columns") else _only_one(history)
     batch, read = _batch(predictor, histories, asked)
     first = item is None
     if item is None:
@@ -83,7 +87,7 @@ def explain(
     names = {} if titles is None else dict(zip(titles["item_id"].to_list(), titles["title"].to_list(), strict=True))
     raw = predictor.item_ids.at(np.array([target]))[0]
     return {
-        "user": read.users[0],
+        "user": read.users[0] if hasattr(history, "columns") else None,
         "model": type(predictor.model).__name__,
         "item": {"item_id": raw, "title": names.get(raw), "is_first_of_list": first, **_standing(model)},
         "events": _events(predictor, batch, found, names, read.has_times),
@@ -93,9 +97,16 @@ def explain(
     }
 
 
-def _checked(methods: Sequence[Method] | None) -> list[Method]:
+def _only_one(history: Any) -> Any:
+    """Histories of one user: `recommend` takes a list of them, so that is understood here too."""
+    inner = list(history)
+    return inner if inner and isinstance(inner[0], list | tuple | np.ndarray | pl.Series) else [history]
+
+
+def _checked(methods: Method | Sequence[Method] | None) -> list[Method]:
     if methods is None:
         return [method for method in DEFAULT if method != "integrated_gradients" or has_captum()]
+    methods = [methods] if isinstance(methods, str) else methods
     for method in methods:
         if method not in METHODS:
             raise RecsysLabError(f"methods: {method!r} is none of them: {', '.join(METHODS)}")
@@ -111,7 +122,7 @@ def _batch(predictor: Predictor, histories: Any, asked: dict[str, Any]) -> tuple
     if len(read) > 1:
         raise RecsysLabError(f"an explanation is of one user, and there are {len(read)} in the history")
     if not len(read) or not read.given[0]:
-        raise RecsysLabError("the history is empty, so no event can say why: give one of an item at least")
+        raise RecsysLabError("the history is empty, and an explanation is of its events: give at least one item")
     if not read.known[0]:
         given = int(read.given[0])
         first = predictor.item_ids.raw[0]
@@ -168,7 +179,7 @@ def _fields(asked: AskedModel, found: dict[Method, Attribution]) -> dict[str, di
     for name, one in found.items():
         if one.parts:
             fields[name] = {part: float(values.sum()) for part, values in one.parts.items()}
-    return fields
+    return {name: fields[name] for name in METHODS if name in fields}
 
 
 def _notes(read: Histories, asked: AskedModel, methods: Any) -> list[str]:

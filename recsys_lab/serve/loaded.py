@@ -14,7 +14,7 @@ from recsys_lab.contracts import DataSpec
 from recsys_lab.data.fitting.vocabulary import Vocabulary, read_vocabulary
 from recsys_lab.models.checkpoint import vocabulary_in
 from recsys_lab.models.lightning import NextItemModule
-from recsys_lab.runs.run_files import check_checkpoint, read_manifest
+from recsys_lab.runs.run_files import check_checkpoint, no_run_folder, read_manifest, warn_of_unfinished
 from recsys_lab.serve import run_data
 from recsys_lab.serve.huge_pages import use_huge_pages
 from recsys_lab.words import RecsysLabError
@@ -53,12 +53,13 @@ def load_model(run: str | Path, allow_classes: Sequence[str] = (), device: Any =
     if path.is_dir():
         folder, path = path, path / "checkpoints" / "best.ckpt"
         if not path.is_file() and not (folder / "config.yaml").is_file():
-            raise RecsysLabError(f"{folder} is not a run folder: it holds no checkpoints/best.ckpt")
+            raise RecsysLabError(no_run_folder(folder, "checkpoints/best.ckpt"))
     elif path.parent.name == "checkpoints":
         folder = path.parent.parent
     if folder is not None and (folder / "manifest.json").is_file():
         manifest = read_manifest(folder)
         check_checkpoint(folder, manifest)
+        warn_of_unfinished(folder, manifest)
     if allowed_classes() or allow_classes:
         from recsys_lab.runs.trust import find_own_modules
 

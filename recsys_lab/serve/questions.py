@@ -147,7 +147,8 @@ def target_values(given: Sequence[str], predictor: Predictor) -> dict[str, str]:
             raise RecsysLabError(f"--target_fields {word}: write NAME=VALUE, with commas between several")
         if name not in read:
             listed = ", ".join(read) or "no field"
-            raise RecsysLabError(f"--target_fields {word}: of the event to predict the model reads {listed}")
+            way = "" if read else ". --model.target_fields of fit makes it read one: docs/behaviours.md"
+            raise RecsysLabError(f"--target_fields {word}: of the event to predict the model reads {listed}{way}")
         one = known[name]
         if one.kind == "categorical" and not one.rows(pl.Series([value]))[0]:
             meant = did_you_mean(value, one.values.cast(pl.String).to_list())

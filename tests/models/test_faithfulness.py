@@ -96,6 +96,16 @@ def test_the_table_of_a_model_that_learned_nothing(repeats: Faithfulness) -> Non
     assert max(map(len, text(faithfulness_table(rows)).splitlines())) <= 120
 
 
+def test_one_list_is_no_test(repeats: Faithfulness) -> None:
+    one = Faithfulness(repeats.random[:1])
+    for name in METHODS:
+        one.curves[name], one.likeness[name] = repeats.curves[name][:1], repeats.likeness[name][:1]
+        one.notes[name] = ""
+    found = {"rows": rows_of([one], np.zeros(1)), "alpha": 0.05, "seeds": 1, "largest_gap": None}
+    said = [line for line in sentences(found) if line.startswith("left out")]
+    assert said == ["left out: not tested: too few users. --lists asks for more."]
+
+
 def test_random_explanations_are_reported_as_such() -> None:
     draw = np.random.default_rng(0)
     noise = [

@@ -18,6 +18,7 @@ from recsys_lab.cli import main
 from recsys_lab.data.prepare.decoded import decoded_user
 from recsys_lab.models import GRU4Rec, SASRec
 from recsys_lab.models.baselines import Popularity
+from recsys_lab.runs.run_files import read_manifest, write_manifest
 from recsys_lab.serve import Predictor
 from recsys_lab.serve.explaining import DEFAULT, explain
 from recsys_lab.words import RecsysLabError
@@ -79,7 +80,10 @@ def test_another_item_and_other_methods(run: Path, capsys: pytest.CaptureFixture
     ("words", "said"),
     [
         ([], "give a user of the data (--user ID), or a history (--history a,b,c)"),
-        (["--user", "u003", "--history", "101"], "give a user of the data"),
+        (["--user", "u003", "--history", "101"], "--user u003 and --history 101: an explanation is of one of them"),
+        (["--history", "101", "--query_time", "9"], "--query_time 9: a typed history has no times to compare it with"),
+        (["--history", "101", "--page", "."], "--page . is a folder: name a file in it, such as page.html"),
+        (["--history", "101", "--page", "pyproject.toml/why.html"], "pyproject.toml is a file, and no folder"),
         (["--user", "nobody"], "--user nobody: small has no such user; its ids are like 'u000'"),
         (["--history", ""], "the history is empty"),
         (["--history", "999"], "none of the history's 1 events is of an item that the model knows"),
@@ -91,6 +95,53 @@ def test_mistakes(run: Path, words: list[str], said: str, capsys: pytest.Capture
     capsys.readouterr()
     assert main(["diagnose", "explain", str(run), *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_page_that_cant_be_written_loses_no_explanation(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()  # /proc takes no folder, which nobody can know before
+    assert main(["diagnose", "explain", str(run), "--history", "101", "--page", "/proc/none/why.html"]) == 2
+    answer = capsys.readouterr()
+    assert "left out" in answer.out and answer.err.strip().endswith("choose another folder with --page")
+
+
+def test_the_sentence_is_of_one_method_whatever_their_order(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, sentences = ["diagnose", "explain", str(run), "--history", "101,102,103"], []
+    for methods in ("removal,leave_one_out", "leave_one_out,removal"):
+        capsys.readouterr()
+        assert main([*words, "--method", methods]) == 0
+        sentences.append(" ".join(capsys.readouterr().out.partition("\n\n")[0].split()))
+    assert sentences[0] == sentences[1] and ', by "left out"' in sentences[0]
+
+
+def test_a_run_that_was_interrupted_says_so(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = Path(shutil.copytree(run, tmp_path / "begun"))
+    manifest = read_manifest(begun)
+    write_manifest(begun, {**manifest, "stopped_by": "interrupted"})
+    for words in (["explain", str(begun), "--history", "101"], ["faithfulness", str(begun), "--lists", "2"]):
+        capsys.readouterr()
+        assert main(["diagnose", *words, "--method", "attention"]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{begun} is not finished (interrupted): its best checkpoint so far is taken" in said
+        assert f"`recsys-lab fit {begun}` goes on" in said
+
+
+def test_a_smaller_answer_does_not_replace_a_larger_one(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = str(shutil.copytree(run, tmp_path / "other"))
+    ask = ["diagnose", "faithfulness", other, "--lists", "4", "--output", str(tmp_path / "to")]
+    assert main([*ask, "--method", "removal,leave_one_out"]) == 0
+    held = (tmp_path / "to" / "faithfulness.json").read_text()
+    for words, said in (
+        (["--method", "removal"], "has the method leave_one_out, which this answer would not have"),
+        (["--method", "removal,leave_one_out", "--lists", "3"], "has 4 lists, which this answer would not have"),
+    ):
+        capsys.readouterr()
+        assert main([*ask, *words]) == 2 and said in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "to" / "faithfulness.json").read_text() == held
+    assert main([*ask, "--method", "removal,leave_one_out", "--lists", "5"]) == 0
+    assert main(["diagnose", "faithfulness", other, f"{other}/../other", "--method", "removal"]) == 2
+    assert "is named twice: name each seed once" in capsys.readouterr().err
 
 
 def test_a_checkpoint_without_its_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +165,8 @@ def test_more_than_one_user_and_no_method(folder: Path, tmp_path: Path) -> None:
         explain(predictor, [101], methods=[])
     with pytest.raises(RecsysLabError, match="'shap' is none of them"):
         explain(predictor, [101], methods=["shap"])  # type: ignore[list-item]
-    found = explain(predictor, list(range(101, 115)), methods=["leave_one_out"])
+    found = explain(predictor, list(range(101, 115)), methods="leave_one_out")
+    assert found["user"] is None and explain(predictor, [list(range(101, 115))], methods=["leave_one_out"]) == found
     assert len(found["events"]) == 8 and found["notes"] == ["the model sees the newest 8 of 14 events"]
 
 

@@ -16,9 +16,12 @@ from recsys_lab.diagnose.explain.explained_text import (
 from recsys_lab.report.figure import Figure, data_of
 from recsys_lab.report.page import Card, Page, Section
 from recsys_lab.report.table import Column, Table
+from recsys_lab.words import number_of
 
 DRAWN = 60
 """Events in the figure: the newest. The table has all."""
+LABEL, CELL = 170, 54
+"""Pixels of a name and of a method: with three of these a telephone shows the figure at about its own size."""
 
 
 def explained_page(found: dict[str, Any], run: str) -> Page:
@@ -30,6 +33,7 @@ def explained_page(found: dict[str, Any], run: str) -> Page:
         sections.append(Section("fields", "What each field adds", [Card(tables_first=[fields_table(found)])]))
     rows = Table([Column("how to read it")], [{"how to read it": line} for line in reading(found)], "How to read it")
     sections.append(Section("reading", "How to read it", [Card(tables_first=[rows])], is_folded=True))
+    whose = "" if found["user"] is None else f" · user {found['user']}"
     return Page(
         "Explanation of",
         named(found["item"]),
@@ -37,7 +41,7 @@ def explained_page(found: dict[str, Any], run: str) -> Page:
         answer(found),
         sections,
         "recsys-lab diagnose explain --json has every number.",
-        protocol=f"{found['model']}, {run} · user {found['user']} · {len(found['events'])} events",
+        protocol=f"{found['model']}, {run}{whose} · {number_of(len(found['events']), 'event')}",
     )
 
 
@@ -63,7 +67,7 @@ def _figure(found: dict[str, Any]) -> list[Figure]:
     top = alt.Axis(orient="top", labelAngle=0, title=None, domain=False, ticks=False)
     base = alt.Chart().encode(
         x=alt.X("method:N", sort=[TITLES[name] for name in used], axis=top),
-        y=alt.Y("event:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False)),
+        y=alt.Y("event:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, labelLimit=LABEL)),
     )
     shade = alt.Opacity("shade:Q", scale=alt.Scale(domain=[0, 1], range=[0.0, 0.8]), legend=None)
     tips = [alt.Tooltip("event:N"), alt.Tooltip("method:N"), alt.Tooltip("text:N", title="adds")]
@@ -74,5 +78,7 @@ def _figure(found: dict[str, Any]) -> list[Figure]:
     chart = alt.layer(*marks, base.mark_text(style="label", fontSize=11).encode(text="text:N"), data=data_of(rows))
     said = f"Heat map of what each event adds, by {', '.join(TITLES[name] for name in used)}. {answer(found)}"
     left = "" if len(events) == len(found["events"]) else f" Drawn: the newest {DRAWN} events; the table has all."
-    note = f"The newest event first. Blue speaks for the item, orange against it, by each column's largest value.{left}"
-    return [Figure("events", "What each event adds", chart.properties(height=20 * len(events)), said, note)]
+    signs = "Blue speaks for the item, orange against it" + ("; attention has no sign" if "attention" in used else "")
+    note = f"The newest event first. {signs}. The shade is by each column's largest value.{left}"
+    sized = chart.properties(width=CELL * len(used), height=20 * len(events))
+    return [Figure("events", "What each event adds", sized, said, note)]

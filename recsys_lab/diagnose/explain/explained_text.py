@@ -24,6 +24,8 @@ READING = {
     "leave_one_out": "left out: nats of log-probability that are lost with random items in its place (a mean).",
     "removal": "removed: nats that are lost when the event is taken away, and those before it move up.",
 }
+TELLING = ("leave_one_out", "integrated_gradients", "removal")
+"""Of these the first that was asked for decides the sentence: docs/explain.md says why in this order."""
 ROWS = 40
 """Events that the terminal shows."""
 BAR = 5
@@ -35,7 +37,8 @@ def as_text(found: dict[str, Any], width: int = 80) -> str:
     """For the terminal; `found` is what `explain` gives. Lines are at most `width` wide where names can be cut."""
     used = used_methods(found)
     bare = max((len(line) for line in text(_events(found, used, 0)).splitlines()), default=0)
-    lines = [answer(found), "", text(_events(found, used, max(8, width - bare)))]
+    least = max((len(_cut(one, 0)) for one in found["events"][:ROWS]), default=0)  # the ids, which are in `bare`
+    lines = [answer(found), "", text(_events(found, used, max(8, width - bare + least)))]
     if (more := len(found["events"]) - ROWS) > 0:
         rest = ", ".join(f"{TITLES[name]} {sum(one[name] for one in found['events'][ROWS:]):+.3f}" for name in used)
         lines.append(f"and {number_of(more, 'older event')}, together: {rest}; --json and --page have all")
@@ -46,16 +49,17 @@ def as_text(found: dict[str, Any], width: int = 80) -> str:
 
 def answer(found: dict[str, Any]) -> str:
     """In a sentence."""
-    item, used = found["item"], [name for name in used_methods(found) if name != "attention"]
+    item, used = found["item"], used_methods(found)
     how = f"rank {item['rank']:,} of all candidates, seen ones too, probability {show(item['probability'], '.3g').text}"
     begin = f"{named(item)}: {how}"
-    if not used:
+    telling = next((name for name in TELLING if name in used), None)
+    if telling is None:
         return f"{begin}."
-    best = max(found["events"], key=lambda one: one[used[-1]])
-    if best[used[-1]] <= 0:
-        return f"{begin}. No event speaks for it."
+    by, best = f'by "{TITLES[telling]}"', max(found["events"], key=lambda one: one[telling])
+    if best[telling] <= 0:
+        return f"{begin}. No event speaks for it, {by}."
     ago = "the newest event" if best["ago"] == 1 else f"{best['ago']} events ago"
-    return f"{begin}. What speaks most for it: {named(best)}, {ago}."
+    return f"{begin}. What speaks most for it, {by}: {named(best)}, {ago}."
 
 
 def named(one: dict[str, Any]) -> str:
@@ -68,10 +72,10 @@ def used_methods(found: dict[str, Any]) -> list[str]:
 
 
 def events_table(found: dict[str, Any]) -> Table:
-    """All events, with numbers."""
+    """All events, with numbers. The first column heads each row, so it is a name."""
     titled = any(one["title"] is not None for one in found["events"])
-    columns = [Column("ago", "d", "1 is the newest event"), Column("item", value=lambda one: str(one["item_id"]))]
-    columns += [Column("title", value=lambda one: one["title"] or "")] if titled else []
+    columns = [Column("title", value=lambda one: one["title"] or "")] if titled else []
+    columns += [Column("item", value=lambda one: str(one["item_id"])), Column("ago", "d", "1 is the newest event")]
     return Table([*columns, *(_number(name) for name in used_methods(found))], found["events"])
 
 
@@ -97,7 +101,7 @@ def reading(found: dict[str, Any]) -> list[str]:
 
 def _events(found: dict[str, Any], used: Sequence[str], room: int) -> Table:
     """With bars, and names cut to `room` characters."""
-    columns = [Column("ago", "d"), Column("event", value=lambda one: _cut(named(one), room))]
+    columns = [Column("ago", "d"), Column("event", value=lambda one: _cut(one, room))]
     for name in used:
         most = max((abs(one[name]) for one in found["events"]), default=0.0)
         columns += [_number(name), Column("", value=partial(_bar_of, name, most))]
@@ -115,6 +119,11 @@ def _bar_of(name: str, most: float, one: dict[str, Any]) -> str:
     return (FULL if value > 0 else AGAINST) * size
 
 
-def _cut(name: str, room: int) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= room else name[: max(0, room - 2)] + ".."
+def _cut(one: dict[str, Any], room: int) -> str:
+    """The name of an event; a title that is too long is cut, and the id behind it is not."""
+    name, tail = " ".join(named(one).split()), f" ({one['item_id']})"
+    if len(name) <= room:
+        return name
+    if one["title"] is None:
+        return name[: max(0, room - 2)] + ".."
+    return name[: max(0, room - len(tail) - 2)] + ".." + tail

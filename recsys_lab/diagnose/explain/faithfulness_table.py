@@ -15,6 +15,7 @@ from recsys_lab.report.table import Column, Table, markdown, text
 from recsys_lab.report.terminal import wrapped
 from recsys_lab.statistics.pairs import Difference, Method, Sample, Seeds, correct
 from recsys_lab.statistics.rule import estimate
+from recsys_lab.words import number_of
 
 ALIKE = 0.5
 """Rank correlation from which an explanation says more of the encoder's form than of what it learned."""
@@ -75,14 +76,16 @@ def faithfulness_table(rows: Sequence[dict[str, Any]], is_narrow: bool = False) 
 
 def as_text(found: dict[str, Any], width: int = 80) -> str:
     """`found`: what faithfulness.json holds."""
-    title = f"{found['model']} on {found['dataset']}: {found['lists']:,} lists explained, their first item"
+    title = f"{found['model']} on {found['dataset']}: {number_of(found['lists'], 'list')} explained, the first item"
     table = text(faithfulness_table(found["rows"], is_narrow=True), width=width)
     return "\n".join([wrapped(title, width), "", table, "", wrapped("\n".join(sentences(found)), width)])
 
 
 def as_markdown(found: dict[str, Any]) -> str:
     said = [f"* {prose(line)}" for line in sentences(found)]
-    title = f"# Explanations of {prose(found['model'])} on {prose(found['dataset'])}: {found['lists']:,} lists"
+    title = (
+        f"# Explanations of {prose(found['model'])} on {prose(found['dataset'])}: {number_of(found['lists'], 'list')}"
+    )
     return "\n".join([title, "", markdown(faithfulness_table(found["rows"])), "", *said]) + "\n"
 
 
@@ -94,6 +97,9 @@ def sentences(found: dict[str, Any]) -> list[str]:
             lines.append(f"{title}: none: {row['note'] or 'not of every list'}.")
             continue
         bad = [name for name in CURVES if not (row[f"{name}_p"] < found["alpha"] and row[name][0] > 0)]
+        if any(np.isnan(row[f"{name}_p"]) for name in CURVES):
+            lines.append(f"{title}: not tested: too few users. --lists asks for more.")
+            continue
         if bad:
             lines.append(f"{title}: not better than random order in {' and '.join(bad)}: not shown to be faithful.")
         if row.get("likeness", [0])[0] > ALIKE:

@@ -20,9 +20,10 @@ from recsys_lab.diagnose.explain.faithfulness import FEWEST_EVENTS, Case, Faithf
 from recsys_lab.diagnose.explain.faithfulness_table import rows_of
 from recsys_lab.evaluation.candidates import candidate_mask
 from recsys_lab.ops.top_items import top_items
+from recsys_lab.runs.run_files import read_json
 from recsys_lab.runs.saved import SavedRun, open_saved_run
 from recsys_lab.statistics.pairs import Method as Tests
-from recsys_lab.words import RecsysLabError
+from recsys_lab.words import RecsysLabError, number_of
 
 MEASURED: tuple[Method, ...] = ("attention", "integrated_gradients", "leave_one_out", "removal")
 
@@ -40,6 +41,9 @@ def faithfulness(
         lists: how many of the test are explained, drawn with a fixed seed.
         methods: None = all, without integrated gradients where captum is not installed.
     """
+    for place, folder in enumerate(folders):
+        if Path(folder).resolve() in {Path(other).resolve() for other in folders[:place]}:
+            raise RecsysLabError(f"{folder} is named twice: name each seed once")
     wanted = methods or [name for name in MEASURED if name != "integrated_gradients" or has_captum()]
     runs = [open_saved_run(folder, None, data_dir) for folder in folders]
     for other in runs[1:]:
@@ -54,6 +58,7 @@ def faithfulness(
         "runs": [str(folder) for folder in folders],
         "model": type(runs[0].model).__name__,
         "dataset": runs[0].data.processed.name,
+        "asked": lists,
         "lists": len(user),
         "seeds": len(measured),
         "alpha": tests.alpha,
@@ -61,6 +66,30 @@ def faithfulness(
         "largest_gap": float(max(gaps)) if gaps else None,
         "notes": [] if methods or has_captum() else [CAPTUM],
     }
+
+
+def check_covers(
+    file: Path, folders: Sequence[str | Path], lists: int, methods: Sequence[Method] | None = None
+) -> None:
+    """Before an answer takes the place of an earlier one of the same folder.
+
+    Raises:
+        RecsysLabError: where the earlier one has more lists or seeds, or methods that this one would not have.
+    """
+    there = read_json(file)
+    if not there:
+        return
+    has = [row["method"] for row in there["rows"]]
+    lost = [name for name in has if methods and name not in methods]
+    asked = there.get("asked", there["lists"])  # fewer may have been there
+    more = [f"{asked:,} lists"] if asked > lists else []
+    more += [f"the method {', '.join(lost)}"] if lost else []
+    more += [number_of(there["seeds"], "seed")] if there["seeds"] > len(folders) else []
+    if more:
+        raise RecsysLabError(
+            f"{file} has {' and '.join(more)}, which this answer would not have: ask for as much, write elsewhere with "
+            "--output, or remove that file"
+        )
 
 
 def of_run(saved: SavedRun, lists: int, methods: Sequence[Method]) -> tuple[Faithfulness, np.ndarray]:

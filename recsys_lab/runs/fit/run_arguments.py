@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from recsys_lab.runs.fit.parse_errors import explain
 from recsys_lab.runs.folder_life import holds_run
+from recsys_lab.runs.run_files import no_run_folder
 from recsys_lab.runs.saved import check_run_folder
 from recsys_lab.runs.trust import check_saved_config
 from recsys_lab.words import RecsysLabError
@@ -45,7 +46,7 @@ def expand_run_folder(arguments: list[str]) -> list[str]:
     command, folder = arguments[0], Path(arguments[1])
     if not (folder / "config.yaml").is_file():
         hint = "; a run that was killed before it wrote one starts with its first command" if command == "fit" else ""
-        raise RecsysLabError(f"{folder} is not a run folder: it holds no config.yaml{hint}")
+        raise RecsysLabError(f"{no_run_folder(folder, 'config.yaml')}{hint}")
     if not (command == "fit" and _overwrites(arguments[2:])):
         check_run_folder(folder)
     check_saved_config(folder / "config.yaml")

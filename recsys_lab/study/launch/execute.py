@@ -22,7 +22,8 @@ from recsys_lab.study.plan import Plan, PlannedRun, Study
 from recsys_lab.study.plan.beginnings import with_beginnings
 from recsys_lab.study.plan.keep import keep_values, keeps_values
 from recsys_lab.study.plan.opened import refuse_other_data
-from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, duration, epochs_in
+from recsys_lab.study.plan.plan_text import UNDONE, cost_line, counts_line, duration
+from recsys_lab.study.plan.planned import epochs_in
 from recsys_lab.words import RecsysLabError, number_of
 
 
@@ -61,12 +62,20 @@ def undone(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     return found
 
 
-def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launch, resume: bool = True) -> None:
+def execute(
+    plan: Plan,
+    runs: Sequence[PlannedRun],
+    resolver: Any,
+    chosen: Launch,
+    resume: bool = True,
+    asked: Sequence[PlannedRun] = (),
+) -> None:
     """Runs `runs` on this machine and reports each as it ends.
 
     Args:
         resolver: of `open_study`; it prepares the data.
         resume: runs go on from their last checkpoints, which are removed otherwise.
+        asked: what was selected, of which `runs` are left to do.
 
     Raises:
         RecsysLabError: when the results folder belongs to other data; when some runs failed (exit code 1).
@@ -78,7 +87,8 @@ def execute(plan: Plan, runs: Sequence[PlannedRun], resolver: Any, chosen: Launc
     print(f"{plan.study.name}: {counts_line(plan, plan.runs)}", file=sys.stderr)
     if not runs:
         failed = len(plan.in_state("failed"))
-        print("nothing to run" + (f"; {failed} failed: `recsys-lab study retry`" if failed else ""))
+        of_these = f" ({counts_line(plan, asked)})" if 0 < len(asked) < len(plan.runs) else ""
+        print(f"nothing to run{of_these}" + (f"; {failed} failed: `recsys-lab study retry`" if failed else ""))
         return
     places = make_places(chosen.workers, chosen.threads, chosen.gpus_per_run)
     workers = len(places.environments)

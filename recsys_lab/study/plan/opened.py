@@ -14,7 +14,7 @@ from recsys_lab.config import find_own_modules
 from recsys_lab.runs.messages import hush_lightning
 from recsys_lab.study.plan import Plan, PlannedRun, make_plan, read_study
 from recsys_lab.study.plan.remembered import Resolver
-from recsys_lab.words import RecsysLabError, number_of
+from recsys_lab.words import RecsysLabError, did_you_mean, number_of
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,29 @@ def select(plan: Plan, chosen: Selection) -> list[PlannedRun]:
     if chosen.only:
         runs = [run for run in runs if any(fnmatch.fnmatchcase(run.variant.label, p) for p in chosen.only)]
         if not runs:
-            known = ", ".join(variant.label for variant in plan.variants[:20])
-            raise RecsysLabError(f"no variant matches {' or '.join(map(repr, chosen.only))}. There are: {known}")
+            raise RecsysLabError(_no_variant(plan, chosen.only))
     if chosen.seeds:
-        runs = [run for run in runs if run.seed in chosen.seeds]
+        there, runs = {run.seed for run in runs}, [run for run in runs if run.seed in chosen.seeds]
         if not runs:
-            raise RecsysLabError(f"no such seed in the study: {', '.join(map(str, chosen.seeds))}")
+            of_these = "the chosen runs have" if chosen.only or chosen.index else "the study has"
+            asked, known = " ".join(map(str, chosen.seeds)), ", ".join(map(str, sorted(there)))
+            more = "`seeds:` in the study file says how many there are"
+            raise RecsysLabError(f"--seeds {asked}: {of_these} {known}; {more}")
     return runs
+
+
+def _no_variant(plan: Plan, asked: Sequence[str]) -> str:
+    """What to say of patterns that match nothing."""
+    labels = [variant.label for variant in plan.variants]
+    for pattern in asked:
+        if parts := [label for label in labels if pattern.lower().strip("*") in label.lower()]:
+            wider = f"*{pattern.lower().strip('*')}*"
+            meant = f" Did you mean --only {wider!r}? It matches {number_of(len(parts), 'variant')}."
+            break
+    else:
+        meant = did_you_mean(asked[0], labels)
+    more = f" and {len(labels) - 20} more, which `study plan` lists" if len(labels) > 20 else ""
+    return f"no variant matches {' or '.join(map(repr, asked))}.{meant} There are: {', '.join(labels[:20])}{more}"
 
 
 def refuse_other_data(plan: Plan) -> None:

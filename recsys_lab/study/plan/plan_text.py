@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import Column, Table, text
 from recsys_lab.report.terminal import wrapped
 from recsys_lab.runs.claim import owner
-from recsys_lab.study.plan.planned import Plan, PlannedRun
+from recsys_lab.study.plan.planned import Plan, PlannedRun, epochs_in
 from recsys_lab.words import number_of
 
 UNDONE = ("missing", "interrupted")
@@ -67,7 +66,7 @@ def plan_record(plan: Plan, runs: Sequence[PlannedRun]) -> dict[str, Any]:
                 "state": run.state,
                 "epochs": run.manifest.get("epochs"),
                 "seconds": run.manifest.get("wall_seconds") if run.state == "finished" else None,
-                "expected_seconds": plan.estimates.of(run) if run.state in UNDONE else None,
+                "expected_seconds": plan.estimates.left(run) if run.state in UNDONE else None,
                 "folder": str(run.place),
                 "error": run.error if run.state == "failed" else None,
             }
@@ -97,7 +96,7 @@ def _time(plan: Plan, run: PlannedRun) -> str:
     seconds = run.manifest.get("wall_seconds") if run.state == "finished" else None
     if seconds is not None:
         return duration(float(seconds))
-    expected = plan.estimates.of(run)
+    expected = plan.estimates.left(run)
     return "?" if expected is None else f"~{duration(expected)}"
 
 
@@ -114,8 +113,11 @@ def cost_line(plan: Plan, runs: Sequence[PlannedRun], workers: int = 1) -> str:
     """How long the undone runs will take, and what that is known from."""
     undone = [run for run in runs if run.state in UNDONE]
     if not undone:
-        return "nothing is left to run"
-    expected = [plan.estimates.of(run) for run in undone]
+        running = [plan.estimates.left(run) for run in runs if run.state == "running"]
+        longest = max((seconds for seconds in running if seconds is not None), default=None)
+        left = "" if longest is None else f"; what runs has about {duration(longest)} left"
+        return f"nothing is left to run{left}"
+    expected = [plan.estimates.left(run) for run in undone]
     known = [seconds for seconds in expected if seconds is not None]
     finished = len(plan.in_state("finished"))
     if not known:
@@ -132,11 +134,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def epochs_in(metrics: Path) -> int:
-    """Rows of metrics.csv: the epochs that a run has finished."""
-    try:
-        return max(0, len(metrics.read_text().splitlines()) - 1)
-    except OSError:
-        return 0

@@ -135,6 +135,13 @@ class Estimates:
             return self._of_any if cap is None else min(self._of_any, cap)
         return cap if known is None else known
 
+    def left(self, run: PlannedRun) -> float | None:
+        """Of what a run that was begun has still to do: by its epochs."""
+        known, epochs = self.of(run), (run.variant.settings.get("trainer") or {}).get("max_epochs")
+        if known is None or run.state not in ("interrupted", "running") or not isinstance(epochs, int) or epochs < 1:
+            return known
+        return known * max(0.0, 1 - epochs_in(run.folder / "metrics.csv") / epochs)
+
     def _alike(self, data: Any, model: str) -> float | None:
         of_pair = self._of_pair
         if (data, model) in of_pair:
@@ -153,6 +160,14 @@ def _data_and_model(variant: Variant) -> tuple[Any, str]:
     model = variant.settings.get("model")
     name = model.get("class_path") if isinstance(model, dict) else model
     return (variant.settings.get("data") or {}).get("dataset"), str(name).rpartition(".")[2]
+
+
+def epochs_in(metrics: Path) -> int:
+    """Rows of metrics.csv: the epochs that a run has finished."""
+    try:
+        return max(0, len(metrics.read_text().splitlines()) - 1)
+    except OSError:
+        return 0
 
 
 def seconds_of(max_time: Any) -> float | None:

@@ -12,6 +12,8 @@ import pytest
 
 from recsys_lab.study.plan import Variant, make_plan, read_study
 from recsys_lab.study.plan.beginnings import with_beginnings
+from recsys_lab.study.plan.opened import Selection, select
+from recsys_lab.study.plan.plan_text import cost_line
 from recsys_lab.study.plan.planned import seconds_of
 from recsys_lab.study.plan.study_settings import Checked
 from recsys_lab.study.plan.variants import make_variants
@@ -269,6 +271,31 @@ name: s
     plan = make_plan(study, FlatResolver())
     expected = {run.variant.label: plan.estimates.of(run) for run in plan.in_state("missing")}
     assert expected == {"large_slow": 700.0, "small_new": 40.0, "large_new": 100.0}  # new: the median of its data set
+
+
+def test_a_run_that_was_begun_has_the_rest_to_do(tmp_path: Path) -> None:
+    text = "axes: {x: [1]}\nbase: {trainer: {max_epochs: 4}}\nseeds: 3\nname: s"
+    study = read_study(write(tmp_path, text), tmp_path / "runs")
+    runs = make_plan(study, FlatResolver()).runs
+    finished(runs[0].folder, "h", 40.0)
+    for one, epochs in ((runs[1], 1), (runs[2], 3)):
+        one.folder.mkdir(parents=True)
+        (one.folder / "metrics.csv").write_text("epoch\n" + "0\n" * epochs)
+        (one.folder / "manifest.json").write_text(json.dumps({"stopped_by": "interrupted"}))
+    plan = make_plan(study, FlatResolver())
+    assert [plan.estimates.left(run) for run in plan.in_state("interrupted")] == [30.0, 10.0]
+    assert cost_line(plan, plan.runs).startswith("2 to run, about 40 s one after another")
+
+
+def test_a_selection_of_nothing_says_what_there_is(tmp_path: Path) -> None:
+    text = "axes: {data: [d1, d2], encoder: {" + ", ".join(f"e{i}: {{x: {i}}}" for i in range(12)) + "}}\nname: s"
+    plan = make_plan(read_study(write(tmp_path, text), tmp_path / "runs"), FlatResolver())
+    with pytest.raises(RecsysLabError) as told:
+        select(plan, Selection(only=["E11"]))
+    assert "Did you mean --only '*e11*'? It matches 2 variants. There are: d1_e0, " in str(told.value)
+    assert str(told.value).endswith(" and 4 more, which `study plan` lists")
+    with pytest.raises(RecsysLabError, match="--seeds 7: the chosen runs have 0; `seeds:` in the study file"):
+        select(plan, Selection(only=["d1_e0"], seeds=[7]))
 
 
 def test_max_time_in_seconds() -> None:
