@@ -99,8 +99,8 @@ def explain(
 
 def _only_one(history: Any) -> Any:
     """Histories of one user: `recommend` takes a list of them, so that is understood here too."""
-    inner = list(history)
-    return inner if inner and isinstance(inner[0], list | tuple | np.ndarray | pl.Series) else [history]
+    lists = (list, tuple, np.ndarray, pl.Series)
+    return history if isinstance(history, list | tuple) and history and isinstance(history[0], lists) else [history]
 
 
 def _checked(methods: Method | Sequence[Method] | None) -> list[Method]:
