@@ -44,7 +44,7 @@ def faithfulness(
     for place, folder in enumerate(folders):
         if Path(folder).resolve() in {Path(other).resolve() for other in folders[:place]}:
             raise RecsysLabError(f"{folder} is named twice: name each seed once")
-    wanted = methods or [name for name in MEASURED if name != "integrated_gradients" or has_captum()]
+    wanted = _wanted(methods)
     runs = [open_saved_run(folder, None, data_dir) for folder in folders]
     for other in runs[1:]:
         _check_alike(runs[0], other)
@@ -77,10 +77,9 @@ def check_covers(
         RecsysLabError: where the earlier one has more lists or seeds, or methods that this one would not have.
     """
     there = read_json(file)
-    if not there:
+    if "rows" not in there:
         return
-    has = [row["method"] for row in there["rows"]]
-    lost = [name for name in has if methods and name not in methods]
+    lost = [row["method"] for row in there["rows"] if row["method"] not in _wanted(methods)]
     asked = there.get("asked", there["lists"])  # fewer may have been there
     more = [f"{asked:,} lists"] if asked > lists else []
     more += [f"the method {', '.join(lost)}"] if lost else []
@@ -126,6 +125,10 @@ def cases_of(saved: SavedRun, lists: int) -> tuple[list[Case], np.ndarray]:
         real = torch.arange(batch.item_ids.shape[1])[None] < batch.lengths[:, None]
         cases.append(Case(without_events(replace(batch, prefix_of=None), real), item))
     return cases, user
+
+
+def _wanted(methods: Sequence[Method] | None) -> Sequence[Method]:
+    return methods or [name for name in MEASURED if name != "integrated_gradients" or has_captum()]
 
 
 def _check_alike(before: SavedRun, saved: SavedRun) -> None:

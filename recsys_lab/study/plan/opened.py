@@ -102,8 +102,9 @@ def _no_variant(plan: Plan, asked: Sequence[str]) -> str:
     """What to say of patterns that match nothing."""
     labels = [variant.label for variant in plan.variants]
     for pattern in asked:
-        if parts := [label for label in labels if pattern.lower().strip("*") in label.lower()]:
-            wider = f"*{pattern.lower().strip('*')}*"
+        part = pattern.lower().strip("*")
+        if part and (parts := [label for label in labels if part in label.lower()]):
+            wider = f"*{part}*"
             meant = f" Did you mean --only {wider!r}? It matches {number_of(len(parts), 'variant')}."
             break
     else:
