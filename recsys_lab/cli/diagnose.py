@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from recsys_lab.arguments import Count
 from recsys_lab.cli.compare import Metric
 from recsys_lab.runs.messages import show_messages
-from recsys_lab.runs.run_files import check_place, write_results
+from recsys_lab.runs.run_files import output_folder, write_results
 
 if TYPE_CHECKING:
     from recsys_lab.report.page import Page
@@ -72,7 +72,7 @@ def shuffle(
 
     show_messages()
     folder = Path(run_folder) if run_folder else folder_of(checkpoint)
-    check_place(to := Path(output) if output else folder / "shuffle", "--output", is_folder=True)
+    to = output_folder(output, folder / "shuffle")
     kinds: tuple[Any, ...] = {"yes": ("all_but_last",), "no": ("all",)}.get(keep_last, ("all", "all_but_last"))
     found = shuffled(
         folder, checkpoint, data_dir, Question(stage, metric, cutoff, seeds, kinds, scope), allow_other_training
@@ -119,7 +119,7 @@ def calibration(
     from recsys_lab.runs.measured import OUTCOMES
 
     show_messages()
-    check_place(to := Path(output) if output else Path(run_folder) / "calibration", "--output", is_folder=True)
+    to = output_folder(output, Path(run_folder) / "calibration")
     answers: list[tuple[Path, dict[str, Any], str, Callable[[dict[str, Any]], Page]]] = []
     also: dict[str, Any] = {}
     shown = _shown("calibration.json")
@@ -191,7 +191,7 @@ def shortcuts(
     from recsys_lab.report.escapes import as_json
 
     show_messages()
-    check_place(to := Path(output) if output else Path(run_folder) / "shortcuts", "--output", is_folder=True)
+    to = output_folder(output, Path(run_folder) / "shortcuts")
     found = find(run_folder, checkpoint, data_dir, stage, metric, cutoff, item_vectors, allow_other_training)
     write_results(to, {"shortcuts.json": as_json(found) + "\n", "shortcuts.md": as_markdown(found)})
     _say(found, as_text(found), json, f"shortcuts.json and shortcuts.md in {to}")

@@ -121,10 +121,10 @@ def faithfulness(
     from recsys_lab.report.escapes import as_json
     from recsys_lab.report.terminal import terminal_width, wrapped
     from recsys_lab.runs.messages import show_messages
-    from recsys_lab.runs.run_files import check_place, write_results
+    from recsys_lab.runs.run_files import output_folder, write_results
 
     show_messages()
-    check_place(to := Path(output) if output else Path(run_folders[0]) / "faithfulness", "--output", is_folder=True)
+    to = output_folder(output, Path(run_folders[0]) / "faithfulness")
     check_covers(to / "faithfulness.json", run_folders, lists, method)
     found = measured(run_folders, data_dir, lists, method or None)
     write_results(to, {"faithfulness.json": as_json(found) + "\n", "faithfulness.md": as_markdown(found)})

@@ -108,6 +108,13 @@ def check_place(path: Path, option: str, is_folder: bool = False) -> None:
         raise RecsysLabError(f"can't write to {folder}: permission denied; choose another folder with {option}")
 
 
+def output_folder(output: str | None, default: Path) -> Path:
+    """Where a command writes its files: what `--output` says, or `default`; see `check_place`."""
+    folder = Path(output) if output else default
+    check_place(folder, "--output", is_folder=True)
+    return folder
+
+
 @contextmanager
 def written(path: Path, unique: bool = False) -> Iterator[Path]:
     """A file that appears whole or not at all: the block writes to the path that it is given, which becomes `path`.
