@@ -193,20 +193,20 @@ def undecodable(path: Path, encoding: str | None = None) -> str:
     import codecs
 
     decoder = codecs.getincrementaldecoder(encoding or "utf-8")()
+    fix = f" with {option('encoding')}" if encoding else f", for example {option('encoding', 'latin-1')}"
     number = 1
     with open_bytes(path) as handle:
-        while piece := handle.readline(CHUNK):
+        while True:
+            piece = handle.readline(CHUNK)
             try:
-                decoder.decode(piece)
+                decoder.decode(piece, final=not piece)  # a file may end inside a character
             except UnicodeError as error:
                 why = error.reason if isinstance(error, UnicodeDecodeError) else error
-                fix = option("encoding", "latin-1" if encoding is None else None)
-                return (
-                    f"{path}: line {number} is not text in {encoding or 'UTF-8'} ({why}). Name the right encoding, for "
-                    f"example {fix}"
-                )
+                text = f"{path}: line {number} is not text in {encoding or 'UTF-8'} ({why})"
+                return f"{text}. Name the right encoding{fix}"
+            if not piece:
+                return ""
             number += piece.endswith(b"\n")
-    return ""
 
 
 def _array_to_lines(path: Path, encoding: str | None, target: Path) -> None:
