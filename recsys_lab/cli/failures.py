@@ -32,10 +32,10 @@ WAYS_OUT = {
 }
 ONLY_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 PLACES = {
-    "fit": "--run.root or --data.data_dir",
+    "fit": "--run.folder or --data.data_dir",
     "test": "--run.folder",
     "validate": "--run.folder",
-    "predict": "--recommendations.path",
+    "predict": "--run.folder or --recommendations.path",
     "recommend": "--output",
     "export": "--output",
     "serve": "--events",
@@ -43,7 +43,10 @@ PLACES = {
     "audit": "--output",
     "diagnose": "--output",
     "study": "--root or --output",
+    "report": "--output",
 }
+NOT_WRITING = {"compare": "leave the untrained baselines out with --no_baselines"}
+"""What a command need not write."""
 NO_MEMORY = re.compile(
     r"MemoryError|can't allocate memory|not enough memory|out of memory|Unable to allocate|tensor.* too large|"
     r"Storage size calculation overflowed|array is too big|maximum allowed dimension",
@@ -61,13 +64,20 @@ def in_words(error: BaseException, command: str = "") -> str | None:
     number, text = _system_error(error)
     if number is not None:
         verb = "write" if number in ONLY_WRITING else "read or write"
-        way_out = WAYS_OUT[number].format(place=PLACES.get(command, "another folder"))
-        return f"can't {verb} {_path_of(error)}: {text}; {way_out}"
+        return f"can't {verb} {_path_of(error)}: {text}; {_way_out(number, command)}"
     if isinstance(error, MemoryError | RuntimeError | ValueError) and NO_MEMORY.search(f"{error} {type(error)}"):
         first = (str(error).splitlines() or ["the system gave none"])[0]
         smaller = "--model.embedding_dim, --data.max_length, --data.batch_size or --data.eval_batch_size"
         return f"not enough memory ({first}): use a smaller {smaller}"
     return None
+
+
+def _way_out(number: int, command: str) -> str:
+    text = WAYS_OUT[number]
+    if command in PLACES:
+        return text.format(place=PLACES[command])
+    text = text.replace(" with {place}", "")
+    return f"{text}, or {NOT_WRITING[command]}" if command in NOT_WRITING else text
 
 
 def _system_error(error: BaseException) -> tuple[int | None, str]:

@@ -162,8 +162,11 @@ def read_run(folder: Path) -> Run:
             raise UnreadableRunError(f"{folder}: unfinished ({manifest['stopped_by']})")
         tested = next((name for name in ("ranks.parquet", OUTCOMES) if (folder / name).is_file()), None)
         if tested is None:
+            later = folder / "test"
+            named = f"; or name the test that was made later: {later}" if (later / "ranks.parquet").is_file() else ""
             raise UnreadableRunError(
-                f"{folder}: not tested yet (no ranks.parquet): recsys-lab fit {folder} --run.test_after_fit true"
+                f"{folder}: its fit has not tested it (no ranks.parquet): recsys-lab fit {folder} "
+                f"--run.test_after_fit true{named}"
             )
         for name in (*HASHED, *OF_A_TEST):
             check_file(folder, manifest, name)

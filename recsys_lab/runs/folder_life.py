@@ -184,6 +184,8 @@ def _claim(home: Path) -> Iterator[None]:
             try:
                 is_mine = stack.enter_context(claimed(home, FIT))
             except OSError as error:
+                if home.is_dir() and home not in made:  # a run that goes on: there is no folder to make
+                    raise
                 raise RecsysLabError(
                     f"can't make the run folder {home}: {error.strerror or error}; choose another with --run.root or "
                     "--run.folder"

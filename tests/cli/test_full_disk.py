@@ -49,10 +49,12 @@ WHOLE = (
 COMMANDS = {
     "prepare": "prepare --input log.csv --name mine",
     "fit": FIT,
+    "going on": "fit run --trainer.max_epochs 2",
     "fit with TensorBoard": f"{FIT} --run.logger tensorboard",
     "test": "test run",
     "validate": "validate run",
     "predict": "predict run",
+    "compare": "compare run --baselines popularity",
     "audit": "audit small --data_dir $DATA --output out",
     "diagnose shuffle": "diagnose shuffle run --seeds 1",
     "diagnose calibration": "diagnose calibration run",
@@ -68,6 +70,8 @@ FULL: list[Any] = [
     ("fit", 3_000, "run/manifest.json"),
     ("fit", 8_000, r"run/checkpoints/\w+\.ckpt"),
     ("fit", 30_000, r"run/checkpoints/\w+\.ckpt"),
+    ("going on", 64, r"write run/fit_claim\.json: file too large; raise the limit"),
+    ("compare", 64, "baselines/.*, or leave the untrained baselines out with --no_baselines"),
     ("audit", 64, "out"),
     ("audit", 30_000, "out"),
     ("study run", 64, "r/s/.*claim.json"),
@@ -124,11 +128,11 @@ def reported(places: dict[str, str]) -> None:
 def tried(name: str, says: str, folder: Path, places: dict[str, str]) -> Outcome:
     """A command in a folder that has a log, a study file and, where it needs one, a copy of the finished run."""
     files: dict[str, str | bytes | None] = {"log.csv": LOG, "s.yaml": STUDY}
-    if name in ("test", "validate", "predict") or name.startswith("diagnose"):
+    if name in ("going on", "test", "validate", "predict", "compare") or name.startswith("diagnose"):
         for path in Path(places["RUN"]).rglob("*"):
             if path.is_file():
                 files[str("run" / path.relative_to(places["RUN"]))] = path.read_bytes()
-    may_leave = ("data/.*.lock", "run/tensorboard/**", *WHOLE)
+    may_leave = ("data/.*.lock", "run/tensorboard/**", "baselines/**", *WHOLE)
     return try_case(Case(name, COMMANDS[name], rf"can't .*({says})", files, may_leave=may_leave), folder, places)
 
 

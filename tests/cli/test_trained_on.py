@@ -92,12 +92,18 @@ def test_a_resume_keeps_its_settings(made: Path, tmp_path: Path, capsys: pytest.
         assert content(run) == before, name
 
 
-def test_going_on_forgets_the_old_test(made: Path, tmp_path: Path) -> None:
+def test_going_on_forgets_the_old_test(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path(shutil.copytree(made / "GRU4Rec", tmp_path / "run"))
     assert main(["fit", str(run), "--trainer.max_epochs", "2", "--run.test_after_fit", "false"]) == 0
     assert not (run / "ranks.parquet").exists()
     assert not [name for name in read(run / "metrics.json") if name.startswith("test/")]
     assert main(["compare", str(run), "--no-baselines"]) == 2
+    said = capsys.readouterr().err
+    assert f"recsys-lab fit {run} --run.test_after_fit true" in said and "made later" not in said
+    assert main(["test", str(run)]) == 0
+    assert main(["compare", str(run), "--no-baselines"]) == 2
+    assert f"or name the test that was made later: {run / 'test'}" in capsys.readouterr().err
+    assert main(["compare", str(run / "test"), "--no-baselines"]) == 0
 
 
 @pytest.mark.parametrize(
