@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -63,11 +64,15 @@ class Place:
         if self.resumes_from is None and is_first_process() and not was_trained:
             clear(self.folder)
 
+    @property
+    def has_epochs(self) -> bool:
+        return (self.folder / "checkpoints" / "last.ckpt").is_file()
+
     def way_on(self) -> str:
         """What to type after an interruption."""
         kept = f"; the run that it was to replace is still in {self.home}" if self.replaces else ""
-        if (self.folder / "checkpoints" / "last.ckpt").is_file():
-            return f"epochs so far are kept; go on with: recsys-lab fit {self.folder}{kept}"
+        if self.has_epochs:
+            return f"epochs so far are kept; go on with: recsys-lab fit {shlex.quote(str(self.folder))}{kept}"
         return f"no epoch was finished: the same command starts again{kept}"
 
 

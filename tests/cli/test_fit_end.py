@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_data import made_events, prepared
 
 from recsys_lab.cli import main
+from recsys_lab.models import GRU4Rec
 from recsys_lab.runs import progress_lines
 from recsys_lab.runs.progress_lines import CLEAR, clock, fitted, short
 
@@ -94,3 +96,20 @@ def test_another_progress_bar_takes_its_place(
     assert fit(small_folder, tmp_path, *one_epoch, "--trainer.callbacks+=TQDMProgressBar") == 0
     said = capsys.readouterr()
     assert "Epoch 0" in said.out + said.err and "epoch 1/1" not in said.err
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_traceback_ends_with_how_to_go_on(epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process of a fit that is gone, say. Before the first checkpoint there is nothing to go on with."""
+
+    def broken(self: Any) -> None:
+        if self.current_epoch == epoch:
+            raise RuntimeError("connection reset by peer")
+
+    monkeypatch.setattr(GRU4Rec, "on_train_epoch_start", broken)
+    data, root = prepared(tmp_path / "made", made_events(), "made").path, tmp_path / "my runs"
+    with pytest.raises(RuntimeError, match="reset by peer") as caught:
+        fit(data, root)
+    run = root / "made" / "gru4rec" / "seed0"
+    said = f"epochs so far are kept; go on with: recsys-lab fit '{run}'"
+    assert getattr(caught.value, "__notes__", []) == [said] * epoch

@@ -226,6 +226,10 @@ class CommandLine(LightningCLI):
             if subcommand == "fit" and not (self.trainer.global_step or self._get(self.config, "trainer").fast_dev_run):
                 self.place.drop()
             raise
+        except Exception as error:  # unforeseen, as another process that is gone: the traceback ends with what to type
+            if subcommand == "fit" and self.place.has_epochs and not self._get(self.config, "trainer").fast_dev_run:
+                error.add_note(self.place.way_on())
+            raise
         if subcommand == "fit" and self.trainer.is_global_zero:
             self.place.finish()
             if self.ends_without_a_value:
