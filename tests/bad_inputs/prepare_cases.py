@@ -165,6 +165,8 @@ KNOWN = [
     bad("a name without a format", GOOD, "does not tell its format; give --format one of csv", file="log.txt"),
     good("upper case endings", packed(GOOD, "gz"), READ, file="LOG.CSV.GZ"),
     good("zip", packed(GOOD, "zip"), READ, file="log.csv.zip"),
+    good("zip whose own name tells no format", archive(log__csv=GOOD), READ, file="archive.zip"),
+    bad("zip of a file without a format", archive(log__txt=GOOD), "does not tell its format", file="archive.zip"),
     good("bz2", packed(GOOD, "bz2"), READ, file="log.csv.bz2"),
     good("zst", zst(GOOD), READ, file="log.csv.zst"),
     good("a JSON array", "[" + ",".join(JSON.splitlines()) + "]", READ, file="log.json"),
@@ -280,6 +282,7 @@ FOUND = [
     # -- formats
     good("xz", packed(GOOD, "xz"), READ, file="log.csv.xz"),
     bad("a zip of two", archive(a__csv=GOOD, b__csv=GOOD), "an archive of 2 files .a.csv, b.csv.: unpack it", file="log.csv.zip"),
+    bad("a bare zip of two", archive(a__csv=GOOD, b__csv=GOOD), "an archive of 2 files", file="archive.zip"),
     bad("an empty zip", archive(), "archive of 0 files|is not|damaged", file="log.csv.zip"),
     bad("an Excel file named .csv", archive(**{"[Content_Types]__xml": "x"}), "is an Excel file: save it as CSV"),
     bad("an old Excel file", b"\xd0\xcf\x11\xe0" + b"\0" * 100, "is an Excel file: save it as CSV"),

@@ -100,6 +100,21 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     return members[0]
 
 
+def name_inside(path: Path) -> str:
+    """The name of the one file in a zip archive; "" for every other path.
+
+    Raises:
+        RecsysLabError: for an archive with more than one file.
+    """
+    if not path.is_file() or packing_of(path) != "zip":
+        return ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _only_member(path, archive).filename
+    except zipfile.BadZipFile:
+        return ""  # it is told when it is read
+
+
 def readable(path: Path, format: str, encoding: str | None, folder: Path) -> Path:
     """`path` itself where polars can scan it, else a plain copy of it below `folder`.
 

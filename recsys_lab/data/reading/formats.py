@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import polars as pl
 
-from recsys_lab.data.reading.copies import packing_of
+from recsys_lab.data.reading.copies import name_inside, packing_of
 from recsys_lab.data.reading.faults import json_record, text_lines
 from recsys_lab.data.reading.spelling import option
 from recsys_lab.words import ITEM_ID, USER_ID, RecsysLabError, number_of
@@ -78,12 +78,14 @@ def bare_name(name: str) -> str:
 
 
 def format_of(path: str) -> str:
-    """The format that a file name tells.
+    """The format that a file name tells, or where it tells none, that of the one file in a zip archive.
 
     Raises:
         RecsysLabError: for a name that tells none, listing the formats.
     """
     suffix = Path(bare_name(path)).suffix
+    if suffix not in SUFFIXES:  # Kaggle's archive.zip
+        suffix = Path(bare_name(name_inside(Path(path)))).suffix
     if suffix not in SUFFIXES:
         raise RecsysLabError(
             f"the name of {path} does not tell its format; give {option('format')} one of {', '.join(FORMATS)}"
