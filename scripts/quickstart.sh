@@ -49,3 +49,4 @@ echo
 "$lab" compare "runs/quickstart-$dataset"
 echo
 echo "quickstart: $((SECONDS - started)) s. Run folders: runs/quickstart-$dataset/"
+echo "quickstart: to go on, in this terminal: source .venv/bin/activate; recsys-lab --help"

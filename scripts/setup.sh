@@ -30,7 +30,7 @@ stamps=("$extras")
 if [ "$extras" = core ]; then stamps+=(dev docs); fi  # each holds the core set
 for done in "${stamps[@]}"; do
   if [ "$(cat ".venv/.installed-$done" 2>/dev/null)" = "$(stamp)" ]; then
-    echo "setup: .venv is up to date"
+    echo "setup: .venv is up to date; for recsys-lab in this terminal: source .venv/bin/activate"
     exit 0
   fi
 done
@@ -43,3 +43,4 @@ fi
 echo "setup: installing the pinned packages (the first time takes minutes)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "$package"
 stamp > ".venv/.installed-$extras"
+echo "setup: done; for recsys-lab in this terminal: source .venv/bin/activate"

@@ -127,6 +127,14 @@ def test_a_swapped_class_keeps_the_settings_it_has(resolver: Resolver) -> None:
     }
 
 
+def test_a_plan_names_data_that_no_run_could_open(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.write("axes: {data.dataset: [synthetic, nowhere]}\nseeds: [0]")
+    assert lab("plan", "--data_dir", str(lab.folder / "data")) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("can't run yet: ") == 1 and "unknown data set 'nowhere'. Nothing is prepared in " in said
+    assert lab("plan", "--only", "*synthetic*") == 0 and "can't run yet" not in capsys.readouterr().out
+
+
 def test_a_start_is_not_changed() -> None:
     start = {"model": {"class_path": "A", "init_args": {"x": [1]}}}
     made = compose([{"model.x": [2], "model.y.z": 3}], lambda name: None, start)

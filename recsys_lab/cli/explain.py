@@ -35,7 +35,7 @@ def explain(
     Args:
         run: a run folder, of which the best checkpoint is taken, or a checkpoint.
         user: an id of the run's prepared data, with all events that it has of that user.
-        history: instead: item ids, oldest first, with commas between them.
+        history: instead: item ids, oldest first, with commas between them; an id with a comma stands in double quotes.
         item: which item (default: the first that is recommended).
         method: attention, integrated_gradients (needs the extra `explain`), leave_one_out, removal; several with commas
             between them (default: the first three).
@@ -70,13 +70,14 @@ def explain(
         check_place(to := Path(page), "--page")
 
     from recsys_lab.serve.explaining import explain as explained
+    from recsys_lab.serve.list_files import typed_ids
     from recsys_lab.serve.predictor import Predictor
     from recsys_lab.serve.questions import target_values
     from recsys_lab.serve.run_data import history_of, titles
 
     predictor = Predictor.load(run)
     folder = predictor.loaded.folder
-    events = history_of(folder, user, data_dir) if history is None else _ids(history)
+    events = history_of(folder, user, data_dir) if history is None else typed_ids(history)
     names, about = titles(folder, predictor.spec, data_dir)
     log.info("%s", about)
     asked: dict[str, Any] = {"item": item, "methods": method or None, "titles": names, "query_time": query_time}
@@ -86,10 +87,6 @@ def explain(
     if page is not None:
         write_results(to.parent, {to.name: explained_page(found, run).html}, "--page")
         print(f"\nwritten: {page}", file=sys.stderr if json else sys.stdout)
-
-
-def _ids(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def faithfulness(
@@ -116,17 +113,17 @@ def faithfulness(
         json: print faithfulness.json.
     """
     from recsys_lab.diagnose.explain.faithfulness_table import as_markdown, as_text
-    from recsys_lab.diagnose.explain.run_faithfulness import check_covers
-    from recsys_lab.diagnose.explain.run_faithfulness import faithfulness as measured
+    from recsys_lab.diagnose.explain.run_faithfulness import check_covers, faithfulness_of, open_seeds
     from recsys_lab.report.escapes import as_json
     from recsys_lab.report.terminal import terminal_width, wrapped
     from recsys_lab.runs.messages import show_messages
     from recsys_lab.runs.run_files import output_folder, write_results
 
     show_messages()
+    runs = open_seeds(run_folders, data_dir)
     to = output_folder(output, Path(run_folders[0]) / "faithfulness")
     check_covers(to / "faithfulness.json", run_folders, lists, method)
-    found = measured(run_folders, data_dir, lists, method or None)
+    found = faithfulness_of(runs, lists, method or None)
     write_results(to, {"faithfulness.json": as_json(found) + "\n", "faithfulness.md": as_markdown(found)})
     print(as_json(found) if json else as_text(found, terminal_width()))
     said = wrapped(f"written: faithfulness.json and faithfulness.md in {to}")

@@ -45,7 +45,7 @@ def recommend(
 
     Args:
         run: a run folder, of which the best checkpoint is taken, or a checkpoint.
-        history: item ids, oldest first, with commas between them.
+        history: item ids, oldest first, with commas between them; an id with a comma stands in double quotes.
         input: instead: a log with user_id, item_id and, where there is one, timestamp, as `prepare` reads it.
         top: items in each list.
         candidates: file with the ids that lists are made of: one on each line, or .csv or .parquet with a column
@@ -65,7 +65,7 @@ def recommend(
     """
     from recsys_lab.report.escapes import as_json
     from recsys_lab.runs.messages import show_messages
-    from recsys_lab.serve.list_files import check_output, read_ids, write_lists
+    from recsys_lab.serve.list_files import check_output, read_ids, typed_ids, write_lists
 
     show_messages()
     if (history is None) == (input is None):
@@ -85,7 +85,7 @@ def recommend(
     predictor = Predictor.load(run, unknown=unknown)
     target = target_values(target_fields or (), predictor)
     use_index(predictor, index)
-    asked: Any = reading.read(str(input)) if history is None else [_ids(history)]
+    asked: Any = reading.read(str(input)) if history is None else [typed_ids(history)]
     if history is not None and isinstance(wanted, dict):
         raise RecsysLabError(f"--candidates {candidates} has a column user_id: it goes with --input")
     names, about = titles(predictor.loaded.folder, predictor.spec, data_dir)
@@ -121,10 +121,6 @@ def recommend(
         print(
             f"\nthe first {SHOWN} rows of at least {frame.height:,}, of {users:,} users: all of them with --output FILE"
         )
-
-
-def _ids(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _groups(events: Any) -> Iterator[Any]:

@@ -122,6 +122,14 @@ def locate(
     return prepare(source, chosen, prepared_folder(source.name, data_dir, chosen, defaults), data_dir / RAW)
 
 
+def no_such_data(dataset: str, data_dir: str | Path = "data") -> str:
+    """What `locate` would say of a name that it does not know; "" for one that it knows. Nothing is opened."""
+    is_known = is_remote(dataset) or dataset.lower().replace("_", "-") in source_names()
+    if is_known or any(folder.is_dir() for folder in folders_of(dataset, Path(data_dir))):
+        return ""
+    return str(_unknown(dataset, Path(data_dir)))
+
+
 def _unknown(dataset: str, data_dir: Path) -> RecsysLabError:
     if Path(dataset).is_file():
         return RecsysLabError(

@@ -23,7 +23,9 @@ from recsys_lab.runs.run_files import (
     ChangedRunError,
     check_checkpoint,
     check_file,
+    is_tested,
     read_manifest,
+    test_was_stopped,
 )
 from recsys_lab.words import RecsysLabError, number_of
 
@@ -174,6 +176,8 @@ def read_run(folder: Path) -> Run:
         metrics = json.loads((folder / "metrics.json").read_text())
         if not isinstance(metrics, dict):
             raise UnreadableRunError(f"{folder}: metrics.json holds no mapping")
+        if not is_tested(manifest, metrics):
+            raise UnreadableRunError(f"{folder}: {test_was_stopped(folder)}")
         run = (MeasuredRun if tested == OUTCOMES else Run)(folder, manifest, metrics)
         wrong = run.wrong()
     except ChangedRunError as error:

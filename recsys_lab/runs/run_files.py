@@ -32,6 +32,19 @@ UNFINISHED = ("running", "interrupted", "nan", "error")
 """`stopped_by` of a run whose training did not come to its own end."""
 
 
+def is_tested(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    """Whether the test came to its end whose ranks (or outcomes) lie in a run folder. A test writes its metrics and the
+    manifest behind them, so neither knows of the files of a test that was stopped while it wrote them."""
+    if any(entry in manifest for entry in OF_A_TEST.values()) or "stopped_by" not in manifest:
+        return True
+    return any(name.startswith("test/") for name in metrics)  # a run of before, whose manifest has no such hash
+
+
+def test_was_stopped(folder: Path) -> str:
+    """What to say of a run that is not tested to its end (`is_tested`)."""
+    return f"its test was stopped before it ended; to test it: recsys-lab fit {folder} --run.test_after_fit true"
+
+
 def warn_of_unfinished(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Says that a model is that of a run whose training did not come to its end."""
     if (why := manifest.get("stopped_by")) in UNFINISHED:
@@ -40,7 +53,10 @@ def warn_of_unfinished(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def no_run_folder(folder: Path, missing: str) -> str:
-    """What to say of a folder that a command takes for a run's, and of runs below it."""
+    """What to say of a path that a command takes for a run's folder, and of the run around a file, or runs below it."""
+    if folder.is_file():
+        home = next((one for one in folder.parents if (one / "config.yaml").is_file()), None)
+        return f"{folder} is a file, and no run folder{f'. Did you mean {home}?' if home else ''}"
     below = sorted(folder.glob("*/config.yaml")) or sorted(folder.glob("*/*/config.yaml"))
     meant = f". Did you mean {below[0].parent}?" if below else ""
     return f"{folder} is not a run folder: it holds no {missing}{meant}"

@@ -215,7 +215,7 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
 def _read(folder: Path, name: str, parse: Any) -> dict[str, Any]:
     try:
         found = parse((folder / name).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RecsysLabError(no_run_folder(folder, name)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RecsysLabError(f"{folder / name} can't be read: {' '.join(str(error).split())}") from error

@@ -27,6 +27,7 @@ from recsys_lab.runs.file_checks import changed_files, checkpoint_check, checkpo
 from recsys_lab.runs.folder import is_trained, logged, loss_name, read_rows
 from recsys_lab.runs.measured import OUTCOMES
 from recsys_lab.runs.ranks_file import impossible_ranks
+from recsys_lab.runs.run_files import is_tested, read_json, test_was_stopped
 from recsys_lab.runs.saved import SavedRun, interruptible, open_saved_run
 from recsys_lab.runs.trust import foreign_class
 from recsys_lab.runs.verification import (
@@ -109,6 +110,8 @@ def verify(
     for name in ("manifest.json", "config.yaml", "metrics.json", *([] if outcomes else ["ranks.parquet"])):
         if not (folder / name).is_file():
             raise RecsysLabError(f"{folder} is not a finished run: it holds no {name}")
+    if not is_tested(read_json(folder / "manifest.json"), read_json(folder / "metrics.json")):
+        raise RecsysLabError(f"{folder} is not a finished run: {test_was_stopped(folder)}")
     report = Report(show)
     manifest = _mapping(report, folder / "manifest.json", json.loads)
     _check_contents(folder, manifest, data_dir, tolerance, differing_ranks, report)

@@ -20,7 +20,7 @@ from recsys_lab.diagnose.explain.attribution import (
     fields_left_out,
     has_captum,
 )
-from recsys_lab.serve.histories import Histories
+from recsys_lab.serve.histories import USER_FIELD, Histories
 from recsys_lab.serve.predictor import Predictor
 from recsys_lab.words import RecsysLabError
 
@@ -49,7 +49,8 @@ def explain(
             installed.
         titles: a frame of `item_id` and `title`, for names beside the ids: `recsys_lab.serve.run_data.titles` reads
             those of a run's data.
-        asked: `times`, `fields`, `query_time` and `target_fields` of `Predictor.recommend`.
+        asked: `times`, `fields`, `query_time` and `target_fields` of `Predictor.recommend`. Beside a flat history,
+            `times` and each of `fields` may be flat, too.
 
     Returns:
         Plain data, ready for JSON:
@@ -69,9 +70,17 @@ def explain(
             item that the model does not know or can't score, and a method that is not installed or not known.
     """
     chosen = _checked(methods)
+    if titles is not None and (missing := {"item_id", "title"} - set(titles.columns)):
+        raise RecsysLabError(f"titles has no column {min(missing)!r}: it is a frame of item_id and title")
     predictor.model.check_ranks()
     event_embedding(predictor.model)
     histories = history if hasattr(history, "columns") else _only_one(history)
+    if histories is not history and not hasattr(history, "columns"):  # one flat list, and so is what goes with it
+        asked |= {"times": _only_one(asked["times"])} if asked.get("times") is not None else {}
+        of_events = {
+            name: _only_one(of) for name, of in (asked.get("fields") or {}).items() if not name.startswith(USER_FIELD)
+        }
+        asked |= {"fields": {**asked["fields"], **of_events}} if of_events else {}
     batch, read = _batch(predictor, histories, asked)
     first = item is None
     if item is None:

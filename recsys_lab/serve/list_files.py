@@ -1,7 +1,8 @@
-"""Files around lists: ids that are read, and lists that are written, whole or not at all."""
+"""Around lists: ids that are typed or read, and files of lists that are written, whole or not at all."""
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,6 +40,23 @@ def read_ids(path: str | Path) -> list[Any] | dict[Any, list[Any]]:
         return table[ITEM_ID].to_list()
     by_user = table.group_by(USER_ID, maintain_order=True).agg(ITEM_ID)
     return dict(zip(by_user[USER_ID].to_list(), by_user[ITEM_ID].to_list(), strict=True))
+
+
+def typed_ids(text: str, option: str = "--history") -> list[str]:
+    """Item ids as they are typed: with commas between them, and with double quotes around one that has a comma, as in
+    a CSV file.
+
+    Raises:
+        RecsysLabError: for a double quote that begins an id and does not end it.
+    """
+    try:
+        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise RecsysLabError(
+            f"{option} {text}: a double quote that begins an item id must end it ({error}). A quote within it is "
+            'doubled: "a ""quoted"" id, with a comma",next'
+        ) from error
+    return [part.strip() for row in rows for part in row if part.strip()]
 
 
 def check_output(path: str | Path) -> None:

@@ -19,6 +19,7 @@ from recsys_lab.cli import main
 from recsys_lab.cli import recommend as recommend_command
 from recsys_lab.data.datamodule import SequenceDataModule
 from recsys_lab.serve import Predictor, item_frame, mmr, popularity_cap, quota
+from recsys_lab.serve.list_files import typed_ids
 from recsys_lab.words import RecsysLabError
 
 
@@ -44,6 +45,21 @@ def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tupl
     return capsys.readouterr()
 
 
+@pytest.mark.parametrize(
+    ("typed", "ids"),
+    [
+        ("a, b,,c ", ["a", "b", "c"]),
+        ('"Shoe ""1"", red",x', ['Shoe "1", red', "x"]),
+        ('x, "a,b"', ["x", "a,b"]),
+        ('Shoe "1",x', ['Shoe "1"', "x"]),
+        ("a\nb,c", ["a", "b", "c"]),
+        ("", []),
+    ],
+)
+def test_typed_ids(typed: str, ids: list[str]) -> None:
+    assert typed_ids(typed) == ids
+
+
 def test_a_history_on_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = told(capsys, str(place / "run"), "--history", "101, 102,nobody knows", "--top", "3")
     title, *rows = out.splitlines()
@@ -56,6 +72,8 @@ def test_a_history_on_the_command_line(place: Path, capsys: pytest.CaptureFixtur
     assert "1 of 3 items in the histories are unknown to the model, the first 'nobody knows'" in err
     out, _ = told(capsys, str(place / "run"), "--history", "", "--top", "2")
     assert out.splitlines()[-1] == "the most popular items: the history is empty"
+    _, err = told(capsys, str(place / "run"), "--history", '"101,102', code=2)
+    assert "a double quote that begins an item id must end it" in " ".join(err.split())
     _, err = told(capsys, str(place / "run"), "--history", "101,?", "--unknown", "error", code=2)
     assert "1 of 2 items" in err
 

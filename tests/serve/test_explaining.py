@@ -16,6 +16,7 @@ from trained import checkpoint_of, data_of, events_of
 
 from recsys_lab.cli import main
 from recsys_lab.data.prepare.decoded import decoded_user
+from recsys_lab.diagnose.explain.explained_text import as_text
 from recsys_lab.models import GRU4Rec, SASRec
 from recsys_lab.models.baselines import Popularity
 from recsys_lab.runs.run_files import read_manifest, write_manifest
@@ -86,6 +87,7 @@ def test_another_item_and_other_methods(run: Path, capsys: pytest.CaptureFixture
         (["--history", "101", "--page", "pyproject.toml/why.html"], "pyproject.toml is a file, and no folder"),
         (["--user", "nobody"], "--user nobody: small has no such user; its ids are like 'u000'"),
         (["--history", ""], "the history is empty"),
+        (["--history", '"101,102'], "a double quote that begins an item id must end it"),
         (["--history", "999"], "none of the history's 1 events is of an item that the model knows"),
         (["--history", "101", "--item", "zzz"], "the model does not know the item 'zzz'"),
         (["--history", "101", "--method", "lime"], "must be one of attention, integrated_gradients"),
@@ -142,6 +144,13 @@ def test_a_smaller_answer_does_not_replace_a_larger_one(
     assert main([*ask, "--method", "removal,leave_one_out", "--lists", "5"]) == 0
     assert main(["diagnose", "faithfulness", other, f"{other}/../other", "--method", "removal"]) == 2
     assert "is named twice: name each seed once" in capsys.readouterr().err
+    for wrong, said in (
+        ([other, other], "is named twice"),  # before what lies in the place of the answer
+        ([f"{other}/checkpoints/best.ckpt"], f"is a file, and no run folder. Did you mean {other}?"),
+    ):
+        capsys.readouterr()
+        assert main(["diagnose", "faithfulness", *wrong, "--lists", "3", "--output", str(tmp_path / "to")]) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_checkpoint_without_its_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,6 +177,8 @@ def test_more_than_one_user_and_no_method(folder: Path, tmp_path: Path) -> None:
     found = explain(predictor, list(range(101, 115)), methods="leave_one_out")
     assert found["user"] is None and explain(predictor, [list(range(101, 115))], methods=["leave_one_out"]) == found
     assert len(found["events"]) == 8 and found["notes"] == ["the model sees the newest 8 of 14 events"]
+    with pytest.raises(RecsysLabError, match="titles has no column 'item_id': it is a frame of item_id and title"):
+        explain(predictor, [101], titles=pl.DataFrame({"id": [101], "title": ["a"]}))
 
 
 def test_beside_lists_of_the_same_model(folder: Path, tmp_path: Path) -> None:
@@ -193,6 +204,37 @@ def test_every_kind_of_field(folder: Path, tmp_path: Path) -> None:
     for one in found["events"]:
         assert sum(one["parts"].values()) == pytest.approx(one["integrated_gradients"])
     assert np.isfinite([value for of in found["fields"].values() for value in of.values()]).all()
+
+
+def test_what_goes_with_a_flat_history_may_be_flat(folder: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(checkpoint_of(SASRec(embedding_dim=8), data_of(folder, with_fields=True), tmp_path))
+    flat = explain(
+        predictor, [101, 102], times=[10, 20], fields={"price": [1.0, 2.0], "user.age": [30.0]}, methods="leave_one_out"
+    )
+    assert [one["timestamp"] for one in flat["events"]] == [20, 10]
+    nested = explain(
+        predictor,
+        [[101, 102]],
+        times=[[10, 20]],
+        fields={"price": [[1.0, 2.0]], "user.age": [30.0]},
+        methods="leave_one_out",
+    )
+    assert flat == nested
+
+
+def test_names_keep_room_beside_many_methods() -> None:
+    """Bars give way to them on a narrow terminal, and are there on a wide one."""
+    methods = ("attention", "integrated_gradients", "leave_one_out", "removal")
+    events = [
+        {"ago": ago, "item_id": 100 + ago, "title": "Somebody Up There Likes Me (1956)", **dict.fromkeys(methods, 0.5)}
+        for ago in (1, 2, 3)
+    ]
+    about = {name: {"events": True, "note": "", "sum": 1.0, "gap": 0.0, "steps": 8} for name in methods}
+    item = {"item_id": 7, "title": "Marty (1955)", "rank": 1, "probability": 0.5}
+    found = {"item": item, "events": events, "methods": about, "fields": {}, "notes": []}
+    narrow, wide = as_text(found, 80), as_text(found, 140)
+    assert "Somebody Up There" in narrow and "###" not in narrow and max(map(len, narrow.splitlines())) <= 80
+    assert "Somebody Up There Likes Me (1956) (101)" in wide and "#####" in wide
 
 
 def test_the_events_of_a_user_as_they_were(folder: Path) -> None:

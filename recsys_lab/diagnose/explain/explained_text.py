@@ -30,15 +30,23 @@ ROWS = 40
 """Events that the terminal shows."""
 BAR = 5
 """Characters of a bar."""
+READABLE = 24
+"""Characters for an event's name, below which the bars give way to it."""
 FULL, AGAINST = "#", "-"
 
 
 def as_text(found: dict[str, Any], width: int = 80) -> str:
     """For the terminal; `found` is what `explain` gives. Lines are at most `width` wide where names can be cut."""
     used = used_methods(found)
-    bare = max((len(line) for line in text(_events(found, used, 0)).splitlines()), default=0)
-    least = max((len(_cut(one, 0)) for one in found["events"][:ROWS]), default=0)  # the ids, which are in `bare`
-    lines = [answer(found), "", text(_events(found, used, max(8, width - bare + least)))]
+    least = max((len(_cut(one, 0)) for one in found["events"][:ROWS]), default=0)  # of the ids, which are never cut
+
+    def room(bars: bool) -> int:
+        bare = max((len(line) for line in text(_events(found, used, 0, bars)).splitlines()), default=0)
+        return max(8, width - bare + least)
+
+    longest = max((len(named(one)) for one in found["events"][:ROWS]), default=0)
+    bars = room(True) >= min(READABLE, longest)
+    lines = [answer(found), "", text(_events(found, used, room(bars), bars))]
     if (more := len(found["events"]) - ROWS) > 0:
         rest = ", ".join(f"{TITLES[name]} {sum(one[name] for one in found['events'][ROWS:]):+.3f}" for name in used)
         lines.append(f"and {number_of(more, 'older event')}, together: {rest}; --json and --page have all")
@@ -99,12 +107,12 @@ def reading(found: dict[str, Any]) -> list[str]:
     return [*lines, *(f"{note}." for note in found["notes"])]
 
 
-def _events(found: dict[str, Any], used: Sequence[str], room: int) -> Table:
+def _events(found: dict[str, Any], used: Sequence[str], room: int, bars: bool = True) -> Table:
     """With bars, and names cut to `room` characters."""
     columns = [Column("ago", "d"), Column("event", value=lambda one: _cut(one, room))]
     for name in used:
         most = max((abs(one[name]) for one in found["events"]), default=0.0)
-        columns += [_number(name), Column("", value=partial(_bar_of, name, most))]
+        columns += [_number(name), *([Column("", value=partial(_bar_of, name, most))] if bars else [])]
     return Table(columns, found["events"][:ROWS])
 
 

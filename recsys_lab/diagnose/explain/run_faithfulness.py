@@ -34,20 +34,36 @@ def faithfulness(
     lists: int = 200,
     methods: Sequence[Method] | None = None,
 ) -> dict[str, Any]:
-    """What faithfulness.json holds.
+    """What faithfulness.json holds; `open_seeds` and `faithfulness_of` are its two steps.
 
     Args:
         folders: finished runs: seeds of one system.
         lists: how many of the test are explained, drawn with a fixed seed.
         methods: None = all, without integrated gradients where captum is not installed.
     """
+    return faithfulness_of(open_seeds(folders, data_dir), lists, methods)
+
+
+def open_seeds(folders: Sequence[str | Path], data_dir: str | None = None) -> list[SavedRun]:
+    """The runs.
+
+    Raises:
+        RecsysLabError: for a folder that is no finished run or is named twice, and for runs of different systems.
+    """
     for place, folder in enumerate(folders):
         if Path(folder).resolve() in {Path(other).resolve() for other in folders[:place]}:
             raise RecsysLabError(f"{folder} is named twice: name each seed once")
-    wanted = _wanted(methods)
     runs = [open_saved_run(folder, None, data_dir) for folder in folders]
     for other in runs[1:]:
         _check_alike(runs[0], other)
+    return runs
+
+
+def faithfulness_of(
+    runs: Sequence[SavedRun], lists: int = 200, methods: Sequence[Method] | None = None
+) -> dict[str, Any]:
+    """As `faithfulness`, of runs that are open."""
+    wanted = _wanted(methods)
     measured, user = [], np.zeros(0)
     for saved in runs:
         one, user = of_run(saved, lists, wanted)
@@ -55,7 +71,7 @@ def faithfulness(
     gaps = [np.abs(one.gap).max() for one in measured if one.gap is not None]
     tests = Tests(interval="t")
     return {
-        "runs": [str(folder) for folder in folders],
+        "runs": [str(saved.folder) for saved in runs],
         "model": type(runs[0].model).__name__,
         "dataset": runs[0].data.processed.name,
         "asked": lists,

@@ -31,6 +31,7 @@ from recsys_lab.runs.run_files import (
     ChangedRunError,
     check_checkpoint,
     check_file,
+    is_tested,
     read_json,
     read_manifest,
     write_json,
@@ -183,10 +184,11 @@ def state_of(folder: Path, ignore_claim: bool = False) -> State:
 
 def is_finished(folder: Path) -> bool:
     """All results are there: training came to its own end, and the test's ranks unless only a fit was asked for."""
-    if read_json(folder / "manifest.json").get("stopped_by") in (None, *UNFINISHED):
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("stopped_by") in (None, *UNFINISHED):
         return False
     if any((folder / name).is_file() for name in ("ranks.parquet", "outcomes.parquet")):
-        return _agrees(folder)
+        return is_tested(manifest, read_json(folder / "metrics.json")) and _agrees(folder)
     try:
         asked = yaml.safe_load((folder / "run.yaml").read_text())
         return asked["run"]["test_after_fit"] is False

@@ -74,14 +74,19 @@ def ranking(block: Block, on_page: bool = False) -> Table:
 
 
 def effects(block: Block, axes: Sequence[str]) -> Table:
-    """Every pair of values of each axis, the largest differences first."""
+    """Every pair of values of each axis: first those that were tested, the largest differences first."""
     comparison = block.comparison
     alpha, deciding, cutoff = comparison.method.alpha, comparison.deciding, comparison.cutoff
     by_pair: dict[tuple[str, str, str], dict[str, AxisEffect]] = {}  # an axis and two values -> metric -> effect
     for effect in block.effects:
         if effect.axis in axes:
             by_pair.setdefault((effect.axis, effect.a, effect.b), {})[effect.metric] = effect
-    rows = sorted(by_pair.values(), key=lambda of: (axes.index(of[deciding].axis), -abs(of[deciding].difference)))
+
+    def place(of: dict[str, AxisEffect]) -> tuple[int, bool, float]:
+        one = of[deciding]
+        return axes.index(one.axis), bool(one.untested), -abs(one.difference)
+
+    rows = sorted(by_pair.values(), key=place)
 
     def column(title: str, format: str, help: str, value: Callable[[AxisEffect], Any], extra: bool = False) -> Column:
         return Column(title, format, help, lambda of: value(of[deciding]), extra * 2)

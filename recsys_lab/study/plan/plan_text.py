@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from recsys_lab.data.locate import DATA_DIR, no_such_data
 from recsys_lab.report.shown_columns import ALL, Shown
 from recsys_lab.report.table import Column, Table, text
 from recsys_lab.report.terminal import wrapped
@@ -21,9 +22,19 @@ def plan_text(plan: Plan, runs: Sequence[PlannedRun], shown: Shown = ALL) -> str
     """Every run with its state, what the missing ones will cost, and what stands in the way."""
     table, left_out = shown.of(plan_table(plan, runs))
     lines = [*left_out, f"\n{plan.study.name}: {counts_line(plan, runs)}", cost_line(plan, runs)]
-    lines += what_stands_in_the_way(plan, runs)
+    lines += [*what_stands_in_the_way(plan, runs), *missing_data(runs)]
     below = "\n".join(lines)
     return f"{text(table, width=shown.width)}\n{below if shown.width is None else wrapped(below, shown.width)}"
+
+
+def missing_data(runs: Sequence[PlannedRun]) -> list[str]:
+    """A line for each data set that is neither prepared nor can be had, of runs that are still to be made."""
+    asked: dict[tuple[str, str], None] = {}
+    for run in runs:
+        data = run.variant.settings.get("data") or {}
+        if run.state in UNDONE and "dataset" in data:
+            asked[str(data["dataset"]), str(data.get("data_dir", DATA_DIR))] = None
+    return [f"can't run yet: {said}" for one in asked if (said := no_such_data(*one))]
 
 
 def status_text(plan: Plan, runs: Sequence[PlannedRun]) -> str:

@@ -102,13 +102,18 @@ def _sentence(results: StudyResults, axes: list[str], only: dict[str, list[str]]
     axis = axis_of.get(id(of), "")
     of_axis = f"For {axis}, " if axis and axis not in SAID_BY_VALUES and "=" not in a else ""
     are = "is" if len(significant) == 1 else "are"
+    first = only[axes[0]][0] if len(axes) == 1 and axes[0] in only else ""  # all of these differences are to it
     if significant:
-        others = f"; {len(significant)} of {len(known)} differences {are} significant" if len(known) > 1 else ""
+        of_all = f"{len(known)} differences{f' to {first}' if first else ''}"
+        others = f"; {len(significant)} of {of_all} {are} significant" if len(known) > 1 else ""
         return f"{of_axis}{a} is significantly better than {b}{where}: {size}{others}."
     if len(known) == 1 and only and axes:
         return f"{of_axis}{a} and {b} do not differ significantly{where}: {size}."
     if not axes:
         what = "No variant is significantly better"
+    elif first:
+        what = f"{of_axis}no difference to {first} is significant"
+        what = what[0].upper() + what[1:]
     else:
         what = f"The choice of {' or '.join(axes)} makes no significant difference"
     return f"{what}; the largest, {a} minus {b}{where}, is {size}."
@@ -159,13 +164,12 @@ def find_verdict(tested: Iterable[tuple[str, str, Difference]], results: StudyRe
     untested = sentences(["", *left_out])
     significant = [one for one in known if one[2].is_significant(results.method.alpha)]
     beaten = {b for _, b, _ in significant}
-    better: dict[str, list[str]] = {}  # a value that no other is better than -> those that it is better than
-    for a, b, _ in significant:
-        if a not in beaten:
-            better.setdefault(a, []).append(b)
+    better: dict[str, list[str]] = {}  # a value -> those that it beats; first the values that none beats
+    for a, b, _ in sorted(significant, key=lambda one: one[0] in beaten):
+        better.setdefault(a, []).append(b)
     if better:
         texts = [f"{a} is significantly better than {listed(b, most)}" for a, b in better.items()]
-        sizes = [of.difference for a, _, of in significant if a in better]
+        sizes = [of.difference for _, _, of in significant]
         left = len(texts) - most
         more = (
             [f"{number_of(left, 'more variant')} {'is' if left == 1 else 'are'} significantly better than others"]

@@ -13,6 +13,7 @@ import pytest
 from made_study import QUICK, MadeStudy, ranks_of, write_run
 
 from recsys_lab.runs.finished import Run, read_run
+from recsys_lab.study.pages.tables import effects
 from recsys_lab.study.plan.study_file import read_study
 from recsys_lab.study.results import as_table, read_results, write_table
 from recsys_lab.words import RecsysLabError
@@ -85,7 +86,37 @@ def test_the_sentence_is_of_one_value_beside_all_others_that_the_question_asks_a
     plan.study.report["asks"] = [{"factor": ["ids", "time", "all"]}]
     sentence = read_results(plan, method=QUICK).answer.sentence
     assert sentence.startswith("For factor, all is significantly better than ids: "), "`all` says nothing by itself"
-    assert sentence.endswith("of 2 differences are significant."), sentence
+    assert sentence.endswith("of 2 differences to ids are significant."), sentence
+
+
+def test_no_difference_to_the_value_that_was_asked_about_is_said_of_these_alone(tmp_path: Path) -> None:
+    """The largest of all differences, which the findings name, may be another one."""
+    made = MadeStudy(tmp_path, {"factor": ["ids", "time", "all"]})
+    for factor, skill in (("ids", 0.03), ("time", 0.0), ("all", 0.05)):
+        for seed in (0, 1, 2):
+            made.add({"factor": factor}, seed, ranks_of(skill, seed))
+    plan = made.plan()
+    plan.study.report["asks"] = [{"factor": ["ids", "time", "all"]}]
+    sentence = read_results(plan, method=QUICK).answer.sentence
+    assert sentence.startswith("For factor, no difference to ids is significant; the largest, "), sentence
+
+
+def test_every_value_that_is_better_than_another_is_named(tmp_path: Path) -> None:
+    """Also one that a third is better than; those that none is better than come first. The table has what was tested
+    above what was not."""
+    made = MadeStudy(tmp_path, {"factor": ["low", "middle", "high", "one"]})
+    for factor, skill in (("low", 0.0), ("middle", 0.8), ("high", 1.8), ("one", 3.0)):
+        for seed in (0, 1, 2) if factor != "one" else (0,):
+            made.add({"factor": factor}, seed, ranks_of(skill, seed))
+    results = read_results(made.plan(), method=QUICK)
+    (said,) = [line for line in results.answer.findings if line.startswith("factor: ")]
+    assert (
+        "high is significantly better than low and middle. " in said
+        or "high is significantly better than middle and low. " in said
+    )
+    assert ". middle is significantly better than low. The differences are " in said, said
+    untested = [bool(of["ndcg"].untested) for of in effects(results.blocks[0], ["factor"]).rows]
+    assert untested == [False] * 3 + [True] * 3
 
 
 def test_a_question_about_no_axis_is_refused(tmp_path: Path) -> None:
