@@ -35,8 +35,8 @@ UNFINISHED = ("running", "interrupted", "nan", "error")
 def is_tested(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
     """Whether the test came to its end whose ranks (or outcomes) lie in a run folder. A test writes its metrics and the
     manifest behind them, so neither knows of the files of a test that was stopped while it wrote them."""
-    if any(entry in manifest for entry in OF_A_TEST.values()) or "stopped_by" not in manifest:
-        return True
+    if any(entry in manifest for entry in OF_A_TEST.values()) or "stopped_by" not in manifest or not metrics:
+        return True  # without metrics nothing is known; a fit leaves some before its test
     return any(name.startswith("test/") for name in metrics)  # a run of before, whose manifest has no such hash
 
 
