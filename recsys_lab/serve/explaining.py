@@ -75,12 +75,11 @@ def explain(
     predictor.model.check_ranks()
     event_embedding(predictor.model)
     histories = history if hasattr(history, "columns") else _only_one(history)
-    if histories is not history and not hasattr(history, "columns"):  # one flat list, and so is what goes with it
+    if histories is not history:  # it is one flat list, and so may be what goes with it
+        fields = asked.get("fields") or {}
+        of_events = {name: _only_one(values) for name, values in fields.items() if not name.startswith(USER_FIELD)}
+        asked |= {"fields": {**fields, **of_events}} if of_events else {}
         asked |= {"times": _only_one(asked["times"])} if asked.get("times") is not None else {}
-        of_events = {
-            name: _only_one(of) for name, of in (asked.get("fields") or {}).items() if not name.startswith(USER_FIELD)
-        }
-        asked |= {"fields": {**asked["fields"], **of_events}} if of_events else {}
     batch, read = _batch(predictor, histories, asked)
     first = item is None
     if item is None:
