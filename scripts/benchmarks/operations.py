@@ -83,7 +83,7 @@ def moved_bytes(func: Any, name: str, given: list[torch.Tensor], made: list[torc
 def floor(row: Row, seconds: float, operations: float, moved: float) -> float:
     """Seconds that an operation can't go below: products at the speed of a large one, all else at that of a copy."""
     least: float = operations / row["square_gflops"] / 1e9 if operations else moved / row["copied_gb_s"] / 1e9
-    return min(least, seconds)
+    return max(0.0, min(least, seconds))  # what is left between two measured times may be below zero
 
 
 def speeds() -> Row:
