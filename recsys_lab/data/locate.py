@@ -112,8 +112,8 @@ def locate(
                     f"prepare the raw file again with `recsys-lab prepare`"
                 )
             return ProcessedDataset.open(folder)
-    if dataset.lower().replace("_", "-") not in source_names():
-        raise _unknown(dataset, data_dir)
+    if said := no_such_data(dataset, data_dir):
+        raise RecsysLabError(said)
     source = get_source(dataset)
     defaults = PrepareSettings(**source.default_settings)
     chosen = defaults if settings is None else settings
@@ -123,23 +123,20 @@ def locate(
 
 
 def no_such_data(dataset: str, data_dir: str | Path = "data") -> str:
-    """What `locate` would say of a name that it does not know; "" for one that it knows. Nothing is opened."""
+    """What `locate` says of a name that it does not know; "" for one that it knows. Nothing is opened."""
+    data_dir = Path(data_dir)
     is_known = is_remote(dataset) or dataset.lower().replace("_", "-") in source_names()
-    if is_known or any(folder.is_dir() for folder in folders_of(dataset, Path(data_dir))):
+    if is_known or any(folder.is_dir() for folder in folders_of(dataset, data_dir)):
         return ""
-    return str(_unknown(dataset, Path(data_dir)))
-
-
-def _unknown(dataset: str, data_dir: Path) -> RecsysLabError:
     if Path(dataset).is_file():
-        return RecsysLabError(
+        return (
             f"{dataset} is a file: prepare it first (`recsys-lab prepare --input {shlex.quote(dataset)}`), and give "
             "the name that is printed then"
         )
     there = sorted(p.parent.name for p in data_dir.glob(f"*/{MANIFEST}")) if data_dir.is_dir() else []
     hint = did_you_mean(dataset, [*there, *source_names()])
     listed = f"Prepared in {data_dir}: {', '.join(there)}." if there else f"Nothing is prepared in {data_dir}."
-    return RecsysLabError(
+    return (
         f"unknown data set {dataset!r}.{hint} {listed} Public data sets: `recsys-lab sources`. Your own: "
         "`recsys-lab prepare --input FILE --name NAME`"
     )
